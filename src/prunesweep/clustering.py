@@ -1,0 +1,96 @@
+"""Density-peaks clustering with k nearest neighbours (DPC-KNN), and means over groups.
+
+DPC-KNN: Du, Ding, Jia, "Study on density peaks clustering based on k-nearest neighbors" (2016), as used by PruneVid
+(arXiv 2412.16117, section 3.2).  No randomness: ties go to the lower index.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def dpc_knn(x: Float[Tensor, "b n c"], clusters: int, neighbours: int) -> Int[Tensor, "b n"]:
+    """Cluster labels of each item's n points; label i is the cluster whose centre has the i-th highest score.
+
+    Distances are Euclidean divided by sqrt(c).  Density is exp(-mean squared distance to the `neighbours` nearest points,
+    the point itself among them); with fewer points than `neighbours`, all of them count.  A point's score is its density
+    times the distance to the nearest denser point; the points with the highest scores are centres, and every other point
+    joins the nearest centre.
+
+    Raises ValueError unless 1 <= clusters <= n, or if x is not finite.
+    """
+    batch, points, channels = x.shape
+    if not 1 <= clusters <= points:
+        raise ValueError(f"clusters must be in [1, {points}] for {points} tokens, got {clusters}")
+    distance = _distances(x.float()) / channels**0.5
+    if not torch.isfinite(distance).all():
+        raise ValueError("visual tokens to cluster contain NaN or infinite values; check the model's dtype")
+    nearest = distance.topk(min(neighbours, points), largest=False).values
+    density = nearest.square().mean(-1).neg().exp()
+    denser = density[:, None, :] > density[:, :, None]
+    farthest = distance.amax(dim=(1, 2))[:, None, None]
+    separation = torch.where(denser, distance, farthest).amin(-1)
+    score = separation * density
+    centre = score.sort(dim=-1, descending=True, stable=True).indices[:, :clusters]
+    label = distance.gather(2, centre[:, None, :].expand(-1, points, -1)).argmin(-1)
+    own = torch.arange(clusters, device=x.device).expand(batch, -1)
+    return label.scatter(1, centre, own)
+
+
+def _distances(x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def group_mean(x: Float[Tensor, "b n c"], group: Int[Tensor, "b n"], groups: int) -> Float[Tensor, "b g c"]:
+    """Mean of the tokens of each group; a group that nothing belongs to is zero."""
+    one_hot = torch.nn.functional.one_hot(group, groups).to(x.dtype)
+    size = one_hot.sum(1).clamp(min=1)
+    return one_hot.transpose(1, 2) @ x / size[..., None]
+
+
+def contiguous_segments(label: Int[Tensor, " t"]) -> list[int]:
+    """Lengths of the segments that frame labels give, after the repair that makes clusters contiguous.
+
+    As in PruneVid's released code: of each label only its longest runs survive (none, if the longest is a single frame);
+    every erased stretch joins its longer neighbour, the left one in a tie; if nothing survives, there is one segment.
+    """
+    runs = _runs(label.tolist())
+    longest: dict[int, int] = {}
+    for value, length in runs:
+        longest[value] = max(longest.get(value, 0), length)
+    survives = [(value if length == longest[value] > 1 else None, length) for value, length in runs]
+    return [length for _, length in _absorb(_join(survives))]
+
+
+def _runs(labels: list[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for value in labels:
+        if runs and runs[-1][0] == value:
+            runs[-1] = (value, runs[-1][1] + 1)
+        else:
+            runs.append((value, 1))
+    return runs
+
+
+def _join(runs: list[tuple[int | None, int]]) -> list[tuple[int | None, int]]:
+    """Neighbouring runs of one value as one run."""
+    joined: list[tuple[int | None, int]] = []
+    for value, length in runs:
+        if joined and joined[-1][0] == value:
+            joined[-1] = (value, joined[-1][1] + length)
+        else:
+            joined.append((value, length))
+    return joined
+
+
+def _absorb(runs: list[tuple[int | None, int]]) -> list[tuple[int | None, int]]:
+    """Erased stretches (None) relabelled left to right, each with the value of its longer neighbour."""
+    while None in (values := [value for value, _ in runs]) and len(runs) > 1:
+        at = values.index(None)
+        left = runs[at - 1][1] if at > 0 else 0
+        right = runs[at + 1][1] if at + 1 < len(runs) else 0
+        runs[at] = (runs[at - 1][0] if left >= right else runs[at + 1][0], runs[at][1])
+        runs = _join(runs)
+    return runs

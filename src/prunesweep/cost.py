@@ -1,0 +1,103 @@
+"""The cost ledger: FLOPs as pure functions of a model's shape and the recorded token counts.
+
+A multiply-add counts as two operations.  Attention is counted in full, as the kernels are called and as the field does,
+not halved for causality.  Elementwise work (norms, activations, softmax, rotary embedding) is left out, as
+`torch.utils.flop_counter` leaves it out; a test holds the ledger against that counter.  Costs are those of a trial that
+runs alone, whatever it shared with others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    """A ViT: `layers` that run, `patches` per frame, `patch_inputs` values per patch."""
+
+    layers: int
+    hidden: int
+    mlp: int
+    patches: int
+    patch_inputs: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a video LLM, as in its config.json."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    mlp: int
+    vocabulary: int
+    vision: VisionShape
+
+
+def layer_flops(shape: Shape, rows: int, columns: int) -> int:
+    """One decoder layer on `rows` tokens that attend to `columns` tokens: GQA projections, attention, SwiGLU."""
+    width = shape.heads * shape.head_size
+    projections = 2 * shape.hidden * width + 2 * shape.hidden * shape.kv_heads * shape.head_size
+    gated_mlp = 3 * shape.hidden * shape.mlp
+    return 2 * rows * (projections + gated_mlp) + 2 * 2 * rows * columns * width
+
+
+def prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
+    """The decoder layers on the whole prompt; `visual_tokens` holds one count per layer."""
+    return sum(layer_flops(shape, n + text_tokens, n + text_tokens) for n in visual_tokens)
+
+
+def head_flops(shape: Shape, rows: int = 1) -> int:
+    """The output head on `rows` positions."""
+    return 2 * rows * shape.hidden * shape.vocabulary
+
+
+def vision_flops(shape: Shape, frames: int) -> int:
+    """Vision tower and two-layer projector on every patch of every frame."""
+    v = shape.vision
+    tokens = frames * v.patches
+    tower = v.layers * (2 * tokens * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * tokens * v.patches * v.hidden)
+    return tower + 2 * tokens * (v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2)
+
+
+def decode_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, generated: int) -> int:
+    """All tokens after the first, one at a time, each attending to the caches as the prefill left them and grew since.
+
+    The caches of all layers are cut to the tokens that the last layer kept.
+    """
+    cached = visual_tokens[-1] + text_tokens
+    steps = range(1, max(generated, 1))
+    return sum(shape.layers * layer_flops(shape, 1, cached + step) + head_flops(shape) for step in steps)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """FLOPs of one answer by part, and its share of visual tokens."""
+
+    vision: int
+    prefill: int
+    head: int
+    decode: int
+    entrance_ratio: float
+    """Visual tokens entering the LLM, over those of the dense model."""
+    final_ratio: float
+    """Visual tokens in the last layer, over those of the dense model."""
+
+    @property
+    def total(self) -> int:
+        return self.vision + self.prefill + self.head + self.decode
+
+
+def ledger(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, frames: int, patches: int, generated: int = 0) -> Ledger:
+    """What one answer costs.  `patches` is the dense number of visual tokens per frame."""
+    return Ledger(
+        vision=vision_flops(shape, frames),
+        prefill=prefill_flops(shape, visual_tokens, text_tokens),
+        head=head_flops(shape),
+        decode=decode_flops(shape, visual_tokens, text_tokens, generated),
+        entrance_ratio=visual_tokens[0] / (frames * patches),
+        final_ratio=visual_tokens[-1] / (frames * patches),
+    )

@@ -1,0 +1,80 @@
+"""An untrained LLaVA-OneVision of tiny size, and its processor: stock transformers classes throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prunesweep.embedded.language import CHAT_TEMPLATE, build_tokenizer
+from prunesweep.embedded.render import SIZE
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionProcessor
+
+
+@dataclass(frozen=True)
+class TinyShape:
+    """Sizes of the tiny model.  `patch` 8 on 96 pixels, pooled 2x2, gives one visual token per cell of the scene."""
+
+    hidden: int = 96
+    layers: int = 8
+    heads: int = 4
+    kv_heads: int = 2
+    mlp: int = 256
+    vision_hidden: int = 96
+    vision_layers: int = 2
+    vision_heads: int = 4
+    vision_mlp: int = 192
+    patch: int = 8
+
+
+def build_network(shape: TinyShape, seed: int) -> LlavaOnevisionForConditionalGeneration:
+    import torch
+    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
+
+    tokenizer = build_tokenizer()
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(
+            hidden_size=shape.vision_hidden,
+            intermediate_size=shape.vision_mlp,
+            num_hidden_layers=shape.vision_layers,
+            num_attention_heads=shape.vision_heads,
+            image_size=SIZE,
+            patch_size=shape.patch,
+            vision_use_head=False,
+        ),
+        text_config=Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden,
+            intermediate_size=shape.mlp,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            max_position_embeddings=4096,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(seed)
+    return LlavaOnevisionForConditionalGeneration(config)
+
+
+def build_processor(shape: TinyShape) -> LlavaOnevisionProcessor:
+    from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionProcessor, LlavaOnevisionVideoProcessor
+
+    pixels = {"size": {"height": SIZE, "width": SIZE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    return LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(**pixels),
+        video_processor=LlavaOnevisionVideoProcessor(**pixels),
+        tokenizer=build_tokenizer(),
+        num_image_tokens=(SIZE // shape.patch) ** 2,
+        vision_feature_select_strategy="full",
+        chat_template=CHAT_TEMPLATE,
+    )

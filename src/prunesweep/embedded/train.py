@@ -1,0 +1,69 @@
+"""`prunesweep-train-tiny`: train the tiny model from scratch on CPU and write it as a Hugging Face checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from prunesweep.paths import CONF
+
+
+@hydra.main(config_path=str(CONF), config_name="train_tiny", version_base="1.3")
+def main(config: DictConfig) -> None:
+    import lightning as L
+    import torch
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger
+    from lightning.pytorch.strategies import DDPStrategy
+
+    from prunesweep.embedded.network import build_processor
+    from prunesweep.embedded.training import AccuracyLog, TinyTraining, TrainStage
+
+    out = Path(config.out)
+    run = Path(f"{out}-run")
+    shape = hydra.utils.instantiate(config.shape)
+    videos = OmegaConf.to_container(config.videos)
+    stages = tuple(TrainStage(**{**OmegaConf.to_container(stage), "videos": videos}) for stage in config.stages)
+    module = TinyTraining(shape, stages, config.seed)
+    last = run / "last.ckpt"
+    if config.resume and not last.exists():
+        raise SystemExit(f"prunesweep-train-tiny: nothing to resume: {last} does not exist; run without resume=true")
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=config.processes,
+        strategy=DDPStrategy(start_method="spawn", find_unused_parameters=True) if config.processes > 1 else "auto",
+        precision="bf16-mixed",
+        max_steps=module.total_steps,
+        gradient_clip_val=1.0,
+        use_distributed_sampler=False,
+        log_every_n_steps=20,
+        default_root_dir=run,
+        logger=CSVLogger(run, name="metrics", version=0),
+        callbacks=[
+            ModelCheckpoint(run, save_last=True, save_top_k=0, every_n_train_steps=config.checkpoint_every),
+            AccuracyLog(run / "accuracies.jsonl"),
+        ],
+        enable_model_summary=False,
+    )
+    started = time.monotonic()
+    steps = torch.utils.data.DataLoader(range(module.total_steps))
+    trainer.fit(module, steps, ckpt_path=last if config.resume else None, weights_only=True)
+    if not last.exists():
+        raise SystemExit(f"prunesweep-train-tiny: {last} was not written; use checkpoint_every below {module.total_steps}")
+    weights = torch.load(last, weights_only=True, map_location="cpu")["state_dict"]
+    module.configure_model()
+    module.load_state_dict(weights)
+    module.network.set_attn_implementation("sdpa")
+    module.network.save_pretrained(out)
+    build_processor(shape).save_pretrained(out)
+    summary = {"seed": config.seed, "minutes": round((time.monotonic() - started) / 60, 1), "steps": module.total_steps}
+    (run / "summary.json").write_text(json.dumps(summary))
+    print(f"trained {module.total_steps} steps in {summary['minutes']} min: {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Video LLM families: one file each, around the stock transformers modules."""

@@ -1,0 +1,125 @@
+"""The decoder loop: any range of a stock transformers LLM's layers, on our own hidden states and caches.
+
+Layers are called as the stock forward calls them, so a full run is bit-identical to it (a test says so).  Three rules
+keep it so: positions go in through the rotary embedding only (`position_ids` with gaps would be taken for packed
+sequences), a full prefill and a single token need no mask, and a chunk after a cache needs an explicit float mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from prunesweep.types import KeyValue, Run
+
+ATTENTION = "prunesweep_sdpa"
+
+
+def capturing_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    capture: list[tuple[Tensor, Tensor]] | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """SDPA that also hands out queries and keys as the layer used them, to a caller that passes a list."""
+    if capture is not None:
+        capture.append((query, key))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, capturing_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
+
+
+class LayerCache:
+    """What a stock attention layer needs of a cache, for one layer: earlier keys and values in, all of them out."""
+
+    def __init__(self, past: KeyValue | None):
+        self.content = past
+
+    def update(self, key: Tensor, value: Tensor, *_: Any, **__: Any) -> KeyValue:
+        if self.content is not None:  # concatenation makes new tensors: forks may share the old ones
+            key, value = torch.cat([self.content.key, key], dim=2), torch.cat([self.content.value, value], dim=2)
+        self.content = KeyValue(key, value)
+        return self.content
+
+
+class Decoder:
+    """The layers of a transformers LLM (Qwen2, Llama and their like) and its output head."""
+
+    def __init__(self, language_model: torch.nn.Module, head: torch.nn.Module):
+        """Raises ValueError for layers whose attention is not full: a pruned cache would mean something else to them."""
+        kinds = getattr(language_model.config, "layer_types", None) or []
+        for index, kind in enumerate(kinds):
+            if kind != "full_attention":
+                raise ValueError(f"layer {index} of {type(language_model).__name__} has {kind}; only full_attention is supported")
+        self.language_model = language_model
+        self.head = head
+
+    @property
+    def layers(self) -> int:
+        return len(self.language_model.layers)
+
+    def embed(self, ids: tuple[int, ...]) -> Float[Tensor, "s c"]:
+        table = self.language_model.embed_tokens
+        return table(torch.tensor(ids, dtype=torch.long, device=table.weight.device))
+
+    def run(
+        self,
+        hidden: Float[Tensor, "s c"],
+        position: Int[Tensor, " s"],
+        start: int,
+        stop: int,
+        past: tuple[KeyValue, ...] = (),
+        attention: bool = False,
+    ) -> Run:
+        """Layers `start` to `stop` on one sequence, after the cached tokens of `past` if there are any."""
+        hidden = hidden[None]
+        rotary = self.language_model.rotary_emb(hidden, position[None])
+        mask = chunk_mask(hidden.shape[1], past[0].key.shape[2], hidden) if past else None
+        caches = [LayerCache(past[i] if past else None) for i in range(stop - start)]
+        captured: list[tuple[Tensor, Tensor]] = []
+        for index, cache in zip(range(start, stop), caches, strict=True):
+            layer = self.language_model.layers[index]
+            hidden = layer(
+                hidden,
+                attention_mask=mask,
+                position_embeddings=rotary,
+                position_ids=None,
+                past_key_values=cache,
+                use_cache=True,
+                capture=captured if attention and index == stop - 1 else None,
+            )
+        rows = attention_rows(*captured[0], scaling=layer.self_attn.scaling) if attention else None
+        return Run(hidden[0], tuple(cache.content for cache in caches), rows)
+
+    def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
+        return self.head(self.language_model.norm(hidden))
+
+
+def chunk_mask(rows: int, cached: int, like: Tensor) -> Float[Tensor, "1 1 rows total"] | None:
+    """Causal float mask of `rows` new tokens after `cached` ones; a single row sees everything and needs none."""
+    if rows == 1:
+        return None
+    mask = torch.full((rows, cached + rows), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device)
+    return mask.triu(cached + 1)[None, None]
+
+
+def attention_rows(
+    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float
+) -> Float[Tensor, "h s total"]:
+    """Causal softmax attention of the last s of `total` tokens, in float32; key heads are repeated for grouped queries."""
+    rows, total = query.shape[2], key.shape[2]
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scores = (query[0].float() * scaling) @ key[0].float().transpose(-1, -2)
+    future = torch.ones(rows, total, dtype=torch.bool, device=scores.device).triu(total - rows + 1)
+    return scores.masked_fill(future, float("-inf")).softmax(-1)

@@ -1,0 +1,133 @@
+"""LLaVA-OneVision (arXiv 2408.03326), the stock transformers class: SigLIP, a two-layer projector, 2x2 pooling, Qwen2."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from prunesweep.cost import Shape, VisionShape
+from prunesweep.models.decoder import ATTENTION, Decoder
+from prunesweep.types import Clip, KeyValue, Run, Tokens
+
+
+class LlavaOnevision:
+    """One checkpoint: `network` is the stock module, `processor` its stock processor."""
+
+    def __init__(self, name: str, network: Any, processor: Any):
+        network.set_attn_implementation({"text_config": ATTENTION})
+        self.name = name
+        self.network = network.eval()
+        self.processor = processor
+        self.decoder = Decoder(network.model.language_model, network.lm_head)
+        self.shape = shape_of(network.config)
+
+    @property
+    def layers(self) -> int:
+        return self.decoder.layers
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        stop = self.network.generation_config.eos_token_id
+        return frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop])
+
+    def encode(self, clip: Clip) -> Tokens:
+        pixels = self.processor.video_processor(clip.frames.permute(0, 3, 1, 2), return_tensors="pt")["pixel_values_videos"]
+        pixels = pixels.to(self.network.device, self.network.dtype)
+        features = self.network.model.get_video_features(pixel_values_videos=pixels).pooler_output[0]
+        return Tokens(clip.video_id, x=features[:-1].unflatten(0, (len(clip.frames), -1)), suffix=features[-1:])
+
+    def prompt(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        content = [{"type": "video"}, {"type": "text", "text": text}]
+        chat = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        ids = self.processor.tokenizer(chat)["input_ids"]
+        video = self.network.config.video_token_id
+        if ids.count(video) != 1:
+            raise ValueError(f"the chat template of {self.name} gives {ids.count(video)} video tokens, expected 1")
+        at = ids.index(video)
+        return tuple(ids[:at]), tuple(ids[at + 1 :])
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        return tuple(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def detokenize(self, ids: tuple[int, ...]) -> str:
+        return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def embed(self, ids: tuple[int, ...]) -> Float[Tensor, "s c"]:
+        return self.decoder.embed(ids)
+
+    def run(
+        self,
+        hidden: Float[Tensor, "s c"],
+        position: Int[Tensor, " s"],
+        start: int,
+        stop: int,
+        past: tuple[KeyValue, ...] = (),
+        attention: bool = False,
+    ) -> Run:
+        return self.decoder.run(hidden, position, start, stop, past, attention)
+
+    def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
+        return self.decoder.logits(hidden)
+
+
+def load(name: str, checkpoint: str, dtype: str = "auto") -> LlavaOnevision:
+    """A checkpoint folder, or a name on the Hugging Face hub, with its own processor.
+
+    `dtype` "auto" is the checkpoint's own on a GPU and float32 on a CPU.  Weights are read from safetensors only and no
+    code of the checkpoint is run.  Raises ValueError, in one line, for a folder that is missing or incomplete.
+    """
+    from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
+
+    _require_checkpoint(checkpoint)
+    if dtype == "auto" and not torch.cuda.is_available():
+        dtype = "float32"
+    try:
+        processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+        network = LlavaOnevisionForConditionalGeneration.from_pretrained(checkpoint, dtype=dtype, use_safetensors=True)
+    except OSError as error:
+        raise ValueError(f"cannot load checkpoint {checkpoint!r}: {str(error).splitlines()[0]}") from error
+    return LlavaOnevision(name, network, processor)
+
+
+def _require_checkpoint(checkpoint: str) -> None:
+    """Local folders are checked here, because transformers' own messages speak of the hub instead."""
+    folder = Path(checkpoint).expanduser()
+    if not folder.is_dir():
+        if folder.is_absolute() or checkpoint.startswith((".", "~")) or checkpoint.count(os.sep) != 1:
+            raise ValueError(f"checkpoint folder {checkpoint!r} does not exist; set model.checkpoint to a folder or a hub name")
+        return
+    needed = {"config.json": "the model's configuration", "processor_config.json": "the processor"}
+    if (folder / "preprocessor_config.json").exists():  # the layout before transformers 5
+        del needed["processor_config.json"]
+    for file, what in needed.items():
+        if not (folder / file).exists():
+            raise ValueError(f"checkpoint folder {checkpoint!r} has no {file} ({what}); save it with save_pretrained")
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"checkpoint folder {checkpoint!r} has no *.safetensors weights; other formats are not read")
+
+
+def shape_of(config: Any) -> Shape:
+    text, vision = config.text_config, config.vision_config
+    strategy = config.vision_feature_layer
+    layers = vision.num_hidden_layers + 1 + strategy if strategy < 0 else strategy
+    return Shape(
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_size=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        mlp=text.intermediate_size,
+        vocabulary=text.vocab_size,
+        vision=VisionShape(
+            layers=layers,
+            hidden=vision.hidden_size,
+            mlp=vision.intermediate_size,
+            patches=(vision.image_size // vision.patch_size) ** 2,
+            patch_inputs=vision.num_channels * vision.patch_size**2,
+        ),
+    )

@@ -1,0 +1,195 @@
+"""PruneVid: Visual Token Pruning for Efficient Video Large Language Models.
+
+https://arxiv.org/abs/2412.16117 (ACL 2025 Findings).  Written from the paper and from a description of the released code.
+
+1. Frames are clustered into segments.  A patch whose tokens stay similar through a segment is static and averaged over
+   the segment's frames; then the static tokens of a segment, and the dynamic tokens of each frame, are clustered in
+   space and replaced by cluster means (`Merge`).
+2. After LLM layer M only the visual tokens that the question attends to are kept (`Prune`).
+
+Where paper and release differ, the difference is a setting.  As released: groups of 14 tokens or fewer are not
+clustered, and cluster means come in the order of their centres' scores.  A segment of one frame has no pairs to compare;
+all its tokens are dynamic because we say so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from prunesweep.clustering import contiguous_segments, dpc_knn, group_mean
+from prunesweep.reducers import Positions, require_at_least, require_choice, require_ratio
+from prunesweep.types import Merged, Prefix, Tokens
+
+Distance = Literal["raw", "unit"]
+"""Features of the spatial clustering: as they are (released code) or scaled to unit norm and root mean square one."""
+Selection = Literal["global", "grouped"]
+"""Which tokens compete: all of them for ceil(keep_ratio n) places (paper), or each group for floor(keep_ratio size)."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Merge static tokens over time and similar tokens in space."""
+
+    segment_ratio: float = 0.25
+    """gamma: segments per frame, before the repair that makes them contiguous."""
+    static_threshold: float = 0.8
+    """tau: mean pairwise cosine above which a patch is static in a segment."""
+    cluster_ratio: float = 0.5
+    """beta: clusters per token of a group; 1 leaves the tokens as they are."""
+    neighbours: int = 7
+    """k of DPC-KNN; not in the paper, 7 in the release."""
+    min_cluster_tokens: int = 15
+    """Smaller groups are not clustered; 15 in the release."""
+    distance: Distance = "raw"
+    positions: Positions = "renumbered"
+
+    def __post_init__(self) -> None:
+        require_ratio("segment_ratio", self.segment_ratio)
+        require_ratio("cluster_ratio", self.cluster_ratio)
+        require_at_least("neighbours", self.neighbours, 1)
+        require_at_least("min_cluster_tokens", self.min_cluster_tokens, 1)
+        require_choice("distance", self.distance, Distance)
+        require_choice("positions", self.positions, Positions)
+        if not -1 <= self.static_threshold <= 1:
+            raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
+
+    def __call__(self, tokens: Tokens) -> Merged:
+        parts = []
+        first_frame = 0
+        for frames in segment_lengths(tokens.x, self.segment_ratio, self.neighbours):
+            parts += self._merge_segment(tokens.x[first_frame : first_frame + frames], first_frame)
+            first_frame += frames
+        return _assemble(tokens, parts, self.positions)
+
+    def _merge_segment(self, x: Float[Tensor, "t p c"], first_frame: int) -> list[_Part]:
+        """The static pool of a segment, then the dynamic tokens of each of its frames."""
+        static = static_patches(x, self.static_threshold)
+        pool = self._cluster(x[:, static].mean(0, keepdim=True))
+        moving = self._cluster(x[:, ~static])
+        parts = [_Part(pool.x[0], pool.label[0], static, first_frame, len(x))] if static.any() else []
+        if not static.all():
+            parts += [_Part(moving.x[i], moving.label[i], ~static, first_frame + i, 1) for i in range(len(x))]
+        return parts
+
+    def _cluster(self, x: Float[Tensor, "b n c"]) -> _Clusters:
+        """Cluster means of each item's tokens, or the tokens themselves where there are too few to cluster."""
+        batch, count, _ = x.shape
+        wanted = int(count * self.cluster_ratio)
+        if count < self.min_cluster_tokens or self.cluster_ratio == 1 or wanted == 0:
+            return _Clusters(x, torch.arange(count, device=x.device).expand(batch, -1))
+        features = F.normalize(x.float(), dim=-1) * x.shape[-1] ** 0.5 if self.distance == "unit" else x
+        label = dpc_knn(features, wanted, self.neighbours)
+        return _Clusters(group_mean(x, label, wanted), label)
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    x: Float[Tensor, "b g c"]
+    label: Int[Tensor, "b n"]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Tokens that compete with each other: the static pool of a segment, or one frame's dynamic tokens."""
+
+    x: Float[Tensor, "g c"]
+    label: Int[Tensor, " m"]
+    patches: Bool[Tensor, " p"]
+    """Which patches of its frames it covers, m of them."""
+    first_frame: int
+    frames: int
+
+
+def segment_lengths(x: Float[Tensor, "t p c"], ratio: float, neighbours: int) -> list[int]:
+    """Frames per segment: DPC-KNN on the frames' mean tokens, then contiguous runs.
+
+    The number of clusters is int(ratio * frames), at least one; the repair usually leaves fewer segments.
+    """
+    frames = len(x)
+    label = dpc_knn(x.float().mean(1)[None], max(1, int(frames * ratio)), neighbours)
+    return contiguous_segments(label[0])
+
+
+def static_patches(x: Float[Tensor, "t p c"], threshold: float) -> Bool[Tensor, " p"]:
+    """Patches whose mean cosine over all pairs of the segment's frames exceeds the threshold (paper, eq. of s_i)."""
+    frames = len(x)
+    if frames == 1:
+        return torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
+    unit = F.normalize(x.float(), dim=-1)
+    # The sum over ordered pairs t != t' of <u_t, u_t'> is |sum_t u_t|^2 minus the frames' own norms.
+    pairs = unit.sum(0).square().sum(-1) - unit.square().sum(-1).sum(0)
+    return pairs / (frames * (frames - 1)) > threshold
+
+
+def _assemble(tokens: Tokens, parts: list[_Part], positions: Positions) -> Merged:
+    frames, patches, _ = tokens.x.shape
+    device = tokens.x.device
+    source = torch.empty(frames, patches, dtype=torch.long, device=device)
+    group, position = [], []
+    count = 0
+    for index, part in enumerate(parts):
+        source[part.first_frame : part.first_frame + part.frames, part.patches] = part.label + count
+        group.append(torch.full((len(part.x),), index, device=device))
+        position.append(part.first_frame * patches + _mean_patch(part))
+        count += len(part.x)
+    original = positions == "original"
+    return Merged(
+        tokens=tokens,
+        x=torch.cat([part.x for part in parts]),
+        group=torch.cat(group),
+        source=source,
+        position=torch.cat(position) if original else torch.arange(count, device=device),
+        span=frames * patches if original else count,
+    )
+
+
+def _mean_patch(part: _Part) -> Int[Tensor, " g"]:
+    """The patch index in the middle of each token's members."""
+    patch = part.patches.nonzero()[:, 0].float()
+    return group_mean(patch[None, :, None], part.label[None], len(part.x))[0, :, 0].round().long()
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Keep the visual tokens that the question attends to most."""
+
+    layer: int = 10
+    """M: this many layers see all tokens; the attention is that of the last of them."""
+    keep_ratio: float = 0.4
+    """alpha: fraction of the merged tokens kept."""
+    selection: Selection = "global"
+    reads_attention = True
+
+    def __post_init__(self) -> None:
+        require_at_least("layer", self.layer, 1)
+        require_ratio("keep_ratio", self.keep_ratio)
+        require_choice("selection", self.selection, Selection)
+
+    def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
+        importance = prefix.attention.amax(dim=(0, 1))  # paper: over question tokens; the head reduction is the release's
+        return select(importance, prefix.group, self.keep_ratio, self.selection)
+
+
+def select(
+    importance: Float[Tensor, " n"], group: Int[Tensor, " n"], keep_ratio: float, selection: Selection
+) -> Int[Tensor, " kept"]:
+    """Sorted indices of the most important tokens; of equal ones the first.
+
+    A global selection keeps ceil(keep_ratio n); a grouped one floor(keep_ratio size) of each group, which may be none.
+    """
+    if selection == "global":
+        budget = math.ceil(round(keep_ratio * len(importance), 9))  # 0.1 * 30 is a little over 3 in floating point
+        return importance.sort(descending=True, stable=True).indices[:budget].sort().values
+    kept = []
+    for index in group.unique().tolist():
+        members = (group == index).nonzero()[:, 0]
+        order = importance[members].sort(descending=True, stable=True).indices
+        kept.append(members[order[: int(keep_ratio * len(members))]])
+    return torch.cat(kept).sort().values

@@ -1,0 +1,73 @@
+"""Random dropping: the baseline every method has to beat.
+
+`Drop` keeps a random subset of a video's tokens at the entrance of the LLM, `Prune` after a layer.  The choice depends on
+the seed and the video only, so it is the same whatever else is evaluated beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from prunesweep.reducers import Positions, require_at_least, require_choice, require_ratio
+from prunesweep.types import Merged, Prefix, Tokens
+
+
+def random_subset(count: int, keep_ratio: float, seed: int, video_id: str) -> Int[Tensor, " kept"]:
+    """Sorted indices of ceil(keep_ratio count) tokens drawn without replacement."""
+    digest = hashlib.sha256(f"{seed}/{video_id}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+    budget = math.ceil(round(keep_ratio * count, 9))
+    return torch.randperm(count, generator=generator)[:budget].sort().values
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Keep a random subset of the visual tokens of the whole video."""
+
+    keep_ratio: float = 0.2
+    seed: int = 0
+    positions: Positions = "renumbered"
+
+    def __post_init__(self) -> None:
+        require_ratio("keep_ratio", self.keep_ratio)
+        require_choice("positions", self.positions, Positions)
+
+    def __call__(self, tokens: Tokens) -> Merged:
+        frames, patches, _ = tokens.x.shape
+        kept = random_subset(frames * patches, self.keep_ratio, self.seed, tokens.video_id).to(tokens.x.device)
+        renumbered = torch.arange(len(kept), device=kept.device)
+        source = torch.full((frames * patches,), -1, device=kept.device)
+        source[kept] = renumbered
+        original = self.positions == "original"
+        return Merged(
+            tokens=tokens,
+            x=tokens.x.flatten(0, 1)[kept],
+            group=kept // patches,
+            source=source.view(frames, patches),
+            position=kept if original else renumbered,
+            span=frames * patches if original else len(kept),
+        )
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Keep a random subset of the visual tokens after a layer."""
+
+    layer: int = 2
+    keep_ratio: float = 0.4
+    seed: int = 0
+    reads_attention = False
+
+    def __post_init__(self) -> None:
+        require_at_least("layer", self.layer, 1)
+        require_ratio("keep_ratio", self.keep_ratio)
+
+    def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
+        kept = random_subset(len(prefix.group), self.keep_ratio, self.seed, prefix.video_id)
+        return kept.to(prefix.hidden.device)

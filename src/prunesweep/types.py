@@ -1,0 +1,188 @@
+"""The nouns: what one stage hands to the next.
+
+Letters in shapes: t frames, p patches (visual tokens) per frame, n visual tokens, s sequence length, q question tokens,
+c channels, h attention heads, k key-value heads, d head size.
+
+States are frozen and their tensors are never written in place: trials that share a stage share its result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one video."""
+
+    id: str
+    path: Path
+    """The video file."""
+    question: str
+    choices: tuple[str, ...]
+    target: int
+    """Index of the right choice."""
+    task: str
+    video_id: str
+    """Questions with one video id share a video; standard errors are clustered by it."""
+    start: float | None = None
+    end: float | None = None
+    """Seconds; None is the beginning or the end of the file."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Decoded frames of a video."""
+
+    video_id: str
+    frames: UInt8[Tensor, "t height width 3"]
+    timestamps: tuple[float, ...]
+    """Seconds, one per frame."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Visual tokens after vision tower and projector."""
+
+    video_id: str
+    x: Float[Tensor, "t p c"]
+    suffix: Float[Tensor, "m c"]
+    """Tokens that a model appends to the visual ones (LLaVA-OneVision: one newline); treated as text, never reduced."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Visual tokens as they enter the LLM."""
+
+    tokens: Tokens
+    """What was merged."""
+    x: Float[Tensor, "n c"]
+    group: Int[Tensor, " n"]
+    """Which static pool or which frame a token belongs to, counted through the video."""
+    source: Int[Tensor, "t p"]
+    """The token that each patch went to; -1 where a patch was dropped."""
+    position: Int[Tensor, " n"]
+    """Place of each token in the visual sequence, for position embeddings."""
+    span: int
+    """How many places the visual sequence takes up."""
+
+
+class KeyValue(NamedTuple):
+    """One layer's cache, keys as rotated."""
+
+    key: Float[Tensor, "1 k s d"]
+    value: Float[Tensor, "1 k s d"]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A sequence part-way through the LLM, after `len(kv)` layers."""
+
+    video_id: str
+    hidden: Float[Tensor, "s c"]
+    position: Int[Tensor, " s"]
+    visual: Bool[Tensor, " s"]
+    group: Int[Tensor, " n"]
+    next_position: int
+    """Position of the next token, unaffected by pruning."""
+    kv: tuple[KeyValue, ...] = ()
+    attention: Float[Tensor, "h q n"] | None = None
+    """Of the last layer run: how much each question token attends to each visual token."""
+    visual_tokens: tuple[int, ...] = ()
+    """Per layer run."""
+
+    @property
+    def depth(self) -> int:
+        return len(self.kv)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said, and the token counts from which its cost follows."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    """Generated tokens; empty if the options were scored."""
+    choice_scores: tuple[float, ...]
+    """Log-likelihood per option; empty if the answer was generated."""
+    visual_tokens: tuple[int, ...]
+    """Per LLM layer, during prefill."""
+    text_tokens: int
+    """All other tokens of the prompt."""
+    frames: int
+    patches: int
+    """Visual tokens per frame before any reduction."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the results: one trial on one sample."""
+
+    trial: str
+    sample_id: str
+    video_id: str
+    task: str
+    choices: tuple[str, ...]
+    target: str
+    prediction: str | None
+    correct: bool | None
+    choice_scores: tuple[float, ...] = ()
+    visual_tokens: tuple[int, ...] = ()
+    text_tokens: int = 0
+    generated_tokens: int = 0
+    frames: int = 0
+    patches: int = 0
+    error: str | None = None
+    """Why there is no prediction; such a sample counts in no accuracy."""
+
+
+class Run(NamedTuple):
+    """What a range of decoder layers returns."""
+
+    hidden: Float[Tensor, "s c"]
+    kv: tuple[KeyValue, ...]
+    attention: Float[Tensor, "h s total"] | None
+    """Of the last layer, if asked for: each row's attention over cache and row tokens, in float32."""
+
+
+class Model(Protocol):
+    """What the stages need of a video LLM; one file per family in `models/`."""
+
+    name: str
+    layers: int
+    shape: Any
+    """`prunesweep.cost.Shape`."""
+
+    def encode(self, clip: Clip) -> Tokens: ...
+
+    def prompt(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids before and after the video."""
+        ...
+
+    def tokenize(self, text: str) -> tuple[int, ...]: ...
+
+    def detokenize(self, ids: tuple[int, ...]) -> str: ...
+
+    def embed(self, ids: tuple[int, ...]) -> Float[Tensor, "s c"]: ...
+
+    def run(
+        self,
+        hidden: Float[Tensor, "s c"],
+        position: Int[Tensor, " s"],
+        start: int,
+        stop: int,
+        past: tuple[KeyValue, ...] = (),
+        attention: bool = False,
+    ) -> Run:
+        """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty."""
+        ...
+
+    def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]: ...
+
+    @property
+    def stop_ids(self) -> frozenset[int]: ...
