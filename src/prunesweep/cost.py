@@ -91,13 +91,13 @@ class Ledger:
         return self.vision + self.prefill + self.head + self.decode
 
 
-def ledger(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, frames: int, patches: int, generated: int = 0) -> Ledger:
-    """What one answer costs.  `patches` is the dense number of visual tokens per frame."""
+def ledger(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, dense_tokens: int, frames: int, generated: int = 0) -> Ledger:
+    """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction."""
     return Ledger(
         vision=vision_flops(shape, frames),
         prefill=prefill_flops(shape, visual_tokens, text_tokens),
         head=head_flops(shape),
         decode=decode_flops(shape, visual_tokens, text_tokens, generated),
-        entrance_ratio=visual_tokens[0] / (frames * patches),
-        final_ratio=visual_tokens[-1] / (frames * patches),
+        entrance_ratio=visual_tokens[0] / dense_tokens,
+        final_ratio=visual_tokens[-1] / dense_tokens,
     )

@@ -84,6 +84,8 @@ class Prefix:
     """A sequence part-way through the LLM, after `len(kv)` layers."""
 
     video_id: str
+    dense_tokens: int
+    """Visual tokens of the video before any reduction."""
     hidden: Float[Tensor, "s c"]
     position: Int[Tensor, " s"]
     visual: Bool[Tensor, " s"]
@@ -114,9 +116,8 @@ class Answer:
     """Per LLM layer, during prefill."""
     text_tokens: int
     """All other tokens of the prompt."""
-    frames: int
-    patches: int
-    """Visual tokens per frame before any reduction."""
+    dense_tokens: int
+    """Visual tokens of the same video without any reduction."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Record:
     text_tokens: int = 0
     generated_tokens: int = 0
     frames: int = 0
-    patches: int = 0
+    dense_tokens: int = 0
     error: str | None = None
     """Why there is no prediction; such a sample counts in no accuracy."""
 

@@ -51,6 +51,7 @@ def build_network(shape: TinyShape, seed: int) -> LlavaOnevisionForConditionalGe
             num_attention_heads=shape.heads,
             num_key_value_heads=shape.kv_heads,
             max_position_embeddings=4096,
+            initializer_range=shape.hidden**-0.5,  # the default 0.02 is for widths of thousands; here it stalls attention
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,

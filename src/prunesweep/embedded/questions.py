@@ -74,6 +74,11 @@ def _direction(scene: Scene, block: int) -> str | None:
     return ("right" if right > 0 else "left") if right else ("down" if down > 0 else "up")
 
 
+def corner_of(row: int, column: int) -> int:
+    """Index into CORNERS."""
+    return 2 * (row >= GRID // 2) + (column >= GRID // 2)
+
+
 def _object_existence(scene: Scene) -> Iterable[Draft]:
     for colour in COLOURS:
         yield f"is there a {colour} block ?", "yes" if colour in _seen(scene) else "no", ("yes", "no"), ()
@@ -137,8 +142,7 @@ def _position(scene: Scene) -> Iterable[Draft]:
     for block, colour in _named(scene):
         for moment, frame in zip(MOMENTS, (0, -1), strict=True):
             if scene.visible[frame, block]:
-                row, column = divmod(int(scene.cell[frame, block]), GRID)
-                corner = CORNERS[2 * (row >= GRID // 2) + (column >= GRID // 2)]
+                corner = CORNERS[corner_of(*divmod(int(scene.cell[frame, block]), GRID))]
                 yield f"where is the {colour} block at the {moment} ?", corner, CORNERS, ()
 
 
@@ -154,6 +158,21 @@ FAMILIES: dict[str, Callable[[Scene], Iterable[Draft]]] = {
     "state_change": _state_change,
     "position": _position,
 }
+
+
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "object_existence": ("yes", "no"),
+    "fine_grained_attribute": PATTERNS,
+    "moving_direction": DIRECTIONS,
+    "moving_attribute": COLOURS,
+    "object_count": NUMBERS[2:],
+    "action_count": NUMBERS[:4],
+    "appearance_order": COLOURS,
+    "scene_transition": BACKGROUNDS,
+    "state_change": COLOURS,
+    "position": CORNERS,
+}
+"""Every answer that a family has; a split asks for each equally often."""
 
 
 def balanced(questions: list[Question], rng: np.random.Generator, most: int) -> list[Question]:

@@ -30,7 +30,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from prunesweep.embedded.language import build_tokenizer
 from prunesweep.embedded.network import TinyShape, build_network
-from prunesweep.embedded.questions import FAMILIES, Question, ask, balanced
+from prunesweep.embedded.questions import CORNERS, FAMILIES, NUMBERS, Question, ask, balanced, corner_of
 from prunesweep.embedded.render import render
 from prunesweep.embedded.scene import BACKGROUNDS, COLOURS, GRID, PATTERNS, Scene, draw_scene
 
@@ -71,7 +71,14 @@ class Batch(NamedTuple):
     labels: dict[str, Tensor]  # attribute to b t*cells word index, NO_TARGET where it does not apply
 
 
-ATTRIBUTES = {"colour": COLOURS, "pattern": PATTERNS, "background": BACKGROUNDS, "flash": ("block", "flash")}
+ATTRIBUTES = {
+    "colour": COLOURS,
+    "pattern": PATTERNS,
+    "background": BACKGROUNDS,
+    "flash": NUMBERS[:2],
+    "corner": CORNERS,
+}
+"""What a token is grounded in, and the words for it: a block that flashes in a frame flashes there once."""
 
 
 @functools.cache
@@ -90,15 +97,18 @@ def _encode(text: str) -> tuple[int, ...]:
 
 
 def cell_labels(scene: Scene) -> dict[str, np.ndarray]:
-    """What each cell of each frame shows, as `t cells` indices into ATTRIBUTES."""
+    """What each cell of each frame shows, `t cells` each: indices into ATTRIBUTES, and the cell's row and column."""
     empty = np.full((scene.frames, GRID * GRID), NO_TARGET)
-    labels = {name: empty.copy() for name in ("colour", "pattern", "flash")}
+    labels = {name: empty.copy() for name in ("colour", "pattern", "flash", "corner", "row", "column")}
     background = np.repeat(scene.background[:, None], GRID * GRID, axis=1)
     for frame, block in np.argwhere(scene.visible):
         cell = scene.cell[frame, block]
         labels["colour"][frame, cell] = scene.colour[frame, block]
         labels["pattern"][frame, cell] = scene.pattern[block]
         labels["flash"][frame, cell] = scene.flash[frame, block]
+        row, column = divmod(int(cell), GRID)
+        labels["row"][frame, cell], labels["column"][frame, cell] = row, column
+        labels["corner"][frame, cell] = corner_of(row, column)
         background[frame, cell] = NO_TARGET
     return {**labels, "background": background}
 
@@ -137,7 +147,7 @@ def make_batch(rng: np.random.Generator, frames: int, videos: int, questions: in
     return Batch(
         pixels=pixels.permute(0, 1, 4, 2, 3).float().div_(127.5).sub_(1),
         **{**columns, "final": columns["final"].bool()},
-        labels={name: torch.from_numpy(np.stack([one[name].reshape(-1) for one in labels])) for name in ATTRIBUTES},
+        labels={name: torch.from_numpy(np.stack([one[name].reshape(-1) for one in labels])) for name in labels[0]},
     )
 
 
@@ -181,6 +191,7 @@ class TinyTraining(L.LightningModule):
         """Builds the network in the process that trains it: transformers' output capturing does not survive pickling."""
         if self.network is None:
             self.network = build_network(self.shape, self.seed)
+            self.place = torch.nn.Linear(self.shape.hidden, 2 * GRID)  # row and column; not part of the checkpoint
             self.network.set_attn_implementation("prunesweep_matmul")
 
     @property
@@ -236,6 +247,9 @@ class TinyTraining(L.LightningModule):
             target = F.normalize(words[[_word_id(w) for w in vocabulary]].float(), dim=-1)
             wanted = labels[name] != NO_TARGET
             loss = loss + F.cross_entropy(TIED_TEMPERATURE * tokens[wanted] @ target.T, labels[name][wanted])
+        rows, columns = self.place(video.float()).split(GRID, dim=-1)
+        for logits, name in ((rows, "row"), (columns, "column")):
+            loss = loss + F.cross_entropy(logits.flatten(0, 1).float(), labels[name].flatten(), ignore_index=NO_TARGET)
         return loss
 
     def _answer_loss(self, video: Tensor, batch: Batch, frames: int) -> Tensor:

@@ -82,7 +82,9 @@ def load(name: str, checkpoint: str, dtype: str = "auto") -> LlavaOnevision:
     code of the checkpoint is run.  Raises ValueError, in one line, for a folder that is missing or incomplete.
     """
     from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     _require_checkpoint(checkpoint)
     if dtype == "auto" and not torch.cuda.is_available():
         dtype = "float32"

@@ -1,0 +1,63 @@
+"""The sweeper `grids`: several grids side by side in one batch, so that methods with different settings share work.
+
+    hydra:
+      sweeper:
+        grids:
+          - {reducer: prunevid, reducer.prune.layer: "2,4", reducer.prune.keep_ratio: "0.2,0.4"}
+          - {reducer: random, reducer.merge.keep_ratio: "0.1,0.2,0.4"}
+          - {reducer: none}
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+@dataclass
+class GridsSweeperConf:
+    _target_: str = "hydra_plugins.prunesweep.grids.GridsSweeper"
+    grids: list[dict[str, Any]] = field(default_factory=list)
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grids", node=GridsSweeperConf, provider="prunesweep")
+
+
+class GridsSweeper(Sweeper):
+    """The union of grids; overrides on the command line apply to every grid."""
+
+    def __init__(self, grids: list[dict[str, Any]]):
+        self.grids = grids
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Raises ValueError without grids."""
+        if not self.grids:
+            raise ValueError("hydra.sweeper.grids is empty; list at least one grid, such as {reducer: none}")
+        batch = [job for grid in self.grids for job in self._jobs(grid, arguments)]
+        self.validate_batch_is_legal(batch)
+        sweep = Path(self.config.hydra.sweep.dir)
+        sweep.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, sweep / "multirun.yaml")
+        returns = self.launcher.launch(batch, initial_job_idx=0)
+        return [[result for result in returns if result.return_value is not None]]  # reading a failed job's value raises
+
+    def _jobs(self, grid: dict[str, Any], arguments: Sequence[str]) -> list[list[str]]:
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in grid.items()), *arguments])
+        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        return jobs

@@ -1,0 +1,67 @@
+"""The launcher `shared`: a whole batch of jobs is evaluated once, then Hydra delivers each job its result."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+if TYPE_CHECKING:
+    from prunesweep.sweep import Finished
+
+
+@dataclass
+class SharedLauncherConf:
+    _target_: str = "hydra_plugins.prunesweep.launcher.SharedLauncher"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="shared", node=SharedLauncherConf, provider="prunesweep")
+
+
+class SharedLauncher(Launcher):
+    """Composes every job's configuration, evaluates them together, and hands each result to Hydra's own `run_job`."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from prunesweep.sweep import add_timing, evaluate_configs
+
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        sweep = Path(self.config.hydra.sweep.dir)
+        sweep.mkdir(parents=True, exist_ok=True)
+        configs = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        tasks = [list(config.hydra.overrides.task) for config in configs]
+        finished = evaluate_configs(configs, tasks)
+        begin = time.perf_counter()
+        returns = [self._deliver(config, result) for config, result in zip(configs, finished, strict=True)]
+        add_timing(sweep, [result.timing for result in finished], time.perf_counter() - begin)
+        return returns
+
+    def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        return config
+
+    def _deliver(self, config: DictConfig, finished: "Finished") -> JobReturn:
+        from prunesweep.sweep import deliver
+
+        result = run_job(
+            hydra_context=self.hydra_context,
+            task_function=lambda task: deliver(finished, Path(config.hydra.runtime.output_dir), task),
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        return result

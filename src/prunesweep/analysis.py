@@ -1,0 +1,156 @@
+"""Numbers from records: accuracy with its standard error, cost, and the Pareto front.  No model, no GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from prunesweep.cost import Shape, ledger
+from prunesweep.records import Trial
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Accuracy(NamedTuple):
+    """A share of right answers; `error` is its standard error clustered by video, NaN with fewer than two videos."""
+
+    mean: float
+    error: float
+    samples: int
+
+
+def accuracy(records: pl.DataFrame) -> Accuracy:
+    """Over the samples that have an answer; mean and error are NaN if none has."""
+    import polars as pl
+
+    answered = records.filter(pl.col("correct").is_not_null())
+    samples = len(answered)
+    if samples == 0:
+        return Accuracy(math.nan, math.nan, 0)
+    mean = float(answered["correct"].mean())
+    residuals = answered.group_by("video_id").agg((pl.col("correct").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
+    return Accuracy(mean, clustered_error(residuals.to_list(), samples), samples)
+
+
+def clustered_error(cluster_sums: Sequence[float], samples: int) -> float:
+    """Standard error of a mean whose residuals sum to `cluster_sums` in each cluster.
+
+    The cluster-robust estimate with the small-sample factor G/(G-1) (Liang and Zeger, 1986).
+    """
+    clusters = len(cluster_sums)
+    if clusters < 2:
+        return math.nan
+    return math.sqrt(clusters / (clusters - 1) * sum(r * r for r in cluster_sums)) / samples
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of a sweep's table.  FLOPs are means per sample, as if the trial ran alone."""
+
+    trial: str
+    reducer: str
+    accuracy: float
+    accuracy_error: float
+    samples: int
+    errors: int
+    """Samples without an answer."""
+    entrance_ratio: float
+    """Visual tokens entering the LLM, of the dense model's."""
+    final_ratio: float
+    """Visual tokens in the last layer, of the dense model's."""
+    llm_flops: float
+    """Prefill of the decoder layers: the field's "FLOPs"."""
+    llm_flops_ratio: float
+    """Of the dense model's, same convention."""
+    total_flops: float
+    """With vision tower, projector, output head and decoding."""
+    total_flops_ratio: float
+    pareto: bool = False
+
+
+def summarize(trial: Trial) -> Summary:
+    import polars as pl
+
+    scores = accuracy(trial.records)
+    answered = trial.records.filter(pl.col("correct").is_not_null())
+    costs = _mean_costs(answered, trial.info.shape) if len(answered) else _Costs(*[math.nan] * 6)
+    return Summary(
+        trial=trial.info.name,
+        reducer=trial.info.reducer,
+        accuracy=scores.mean,
+        accuracy_error=scores.error,
+        samples=scores.samples,
+        errors=len(trial.records) - scores.samples,
+        entrance_ratio=costs.entrance_ratio,
+        final_ratio=costs.final_ratio,
+        llm_flops=costs.prefill,
+        llm_flops_ratio=costs.prefill / costs.dense_prefill,
+        total_flops=costs.total,
+        total_flops_ratio=costs.total / costs.dense_total,
+    )
+
+
+class _Costs(NamedTuple):
+    entrance_ratio: float
+    final_ratio: float
+    prefill: float
+    total: float
+    dense_prefill: float
+    dense_total: float
+
+
+def _mean_costs(answered: pl.DataFrame, shape: Shape) -> _Costs:
+    columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens")
+    rows = []
+    for visual, text, dense, frames, generated in answered.select(columns).iter_rows():
+        own = ledger(shape, visual, text, dense, frames, generated)
+        full = ledger(shape, [dense] * shape.layers, text, dense, frames, generated)
+        rows.append(_Costs(own.entrance_ratio, own.final_ratio, own.prefill, own.total, full.prefill, full.total))
+    return _Costs(*[sum(column) / len(rows) for column in zip(*rows, strict=True)])
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Which (cost, accuracy) points no other point beats: cheaper or equal, at least as accurate, and better in one.
+
+    Points with NaN are never on the front; equal points are on it together.
+    """
+    return [not any(math.isnan(v) for v in p) and not any(_dominates(q, p) for q in points) for p in points]
+
+
+def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    return a[0] <= b[0] and a[1] >= b[1] and a != b
+
+
+COSTS = ("llm_flops_ratio", "llm_flops", "total_flops_ratio", "total_flops", "final_ratio", "entrance_ratio")
+
+
+def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[Summary]:
+    """Summaries of all trials, cheapest first, Pareto-optimal ones marked.
+
+    Raises ValueError if `cost` is not one of COSTS.
+    """
+    if cost not in COSTS:
+        raise ValueError(f"analysis.cost must be one of {', '.join(COSTS)}, got {cost!r}")
+    table = [summarize(trial) for trial in trials]
+    front = pareto_front([(getattr(row, cost), row.accuracy) for row in table])
+    marked = [Summary(**{**vars(row), "pareto": on}) for row, on in zip(table, front, strict=True)]
+    return sorted(marked, key=lambda row: (math.isnan(row.llm_flops), getattr(row, cost), -row.accuracy))
+
+
+def task_accuracies(records: pl.DataFrame) -> dict[str, Accuracy]:
+    """Accuracy per task, by name."""
+    return {task: accuracy(part) for (task,), part in sorted(records.group_by("task"))}
+
+
+def failures(trials: Sequence[Trial]) -> dict[str, list[str]]:
+    """Error messages, each with the ids of the samples that have it, over all trials."""
+    import polars as pl
+
+    found: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        for sample, error in trial.records.filter(pl.col("error").is_not_null()).select("sample_id", "error").iter_rows():
+            found.setdefault(error, {})[sample] = None
+    return {error: list(samples) for error, samples in found.items()}

@@ -1,0 +1,20 @@
+"""`blocks`, the embedded benchmark: short mp4 clips of coloured blocks, drawn by `prunesweep.embedded` and shipped.
+
+An item of the test split (`data/blocks/test/questions.jsonl`):
+
+    {"id": "moving_direction-0", "video": "0003.mp4", "task": "moving_direction",
+     "question": "which way does the red block move ?", "choices": ["up", "left", "down", "right"], "answer": "left"}
+
+Only the test split is shipped, as fixed bytes: encoding again on another machine changes pixels, and pixel noise flips
+clustering decisions.  `prunesweep-draw-blocks` draws the other splits.
+"""
+
+from __future__ import annotations
+
+from prunesweep.benchmarks import jsonl
+from prunesweep.paths import DATA
+from prunesweep.types import Sample
+
+
+def load(limit: int | None = None) -> list[Sample]:
+    return jsonl.load(str(DATA / "blocks" / "test"), limit)

@@ -1,0 +1,89 @@
+"""Multiple-choice questions on your own video files: a JSONL, one question per line.
+
+    {"video": "yoga.mp4", "question": "What is the person doing?", "choices": ["yoga", "cooking"], "answer": "yoga"}
+
+`video` is relative to the JSONL's folder.  Optional: `id` (default: the line number), `task` (groups the results), and
+`start` and `end` in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prunesweep.benchmarks import spread
+from prunesweep.types import Sample
+
+QUESTIONS = "questions.jsonl"
+REQUIRED = {"video": str, "question": str, "choices": list, "answer": str}
+OPTIONAL = {"id": str, "task": str, "start": (int, float), "end": (int, float)}
+
+
+def load(path: str, limit: int | None = None) -> list[Sample]:
+    """The samples of a JSONL file, or of the `questions.jsonl` in a folder.
+
+    Raises ValueError, naming file and line, for a missing file or a line that does not fit.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = file / QUESTIONS
+    if not file.is_file():
+        raise ValueError(f"benchmark file {str(file)!r} does not exist; set benchmark.path to a JSONL or a folder with {QUESTIONS}")
+    samples = [_sample(line, number, file) for number, line in enumerate(_lines(file), 1) if line.strip()]
+    if not samples:
+        raise ValueError(f"benchmark file {str(file)!r} holds no questions")
+    _require_unique_ids(samples, file)
+    return spread(samples, limit)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"benchmark file {str(file)!r} is not UTF-8 text: {error.reason}") from error
+
+
+def _sample(line: str, number: int, file: Path) -> Sample:
+    def wrong(why: str) -> ValueError:
+        return ValueError(f"{file}, line {number}: {why}")
+
+    try:
+        item: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise wrong(f"not JSON ({error.msg})") from error
+    if not isinstance(item, dict):
+        raise wrong("not a JSON object")
+    for name, kind in {**REQUIRED, **OPTIONAL}.items():
+        if name in REQUIRED and name not in item:
+            raise wrong(f"no {name!r}; needed are {', '.join(REQUIRED)}")
+        if item.get(name) is not None and not isinstance(item[name], kind):
+            raise wrong(f"{name!r} must be {_kind_name(kind)}, got {item[name]!r}")
+    choices = item["choices"]
+    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(isinstance(c, str) and c.strip() for c in choices):
+        raise wrong(f"'choices' must be at least two different non-empty strings, got {choices!r}")
+    if item["answer"] not in choices:
+        raise wrong(f"answer {item['answer']!r} is not one of the choices {choices!r}")
+    return Sample(
+        id=item.get("id") or str(number),
+        path=file.parent / item["video"],
+        question=item["question"],
+        choices=tuple(choices),
+        target=choices.index(item["answer"]),
+        task=item.get("task") or "all",
+        video_id=item["video"],
+        start=item.get("start"),
+        end=item.get("end"),
+    )
+
+
+def _kind_name(kind: Any) -> str:
+    return {str: "a string", list: "a list", (int, float): "a number"}[kind]
+
+
+def _require_unique_ids(samples: list[Sample], file: Path) -> None:
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise ValueError(f"{file}: id {sample.id!r} occurs twice; give each question its own")
+        seen.add(sample.id)

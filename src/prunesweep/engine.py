@@ -1,0 +1,90 @@
+"""The engine: many trials on one video at once, every stage that several of them share run only once.
+
+A job is one trial on one sample, a tuple of stages.  All jobs of a video form a prefix tree, `walk` goes through it depth
+first with one live state per depth.  Sharing never changes an answer: a stage sees the same state either way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from prunesweep.stages import Layers
+from prunesweep.types import Answer, Model
+
+
+class Job(NamedTuple):
+    """One trial on one sample; `key` is the caller's name for it."""
+
+    key: Any
+    stages: tuple[Any, ...]
+
+
+class Outcome(NamedTuple):
+    """What became of a job."""
+
+    key: Any
+    answer: Answer | None
+    error: Exception | None
+
+
+@dataclass
+class Clock:
+    """Seconds by kind of work, and how often a stage was run and how often it would have been without sharing."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    run: int = 0
+    alone: int = 0
+
+
+def cut(jobs: Sequence[Job]) -> list[Job]:
+    """The same jobs with every layer range split where another job's range begins or ends, so that ranges can be shared."""
+    ranges = [stage for job in jobs for stage in job.stages if isinstance(stage, Layers)]
+    bounds = sorted({layer for stage in ranges for layer in (stage.start, stage.stop)})
+    return [Job(job.key, tuple(piece for stage in job.stages for piece in _pieces(stage, bounds))) for job in jobs]
+
+
+def _pieces(stage: Any, bounds: list[int]) -> list[Any]:
+    if not isinstance(stage, Layers):
+        return [stage]
+    inside = [layer for layer in bounds if stage.start < layer < stage.stop]
+    edges = [stage.start, *inside, stage.stop]
+    return [Layers(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+@torch.inference_mode()
+def evaluate_jobs(model: Model, jobs: Sequence[Job], clock: Clock, share: bool = True) -> list[Outcome]:
+    """The outcome of every job, in the order given; `share=False` runs each alone."""
+    batches = [cut(jobs)] if share else [cut([job]) for job in jobs]
+    outcomes = {outcome.key: outcome for batch in batches for outcome in walk(model, None, batch, 0, clock)}
+    return [outcomes[job.key] for job in jobs]
+
+
+def walk(model: Model, state: Any, jobs: Iterable[Job], depth: int, clock: Clock) -> Iterator[Outcome]:
+    """Depth first through the prefix tree of `jobs`, all of which have been through their first `depth` stages."""
+    branches: dict[Any, list[Job]] = {}
+    for job in jobs:
+        branches.setdefault(job.stages[depth], []).append(job)
+    for stage, group in branches.items():
+        try:
+            after = _timed(stage, state, model, clock, len(group))
+        except Exception as error:  # whatever a bad sample provokes becomes its record; the sweep goes on
+            yield from (Outcome(job.key, None, error) for job in group)
+            continue
+        yield from (Outcome(job.key, after, None) for job in group if len(job.stages) == depth + 1)
+        yield from walk(model, after, [job for job in group if len(job.stages) > depth + 1], depth + 1, clock)
+
+
+def _timed(stage: Any, state: Any, model: Model, clock: Clock, jobs: int) -> Any:
+    begin = time.perf_counter()
+    try:
+        return stage(state, model)
+    finally:
+        clock.seconds[stage.share] += time.perf_counter() - begin
+        clock.run += 1
+        clock.alone += jobs

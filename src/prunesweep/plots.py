@@ -1,0 +1,98 @@
+"""Pictures of a sweep: one function computes the points, one draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from prunesweep.analysis import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, told apart with any colour vision."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COST_LABELS = {
+    "llm_flops_ratio": "LLM prefill FLOPs, relative to the dense model",
+    "llm_flops": "LLM prefill FLOPs per question",
+    "total_flops_ratio": "all FLOPs (vision, LLM, decoding), relative to the dense model",
+    "total_flops": "all FLOPs (vision, LLM, decoding) per question",
+    "final_ratio": "visual tokens in the last LLM layer, relative to the dense model",
+    "entrance_ratio": "visual tokens entering the LLM, relative to the dense model",
+}
+
+
+class Point(NamedTuple):
+    """A trial in the accuracy/cost plane."""
+
+    trial: str
+    reducer: str
+    cost: float
+    accuracy: float
+    error: float
+    samples: int
+    pareto: bool
+
+
+class ParetoPoints(NamedTuple):
+    points: list[Point]
+    cost: str
+
+
+def pareto_points(table: Sequence[Summary], cost: str) -> ParetoPoints:
+    """The trials that have an accuracy, cheapest first."""
+    rows = [row for row in table if row.samples]
+    points = [
+        Point(r.trial, r.reducer, getattr(r, cost), r.accuracy, r.accuracy_error, r.samples, r.pareto)
+        for r in sorted(rows, key=lambda r: getattr(r, cost))
+    ]
+    return ParetoPoints(points, cost)
+
+
+def pareto_figure(data: ParetoPoints, title: str) -> Figure:
+    """Accuracy against cost with one standard error; the front as a line of steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    front = [p for p in data.points if p.pareto]
+    if front:
+        axes.step([p.cost for p in front], [p.accuracy for p in front], where="post", color="0.45", zorder=1, label="Pareto front")
+    for index, reducer in enumerate(dict.fromkeys(p.reducer for p in data.points)):
+        own = [p for p in data.points if p.reducer == reducer]
+        axes.errorbar(
+            [p.cost for p in own],
+            [p.accuracy for p in own],
+            yerr=[p.error for p in own],
+            fmt=MARKERS[index % len(MARKERS)],
+            color=COLOURS[index % len(COLOURS)],
+            capsize=2,
+            elinewidth=1,
+            markersize=6,
+            label=reducer,
+        )
+    axes.set_xlabel(COST_LABELS[data.cost])
+    axes.set_ylabel("accuracy")
+    axes.set_title(f"{title}\nbars: one standard error, clustered by video; n = {_samples(data.points)}", fontsize=10)
+    if data.points and max(p.cost for p in data.points) > 4 * min(p.cost for p in data.points):
+        _log_axis(axes, data)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _samples(points: Sequence[Point]) -> str:
+    counts = sorted({p.samples for p in points})
+    return "0" if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _log_axis(axes: object, data: ParetoPoints) -> None:
+    """Costs of reduced models differ by factors, so a wide range is drawn on a logarithmic axis with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    if data.cost.endswith("ratio"):
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}x"))
+        axes.xaxis.set_minor_formatter(NullFormatter())

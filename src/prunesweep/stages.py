@@ -1,0 +1,293 @@
+"""The stages of a trial: frozen callables, each of which turns one state into the next.
+
+A stage's fields are everything it reads besides state and model, so equal stages on equal states give equal results and
+are run once.  `plan` is the one place that knows their order:
+
+    Decode -> Encode -> Reduce -> Embed -> Layers(0, M) -> Ask -> Prune -> Layers(M, L) -> Choose or Generate
+
+The system prompt and the video come before the question, so everything up to Ask is the same for all questions on a
+video.  Without pruning M is L, and Ask alone runs the question through all layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from prunesweep.reducers import Merger, Pruner, Reducer
+from prunesweep.types import Answer, Clip, KeyValue, Merged, Model, Prefix, Sample, Tokens
+from prunesweep.video import read_clip
+
+TimeShare = Literal["decode", "encode", "merge", "LLM"]
+"""Where a stage's seconds are booked."""
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Frames of a video file, evenly spaced."""
+
+    path: Path
+    video_id: str
+    frames: int
+    start: float | None
+    end: float | None
+    share = "decode"
+
+    def __call__(self, _: None, model: Model) -> Clip:
+        return read_clip(self.path, self.video_id, self.frames, self.start, self.end)
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Visual tokens: vision tower, projector, pooling."""
+
+    share = "encode"
+
+    def __call__(self, clip: Clip, model: Model) -> Tokens:
+        return model.encode(clip)
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """The visual tokens that enter the LLM: all of them, or what a merger makes of them."""
+
+    merge: Merger | None
+    share = "merge"
+
+    def __call__(self, tokens: Tokens, model: Model) -> Merged:
+        return self.merge(tokens) if self.merge else _unmerged(tokens)
+
+
+def _unmerged(tokens: Tokens) -> Merged:
+    frames, patches, _ = tokens.x.shape
+    index = torch.arange(frames * patches, device=tokens.x.device)
+    return Merged(
+        tokens=tokens,
+        x=tokens.x.flatten(0, 1),
+        group=index // patches,
+        source=index.view(frames, patches),
+        position=index,
+        span=frames * patches,
+    )
+
+
+@dataclass(frozen=True)
+class Embed:
+    """The prompt up to the question: text before the video, visual tokens, the model's suffix."""
+
+    before: tuple[int, ...]
+    share = "LLM"
+
+    def __call__(self, merged: Merged, model: Model) -> Prefix:
+        text = model.embed(self.before)
+        suffix = merged.tokens.suffix.to(text.dtype)
+        hidden = torch.cat([text, merged.x.to(text.dtype), suffix])
+        device = hidden.device
+        start, stop = len(text), len(text) + merged.span
+        visual = torch.zeros(len(hidden), dtype=torch.bool, device=device)
+        visual[start : start + len(merged.x)] = True
+        position = torch.cat(
+            [
+                torch.arange(start, device=device),
+                start + merged.position,
+                torch.arange(stop, stop + len(suffix), device=device),
+            ]
+        )
+        return Prefix(
+            video_id=merged.tokens.video_id,
+            dense_tokens=merged.source.numel(),
+            hidden=hidden,
+            position=position,
+            visual=visual,
+            group=merged.group,
+            next_position=stop + len(suffix),
+        )
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Decoder layers `start` to `stop` (exclusive) on the whole sequence; adjoining ranges compose."""
+
+    start: int
+    stop: int
+    share = "LLM"
+
+    def __call__(self, prefix: Prefix, model: Model) -> Prefix:
+        if prefix.depth != self.start:
+            raise ValueError(f"layers {self.start} to {self.stop} need a prefix of depth {self.start}, got {prefix.depth}")
+        run = model.run(prefix.hidden, prefix.position, self.start, self.stop)
+        counts = (len(prefix.group),) * (self.stop - self.start)
+        return replace(prefix, hidden=run.hidden, kv=prefix.kv + run.kv, visual_tokens=prefix.visual_tokens + counts)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The question, run as one chunk through the layers that the prefix has already been through."""
+
+    question: tuple[int, ...]
+    attention: bool
+    """Whether the next stage reads how the question attends to the visual tokens in the last of these layers."""
+    share = "LLM"
+
+    def __call__(self, prefix: Prefix, model: Model) -> Prefix:
+        hidden = model.embed(self.question)
+        rows = len(hidden)
+        position = prefix.next_position + torch.arange(rows, device=hidden.device)
+        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention)
+        asked = torch.zeros(rows, dtype=torch.bool, device=hidden.device)
+        visual = torch.cat([prefix.visual, asked])
+        return replace(
+            prefix,
+            hidden=torch.cat([prefix.hidden, run.hidden]),
+            position=torch.cat([prefix.position, position]),
+            visual=visual,
+            next_position=prefix.next_position + rows,
+            kv=run.kv,
+            attention=run.attention[:, :, visual] if run.attention is not None else None,
+        )
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Only the chosen visual tokens and all text tokens go on, in the hidden states and in every cache so far."""
+
+    pruner: Pruner
+    share = "LLM"
+
+    def __call__(self, prefix: Prefix, model: Model) -> Prefix:
+        chosen = self.pruner(prefix)
+        keep = ~prefix.visual
+        keep[prefix.visual.nonzero()[chosen, 0]] = True
+        kept = keep.nonzero()[:, 0]
+        return replace(
+            prefix,
+            hidden=prefix.hidden[kept],
+            position=prefix.position[kept],
+            visual=prefix.visual[kept],
+            group=prefix.group[chosen],
+            kv=tuple(KeyValue(k.index_select(2, kept), v.index_select(2, kept)) for k, v in prefix.kv),
+            attention=None,
+        )
+
+
+@dataclass(frozen=True)
+class Choose:
+    """The option with the highest log-likelihood as a continuation of the prompt."""
+
+    options: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...]
+    share = "LLM"
+
+    def __call__(self, prefix: Prefix, model: Model) -> Answer:
+        first = model.logits(prefix.hidden[-1:]).float().log_softmax(-1)
+        scores = tuple(self._score(option, first, prefix, model) for option in self.options)
+        best = scores.index(max(scores))
+        return _answer(prefix, self.texts[best], (), scores)
+
+    def _score(self, option: tuple[int, ...], first: torch.Tensor, prefix: Prefix, model: Model) -> float:
+        score = first[0, option[0]]
+        if len(option) > 1:
+            following = _continue(prefix, option[:-1], model).log_softmax(-1)
+            score = score + following.gather(1, torch.tensor(option[1:], device=following.device)[:, None]).sum()
+        return float(score)
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Greedy decoding on the pruned caches."""
+
+    most_tokens: int
+    share = "LLM"
+
+    def __call__(self, prefix: Prefix, model: Model) -> Answer:
+        ids: list[int] = []
+        logits = model.logits(prefix.hidden[-1:])
+        while True:
+            ids.append(int(logits[-1].argmax()))
+            if ids[-1] in model.stop_ids or len(ids) == self.most_tokens:
+                return _answer(prefix, model.detokenize(tuple(ids)), tuple(ids), ())
+            hidden = model.embed((ids[-1],))
+            position = torch.tensor([prefix.next_position + len(ids) - 1], device=hidden.device)
+            run = model.run(hidden, position, 0, model.layers, prefix.kv)
+            prefix = replace(prefix, kv=run.kv)
+            logits = model.logits(run.hidden)
+
+
+def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model) -> torch.Tensor:
+    """Logits after each of a few given tokens, `len(ids) vocabulary`, in float32."""
+    hidden = model.embed(ids)
+    position = prefix.next_position + torch.arange(len(ids), device=hidden.device)
+    return model.logits(model.run(hidden, position, 0, model.layers, prefix.kv).hidden).float()
+
+
+def _answer(prefix: Prefix, text: str, ids: tuple[int, ...], scores: tuple[float, ...]) -> Answer:
+    text_tokens = int((~prefix.visual).sum())
+    return Answer(text, ids, scores, prefix.visual_tokens, text_tokens, prefix.dense_tokens)
+
+
+Answering = Literal["choose", "generate"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a question is put and its answer read."""
+
+    style: Literal["words", "letters"]
+    """words: the question alone, the options are candidate answers; letters: options listed, a letter is the answer."""
+    answering: Answering
+    most_tokens: int = 16
+    """Of a generated answer."""
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("style", self.style, ("words", "letters")), ("answering", self.answering, ("choose", "generate"))):
+            if value not in known:
+                raise ValueError(f"protocol.{name} must be one of {', '.join(known)}, got {value!r}")
+        if self.most_tokens < 1:
+            raise ValueError(f"protocol.most_tokens must be at least 1, got {self.most_tokens}")
+
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def question_text(sample: Sample, protocol: Protocol) -> str:
+    """The user's turn.  The wording of "letters" is that of the common multiple-choice harnesses for LLaVA-OneVision."""
+    if protocol.style == "words":
+        return sample.question
+    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, sample.choices, strict=False)]
+    return "\n".join([sample.question, *options, "Answer with the option's letter from the given choices directly."])
+
+
+def option_texts(sample: Sample, protocol: Protocol) -> tuple[str, ...]:
+    return sample.choices if protocol.style == "words" else tuple(LETTERS[: len(sample.choices)])
+
+
+def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, model: Model) -> tuple[Any, ...]:
+    """The stages of one trial on one sample, in order."""
+    before, question = model.prompt(question_text(sample, protocol))
+    prune = reducer.prune
+    stages: list[Any] = [
+        Decode(sample.path, sample.video_id, frames, sample.start, sample.end),
+        Encode(),
+        Reduce(reducer.merge),
+        Embed(before),
+        Layers(0, prune.layer if prune else model.layers),
+        Ask(question, attention=prune is not None and prune.reads_attention),
+    ]
+    if prune:
+        stages += [Prune(prune), Layers(prune.layer, model.layers)]
+    if protocol.answering == "generate":
+        return (*stages, Generate(protocol.most_tokens))
+    texts = option_texts(sample, protocol)
+    return (*stages, Choose(tuple(model.tokenize(text) for text in texts), texts))
+
+
+def require_fit(reducer: Reducer, model: Model) -> None:
+    """Raises ValueError if the reducer prunes where this model has no layer left."""
+    if reducer.prune and reducer.prune.layer >= model.layers:
+        raise ValueError(
+            f"reducer.prune.layer must be in [1, {model.layers - 1}] for {model.name} with {model.layers} layers, "
+            f"got {reducer.prune.layer}"
+        )

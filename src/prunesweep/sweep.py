@@ -1,0 +1,222 @@
+"""From composed configurations to finished trials: evaluate a batch at once, write each trial's folder, sum up a sweep."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from prunesweep import tables
+from prunesweep.analysis import Summary, failures, summarize, sweep_table
+from prunesweep.records import Trial as FinishedTrial
+from prunesweep.records import TrialInfo, read_trials, write_parquet, write_trial
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from prunesweep.evaluate import Timing
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
+"""A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
+TIMING = "timing.json"
+SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine")
+"""Trials that agree in these are evaluated together."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One evaluated configuration, not yet on disk."""
+
+    info: TrialInfo
+    records: pl.DataFrame
+    timing: Timing
+    """Of the whole batch it was part of."""
+
+
+def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[str]) -> str:
+    """The reducer and the overrides that tell this trial from its neighbours, `reducer.` left out."""
+    own = [o for o in overrides if not o.startswith("reducer=") and (o.startswith("reducer.") or o not in shared)]
+    return " ".join([config.reducer.name, *(o.removeprefix("reducer.") for o in own)])
+
+
+def trial_names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Names that are unique within the batch; a repeated configuration gets a number."""
+    shared = frozenset.intersection(*(frozenset(o) for o in overrides))
+    names: list[str] = []
+    for config, own in zip(configs, overrides, strict=True):
+        name = plain = trial_name(config, own, shared)
+        while name in names:
+            name = f"{plain} #{names.count(name) + len(names)}"
+        names.append(name)
+    return names
+
+
+def evaluate_configs(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[Finished]:
+    """All configurations, evaluated together as far as they use one model and benchmark; in the order given.
+
+    Every setting is checked before anything runs.  Raises ValueError, or Hydra's InstantiationException around it.
+    """
+    names = trial_names(configs, overrides)
+    groups: dict[str, list[int]] = {}
+    for index, config in enumerate(configs):
+        shared = {name: OmegaConf.to_container(config[name], resolve=True) for name in SHARED_SETTINGS}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(index)
+    finished: dict[int, Finished] = {}
+    for members in groups.values():
+        chosen = [(names[i], configs[i], tuple(overrides[i])) for i in members]
+        finished |= dict(zip(members, _evaluate_group(chosen), strict=True))
+    return [finished[index] for index in range(len(configs))]
+
+
+def _evaluate_group(group: list[tuple[str, DictConfig, tuple[str, ...]]]) -> list[Finished]:
+    config = group[0][1]
+    reducers = [instantiate(member.reducer) for _, member, _ in group]  # cheap checks first, then imports of seconds
+    samples = instantiate(config.benchmark.load)
+
+    from prunesweep.evaluate import Trial, evaluate
+    from prunesweep.stages import require_fit
+
+    model = instantiate(config.model.load)
+    trials = []
+    for (name, member, _), reducer in zip(group, reducers, strict=True):
+        require_fit(reducer, model)
+        if member.video.frames < 1:
+            raise ValueError(f"video.frames must be at least 1, got {member.video.frames}")
+        trials.append(Trial(name, reducer, member.video.frames, instantiate(member.protocol)))
+    several = config.trainer.devices > 1
+    result = evaluate(
+        functools.partial(instantiate, config.model.load) if several else lambda: model,
+        samples,
+        trials,
+        share=config.engine.share,
+        devices=config.trainer.devices,
+        accelerator=config.trainer.accelerator,
+        progress=config.trainer.progress,
+    )
+    return [
+        Finished(_info(name, member, overrides, model.shape), result.records[name], result.timing)
+        for name, member, overrides in group
+    ]
+
+
+def _info(name: str, config: DictConfig, overrides: tuple[str, ...], shape: Any) -> TrialInfo:
+    settings = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("reducer", "video", "protocol")}
+    return TrialInfo(name, config.reducer.name, config.model.name, config.benchmark.name, overrides, settings, shape)
+
+
+def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, float]:
+    """Write a trial's folder and its W&B run; returns its summary's numbers, for searches."""
+    write_trial(folder, finished.info, finished.records)
+    (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    trial = FinishedTrial(finished.info, finished.records, folder)
+    summary = summarize(trial)
+    log.info("%s", asdict(summary))
+    if config.logger.name == "wandb":
+        from prunesweep import tracking
+
+        tracking.log_trial(config, trial, summary, group=_group(folder))
+    return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))}
+
+
+def _group(folder: Path) -> str:
+    """Trials of one sweep share their parent folder's date and time."""
+    return "-".join(folder.absolute().parent.parts[-2:])
+
+
+def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], started: float) -> None:
+    """Evaluate one configuration, write its folder, print its numbers."""
+    (finished,) = evaluate_configs([config], [overrides])
+    deliver(finished, folder, config)
+    trial = FinishedTrial(finished.info, finished.records, folder)
+    print(tables.single(summarize(trial), trial))
+    print(tables.time_line([_timing_entry(finished.timing)], time.time() - started))
+    print(f"records, configuration and log: {folder}")
+    _report_failures([trial], [summarize(trial)])
+
+
+def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
+    """Append a batch's times to the sweep's; `delivery` is what writing records and W&B runs took."""
+    path = sweep / TIMING
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    distinct = {id(timing): timing for timing in timings}.values()
+    entries += [_timing_entry(timing) for timing in distinct] + [{"seconds": {"records and W&B": delivery}, "run": 0, "alone": 0}]
+    path.write_text(json.dumps(entries), encoding="utf-8")
+
+
+def _timing_entry(timing: Timing) -> dict[str, Any]:
+    return {"seconds": timing.seconds, "run": timing.run, "alone": timing.alone}
+
+
+class SummaryCallback(Callback):
+    """Sums up a multirun when it ends: table, files, picture, W&B."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self.started = time.time()
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        try:
+            summarize_sweep(config, time.time() - self.started)
+        except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0
+            raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
+
+
+def summarize_sweep(config: DictConfig, elapsed: float) -> None:
+    sweep = Path(config.hydra.sweep.dir)
+    trials = read_trials(sweep)
+    if not trials:
+        return  # the sweep itself failed and says why
+    table = sweep_table(trials, config.analysis.cost)
+    write_table(table, sweep)
+    from prunesweep import plots
+
+    figure = plots.pareto_figure(plots.pareto_points(table, config.analysis.cost), title=_title(trials))
+    figure.savefig(sweep / "pareto.png", dpi=150)
+    if config.logger.name == "wandb":
+        from prunesweep import tracking
+
+        tracking.log_sweep(config, table, sweep, group="-".join(sweep.absolute().parts[-2:]))
+    print(tables.sweep(table, config.analysis.cost))
+    timing = sweep / TIMING
+    if timing.exists():
+        print(tables.time_line(json.loads(timing.read_text(encoding="utf-8")), elapsed))
+    print(f"table, chart and records: {sweep}")
+    _report_failures(trials, table)
+
+
+def _title(trials: Sequence[FinishedTrial]) -> str:
+    models = dict.fromkeys(trial.info.model for trial in trials)
+    benchmarks = dict.fromkeys(trial.info.benchmark for trial in trials)
+    return f"{', '.join(models)} on {', '.join(benchmarks)}"
+
+
+def write_table(table: Sequence[Summary], sweep: Path) -> None:
+    """`summary.csv` and `summary.parquet`."""
+    import polars as pl
+
+    frame = pl.DataFrame([asdict(row) for row in table])
+    write_parquet(frame, sweep / "summary.parquet")
+    with (sweep / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, frame.columns)
+        writer.writeheader()
+        writer.writerows(frame.iter_rows(named=True))
+
+
+def _report_failures(trials: Sequence[FinishedTrial], table: Sequence[Summary]) -> None:
+    """Name the samples without an answer; ends the command with an error if no sample has one."""
+    found = failures(trials)
+    for line in tables.failure_lines(found):
+        print(line)
+    if not any(row.samples for row in table):
+        raise SystemExit("prunesweep: no sample could be evaluated; the reasons are listed above")

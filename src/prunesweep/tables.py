@@ -1,0 +1,103 @@
+"""What the terminal shows: numbers to text, nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prunesweep.analysis import Accuracy, Summary, task_accuracies
+from prunesweep.records import Trial
+
+SHARES = ("decode", "encode", "merge", "LLM", "records and W&B")
+MOST_NAMED = 5
+"""Samples named per error message."""
+
+
+def accuracy_text(mean: float, error: float, samples: int) -> str:
+    """`0.812 ± 0.014 (n=1000)`; without the error where too few videos allow none."""
+    if samples == 0:
+        return "no answer (n=0)"
+    spread = "± n/a" if math.isnan(error) else f"± {error:.3f}"
+    return f"{mean:.3f} {spread} (n={samples})"
+
+
+def flops_text(flops: float) -> str:
+    """With an SI prefix and three digits."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if flops >= factor:
+            return f"{flops / factor:.3g} {prefix}FLOPs"
+    return f"{flops:.3g} FLOPs"
+
+
+def _ratio(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3f}x"
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their longest cell, the first one left-aligned."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        for line in lines
+    )
+
+
+def sweep(table: Sequence[Summary], cost: str) -> str:
+    """One line a trial, cheapest first; Pareto-optimal ones carry a star."""
+    header = ("trial", "accuracy ± SE", "tokens in", "tokens end", "LLM prefill", "of dense", "total", "of dense", "front")
+    rows = [
+        (
+            row.trial,
+            accuracy_text(row.accuracy, row.accuracy_error, row.samples),
+            _ratio(row.entrance_ratio),
+            _ratio(row.final_ratio),
+            flops_text(row.llm_flops),
+            _ratio(row.llm_flops_ratio),
+            flops_text(row.total_flops),
+            _ratio(row.total_flops_ratio),
+            "*" if row.pareto else "",
+        )
+        for row in table
+    ]
+    note = f"* on the Pareto front of accuracy against {cost}; tokens: visual tokens entering the LLM / in its last layer, of dense"
+    return f"{grid(header, rows)}\n{note}"
+
+
+def single(row: Summary, trial: Trial) -> str:
+    """A trial's numbers, then its accuracy by task."""
+    lines = [
+        f"trial       {row.trial} on {trial.info.benchmark}, {trial.info.model}",
+        f"accuracy    {accuracy_text(row.accuracy, row.accuracy_error, row.samples)}, standard error clustered by video",
+        f"tokens      {_ratio(row.entrance_ratio)} of the visual tokens enter the LLM, {_ratio(row.final_ratio)} reach its last layer",
+        f"FLOPs       {flops_text(row.llm_flops)} LLM prefill, {_ratio(row.llm_flops_ratio)} of dense",
+        f"            {flops_text(row.total_flops)} in all with vision and decoding, {_ratio(row.total_flops_ratio)} of dense",
+    ]
+    tasks = task_accuracies(trial.records)
+    return "\n".join(lines + (["", _task_grid(tasks)] if len(tasks) > 1 else []))
+
+
+def _task_grid(tasks: Mapping[str, Accuracy]) -> str:
+    return grid(("task", "accuracy ± SE"), [(task, accuracy_text(*scores)) for task, scores in tasks.items()])
+
+
+def time_line(entries: Sequence[Mapping[str, Any]], total: float) -> str:
+    """Where the time went, and what sharing saved in stage runs."""
+    seconds = {share: sum(entry["seconds"].get(share, 0.0) for entry in entries) for share in SHARES}
+    other = total - sum(seconds.values())
+    parts = [f"{name} {value:.1f} s" for name, value in (*seconds.items(), ("other", other)) if value >= 0.05]
+    run, alone = (sum(entry[key] for entry in entries) for key in ("run", "alone"))
+    shared = f"; sharing ran {run:,} stages instead of {alone:,}" if run < alone else ""
+    return f"time        {total:.1f} s: {', '.join(parts)}{shared}"
+
+
+def failure_lines(found: Mapping[str, Sequence[str]]) -> list[str]:
+    if not found:
+        return []
+    samples = {sample for ids in found.values() for sample in ids}
+    lines = [f"{len(samples)} sample{'s' if len(samples) > 1 else ''} without an answer:"]
+    for error, ids in found.items():
+        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+        lines.append(f"  {', '.join(ids[:MOST_NAMED])}{more}: {' '.join(error.split())}")
+    return lines
