@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunesweep.embedded.language import CHAT_TEMPLATE, build_tokenizer
 from prunesweep.embedded.render import SIZE
@@ -64,7 +64,29 @@ def build_network(shape: TinyShape, seed: int) -> LlavaOnevisionForConditionalGe
         tie_word_embeddings=True,
     )
     torch.manual_seed(seed)
-    return LlavaOnevisionForConditionalGeneration(config)
+    network = LlavaOnevisionForConditionalGeneration(config)
+    for layer in network.model.language_model.layers:
+        _start_as_lookup(layer.self_attn)
+    return network
+
+
+def _start_as_lookup(attention: Any) -> None:
+    """Initial weights with which a head attends to tokens like its own and copies them.
+
+    Keys start equal to the queries of their group's first head and outputs as the transpose of values.  From independent
+    random weights the first thousand steps go by before a head finds the block that a question names (measured).
+    """
+    import torch
+
+    size = attention.head_dim
+    group = attention.num_key_value_groups
+    with torch.no_grad():
+        for head in range(attention.q_proj.out_features // size):
+            own = slice(head * size, (head + 1) * size)
+            shared = slice(head // group * size, (head // group + 1) * size)
+            if head % group == 0:
+                attention.k_proj.weight[shared] = attention.q_proj.weight[own]
+            attention.o_proj.weight[:, own] = attention.v_proj.weight[shared].T / group
 
 
 def build_processor(shape: TinyShape) -> LlavaOnevisionProcessor:

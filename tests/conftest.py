@@ -1,0 +1,61 @@
+"""A small random model, drawn clips, and nothing downloaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from prunesweep.benchmarks import jsonl
+from prunesweep.embedded.build import draw_split
+from prunesweep.embedded.network import TinyShape, build_network, build_processor
+from prunesweep.models.llava_onevision import LlavaOnevision, load
+from prunesweep.types import Sample
+
+CONF = Path(__file__).parents[1] / "conf"
+REDUCERS = sorted(path.stem for path in (CONF / "reducer").glob("*.yaml"))
+SMALL = TinyShape(layers=6, hidden=48, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random LLaVA-OneVision with six layers, as a checkpoint folder.
+
+    Its layers speak louder than its embeddings, or it would only ever repeat the last token.
+    """
+    folder = tmp_path_factory.mktemp("checkpoint")
+    network = build_network(SMALL, seed=0)
+    with torch.no_grad():
+        for layer in network.model.language_model.layers:
+            for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                projection.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(layer.self_attn.layer_idx))
+    network.save_pretrained(folder)
+    build_processor(SMALL).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint: Path) -> LlavaOnevision:
+    return load("small", str(checkpoint))
+
+
+@pytest.fixture(scope="session")
+def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("blocks")
+    draw_split(first_seed=900_000, folder=folder, per_family=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def samples(benchmark_folder: Path) -> list[Sample]:
+    return jsonl.load(str(benchmark_folder))

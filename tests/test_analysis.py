@@ -1,0 +1,101 @@
+import math
+
+import pytest
+
+from prunesweep.analysis import accuracy, clustered_error, failures, pareto_front, summarize, sweep_table, task_accuracies
+from prunesweep.cost import Shape, VisionShape, prefill_flops
+from prunesweep.records import Trial, TrialInfo, read_trials, to_frame, write_trial
+from prunesweep.types import Record
+
+SHAPE = Shape(2, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
+
+
+def record(sample: str, correct: bool | None, video: str = "a", trial: str = "t", visual: tuple = (4, 2), error: str | None = None) -> Record:
+    return Record(
+        trial=trial,
+        sample_id=sample,
+        video_id=video,
+        task="count",
+        choices=("one", "two"),
+        target="one",
+        prediction=None if correct is None else "one" if correct else "two",
+        correct=correct,
+        choice_scores=(-0.5, -1.0),
+        visual_tokens=visual,
+        text_tokens=5,
+        frames=2,
+        dense_tokens=8,
+        error=error,
+    )
+
+
+def trial(*records: Record, name: str = "t") -> Trial:
+    return Trial(TrialInfo(name, "prunevid", "tiny", "blocks", (), {}, SHAPE), to_frame(records), None)
+
+
+def test_accuracy_counts_answered_samples_only() -> None:
+    found = accuracy(to_frame([record("1", True), record("2", False, "b"), record("3", None, "c", error="gone")]))
+    assert (found.mean, found.samples) == (0.5, 2)
+
+
+def test_with_one_question_per_video_the_error_is_the_usual_one() -> None:
+    frame = to_frame([record(str(i), i < 3, video=str(i)) for i in range(10)])
+    assert accuracy(frame).error == pytest.approx(math.sqrt(0.3 * 0.7 / 9))
+
+
+def test_questions_that_agree_within_videos_widen_the_error() -> None:
+    # Two videos of two questions, one all right, one all wrong: residual sums +1 and -1, so sqrt(2 * (1 + 1)) / 4.
+    frame = to_frame([record("1", True, "a"), record("2", True, "a"), record("3", False, "b"), record("4", False, "b")])
+    assert accuracy(frame).error == pytest.approx(0.5)
+    assert clustered_error([1.0, -1.0], 4) == pytest.approx(0.5)
+
+
+def test_one_video_gives_no_error_and_no_sample_no_accuracy() -> None:
+    assert math.isnan(accuracy(to_frame([record("1", True)])).error)
+    empty = accuracy(to_frame([record("1", None, error="gone")]))
+    assert math.isnan(empty.mean)
+    assert empty.samples == 0
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    points = [(1.0, 0.9), (0.5, 0.9), (0.5, 0.8), (0.2, 0.5), (0.2, 0.5), (0.3, 0.4), (math.nan, 1.0), (0.1, math.nan)]
+    assert pareto_front(points) == [False, True, False, True, True, False, False, False]
+
+
+def test_a_summary_counts_costs_from_the_recorded_tokens() -> None:
+    row = summarize(trial(record("1", True), record("2", False, "b", visual=(8, 8))))
+    dense = prefill_flops(SHAPE, [8, 8], 5)
+    assert row.llm_flops == (prefill_flops(SHAPE, [4, 2], 5) + dense) / 2
+    assert row.llm_flops_ratio == pytest.approx(row.llm_flops / dense)
+    assert row.entrance_ratio == pytest.approx((4 / 8 + 1) / 2)
+    assert row.final_ratio == pytest.approx((2 / 8 + 1) / 2)
+    assert (row.samples, row.errors) == (2, 0)
+
+
+def test_a_trial_without_answers_is_summed_up_and_never_on_the_front() -> None:
+    failed = trial(record("1", None, error="gone"), name="failed")
+    good = trial(record("1", True), name="good")
+    table = sweep_table([failed, good])
+    assert [(row.trial, row.pareto) for row in table] == [("good", True), ("failed", False)]
+    assert table[1].errors == 1
+    assert failures([failed, good]) == {"gone": ["1"]}
+
+
+def test_an_unknown_cost_axis_is_refused() -> None:
+    with pytest.raises(ValueError, match="analysis.cost must be one of llm_flops_ratio, .*, got 'seconds'"):
+        sweep_table([trial(record("1", True))], cost="seconds")
+
+
+def test_accuracy_by_task() -> None:
+    assert task_accuracies(to_frame([record("1", True), record("2", False, "b")]))["count"].mean == 0.5
+
+
+def test_trials_are_read_back_as_written(tmp_path: object) -> None:
+    for index in (10, 2):
+        one = trial(record("1", True), name=f"trial {index}")
+        write_trial(tmp_path / str(index), one.info, one.records)
+    back = read_trials(tmp_path)
+    assert [b.info.name for b in back] == ["trial 2", "trial 10"]
+    assert back[0].info.shape == SHAPE
+    assert back[0].records.equals(one.records)
+    assert not list(tmp_path.glob("*/.*partial"))

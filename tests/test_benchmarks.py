@@ -1,0 +1,88 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import CONF
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from prunesweep.benchmarks import blocks, by_video, jsonl, spread
+from prunesweep.embedded.questions import ANSWERS
+
+GOOD = {"video": "a.mp4", "question": "what?", "choices": ["x", "y"], "answer": "y"}
+
+
+def write(folder: Path, *lines: object) -> str:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (folder / "questions.jsonl").write_text(text)
+    return str(folder)
+
+
+def test_a_line_becomes_a_sample(tmp_path: Path) -> None:
+    (sample,) = jsonl.load(write(tmp_path, {**GOOD, "id": "q", "task": "t", "start": 1, "end": 2.5}))
+    assert (sample.id, sample.task, sample.choices[sample.target]) == ("q", "t", "y")
+    assert (sample.path, sample.start, sample.end) == (tmp_path / "a.mp4", 1, 2.5)
+
+
+def test_optional_fields_have_defaults(tmp_path: Path) -> None:
+    first, second = jsonl.load(write(tmp_path, GOOD, "", GOOD))
+    assert (first.id, second.id, first.task, first.start) == ("1", "3", "all", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 1: not JSON"),
+        ("[]", "line 1: not a JSON object"),
+        ({k: v for k, v in GOOD.items() if k != "answer"}, "line 1: no 'answer'; needed are video, question, choices, answer"),
+        ({**GOOD, "choices": "xy"}, "'choices' must be a list"),
+        ({**GOOD, "choices": ["x", "x"]}, "at least two different"),
+        ({**GOOD, "answer": "z"}, r"answer 'z' is not one of the choices \['x', 'y'\]"),
+        ({**GOOD, "start": "1"}, "'start' must be a number, got '1'"),
+        ("", "holds no questions"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_named(tmp_path: Path, line: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        jsonl.load(write(tmp_path, line))
+
+
+def test_a_missing_file_and_doubled_ids_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not exist; set benchmark.path"):
+        jsonl.load(str(tmp_path / "nothing.jsonl"))
+    with pytest.raises(ValueError, match="id 'q' occurs twice"):
+        jsonl.load(write(tmp_path, {**GOOD, "id": "q"}, {**GOOD, "id": "q"}))
+
+
+def test_spread_takes_tasks_evenly_and_keeps_the_order(tmp_path: Path) -> None:
+    lines = [{**GOOD, "id": f"{task}{i}", "task": task} for task, n in (("a", 5), ("b", 1), ("c", 5)) for i in range(n)]
+    samples = jsonl.load(write(tmp_path, *lines))
+    assert [s.id for s in spread(samples, 5)] == ["a0", "a1", "b0", "c0", "c1"]
+    assert spread(samples, None) == samples
+    with pytest.raises(ValueError, match="benchmark.limit must be at least 1, got 0"):
+        spread(samples, 0)
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configured_benchmark_loads(path: Path, benchmark_folder: Path) -> None:
+    config = OmegaConf.create({"benchmark": OmegaConf.load(path)})
+    if OmegaConf.is_missing(config.benchmark, "path"):
+        config.benchmark.path = str(benchmark_folder)
+    samples = instantiate(config.benchmark.load)
+    assert all(sample.path.is_file() for sample in samples)
+    assert sum(len(group) for group in by_video(samples)) == len(samples)
+
+
+def test_the_shipped_split_has_balanced_answers_in_every_family() -> None:
+    samples = blocks.load()
+    for task, pool in ANSWERS.items():
+        answers = Counter(s.choices[s.target] for s in samples if s.task == task)
+        assert sum(answers.values()) == 100
+        assert set(answers) == set(pool)
+        assert max(answers.values()) - min(answers.values()) <= 1
+
+
+def test_the_right_answer_is_not_always_in_one_place() -> None:
+    places = Counter(s.target for s in blocks.load() if len(s.choices) == 4)
+    assert min(places.values()) > 0.2 * sum(places.values())

@@ -1,0 +1,306 @@
+"""The specification: laws that hold for every file in conf/reducer/, on a small random model and drawn clips."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import CONF, REDUCERS
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from prunesweep.engine import Clock, Job, Outcome, cut, evaluate_jobs
+from prunesweep.models.llava_onevision import LlavaOnevision
+from prunesweep.reducers import Reducer
+from prunesweep.reducers.prunevid import Prune as AttentionPrune
+from prunesweep.reducers.random import Drop
+from prunesweep.reducers.random import Prune as RandomPrune
+from prunesweep.stages import Ask, Decode, Embed, Encode, Generate, Layers, Protocol, Prune, Reduce, plan
+from prunesweep.types import Prefix, Sample, Tokens
+
+FRAMES = 8
+CHOOSE = Protocol(style="words", answering="choose")
+GENERATE = Protocol(style="words", answering="generate", most_tokens=5)
+DENSE = Reducer("none")
+
+
+def reducer_of(name: str, **changes: float) -> Reducer:
+    """As in conf/reducer, with changes by dotted key."""
+    config = OmegaConf.load(CONF / "reducer" / f"{name}.yaml")
+    for key, value in changes.items():
+        OmegaConf.update(config, key.replace("__", "."), value)
+    return instantiate(config)
+
+
+def all_trials() -> dict[str, Reducer]:
+    """Every reducer as configured, and neighbours of some that share stages with them."""
+    return {
+        **{name: reducer_of(name) for name in REDUCERS},
+        "prunevid layer 2": reducer_of("prunevid", prune__layer=2),
+        "prunevid keep 0.1": reducer_of("prunevid", prune__keep_ratio=0.1),
+        "prunevid grouped": reducer_of("prunevid", prune__selection="grouped"),
+        "prunevid original": reducer_of("prunevid", merge__positions="original"),
+        "merge only": reducer_of("prunevid", prune=None),
+        "prune only": reducer_of("prunevid", merge=None),
+    }
+
+
+def jobs_of(samples: Sequence[Sample], model: LlavaOnevision, protocol: Protocol) -> list[Job]:
+    trials = all_trials()
+    return [Job((name, s.id), plan(s, FRAMES, trials[name], protocol, model)) for name in trials for s in samples]
+
+
+def answers(outcomes: list[Outcome]) -> dict:
+    assert [o.error for o in outcomes if o.error] == []
+    return {outcome.key: outcome.answer for outcome in outcomes}
+
+
+def one_video(samples: Sequence[Sample]) -> list[Sample]:
+    """The questions of the video that has most."""
+    counts = {s.video_id: sum(o.video_id == s.video_id for o in samples) for s in samples}
+    video = max(counts, key=counts.__getitem__)
+    return [s for s in samples if s.video_id == video][:3]
+
+
+def decoded(sample: Sample, model: LlavaOnevision) -> Tokens:
+    clip = Decode(sample.path, sample.video_id, FRAMES, None, None)(None, model)
+    return Encode()(clip, model)
+
+
+def embedded(sample: Sample, model: LlavaOnevision, merge: object = None) -> Prefix:
+    return Embed(model.prompt(sample.question)[0])(Reduce(merge)(decoded(sample, model), model), model)
+
+
+# 1. Shared = separate, bit for bit, in any order.
+
+
+@pytest.mark.parametrize("protocol", [CHOOSE, GENERATE], ids=["choose", "generate"])
+def test_shared_equals_separate(samples: list[Sample], model: LlavaOnevision, protocol: Protocol) -> None:
+    jobs = jobs_of(one_video(samples), model, protocol)
+    shuffled = random.Random(0).sample(jobs, len(jobs))
+    clock = Clock()
+    shared = answers(evaluate_jobs(model, jobs, clock))
+    assert clock.run < clock.alone / 2
+    assert answers(evaluate_jobs(model, shuffled, Clock())) == shared
+    assert answers(evaluate_jobs(model, jobs, Clock(), share=False)) == shared
+
+
+def test_the_answers_differ_between_trials_so_that_sharing_could_be_caught(samples: list[Sample], model: LlavaOnevision) -> None:
+    found = answers(evaluate_jobs(model, jobs_of(one_video(samples)[:1], model, CHOOSE), Clock()))
+    assert len({answer.choice_scores for answer in found.values()}) == len(found)
+
+
+def test_permuting_samples_permutes_answers(samples: list[Sample], model: LlavaOnevision) -> None:
+    some = samples[:4]
+    forward = answers(evaluate_jobs(model, jobs_of(some, model, CHOOSE), Clock()))
+    backward = answers(evaluate_jobs(model, jobs_of(some[::-1], model, CHOOSE), Clock()))
+    assert forward == backward
+
+
+# 2. Layer ranges compose and equal the stock forward; generating equals the stock `generate`.
+
+
+@torch.inference_mode()
+def test_layer_ranges_compose(samples: list[Sample], model: LlavaOnevision) -> None:
+    start = embedded(samples[0], model)
+    whole = Layers(0, 6)(start, model)
+    parts = Layers(4, 6)(Layers(1, 4)(Layers(0, 1)(start, model), model), model)
+    assert torch.equal(whole.hidden, parts.hidden)
+    assert whole.visual_tokens == parts.visual_tokens
+    for a, b in zip(whole.kv, parts.kv, strict=True):
+        assert torch.equal(a.key, b.key)
+        assert torch.equal(a.value, b.value)
+
+
+def test_layers_refuse_a_prefix_of_another_depth(samples: list[Sample], model: LlavaOnevision) -> None:
+    with pytest.raises(ValueError, match="need a prefix of depth 2, got 0"):
+        Layers(2, 3)(embedded(samples[0], model), model)
+
+
+@torch.inference_mode()
+def test_all_layers_on_the_whole_prompt_equal_the_stock_forward(samples: list[Sample], model: LlavaOnevision) -> None:
+    sample = samples[0]
+    inputs = stock_inputs(sample, model)
+    stock = model.network(**inputs).logits[0]
+    prefix = embedded(sample, model)
+    question = model.embed(model.prompt(sample.question)[1])
+    hidden = torch.cat([prefix.hidden, question])
+    ours = model.logits(model.run(hidden, torch.arange(len(hidden)), 0, model.layers).hidden)
+    assert torch.equal(ours, stock)
+
+
+@torch.inference_mode()
+def test_the_question_as_a_chunk_equals_the_stock_forward(samples: list[Sample], model: LlavaOnevision) -> None:
+    sample = samples[0]
+    stock = model.network(**stock_inputs(sample, model)).logits[0]
+    prefix = Ask(model.prompt(sample.question)[1], attention=False)(Layers(0, 6)(embedded(sample, model), model), model)
+    torch.testing.assert_close(model.logits(prefix.hidden[-1:]), stock[-1:], atol=1e-4, rtol=1e-4)
+
+
+def stock_inputs(sample: Sample, model: LlavaOnevision) -> dict:
+    """The prompt as the stock processor makes it."""
+    frames = Decode(sample.path, sample.video_id, FRAMES, None, None)(None, model).frames
+    content = [{"type": "video"}, {"type": "text", "text": sample.question}]
+    text = model.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    return dict(model.processor(text=text, videos=[frames.permute(0, 3, 1, 2)], return_tensors="pt"))
+
+
+@torch.inference_mode()
+def test_generated_tokens_equal_stock_generate(samples: list[Sample], model: LlavaOnevision) -> None:
+    seen = set()
+    for sample in samples[:6]:
+        inputs = stock_inputs(sample, model)
+        stock = model.network.generate(**inputs, max_new_tokens=5, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        job = Job("it", plan(sample, FRAMES, DENSE, GENERATE, model))
+        (outcome,) = evaluate_jobs(model, [job], Clock())
+        assert outcome.answer.token_ids == tuple(stock.tolist())
+        seen |= set(stock.tolist())
+    assert len(seen) > 1, "a model that repeats one token proves nothing"
+
+
+# 3. Identities.
+
+
+@pytest.mark.parametrize("pruner", [AttentionPrune(layer=3, keep_ratio=1.0), RandomPrune(layer=3, keep_ratio=1.0)], ids=str)
+def test_keep_one_is_identity(samples: list[Sample], model: LlavaOnevision, pruner: object) -> None:
+    start = Ask(model.prompt(samples[0].question)[1], True)(Layers(0, 3)(embedded(samples[0], model), model), model)
+    after = Prune(pruner)(start, model)
+    assert torch.equal(after.hidden, start.hidden)
+    assert torch.equal(after.position, start.position)
+    assert all(torch.equal(a.key, b.key) for a, b in zip(after.kv, start.kv, strict=True))
+
+
+def test_dropping_nothing_is_identity(samples: list[Sample], model: LlavaOnevision) -> None:
+    none, all_kept = embedded(samples[0], model), embedded(samples[0], model, Drop(keep_ratio=1.0))
+    assert torch.equal(none.hidden, all_kept.hidden)
+    assert torch.equal(none.position, all_kept.position)
+
+
+def test_keep_one_and_no_merge_answer_as_the_dense_model(samples: list[Sample], model: LlavaOnevision) -> None:
+    kept = Reducer("all kept", merge=None, prune=AttentionPrune(layer=3, keep_ratio=1.0))
+    for sample in samples[:4]:
+        jobs = [Job(r.name, plan(sample, FRAMES, r, CHOOSE, model)) for r in (DENSE, kept)]
+        dense, pruned = (outcome.answer for outcome in evaluate_jobs(model, jobs, Clock()))
+        assert pruned.visual_tokens == dense.visual_tokens
+        assert pruned.choice_scores == pytest.approx(dense.choice_scores, abs=1e-4)
+
+
+# 4. Kept tokens.
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_kept_indices_are_sorted_unique_and_never_text(samples: list[Sample], model: LlavaOnevision, name: str) -> None:
+    reducer = reducer_of(name)
+    if reducer.prune is None:
+        pytest.skip(f"{name} does not prune inside the LLM")
+    layer = reducer.prune.layer
+    start = embedded(samples[0], model, reducer.merge)
+    before = Ask(model.prompt(samples[0].question)[1], reducer.prune.reads_attention)(Layers(0, layer)(start, model), model)
+    kept = reducer.prune(before)
+    after = Prune(reducer.prune)(before, model)
+    assert kept.tolist() == sorted(set(kept.tolist()))
+    assert 0 < len(kept) <= -(-reducer.prune.keep_ratio * len(before.group) // 1)
+    assert torch.equal(after.hidden[~after.visual], before.hidden[~before.visual])
+    assert torch.equal(after.hidden[after.visual], before.hidden[before.visual][kept])
+    assert all(key.shape[2] == len(after.hidden) for key, _ in after.kv)
+    assert after.next_position == before.next_position
+
+
+@torch.inference_mode()
+def test_attention_at_the_pruning_layer_equals_eager_attention(samples: list[Sample], checkpoint: object) -> None:
+    from prunesweep.models.llava_onevision import load
+
+    ours, eager = load("ours", str(checkpoint)), load("eager", str(checkpoint))
+    eager.network.set_attn_implementation("eager")
+    sample = samples[0]
+    maps = eager.network(**stock_inputs(sample, eager), output_attentions=True).attentions[2][0]
+    start = embedded(sample, ours)
+    asked = Ask(ours.prompt(sample.question)[1], attention=True)(Layers(0, 3)(start, ours), ours)
+    rows = maps[:, len(start.hidden) :, : len(start.hidden)][:, :, start.visual]
+    torch.testing.assert_close(asked.attention, rows, atol=1e-6, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_pruned_decoding_equals_a_dense_run_whose_mask_hides_the_pruned_tokens(
+    samples: list[Sample], model: LlavaOnevision
+) -> None:
+    """After layer 3 the pruned tokens are gone from later layers, and for generated tokens from all layers."""
+    sample, layer = samples[0], 3
+    pruner = AttentionPrune(layer=layer, keep_ratio=0.3)
+    reducer = Reducer("pruned", prune=pruner)
+    (outcome,) = evaluate_jobs(model, [Job("it", plan(sample, FRAMES, reducer, GENERATE, model))], Clock())
+    start = embedded(sample, model)
+    question = model.prompt(sample.question)[1]
+    asked = Ask(question, attention=True)(Layers(0, layer)(start, model), model)
+    gone = asked.visual.nonzero()[:, 0][~torch.isin(torch.arange(len(asked.group)), pruner(asked))]
+    ids = [*outcome.answer.token_ids[:-1]]
+    hidden = torch.cat([start.hidden, model.embed((*question, *ids))])[None]
+    prompt, size = len(asked.hidden), hidden.shape[1]
+    position = torch.arange(size)[None]
+    rotary = model.decoder.language_model.rotary_emb(hidden, position)
+    least = torch.finfo(torch.float32).min
+    causal = torch.full((size, size), least).triu(1)
+    for index, decoder_layer in enumerate(model.decoder.language_model.layers):
+        mask = causal.clone()
+        mask[prompt if index < layer else 0 :, gone] = least
+        hidden = decoder_layer(hidden, attention_mask=mask[None, None], position_embeddings=rotary, position_ids=None)
+    dense = model.logits(hidden[0, prompt - 1 :]).argmax(-1)
+    assert outcome.answer.token_ids == tuple(dense.tolist())
+
+
+# 5. Merges (weighted sums: test_prunevid.py).
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_sources_name_tokens_and_every_token_has_a_source(samples: list[Sample], model: LlavaOnevision, name: str) -> None:
+    tokens = decoded(samples[0], model)
+    merged = Reduce(reducer_of(name).merge)(tokens, model)
+    assert merged.source.shape == tokens.x.shape[:2]
+    assert set(merged.source.unique().tolist()) - {-1} == set(range(len(merged.x)))
+    assert merged.position.unique().numel() <= len(merged.x)
+    assert merged.position.max() < merged.span
+
+
+# The engine's cutting, and what a bad sample does.
+
+
+def test_cut_splits_layer_ranges_where_others_begin_or_end() -> None:
+    jobs = [Job(1, (Layers(0, 2), Layers(2, 6))), Job(2, (Layers(0, 4), Layers(4, 6))), Job(3, (Layers(0, 6),))]
+    thirds = (Layers(0, 2), Layers(2, 4), Layers(4, 6))
+    assert [job.stages for job in cut(jobs)] == [thirds] * 3
+
+
+def test_a_missing_video_fails_its_own_jobs_only(samples: list[Sample], model: LlavaOnevision, tmp_path: object) -> None:
+    good = samples[0]
+    bad = replace(good, id="bad", path=tmp_path / "gone.mp4", video_id="gone")
+    jobs = [Job(s.id, plan(s, FRAMES, DENSE, CHOOSE, model)) for s in (bad, good)]
+    broken, fine = evaluate_jobs(model, jobs, Clock())
+    assert "no such file" in str(broken.error)
+    assert broken.answer is None
+    assert fine.answer is not None
+
+
+def test_a_long_option_is_scored_token_by_token(samples: list[Sample], model: LlavaOnevision) -> None:
+    sample = replace(samples[0], choices=("red", "red block", "up"), target=0)
+    (outcome,) = evaluate_jobs(model, [Job("it", plan(sample, FRAMES, DENSE, CHOOSE, model))], Clock())
+    one, two, _ = outcome.answer.choice_scores
+    before = plan(sample, FRAMES, DENSE, CHOOSE, model)[:-1]
+    state = None
+    with torch.inference_mode():
+        for stage in before:
+            state = stage(state, model)
+        red, block = model.tokenize("red block")
+        run = model.run(model.embed((red,)), torch.tensor([state.next_position]), 0, model.layers, state.kv)
+        expected = float(model.logits(run.hidden).float().log_softmax(-1)[0, block])
+    assert two - one == pytest.approx(expected, abs=1e-5)
+
+
+def test_generate_stops_at_the_end_token(samples: list[Sample], model: LlavaOnevision) -> None:
+    job = Job("it", (*plan(samples[0], FRAMES, DENSE, GENERATE, model)[:-1], Generate(5)))
+    (outcome,) = evaluate_jobs(model, [job], Clock())
+    ids = outcome.answer.token_ids
+    assert not set(ids[:-1]) & model.stop_ids
+    assert len(ids) == 5 or ids[-1] in model.stop_ids

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from prunesweep.types import Sample
+from prunesweep.video import VideoError, frame_indices, read_clip
+
+
+@pytest.fixture
+def video(samples: list[Sample]) -> Path:
+    return samples[0].path
+
+
+def test_frames_are_in_the_middles_of_equal_shares() -> None:
+    assert frame_indices(0, 12, 4) == [1, 4, 7, 10]
+    assert frame_indices(0, 12, 12) == list(range(12))
+    assert frame_indices(5, 7, 4) == [5, 5, 6, 6]
+    assert frame_indices(3, 4, 3) == [3, 3, 3]
+
+
+def test_a_clip_has_its_frames_and_times(video: Path) -> None:
+    clip = read_clip(video, "v", frames=6)
+    assert clip.frames.shape == (6, 96, 96, 3)
+    assert clip.timestamps == tuple(i / 4 for i in (1, 3, 5, 7, 9, 11))
+
+
+def test_bounds_in_seconds(video: Path) -> None:
+    assert read_clip(video, "v", 2, start=1.0, end=2.0).timestamps == (1.25, 1.75)
+    with pytest.raises(VideoError, match=r"no frames between 9.0 s and None s; it lasts 3.0 s"):
+        read_clip(video, "v", 2, start=9.0)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video at all", bytes(5000)], ids=["empty", "text", "zeros"])
+def test_a_file_that_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match="broken.mp4: not a readable video"):
+        read_clip(path, "v", 4)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_named(tmp_path: Path, video: Path, share: float) -> None:
+    data = video.read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(VideoError, match="cut.mp4: not a readable video"):
+        read_clip(path, "v", 4)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="gone.mp4: no such file"):
+        read_clip(tmp_path / "gone.mp4", "v", 4)
