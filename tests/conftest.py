@@ -19,7 +19,7 @@ from prunesweep.types import Sample
 
 CONF = Path(__file__).parents[1] / "conf"
 REDUCERS = sorted(path.stem for path in (CONF / "reducer").glob("*.yaml"))
-SMALL = TinyShape(layers=6, hidden=48, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
+SMALL = TinyShape(layers=8, hidden=48, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,7 +29,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random LLaVA-OneVision with six layers, as a checkpoint folder.
+    """A random LLaVA-OneVision with eight layers, as a checkpoint folder.
 
     Its layers speak louder than its embeddings, or it would only ever repeat the last token.
     """

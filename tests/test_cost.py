@@ -40,18 +40,18 @@ def test_vision_and_prefill_equal_measured_counts_each(samples: list[Sample], mo
     assert vision_flops(model.shape, FRAMES) == pytest.approx(vision.get_total_flops(), rel=1e-3)
     start = embedded(samples[0], model)
     with counter() as prefill:
-        Layers(0, 6)(start, model)
+        Layers(0, 8)(start, model)
     text = len(start.hidden) - len(start.group)
-    assert prefill_flops(model.shape, [len(start.group)] * 6, text) == pytest.approx(prefill.get_total_flops(), rel=1e-3)
+    assert prefill_flops(model.shape, [len(start.group)] * 8, text) == pytest.approx(prefill.get_total_flops(), rel=1e-3)
 
 
 @torch.inference_mode()
 def test_a_step_of_decoding_equals_a_measured_count(samples: list[Sample], model: LlavaOnevision) -> None:
-    prefix = Layers(0, 6)(embedded(samples[0], model), model)
+    prefix = Layers(0, 8)(embedded(samples[0], model), model)
     with counter() as measured:
-        run = model.run(model.embed((5,)), torch.tensor([prefix.next_position]), 0, 6, prefix.kv)
+        run = model.run(model.embed((5,)), torch.tensor([prefix.next_position]), 0, 8, prefix.kv)
         model.logits(run.hidden)
-    expected = 6 * layer_flops(model.shape, 1, len(prefix.hidden) + 1) + head_flops(model.shape)
+    expected = 8 * layer_flops(model.shape, 1, len(prefix.hidden) + 1) + head_flops(model.shape)
     assert expected == pytest.approx(measured.get_total_flops(), rel=1e-3)
 
 
@@ -75,5 +75,5 @@ def test_decoding_costs_one_row_per_token_after_the_first() -> None:
 
 def test_the_shape_is_read_from_the_configuration(model: LlavaOnevision) -> None:
     shape = shape_of(model.network.config)
-    assert (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_size, shape.mlp) == (6, 48, 4, 2, 12, 96)
+    assert (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_size, shape.mlp) == (8, 48, 4, 2, 12, 96)
     assert (shape.vision.layers, shape.vision.hidden, shape.vision.patches, shape.vision.patch_inputs) == (1, 32, 144, 192)

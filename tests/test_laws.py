@@ -106,8 +106,8 @@ def test_permuting_samples_permutes_answers(samples: list[Sample], model: LlavaO
 @torch.inference_mode()
 def test_layer_ranges_compose(samples: list[Sample], model: LlavaOnevision) -> None:
     start = embedded(samples[0], model)
-    whole = Layers(0, 6)(start, model)
-    parts = Layers(4, 6)(Layers(1, 4)(Layers(0, 1)(start, model), model), model)
+    whole = Layers(0, 8)(start, model)
+    parts = Layers(4, 8)(Layers(1, 4)(Layers(0, 1)(start, model), model), model)
     assert torch.equal(whole.hidden, parts.hidden)
     assert whole.visual_tokens == parts.visual_tokens
     for a, b in zip(whole.kv, parts.kv, strict=True):
@@ -136,7 +136,7 @@ def test_all_layers_on_the_whole_prompt_equal_the_stock_forward(samples: list[Sa
 def test_the_question_as_a_chunk_equals_the_stock_forward(samples: list[Sample], model: LlavaOnevision) -> None:
     sample = samples[0]
     stock = model.network(**stock_inputs(sample, model)).logits[0]
-    prefix = Ask(model.prompt(sample.question)[1], attention=False)(Layers(0, 6)(embedded(sample, model), model), model)
+    prefix = Ask(model.prompt(sample.question)[1], attention=False)(Layers(0, 8)(embedded(sample, model), model), model)
     torch.testing.assert_close(model.logits(prefix.hidden[-1:]), stock[-1:], atol=1e-4, rtol=1e-4)
 
 

@@ -127,13 +127,18 @@ def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
 COSTS = ("llm_flops_ratio", "llm_flops", "total_flops_ratio", "total_flops", "final_ratio", "entrance_ratio")
 
 
+def require_cost(cost: str) -> None:
+    """Raises ValueError if `cost` is not one of COSTS."""
+    if cost not in COSTS:
+        raise ValueError(f"analysis.cost must be one of {', '.join(COSTS)}, got {cost!r}")
+
+
 def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[Summary]:
     """Summaries of all trials, cheapest first, Pareto-optimal ones marked.
 
     Raises ValueError if `cost` is not one of COSTS.
     """
-    if cost not in COSTS:
-        raise ValueError(f"analysis.cost must be one of {', '.join(COSTS)}, got {cost!r}")
+    require_cost(cost)
     table = [summarize(trial) for trial in trials]
     front = pareto_front([(getattr(row, cost), row.accuracy) for row in table])
     marked = [Summary(**{**vars(row), "pareto": on}) for row, on in zip(table, front, strict=True)]

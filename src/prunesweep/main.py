@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import env_override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,8 +35,7 @@ def run(config: DictConfig) -> None:
 
 def main() -> None:
     """Runs Hydra, which is told to raise to us instead of printing a report of its own."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    with reported():
+    with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
         run()
 
 

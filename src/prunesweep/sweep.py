@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep import tables
-from prunesweep.analysis import Summary, failures, summarize, sweep_table
+from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table
 from prunesweep.records import Trial as FinishedTrial
 from prunesweep.records import TrialInfo, read_trials, write_parquet, write_trial
 
@@ -68,6 +68,8 @@ def evaluate_configs(configs: Sequence[DictConfig], overrides: Sequence[Sequence
 
     Every setting is checked before anything runs.  Raises ValueError, or Hydra's InstantiationException around it.
     """
+    for config in configs:
+        require_cost(config.analysis.cost)
     names = trial_names(configs, overrides)
     groups: dict[str, list[int]] = {}
     for index, config in enumerate(configs):
@@ -86,14 +88,14 @@ def _evaluate_group(group: list[tuple[str, DictConfig, tuple[str, ...]]]) -> lis
     samples = instantiate(config.benchmark.load)
 
     from prunesweep.evaluate import Trial, evaluate
+    from prunesweep.reducers import require_at_least
     from prunesweep.stages import require_fit
 
     model = instantiate(config.model.load)
     trials = []
     for (name, member, _), reducer in zip(group, reducers, strict=True):
         require_fit(reducer, model)
-        if member.video.frames < 1:
-            raise ValueError(f"video.frames must be at least 1, got {member.video.frames}")
+        require_at_least("video.frames", member.video.frames, 1)
         trials.append(Trial(name, reducer, member.video.frames, instantiate(member.protocol)))
     several = config.trainer.devices > 1
     result = evaluate(

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 @dataclass
 class GridsSweeperConf:
     _target_: str = "hydra_plugins.prunesweep.grids.GridsSweeper"
+    _convert_: str = "all"
     grids: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -12,6 +12,7 @@
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ DIRECTIONS = ("maximize", "minimize")
 @dataclass
 class SearchSweeperConf:
     _target_: str = "hydra_plugins.prunesweep.search.SearchSweeper"
+    _convert_: str = "all"
     trials: int = 40
     batch: int = 4
     seed: int = 0
@@ -98,13 +100,15 @@ class SearchSweeper(Sweeper):
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(folder / STUDY))),
-            sampler=optuna.samplers.TPESampler(seed=self.seed, multivariate=True),
-            directions=list(self.objectives.values()),
-            study_name="prunesweep",
-        )
-        study.set_metric_names(list(self.objectives))
+        with warnings.catch_warnings():  # Optuna marks the multivariate sampler and names of objectives as experimental
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(folder / STUDY))),
+                sampler=optuna.samplers.TPESampler(seed=self.seed, multivariate=True),
+                directions=list(self.objectives.values()),
+                study_name="prunesweep",
+            )
+            study.set_metric_names(list(self.objectives))
         for settings in self.first:
             study.enqueue_trial(settings)
         return study

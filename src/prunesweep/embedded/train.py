@@ -21,7 +21,7 @@ def main(config: DictConfig) -> None:
     from lightning.pytorch.strategies import DDPStrategy
 
     from prunesweep.embedded.network import build_processor
-    from prunesweep.embedded.training import AccuracyLog, TinyTraining, TrainStage
+    from prunesweep.embedded.training import AccuracyLog, SaveAtEnd, TinyTraining, TrainStage
 
     out = Path(config.out)
     run = Path(f"{out}-run")
@@ -45,6 +45,7 @@ def main(config: DictConfig) -> None:
         logger=CSVLogger(run, name="metrics", version=0),
         callbacks=[
             ModelCheckpoint(run, save_last=True, save_top_k=0, every_n_train_steps=config.checkpoint_every),
+            SaveAtEnd(last),
             AccuracyLog(run / "accuracies.jsonl"),
         ],
         enable_model_summary=False,
@@ -52,17 +53,15 @@ def main(config: DictConfig) -> None:
     started = time.monotonic()
     steps = torch.utils.data.DataLoader(range(module.total_steps))
     trainer.fit(module, steps, ckpt_path=last if config.resume else None, weights_only=True)
-    if not last.exists():
-        raise SystemExit(f"prunesweep-train-tiny: {last} was not written; use checkpoint_every below {module.total_steps}")
     weights = torch.load(last, weights_only=True, map_location="cpu")["state_dict"]
     module.configure_model()
     module.load_state_dict(weights)
     module.network.set_attn_implementation("sdpa")
     module.network.save_pretrained(out)
     build_processor(shape).save_pretrained(out)
-    summary = {"seed": config.seed, "minutes": round((time.monotonic() - started) / 60, 1), "steps": module.total_steps}
-    (run / "summary.json").write_text(json.dumps(summary))
-    print(f"trained {module.total_steps} steps in {summary['minutes']} min: {out}")
+    summary = {"seed": config.seed, "minutes_since_start_or_resume": round((time.monotonic() - started) / 60, 1), "steps": module.total_steps}
+    (out / "training.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
+    print(f"trained {module.total_steps} steps in {summary['minutes_since_start_or_resume']} min: {out}")
 
 
 if __name__ == "__main__":

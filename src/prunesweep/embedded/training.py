@@ -284,6 +284,16 @@ class TinyTraining(L.LightningModule):
         return means
 
 
+class SaveAtEnd(L.Callback):
+    """Writes the last checkpoint when training ends, whatever the interval."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_end(self, trainer: L.Trainer, module: TinyTraining) -> None:
+        trainer.save_checkpoint(self.path)
+
+
 class AccuracyLog(L.Callback):
     """Appends a JSON line with the training accuracies by video length and family, every `EVERY` steps."""
 

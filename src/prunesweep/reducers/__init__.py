@@ -44,14 +44,23 @@ class Reducer:
     prune: Pruner | None = None
 
 
+def require_number(name: str, value: object) -> None:
+    """Raises ValueError unless value is a number; configurations hand over whatever was typed."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+
+
 def require_ratio(name: str, value: float) -> None:
     """Raises ValueError unless 0 < value <= 1."""
+    require_number(name, value)
     if not 0 < value <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value:g}")
 
 
 def require_at_least(name: str, value: int, bound: int) -> None:
-    """Raises ValueError if value is below the bound."""
+    """Raises ValueError unless value is a whole number of at least the bound."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
     if value < bound:
         raise ValueError(f"{name} must be at least {bound}, got {value}")
 

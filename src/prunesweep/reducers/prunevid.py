@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prunesweep.clustering import contiguous_segments, dpc_knn, group_mean
-from prunesweep.reducers import Positions, require_at_least, require_choice, require_ratio
+from prunesweep.reducers import Positions, require_at_least, require_choice, require_number, require_ratio
 from prunesweep.types import Merged, Prefix, Tokens
 
 Distance = Literal["raw", "unit"]
@@ -57,6 +57,7 @@ class Merge:
         require_at_least("min_cluster_tokens", self.min_cluster_tokens, 1)
         require_choice("distance", self.distance, Distance)
         require_choice("positions", self.positions, Positions)
+        require_number("static_threshold", self.static_threshold)
         if not -1 <= self.static_threshold <= 1:
             raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
 

@@ -1,0 +1,243 @@
+"""The command as a user types it: single run, multirun, named sweeps, search, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from itertools import takewhile
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from prunesweep import main as command
+from prunesweep.records import read_trial, read_trials
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(checkpoint: Path, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Runs the command in this process, in an empty folder, on the small model; returns exit code and output."""
+
+    def call(*arguments: str, defaults: bool = True, wandb: bool = False) -> tuple[object, str, str]:
+        GlobalHydra.instance().clear()
+        common = [
+            f"model.checkpoint={checkpoint}",
+            "benchmark=jsonl",
+            f"benchmark.path={benchmark_folder}",
+            "model.frames=8",
+            "trainer.progress=false",
+        ]
+        logger = [] if wandb else ["logger=none"]
+        monkeypatch.chdir(tmp_path)
+        flags = list(takewhile(lambda argument: "=" not in argument, arguments))
+        overrides = arguments[len(flags) :]
+        monkeypatch.setattr(sys, "argv", ["prunesweep", *flags, *(common + logger if defaults else []), *overrides])
+        code: object = 0
+        try:
+            command.main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def only_folder(pattern: str) -> Path:
+    (folder,) = Path.cwd().glob(pattern)
+    return folder
+
+
+def test_a_single_run_prints_its_numbers_and_leaves_records_configuration_and_log(run) -> None:
+    code, out, _ = run("reducer=prunevid", "reducer.prune.layer=2")
+    assert code == 0
+    folder = only_folder("outputs/*/*")
+    trial = read_trial(folder)
+    assert len(trial.records) == 20
+    correct = int(trial.records["correct"].sum())
+    assert f"accuracy    {correct / 20:.3f} ± " in out
+    assert "(n=20)" in out
+    assert "LLM prefill" in out
+    assert "of dense" in out
+    assert "decode" in out
+    assert (folder / "config.yaml").read_text().count("${") == 0
+    assert "prune" in (folder / "main.log").read_text()
+
+
+def test_a_multirun_evaluates_all_trials_in_one_pass(run) -> None:
+    code, out, err = run("-m", "reducer.prune.layer=2,4", "reducer.prune.keep_ratio=0.2,0.4,0.8")
+    assert (code, err) == (0, "")
+    sweep = only_folder("multirun/*/*")
+    trials = read_trials(sweep)
+    assert [t.info.name for t in trials] == [
+        f"prunevid prune.layer={layer} prune.keep_ratio={keep}" for layer in (2, 4) for keep in (0.2, 0.4, 0.8)
+    ]
+    assert all(t.records["sample_id"].to_list() == trials[0].records["sample_id"].to_list() for t in trials)
+    assert len([entry for entry in json.loads((sweep / "timing.json").read_text()) if entry["run"]]) == 1
+    summary = pl.read_csv(sweep / "summary.csv")
+    assert summary.equals(pl.read_parquet(sweep / "summary.parquet"))
+    assert len(summary) == 6
+    assert summary["pareto"].any()
+    assert (sweep / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert out.count("prunevid prune.layer=") == 6
+    assert "sharing ran" in out
+
+
+def test_a_multirun_gives_the_records_of_single_runs(run) -> None:
+    run("-m", "reducer.prune.keep_ratio=0.2,0.8")
+    swept = read_trials(only_folder("multirun/*/*"))
+    for keep, trial in zip(("0.2", "0.8"), swept, strict=True):
+        run(f"reducer.prune.keep_ratio={keep}", "hydra.run.dir=alone")
+        alone = read_trial(Path("alone"))
+        assert alone.records.equals(trial.records)
+        shutil.rmtree("alone")
+
+
+def test_a_named_sweep_with_several_grids(run) -> None:
+    code, out, _ = run("--config-dir", str(ROOT / "sweeps"), "--config-name", "demo", "benchmark.limit=4")
+    assert code == 0
+    trials = read_trials(only_folder("multirun/*/*"))
+    assert {t.info.reducer for t in trials} == {"none", "random", "prunevid"}
+    assert len(trials) == len({t.info.name for t in trials}) == 21
+    dense = next(line for line in out.splitlines() if line.startswith("none "))
+    assert "1.000x" in dense
+
+
+def test_a_search_maximises_accuracy_and_minimises_flops(run) -> None:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    arguments = ("--config-dir", str(ROOT / "sweeps"), "--config-name", "search", "hydra.sweeper.trials=6", "benchmark.limit=4")
+    code, _, err = run(*arguments)
+    assert (code, err) == (0, "")
+    sweep = only_folder("multirun/*/*")
+    trials = read_trials(sweep)
+    storage = JournalStorage(JournalFileBackend(str(sweep / "study.journal")))
+    study = optuna.load_study(study_name="prunesweep", storage=storage)
+    assert len(trials) == len(study.trials) == 6
+    assert study.directions == [optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE]
+    summary = {row["trial"]: row for row in pl.read_parquet(sweep / "summary.parquet").iter_rows(named=True)}
+    for proposed, trial in zip(study.trials, trials, strict=True):
+        row = summary[trial.info.name]
+        assert proposed.values == [row["accuracy"], row["llm_flops_ratio"]]
+        assert trial.info.settings["reducer"]["prune"]["layer"] == proposed.params["reducer.prune.layer"]
+        assert trial.info.settings["reducer"]["merge"]["cluster_ratio"] == proposed.params["reducer.merge.cluster_ratio"]
+    assert study.trials[0].params["reducer.prune.keep_ratio"] == 0.4
+    shutil.rmtree("multirun")
+    run(*arguments)
+    assert [t.info.overrides for t in read_trials(only_folder("multirun/*/*"))] == [t.info.overrides for t in trials]
+
+
+def test_wandb_gets_one_run_per_trial_and_one_for_the_sweep(run) -> None:
+    code, _, _ = run("-m", "reducer=none,random", "benchmark.limit=4", wandb=True)
+    assert code == 0
+    sweep = only_folder("multirun/*/*")
+    runs = [path.parent.parent.parent.name for path in sweep.rglob("*.wandb")]
+    assert sorted(runs) == sorted(["0", "1", sweep.name])
+
+
+def test_wandb_mode_beats_the_configuration(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    code, _, _ = run("-m", "reducer=none,random", "benchmark.limit=2", "logger.mode=offline", wandb=True)
+    assert code == 0
+    assert not list(Path.cwd().rglob("*.wandb"))
+
+
+def test_generation_instead_of_scoring(run) -> None:
+    code, _, _ = run("protocol=generate", "protocol.most_tokens=3", "benchmark.limit=4", "hydra.run.dir=out")
+    assert code == 0
+    assert read_trial(Path("out")).records["generated_tokens"].max() <= 3
+    assert read_trial(Path("out")).records["generated_tokens"].min() >= 1
+
+
+def broken_benchmark(folder: Path, good: Path) -> Path:
+    """Two questions on a good video, one each on a missing, a truncated and a text file."""
+    folder.mkdir()
+    shutil.copy(good, folder / "good.mp4")
+    (folder / "cut.mp4").write_bytes(good.read_bytes()[:2000])
+    (folder / "text.mp4").write_text("hello")
+    videos = ("good.mp4", "good.mp4", "gone.mp4", "cut.mp4", "text.mp4")
+    lines = [{"video": v, "question": "what moves ?", "choices": ["red", "blue"], "answer": "red"} for v in videos]
+    (folder / "questions.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return folder
+
+
+def test_unreadable_videos_become_records_and_the_sweep_goes_on(run, samples, tmp_path: Path) -> None:
+    folder = broken_benchmark(tmp_path / "mine", samples[0].path)
+    code, out, _ = run("-m", "reducer=none,random", f"benchmark.path={folder}")
+    assert code == 0
+    for trial in read_trials(only_folder("multirun/*/*")):
+        assert trial.records["correct"].is_null().to_list() == [False, False, True, True, True]
+        assert trial.records["error"].is_null().to_list() == [True, True, False, False, False]
+    assert "(n=2)" in out
+    assert "3 samples without an answer:" in out
+    for name in ("gone.mp4: no such file", "cut.mp4: not a readable video", "text.mp4: not a readable video"):
+        assert name in out
+
+
+def test_a_benchmark_without_any_readable_video_ends_with_an_error(run, samples, tmp_path: Path) -> None:
+    folder = broken_benchmark(tmp_path / "mine", samples[0].path)
+    (folder / "good.mp4").unlink()
+    code, _, _ = run(f"benchmark.path={folder}")
+    assert code == "prunesweep: no sample could be evaluated; the reasons are listed above"
+
+
+BAD_INPUT = {
+    "unknown reducer": (["reducer=prunvid"], r"unknown reducer 'prunvid'; known: none, prunevid, random, random_layer"),
+    "unknown model": (["model=tinny"], r"unknown model 'tinny'; known: llava_onevision_0_5b, llava_onevision_7b, tiny"),
+    "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; known: blocks, jsonl"),
+    "unknown key": (["reducer.prune.keep=1"], r"Could not override 'reducer.prune.keep'"),
+    "keep ratio 0": (["reducer.prune.keep_ratio=0"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 0"),
+    "keep ratio 1.4": (["reducer.prune.keep_ratio=1.4"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 1.4"),
+    "keep ratio of a word": (["reducer.prune.keep_ratio=much"], r"keep_ratio must be a number, got 'much'"),
+    "layer of a fraction": (["reducer.prune.layer=2.5"], r"layer must be a whole number, got 2.5"),
+    "layer beyond the model": (["reducer.prune.layer=8"], r"reducer.prune.layer must be in \[1, 7\] for tiny with 8 layers, got 8"),
+    "layer 0": (["reducer.prune.layer=0"], r"reducer.prune: layer must be at least 1, got 0"),
+    "missing checkpoint": (["model.checkpoint=/no/such"], r"checkpoint folder '/no/such' does not exist; set model.checkpoint"),
+    "missing benchmark": (["benchmark=jsonl", "benchmark.path=/no/such.jsonl"], r"benchmark file '/no/such.jsonl' does not exist"),
+    "benchmark without path": (["benchmark=jsonl"], r"Missing mandatory value: benchmark.path"),
+    "no frames": (["video.frames=0"], r"video.frames must be at least 1, got 0"),
+    "unknown protocol": (["protocol.style=numbers"], r"protocol.style must be one of words, letters, got 'numbers'"),
+    "limit 0": (["benchmark.limit=0"], r"benchmark.limit must be at least 1, got 0"),
+    "unknown cost": (["-m", "analysis.cost=joules", "reducer=none"], r"analysis.cost must be one of .*, got 'joules'"),
+    "too many devices": (["trainer.devices=900"], r"trainer.devices must be at most \d+, the number of videos, got 900"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "multirun"])
+def test_bad_input_gets_one_line_and_a_failing_exit_code(run, name: str, mode: list[str]) -> None:
+    import re
+
+    arguments, message = BAD_INPUT[name]
+    code, _, err = run(*dict.fromkeys([*mode, *arguments]), "logger=none", "trainer.progress=false", defaults=False)
+    assert isinstance(code, str), f"exit code {code}, stderr {err}"
+    assert code.startswith("prunesweep: ")
+    assert "\n" not in code
+    assert re.search(message, code), code
+    assert err == ""
+
+
+@pytest.mark.parametrize(("gone", "what"), [("processor_config.json", "the processor"), ("model.safetensors", "weights")])
+def test_a_checkpoint_folder_that_lacks_a_part_is_refused(run, checkpoint: Path, tmp_path: Path, gone: str, what: str) -> None:
+    folder = tmp_path / "incomplete"
+    shutil.copytree(checkpoint, folder, ignore=lambda *_: [gone])
+    code, _, _ = run(f"model.checkpoint={folder}")
+    assert isinstance(code, str)
+    assert what in code
+    assert str(folder) in code
+
+
+def test_the_installed_command_prints_one_line_and_fails(tmp_path: Path) -> None:
+    executable = Path(sys.executable).with_name("prunesweep")
+    done = subprocess.run([executable, "reducer=nothing"], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=os.environ)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip() == "prunesweep: unknown reducer 'nothing'; known: none, prunevid, random, random_layer"

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+
+from prunesweep.evaluate import Trial, Unpadded, evaluate
+from prunesweep.models.llava_onevision import LlavaOnevision, load
+from prunesweep.reducers import Reducer
+from prunesweep.reducers.prunevid import Merge, Prune
+from prunesweep.stages import Protocol
+from prunesweep.types import Sample
+
+TRIALS = [
+    Trial("dense", Reducer("none"), 8, Protocol("words", "choose")),
+    Trial("prunevid", Reducer("prunevid", Merge(), Prune(layer=2)), 8, Protocol("words", "choose")),
+    Trial("letters", Reducer("prunevid", Merge(), Prune(layer=2)), 4, Protocol("letters", "choose")),
+]
+
+
+def test_every_sample_is_drawn_once_over_all_processes() -> None:
+    for length in (1, 7, 8):
+        shares = [list(Unpadded(length, rank, 3)) for rank in range(3)]
+        assert sorted(index for share in shares for index in share) == list(range(length))
+        assert [len(Unpadded(length, rank, 3)) for rank in range(3)] == [len(share) for share in shares]
+
+
+def test_records_come_in_the_order_of_the_samples(samples: list[Sample], model: LlavaOnevision) -> None:
+    shuffled = samples[::-1]
+    result = evaluate(lambda: model, shuffled, TRIALS, progress=False)
+    assert list(result.records) == ["dense", "prunevid", "letters"]
+    for name, records in result.records.items():
+        assert records["sample_id"].to_list() == [s.id for s in shuffled]
+        assert set(records["trial"]) == {name}
+        assert records["error"].null_count() == len(samples)
+    assert result.timing.run < result.timing.alone
+
+
+def test_shared_records_equal_separate_ones(samples: list[Sample], model: LlavaOnevision) -> None:
+    some = samples[:5]
+    shared = evaluate(lambda: model, some, TRIALS, progress=False)
+    separate = evaluate(lambda: model, some, TRIALS, share=False, progress=False)
+    for trial in TRIALS:
+        assert shared.records[trial.name].equals(separate.records[trial.name])
+    assert separate.timing.run == separate.timing.alone
+
+
+def test_two_processes_give_the_records_of_one(samples: list[Sample], model: LlavaOnevision, checkpoint: Path) -> None:
+    make_model = functools.partial(load, "small", str(checkpoint))
+    two = evaluate(make_model, samples, TRIALS, devices=2, accelerator="cpu", progress=False)
+    one = evaluate(lambda: model, samples, TRIALS, accelerator="cpu", progress=False)
+    for trial in TRIALS:
+        assert two.records[trial.name].drop("choice_scores").equals(one.records[trial.name].drop("choice_scores"))
+        scores = zip(two.records[trial.name]["choice_scores"], one.records[trial.name]["choice_scores"], strict=True)
+        assert all(a.to_list() == pytest.approx(b.to_list(), abs=1e-4) for a, b in scores)
+
+
+def test_more_processes_than_videos_are_refused(samples: list[Sample], model: LlavaOnevision) -> None:
+    with pytest.raises(ValueError, match="trainer.devices must be at most 1, the number of videos, got 2"):
+        evaluate(lambda: model, samples[:1], TRIALS, devices=2)
