@@ -10,7 +10,9 @@ from prunesweep.types import Record
 SHAPE = Shape(2, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
 
 
-def record(sample: str, correct: bool | None, video: str = "a", trial: str = "t", visual: tuple = (4, 2), error: str | None = None) -> Record:
+def record(
+    sample: str, correct: bool | None, video: str = "a", trial: str = "t", visual: tuple = (4, 2), error: str | None = None
+) -> Record:
     return Record(
         trial=trial,
         sample_id=sample,

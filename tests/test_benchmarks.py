@@ -3,10 +3,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import CONF
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from conftest import CONF
 from prunesweep.benchmarks import blocks, by_video, jsonl, spread
 from prunesweep.embedded.questions import ANSWERS
 

@@ -198,10 +198,16 @@ BAD_INPUT = {
     "keep ratio 1.4": (["reducer.prune.keep_ratio=1.4"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 1.4"),
     "keep ratio of a word": (["reducer.prune.keep_ratio=much"], r"keep_ratio must be a number, got 'much'"),
     "layer of a fraction": (["reducer.prune.layer=2.5"], r"layer must be a whole number, got 2.5"),
-    "layer beyond the model": (["reducer.prune.layer=8"], r"reducer.prune.layer must be in \[1, 7\] for tiny with 8 layers, got 8"),
+    "layer beyond the model": (
+        ["reducer.prune.layer=8"],
+        r"reducer.prune.layer must be in \[1, 7\] for tiny with 8 layers, got 8",
+    ),
     "layer 0": (["reducer.prune.layer=0"], r"reducer.prune: layer must be at least 1, got 0"),
     "missing checkpoint": (["model.checkpoint=/no/such"], r"checkpoint folder '/no/such' does not exist; set model.checkpoint"),
-    "missing benchmark": (["benchmark=jsonl", "benchmark.path=/no/such.jsonl"], r"benchmark file '/no/such.jsonl' does not exist"),
+    "missing benchmark": (
+        ["benchmark=jsonl", "benchmark.path=/no/such.jsonl"],
+        r"benchmark file '/no/such.jsonl' does not exist",
+    ),
     "benchmark without path": (["benchmark=jsonl"], r"Missing mandatory value: benchmark.path"),
     "no frames": (["video.frames=0"], r"video.frames must be at least 1, got 0"),
     "unknown protocol": (["protocol.style=numbers"], r"protocol.style must be one of words, letters, got 'numbers'"),
@@ -237,7 +243,9 @@ def test_a_checkpoint_folder_that_lacks_a_part_is_refused(run, checkpoint: Path,
 
 def test_the_installed_command_prints_one_line_and_fails(tmp_path: Path) -> None:
     executable = Path(sys.executable).with_name("prunesweep")
-    done = subprocess.run([executable, "reducer=nothing"], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=os.environ)
+    done = subprocess.run(
+        [executable, "reducer=nothing"], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=os.environ
+    )
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.strip() == "prunesweep: unknown reducer 'nothing'; known: none, prunevid, random, random_layer"

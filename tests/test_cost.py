@@ -1,6 +1,5 @@
 import pytest
 import torch
-from test_laws import DENSE, FRAMES, embedded, stock_inputs
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
 from prunesweep.cost import Shape, VisionShape, head_flops, layer_flops, ledger, prefill_flops, vision_flops
@@ -8,6 +7,7 @@ from prunesweep.engine import Clock, Job, evaluate_jobs
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
 from prunesweep.stages import Decode, Encode, Layers, Protocol, plan
 from prunesweep.types import Sample
+from test_laws import DENSE, FRAMES, embedded, stock_inputs
 
 
 def counter() -> FlopCounterMode:
@@ -27,7 +27,7 @@ def test_the_dense_ledger_equals_a_measured_count(samples: list[Sample], model: 
     with counter() as measured:
         model.network(**inputs, logits_to_keep=1)
     (outcome,) = evaluate_jobs(model, [Job("it", plan(sample, FRAMES, DENSE, Protocol("words", "choose"), model))], Clock())
-    answer = outcome.answer
+    answer = outcome.result
     cost = ledger(model.shape, answer.visual_tokens, answer.text_tokens, answer.dense_tokens, FRAMES)
     assert cost.total == pytest.approx(measured.get_total_flops(), rel=1e-3)
 

@@ -58,7 +58,9 @@ def test_answers_follow_from_the_script() -> None:
 
 
 def test_changes_and_appearances_are_asked_about() -> None:
-    scene = replace(STILL, colour=np.array([[0, 1], [0, 1], [4, 1]]), visible=np.array([[True, False], [True, True], [True, True]]))
+    scene = replace(
+        STILL, colour=np.array([[0, 1], [0, 1], [4, 1]]), visible=np.array([[True, False], [True, True], [True, True]])
+    )
     found = answers(scene)
     assert found["what color is the plain block at the start ?"] == "red"
     assert found["what color is the plain block at the end ?"] == "cyan"
@@ -151,7 +153,17 @@ def command(out: Path, *overrides: str) -> list[str]:
     stages = f"stages=[{{name: images, steps: {STEPS}, frames: {{1: 1.0}}, questions: 3, learning_rate: 1e-3}}]"
     small = ("hidden=24", "layers=2", "mlp=32", "vision_hidden=24", "vision_layers=1")
     shape = [f"+shape.{size}" for size in small]
-    return [sys.executable, "-m", "prunesweep.embedded.train", f"out={out}", stages, "videos={1: 2}", "processes=1", *shape, *overrides]
+    return [
+        sys.executable,
+        "-m",
+        "prunesweep.embedded.train",
+        f"out={out}",
+        stages,
+        "videos={1: 2}",
+        "processes=1",
+        *shape,
+        *overrides,
+    ]
 
 
 def test_training_goes_on_exactly_after_a_kill(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def accuracy(records: pl.DataFrame) -> Accuracy:
     samples = len(answered)
     if samples == 0:
         return Accuracy(math.nan, math.nan, 0)
-    mean = float(answered["correct"].mean())
+    mean = int(answered["correct"].sum()) / samples
     residuals = answered.group_by("video_id").agg((pl.col("correct").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
     return Accuracy(mean, clustered_error(residuals.to_list(), samples), samples)
 

@@ -91,7 +91,9 @@ class Ledger:
         return self.vision + self.prefill + self.head + self.decode
 
 
-def ledger(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, dense_tokens: int, frames: int, generated: int = 0) -> Ledger:
+def ledger(
+    shape: Shape, visual_tokens: Sequence[int], text_tokens: int, dense_tokens: int, frames: int, generated: int = 0
+) -> Ledger:
     """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction."""
     return Ledger(
         vision=vision_flops(shape, frames),

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -26,11 +27,10 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a job."""
+    """What became of a job: its answer, or the exception that ended it."""
 
     key: Any
-    answer: Answer | None
-    error: Exception | None
+    result: Answer | Exception
 
 
 @dataclass
@@ -54,7 +54,7 @@ def _pieces(stage: Any, bounds: list[int]) -> list[Any]:
         return [stage]
     inside = [layer for layer in bounds if stage.start < layer < stage.stop]
     edges = [stage.start, *inside, stage.stop]
-    return [Layers(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [Layers(a, b) for a, b in pairwise(edges)]
 
 
 @torch.inference_mode()
@@ -74,9 +74,9 @@ def walk(model: Model, state: Any, jobs: Iterable[Job], depth: int, clock: Clock
         try:
             after = _timed(stage, state, model, clock, len(group))
         except Exception as error:  # whatever a bad sample provokes becomes its record; the sweep goes on
-            yield from (Outcome(job.key, None, error) for job in group)
+            yield from (Outcome(job.key, error) for job in group)
             continue
-        yield from (Outcome(job.key, after, None) for job in group if len(job.stages) == depth + 1)
+        yield from (Outcome(job.key, after) for job in group if len(job.stages) == depth + 1)
         yield from walk(model, after, [job for job in group if len(job.stages) > depth + 1], depth + 1, clock)
 
 

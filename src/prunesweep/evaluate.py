@@ -89,7 +89,7 @@ class Evaluation(L.LightningModule):
         super().__init__()
         self.make_model = make_model
         self.videos, self.trials, self.share = videos, tuple(trials), share
-        self.model: Model | None = None
+        self.model: Any = None
         self.records: list[Record] = []
         self.clock = Clock()
 
@@ -115,7 +115,7 @@ class Evaluation(L.LightningModule):
                 try:
                     jobs.append(Job(key, plan(sample, trial.frames, trial.reducer, trial.protocol, self.model)))
                 except Exception as error:  # a question that the tokenizer refuses, say
-                    broken.append(Outcome(key, None, error))
+                    broken.append(Outcome(key, error))
         outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share) + broken
         self.records += self._to_records(samples, outcomes)
         return len(self.records)
@@ -123,13 +123,13 @@ class Evaluation(L.LightningModule):
     def _to_records(self, samples: tuple[Sample, ...], outcomes: list[Outcome]) -> Iterator[Record]:
         by_id = {sample.id: sample for sample in samples}
         by_name = {trial.name: trial for trial in self.trials}
-        for (name, sample_id), answer, error in outcomes:
+        for (name, sample_id), result in outcomes:
             trial, sample = by_name[name], by_id[sample_id]
-            if answer is None:
-                log.debug("sample %s of trial %s failed", sample_id, name, exc_info=error)
-                yield store.failure(sample, name, error)
+            if isinstance(result, Exception):
+                log.debug("sample %s of trial %s failed", sample_id, name, exc_info=result)
+                yield store.failure(sample, name, result)
             else:
-                yield store.score(sample, name, answer, trial.frames, trial.protocol.style == "letters")
+                yield store.score(sample, name, result, trial.frames, trial.protocol.style == "letters")
 
 
 def _unchanged(batch: Any) -> Any:

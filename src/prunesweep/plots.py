@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prunesweep.analysis import Summary
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -58,7 +59,9 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
     axes = figure.subplots()
     front = [p for p in data.points if p.pareto]
     if front:
-        axes.step([p.cost for p in front], [p.accuracy for p in front], where="post", color="0.45", zorder=1, label="Pareto front")
+        axes.step(
+            [p.cost for p in front], [p.accuracy for p in front], where="post", color="0.45", zorder=1, label="Pareto front"
+        )
     for index, reducer in enumerate(dict.fromkeys(p.reducer for p in data.points)):
         own = [p for p in data.points if p.reducer == reducer]
         axes.errorbar(
@@ -87,7 +90,7 @@ def _samples(points: Sequence[Point]) -> str:
     return "0" if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _log_axis(axes: object, data: ParetoPoints) -> None:
+def _log_axis(axes: Axes, data: ParetoPoints) -> None:
     """Costs of reduced models differ by factors, so a wide range is drawn on a logarithmic axis with plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

@@ -242,7 +242,10 @@ class Protocol:
     """Of a generated answer."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (("style", self.style, ("words", "letters")), ("answering", self.answering, ("choose", "generate"))):
+        for name, value, known in (
+            ("style", self.style, ("words", "letters")),
+            ("answering", self.answering, ("choose", "generate")),
+        ):
             if value not in known:
                 raise ValueError(f"protocol.{name} must be one of {', '.join(known)}, got {value!r}")
         if self.most_tokens < 1:

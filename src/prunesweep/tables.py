@@ -39,7 +39,9 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     )
 
@@ -61,7 +63,9 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
         )
         for row in table
     ]
-    note = f"* on the Pareto front of accuracy against {cost}; tokens: visual tokens entering the LLM / in its last layer, of dense"
+    note = (
+        f"* on the Pareto front of accuracy against {cost}; tokens: visual tokens entering the LLM / in its last layer, of dense"
+    )
     return f"{grid(header, rows)}\n{note}"
 
 
@@ -70,7 +74,7 @@ def single(row: Summary, trial: Trial) -> str:
     lines = [
         f"trial       {row.trial} on {trial.info.benchmark}, {trial.info.model}",
         f"accuracy    {accuracy_text(row.accuracy, row.accuracy_error, row.samples)}, standard error clustered by video",
-        f"tokens      {_ratio(row.entrance_ratio)} of the visual tokens enter the LLM, {_ratio(row.final_ratio)} reach its last layer",
+        f"tokens      {_ratio(row.entrance_ratio)} of the visual tokens enter the LLM, {_ratio(row.final_ratio)} reach its end",
         f"FLOPs       {flops_text(row.llm_flops)} LLM prefill, {_ratio(row.llm_flops_ratio)} of dense",
         f"            {flops_text(row.total_flops)} in all with vision and decoding, {_ratio(row.total_flops_ratio)} of dense",
     ]

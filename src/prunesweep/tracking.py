@@ -26,8 +26,10 @@ log = logging.getLogger(__name__)
 def _started(logger: DictConfig, folder: Path, **settings: Any) -> Iterator[Any]:
     import wandb
 
-    mode = os.environ.get("WANDB_MODE") or logger.mode
-    quiet = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True)
+    mode: Any = os.environ.get("WANDB_MODE") or logger.mode
+    quiet = wandb.Settings(
+        silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True
+    )
     run = wandb.init(project=logger.project, dir=str(folder), mode=mode, settings=quiet, reinit="finish_previous", **settings)
     try:
         yield run

@@ -155,9 +155,13 @@ class Model(Protocol):
     """What the stages need of a video LLM; one file per family in `models/`."""
 
     name: str
-    layers: int
     shape: Any
     """`prunesweep.cost.Shape`."""
+    network: Any
+    """The stock module, to be moved between devices."""
+
+    @property
+    def layers(self) -> int: ...
 
     def encode(self, clip: Clip) -> Tokens: ...
 

@@ -1,11 +1,11 @@
 """The sweeper `grids`: several grids side by side in one batch, so that methods with different settings share work.
 
-    hydra:
-      sweeper:
-        grids:
-          - {reducer: prunevid, reducer.prune.layer: "2,4", reducer.prune.keep_ratio: "0.2,0.4"}
-          - {reducer: random, reducer.merge.keep_ratio: "0.1,0.2,0.4"}
-          - {reducer: none}
+hydra:
+  sweeper:
+    grids:
+      - {reducer: prunevid, reducer.prune.layer: "2,4", reducer.prune.keep_ratio: "0.2,0.4"}
+      - {reducer: random, reducer.merge.keep_ratio: "0.1,0.2,0.4"}
+      - {reducer: none}
 """
 
 from collections.abc import Sequence

@@ -1,14 +1,14 @@
 """The sweeper `search`: Optuna proposes batches of trials, the launcher evaluates each batch at once.
 
-    hydra:
-      sweeper:
-        trials: 40
-        objectives: {accuracy: maximize, llm_flops_ratio: minimize}
-        space:
-          reducer.prune.layer: range(1, 7)                # whole numbers, the end excluded as everywhere in Hydra
-          reducer.prune.keep_ratio: interval(0.1, 0.8)    # real numbers; tag(log, interval(...)) for a log scale
-          reducer.merge.positions: choice(renumbered, original)
-        first: [{reducer.prune.keep_ratio: 0.4}]          # settings to try before anything is proposed
+hydra:
+  sweeper:
+    trials: 40
+    objectives: {accuracy: maximize, llm_flops_ratio: minimize}
+    space:
+      reducer.prune.layer: range(1, 7)                # whole numbers, the end excluded as everywhere in Hydra
+      reducer.prune.keep_ratio: interval(0.1, 0.8)    # real numbers; tag(log, interval(...)) for a log scale
+      reducer.merge.positions: choice(renumbered, original)
+    first: [{reducer.prune.keep_ratio: 0.4}]          # settings to try before anything is proposed
 """
 
 import math
@@ -135,6 +135,6 @@ def _suggester(override: Override) -> Callable[["optuna.Trial"], Any]:
     if isinstance(value, RangeSweep) and all(isinstance(edge, int) for edge in (value.start, value.stop, value.step)):
         return lambda trial: trial.suggest_int(key, value.start, value.stop - 1, step=value.step)
     if isinstance(value, (ChoiceSweep, RangeSweep)):
-        choices = [text for text in override.sweep_string_iterator()]
+        choices = list(override.sweep_string_iterator())
         return lambda trial: trial.suggest_categorical(key, choices)
     raise ValueError(f"hydra.sweeper.space.{key} must be interval(...), range(...) or choice(...), got {override.input_line}")

@@ -16,8 +16,8 @@ from prunesweep.benchmarks import spread
 from prunesweep.types import Sample
 
 QUESTIONS = "questions.jsonl"
-REQUIRED = {"video": str, "question": str, "choices": list, "answer": str}
-OPTIONAL = {"id": str, "task": str, "start": (int, float), "end": (int, float)}
+REQUIRED: dict[str, Any] = {"video": str, "question": str, "choices": list, "answer": str}
+OPTIONAL: dict[str, Any] = {"id": str, "task": str, "start": (int, float), "end": (int, float)}
 
 
 def load(path: str, limit: int | None = None) -> list[Sample]:
@@ -29,7 +29,9 @@ def load(path: str, limit: int | None = None) -> list[Sample]:
     if file.is_dir():
         file = file / QUESTIONS
     if not file.is_file():
-        raise ValueError(f"benchmark file {str(file)!r} does not exist; set benchmark.path to a JSONL or a folder with {QUESTIONS}")
+        raise ValueError(
+            f"benchmark file {str(file)!r} does not exist; set benchmark.path to a JSONL or a folder with {QUESTIONS}"
+        )
     samples = [_sample(line, number, file) for number, line in enumerate(_lines(file), 1) if line.strip()]
     if not samples:
         raise ValueError(f"benchmark file {str(file)!r} holds no questions")

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 SPECIAL = ("<unk>", "<pad>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 FUNCTION_WORDS = (
-    "user assistant is there a block what pattern has the which way does move color moves how many blocks are times flash "
-    "appears last background at where yes no ?"
-).split()
+    *("user", "assistant", "is", "there", "a", "block", "what", "pattern", "has", "the", "which", "way", "does", "move"),
+    *("color", "moves", "how", "many", "blocks", "are", "times", "flash", "appears", "last", "background", "at", "where"),
+    *("yes", "no", "?"),
+)
 WORDS = (*FUNCTION_WORDS, *COLOURS, *PATTERNS, *BACKGROUNDS, *NUMBERS, *DIRECTIONS, *CORNERS, *MOMENTS)
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }} "

@@ -70,7 +70,7 @@ def draw_scene(rng: np.random.Generator, frames: int) -> Scene:
     for block in movers:
         others = np.delete(cell, block, axis=1)
         solid = np.delete(cell, [block, *movers, *passable], axis=1)
-        cell[:, block] = _path(rng, frames, taken=set(others[[0, -1]].flat), solid=set(solid.flat))
+        cell[:, block] = _path(rng, frames, taken=set(others[[0, -1]].ravel().tolist()), solid=set(solid.ravel().tolist()))
     for block, role in enumerate(roles):
         if role == "appear" and frames > 1:
             visible[: rng.integers(1, frames), block] = False

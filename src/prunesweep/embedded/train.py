@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -26,8 +27,9 @@ def main(config: DictConfig) -> None:
     out = Path(config.out)
     run = Path(f"{out}-run")
     shape = hydra.utils.instantiate(config.shape)
-    videos = OmegaConf.to_container(config.videos)
-    stages = tuple(TrainStage(**{**OmegaConf.to_container(stage), "videos": videos}) for stage in config.stages)
+    videos: Any = OmegaConf.to_container(config.videos)
+    planned: Any = OmegaConf.to_container(config.stages)
+    stages = tuple(TrainStage(**stage, videos=videos) for stage in planned)
     module = TinyTraining(shape, stages, config.seed)
     last = run / "last.ckpt"
     if config.resume and not last.exists():
@@ -59,7 +61,11 @@ def main(config: DictConfig) -> None:
     module.network.set_attn_implementation("sdpa")
     module.network.save_pretrained(out)
     build_processor(shape).save_pretrained(out)
-    summary = {"seed": config.seed, "minutes_since_start_or_resume": round((time.monotonic() - started) / 60, 1), "steps": module.total_steps}
+    summary = {
+        "seed": config.seed,
+        "minutes_since_start_or_resume": round((time.monotonic() - started) / 60, 1),
+        "steps": module.total_steps,
+    }
     (out / "training.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
     print(f"trained {module.total_steps} steps in {summary['minutes_since_start_or_resume']} min: {out}")
 

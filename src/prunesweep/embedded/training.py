@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import LlavaOnevisionForConditionalGeneration
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from prunesweep.embedded.language import build_tokenizer
@@ -184,7 +183,7 @@ class TinyTraining(L.LightningModule):
         super().__init__()
         self.stages, self.seed, self.decay_share, self.warmup = stages, seed, decay_share, warmup
         self.shape = shape
-        self.network: LlavaOnevisionForConditionalGeneration | None = None
+        self.network: Any = None
         self.seen: dict[tuple[int, str], list[float]] = defaultdict(list)
 
     def configure_model(self) -> None:

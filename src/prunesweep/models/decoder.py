@@ -44,11 +44,12 @@ class LayerCache:
     """What a stock attention layer needs of a cache, for one layer: earlier keys and values in, all of them out."""
 
     def __init__(self, past: KeyValue | None):
-        self.content = past
+        self.past = past
+        self.content: KeyValue
 
     def update(self, key: Tensor, value: Tensor, *_: Any, **__: Any) -> KeyValue:
-        if self.content is not None:  # concatenation makes new tensors: forks may share the old ones
-            key, value = torch.cat([self.content.key, key], dim=2), torch.cat([self.content.value, value], dim=2)
+        if self.past is not None:  # concatenation makes new tensors: forks may share the old ones
+            key, value = torch.cat([self.past.key, key], dim=2), torch.cat([self.past.value, value], dim=2)
         self.content = KeyValue(key, value)
         return self.content
 

@@ -174,6 +174,8 @@ class Prune:
         require_choice("selection", self.selection, Selection)
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
+        if prefix.attention is None:
+            raise ValueError("attention selection needs a prefix whose question was asked with attention")
         importance = prefix.attention.amax(dim=(0, 1))  # paper: over question tokens; the head reduction is the release's
         return select(importance, prefix.group, self.keep_ratio, self.selection)
 

@@ -1,0 +1,26 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)  ## install, then the demo sweep on the embedded model and benchmark
+	$(BIN)/prunesweep --config-dir sweeps --config-name demo
+
+test: $(INSTALLED)  ## install, then the test suite
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'PruneSweep needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:  ## remove the installation and all outputs
+	rm -rf .venv outputs multirun wandb .pytest_cache .mypy_cache .ruff_cache
