@@ -67,7 +67,7 @@ def test_a_single_run_prints_its_numbers_and_leaves_records_configuration_and_lo
     assert "of dense" in out
     assert "decode" in out
     assert (folder / "config.yaml").read_text().count("${") == 0
-    assert "prune" in (folder / "main.log").read_text()
+    assert "prune" in (folder / "prunesweep.log").read_text()
 
 
 def test_a_multirun_evaluates_all_trials_in_one_pass(run) -> None:

@@ -5,7 +5,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from prunesweep.cost import Shape, VisionShape, head_flops, layer_flops, ledger, prefill_flops, vision_flops
 from prunesweep.engine import Clock, Job, evaluate_jobs
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
-from prunesweep.stages import Decode, Encode, Layers, Protocol, plan
+from prunesweep.protocol import Protocol
+from prunesweep.stages import Decode, Encode, Layers, plan
 from prunesweep.types import Sample
 from test_laws import DENSE, FRAMES, embedded, stock_inputs
 

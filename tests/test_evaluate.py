@@ -7,9 +7,9 @@ import pytest
 
 from prunesweep.evaluate import Trial, Unpadded, evaluate
 from prunesweep.models.llava_onevision import LlavaOnevision, load
+from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
-from prunesweep.stages import Protocol
 from prunesweep.types import Sample
 
 TRIALS = [

@@ -14,11 +14,12 @@ from omegaconf import OmegaConf
 from conftest import CONF, REDUCERS
 from prunesweep.engine import Clock, Job, Outcome, cut, evaluate_jobs
 from prunesweep.models.llava_onevision import LlavaOnevision
+from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
 from prunesweep.reducers.random import Prune as RandomPrune
-from prunesweep.stages import Ask, Decode, Embed, Encode, Generate, Layers, Protocol, Prune, Reduce, plan
+from prunesweep.stages import Ask, Decode, Embed, Encode, Generate, Layers, Prune, Reduce, plan
 from prunesweep.types import Answer, Prefix, Sample, Tokens
 from prunesweep.video import VideoError
 

@@ -44,10 +44,10 @@ def _distances(x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
 
 
 def group_mean(x: Float[Tensor, "b n c"], group: Int[Tensor, "b n"], groups: int) -> Float[Tensor, "b g c"]:
-    """Mean of the tokens of each group; a group that nothing belongs to is zero."""
-    one_hot = torch.nn.functional.one_hot(group, groups).to(x.dtype)
+    """Mean of the tokens of each group, computed in float32; a group that nothing belongs to is zero."""
+    one_hot = torch.nn.functional.one_hot(group, groups).float()
     size = one_hot.sum(1).clamp(min=1)
-    return one_hot.transpose(1, 2) @ x / size[..., None]
+    return (one_hot.transpose(1, 2) @ x.float() / size[..., None]).to(x.dtype)
 
 
 def contiguous_segments(label: Int[Tensor, " t"]) -> list[int]:

@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader, Sampler
 from prunesweep import records as store
 from prunesweep.benchmarks import by_video
 from prunesweep.engine import Clock, Job, Outcome, evaluate_jobs
+from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
-from prunesweep.stages import Protocol, plan
+from prunesweep.stages import plan
 from prunesweep.types import Model, Record, Sample
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class Progress(TQDMProgressBar):
     def predict_description(self) -> str:
         return "Evaluating videos"
 
+    def on_predict_batch_start(self, *arguments: Any, **keywords: Any) -> None:
+        super().on_predict_batch_start(*arguments, **keywords)
+        self.predict_progress_bar.set_description(self.predict_description)  # without Lightning's "DataLoader 0"
+
 
 class Evaluation(L.LightningModule):
     """Evaluates all trials on the samples of one video per step."""
@@ -129,7 +134,7 @@ class Evaluation(L.LightningModule):
                 log.debug("sample %s of trial %s failed", sample_id, name, exc_info=result)
                 yield store.failure(sample, name, result)
             else:
-                yield store.score(sample, name, result, trial.frames, trial.protocol.style == "letters")
+                yield store.score(sample, name, result, trial.frames, trial.protocol)
 
 
 def _unchanged(batch: Any) -> Any:

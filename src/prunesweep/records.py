@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.protocol import Protocol, names_target
 from prunesweep.types import Answer, Record, Sample
 
 if TYPE_CHECKING:
@@ -46,25 +47,15 @@ class Trial(NamedTuple):
     folder: Path
 
 
-def score(sample: Sample, trial: str, answer: Answer, frames: int, generated_prefix: bool) -> Record:
-    """Whether the answer names the right choice.
-
-    Scored options are compared by index.  A generated answer is right if it is the choice, or begins with it as a word
-    of its own, whatever the case.
-    """
+def score(sample: Sample, trial: str, answer: Answer, frames: int, protocol: Protocol) -> Record:
+    """The record of an answered sample.  Scored options are compared by index, generated text by its first words."""
     if answer.choice_scores:
-        prediction = sample.choices[answer.choice_scores.index(max(answer.choice_scores))]
-        correct = prediction == sample.choices[sample.target]
+        best = answer.choice_scores.index(max(answer.choice_scores))
+        prediction, correct = sample.choices[best], best == sample.target
     else:
-        prediction = answer.text
-        correct = _first_word_matches(prediction, sample, generated_prefix)
+        prediction, correct = answer.text, names_target(answer.text, sample, protocol)
     return Record(
-        trial=trial,
-        sample_id=sample.id,
-        video_id=sample.video_id,
-        task=sample.task,
-        choices=sample.choices,
-        target=sample.choices[sample.target],
+        **_identity(sample, trial),
         prediction=prediction,
         correct=correct,
         choice_scores=answer.choice_scores,
@@ -76,26 +67,20 @@ def score(sample: Sample, trial: str, answer: Answer, frames: int, generated_pre
     )
 
 
-def _first_word_matches(text: str, sample: Sample, letters: bool) -> bool:
-    wanted = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[sample.target] if letters else sample.choices[sample.target]
-    said = text.strip().lstrip("(").casefold()
-    rest = said.removeprefix(wanted.casefold())
-    return rest != said and not rest[:1].isalnum()
-
-
 def failure(sample: Sample, trial: str, error: Exception) -> Record:
     """The record of a sample that could not be evaluated."""
-    return Record(
-        trial=trial,
-        sample_id=sample.id,
-        video_id=sample.video_id,
-        task=sample.task,
-        choices=sample.choices,
-        target=sample.choices[sample.target],
-        prediction=None,
-        correct=None,
-        error=f"{type(error).__name__}: {error}",
-    )
+    return Record(**_identity(sample, trial), prediction=None, correct=None, error=f"{type(error).__name__}: {error}")
+
+
+def _identity(sample: Sample, trial: str) -> dict[str, Any]:
+    return {
+        "trial": trial,
+        "sample_id": sample.id,
+        "video_id": sample.video_id,
+        "task": sample.task,
+        "choices": sample.choices,
+        "target": sample.choices[sample.target],
+    }
 
 
 def schema() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 
+from prunesweep.protocol import Protocol, option_texts, question_text
 from prunesweep.reducers import Merger, Pruner, Reducer
 from prunesweep.types import Answer, Clip, KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import read_clip
@@ -226,45 +227,6 @@ def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model) -> torch.Tenso
 def _answer(prefix: Prefix, text: str, ids: tuple[int, ...], scores: tuple[float, ...]) -> Answer:
     text_tokens = int((~prefix.visual).sum())
     return Answer(text, ids, scores, prefix.visual_tokens, text_tokens, prefix.dense_tokens)
-
-
-Answering = Literal["choose", "generate"]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a question is put and its answer read."""
-
-    style: Literal["words", "letters"]
-    """words: the question alone, the options are candidate answers; letters: options listed, a letter is the answer."""
-    answering: Answering
-    most_tokens: int = 16
-    """Of a generated answer."""
-
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("style", self.style, ("words", "letters")),
-            ("answering", self.answering, ("choose", "generate")),
-        ):
-            if value not in known:
-                raise ValueError(f"protocol.{name} must be one of {', '.join(known)}, got {value!r}")
-        if self.most_tokens < 1:
-            raise ValueError(f"protocol.most_tokens must be at least 1, got {self.most_tokens}")
-
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def question_text(sample: Sample, protocol: Protocol) -> str:
-    """The user's turn.  The wording of "letters" is that of the common multiple-choice harnesses for LLaVA-OneVision."""
-    if protocol.style == "words":
-        return sample.question
-    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, sample.choices, strict=False)]
-    return "\n".join([sample.question, *options, "Answer with the option's letter from the given choices directly."])
-
-
-def option_texts(sample: Sample, protocol: Protocol) -> tuple[str, ...]:
-    return sample.choices if protocol.style == "words" else tuple(LETTERS[: len(sample.choices)])
 
 
 def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, model: Model) -> tuple[Any, ...]:

@@ -56,10 +56,9 @@ def trial_names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]
     shared = frozenset.intersection(*(frozenset(o) for o in overrides))
     names: list[str] = []
     for config, own in zip(configs, overrides, strict=True):
-        name = plain = trial_name(config, own, shared)
-        while name in names:
-            name = f"{plain} #{names.count(name) + len(names)}"
-        names.append(name)
+        name = trial_name(config, own, shared)
+        repeats = sum(other == name or other.startswith(f"{name} #") for other in names)
+        names.append(f"{name} #{repeats + 1}" if repeats else name)
     return names
 
 

@@ -72,7 +72,7 @@ class Merge:
     def _merge_segment(self, x: Float[Tensor, "t p c"], first_frame: int) -> list[_Part]:
         """The static pool of a segment, then the dynamic tokens of each of its frames."""
         static = static_patches(x, self.static_threshold)
-        pool = self._cluster(x[:, static].mean(0, keepdim=True))
+        pool = self._cluster(x[:, static].float().mean(0, keepdim=True).to(x.dtype))
         moving = self._cluster(x[:, ~static])
         parts = [_Part(pool.x[0], pool.label[0], static, first_frame, len(x))] if static.any() else []
         if not static.all():
