@@ -208,7 +208,7 @@ BAD_INPUT = {
         ["benchmark=jsonl", "benchmark.path=/no/such.jsonl"],
         r"benchmark file '/no/such.jsonl' does not exist",
     ),
-    "benchmark without path": (["benchmark=jsonl"], r"Missing mandatory value: benchmark.path"),
+    "benchmark without path": (["benchmark=jsonl"], r"benchmark.path must be given: benchmark.path=..."),
     "no frames": (["video.frames=0"], r"video.frames must be at least 1, got 0"),
     "unknown protocol": (["protocol.style=numbers"], r"protocol.style must be one of words, letters, got 'numbers'"),
     "limit 0": (["benchmark.limit=0"], r"benchmark.limit must be at least 1, got 0"),

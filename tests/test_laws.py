@@ -242,10 +242,10 @@ def test_pruned_decoding_equals_a_dense_run_whose_mask_hides_the_pruned_tokens(
     hidden = torch.cat([start.hidden, model.embed((*question, *ids))])[None]
     prompt, size = len(asked.hidden), hidden.shape[1]
     position = torch.arange(size)[None]
-    rotary = model.decoder.language_model.rotary_emb(hidden, position)
+    rotary = model.language_model.rotary_emb(hidden, position)
     least = torch.finfo(torch.float32).min
     causal = torch.full((size, size), least).triu(1)
-    for index, decoder_layer in enumerate(model.decoder.language_model.layers):
+    for index, decoder_layer in enumerate(model.language_model.layers):
         mask = causal.clone()
         mask[prompt if index < layer else 0 :, gone] = least
         hidden = decoder_layer(hidden, attention_mask=mask[None, None], position_embeddings=rotary, position_ids=None)

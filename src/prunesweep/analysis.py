@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.cost import Shape, ledger
@@ -143,6 +143,13 @@ def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[
     front = pareto_front([(getattr(row, cost), row.accuracy) for row in table])
     marked = [Summary(**{**vars(row), "pareto": on}) for row, on in zip(table, front, strict=True)]
     return sorted(marked, key=lambda row: (math.isnan(row.llm_flops), getattr(row, cost), -row.accuracy))
+
+
+def table_frame(table: Sequence[Summary]) -> pl.DataFrame:
+    """The table as a data frame, one column per field of Summary."""
+    import polars as pl
+
+    return pl.DataFrame([asdict(row) for row in table])
 
 
 def task_accuracies(records: pl.DataFrame) -> dict[str, Accuracy]:

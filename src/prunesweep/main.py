@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
         key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else ""
         return f"{key}: {' '.join(str(error.__cause__).split())}" if key else " ".join(str(error.__cause__).split())
+    if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+        return f"{missing[1]} must be given: {missing[1]}=..."
     if isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
         return " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; HYDRA_FULL_ERROR=1 shows where"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import logging
@@ -17,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep import tables
-from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table
+from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table, table_frame
 from prunesweep.records import Trial as FinishedTrial
 from prunesweep.records import TrialInfo, read_trials, write_parquet, write_trial
 
@@ -127,7 +126,7 @@ def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, f
     if config.logger.name == "wandb":
         from prunesweep import tracking
 
-        tracking.log_trial(config, trial, summary, group=_group(folder))
+        tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder))
     return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))}
 
 
@@ -187,7 +186,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     if config.logger.name == "wandb":
         from prunesweep import tracking
 
-        tracking.log_sweep(config, table, sweep, group="-".join(sweep.absolute().parts[-2:]))
+        tracking.attempt(tracking.log_sweep, config, table, sweep, group=_group(sweep / "trial"))
     print(tables.sweep(table, config.analysis.cost))
     timing = sweep / TIMING
     if timing.exists():
@@ -204,14 +203,9 @@ def _title(trials: Sequence[FinishedTrial]) -> str:
 
 def write_table(table: Sequence[Summary], sweep: Path) -> None:
     """`summary.csv` and `summary.parquet`."""
-    import polars as pl
-
-    frame = pl.DataFrame([asdict(row) for row in table])
+    frame = table_frame(table)
     write_parquet(frame, sweep / "summary.parquet")
-    with (sweep / "summary.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, frame.columns)
-        writer.writeheader()
-        writer.writerows(frame.iter_rows(named=True))
+    frame.write_csv(sweep / "summary.csv")
 
 
 def _report_failures(trials: Sequence[FinishedTrial], table: Sequence[Summary]) -> None:

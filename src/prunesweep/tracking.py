@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
+
+
+def attempt(report: Callable[..., None], *arguments: Any, **keywords: Any) -> None:
+    """Report to W&B; whatever goes wrong there is told and does not stop the sweep, whose records are complete."""
+    try:
+        report(*arguments, **keywords)
+    except Exception as error:
+        log.warning("W&B: %s: %s (the records are not affected)", type(error).__name__, " ".join(str(error).split()))
 
 
 @contextmanager

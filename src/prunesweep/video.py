@@ -29,6 +29,7 @@ def read_clip(path: Path, video_id: str, frames: int, start: float | None = None
     """
     import decord
 
+    decord.logging.set_level(decord.logging.QUIET)  # FFmpeg's own messages; what matters becomes the VideoError
     if not path.is_file():
         raise VideoError(f"{path}: no such file")
     try:

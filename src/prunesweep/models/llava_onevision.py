@@ -7,28 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.decoder import ATTENTION, Decoder
-from prunesweep.types import Clip, KeyValue, Run, Tokens
+from prunesweep.types import Clip, Tokens
 
 
-class LlavaOnevision:
+class LlavaOnevision(Decoder):
     """One checkpoint: `network` is the stock module, `processor` its stock processor."""
 
     def __init__(self, name: str, network: Any, processor: Any):
+        super().__init__(network.model.language_model, network.lm_head)
         network.set_attn_implementation({"text_config": ATTENTION})
         self.name = name
         self.network = network.eval()
         self.processor = processor
-        self.decoder = Decoder(network.model.language_model, network.lm_head)
         self.shape = shape_of(network.config)
-
-    @property
-    def layers(self) -> int:
-        return self.decoder.layers
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -56,23 +50,6 @@ class LlavaOnevision:
 
     def detokenize(self, ids: tuple[int, ...]) -> str:
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-
-    def embed(self, ids: tuple[int, ...]) -> Float[Tensor, "s c"]:
-        return self.decoder.embed(ids)
-
-    def run(
-        self,
-        hidden: Float[Tensor, "s c"],
-        position: Int[Tensor, " s"],
-        start: int,
-        stop: int,
-        past: tuple[KeyValue, ...] = (),
-        attention: bool = False,
-    ) -> Run:
-        return self.decoder.run(hidden, position, start, stop, past, attention)
-
-    def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
-        return self.decoder.logits(hidden)
 
 
 def load(name: str, checkpoint: str, dtype: str = "auto") -> LlavaOnevision:
