@@ -9,9 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,11 +18,13 @@ from prunesweep import tables
 from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table, table_frame
 from prunesweep.records import Trial as FinishedTrial
 from prunesweep.records import TrialInfo, read_trials, write_parquet, write_trial
+from prunesweep.reducers import Reducer, require_at_least
 
 if TYPE_CHECKING:
     import polars as pl
 
     from prunesweep.evaluate import Timing
+    from prunesweep.protocol import Protocol
 
 log = logging.getLogger(__name__)
 
@@ -61,59 +62,66 @@ def trial_names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]
     return names
 
 
+class Planned(NamedTuple):
+    """One configuration on its way to evaluation."""
+
+    name: str
+    config: DictConfig
+    overrides: tuple[str, ...]
+    reducer: Reducer
+    protocol: Protocol
+
+
 def evaluate_configs(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[Finished]:
     """All configurations, evaluated together as far as they use one model and benchmark; in the order given.
 
-    Every setting is checked before anything runs.  Raises ValueError, or Hydra's InstantiationException around it.
+    Whatever can be checked without a model is checked before anything runs.  Raises ValueError, or Hydra's
+    InstantiationException around it.
     """
-    for config in configs:
-        require_cost(config.analysis.cost)
     names = trial_names(configs, overrides)
-    groups: dict[str, list[int]] = {}
-    for index, config in enumerate(configs):
-        shared = {name: OmegaConf.to_container(config[name], resolve=True) for name in SHARED_SETTINGS}
-        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(index)
-    finished: dict[int, Finished] = {}
-    for members in groups.values():
-        chosen = [(names[i], configs[i], tuple(overrides[i])) for i in members]
-        finished |= dict(zip(members, _evaluate_group(chosen), strict=True))
-    return [finished[index] for index in range(len(configs))]
+    planned = [_plan(*one) for one in zip(names, configs, overrides, strict=True)]
+    groups: dict[str, list[Planned]] = {}
+    for one in planned:
+        shared = {key: OmegaConf.to_container(one.config[key], resolve=True) for key in SHARED_SETTINGS}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(one)
+    finished = {result.info.name: result for group in groups.values() for result in _evaluate_group(group)}
+    return [finished[name] for name in names]
 
 
-def _evaluate_group(group: list[tuple[str, DictConfig, tuple[str, ...]]]) -> list[Finished]:
-    config = group[0][1]
-    reducers = [instantiate(member.reducer) for _, member, _ in group]  # cheap checks first, then imports of seconds
+def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
+    require_cost(config.analysis.cost)
+    require_at_least("video.frames", config.video.frames, 1)
+    require_at_least("trainer.devices", config.trainer.devices, 1)
+    return Planned(name, config, tuple(overrides), instantiate(config.reducer), instantiate(config.protocol))
+
+
+def _evaluate_group(group: list[Planned]) -> list[Finished]:
+    config = group[0].config
     samples = instantiate(config.benchmark.load)
 
-    from prunesweep.evaluate import Trial, evaluate
-    from prunesweep.reducers import require_at_least
+    from prunesweep.evaluate import Trial, evaluate  # Lightning: seconds, so after what may be wrong
     from prunesweep.stages import require_fit
 
     model = instantiate(config.model.load)
-    trials = []
-    for (name, member, _), reducer in zip(group, reducers, strict=True):
-        require_fit(reducer, model)
-        require_at_least("video.frames", member.video.frames, 1)
-        trials.append(Trial(name, reducer, member.video.frames, instantiate(member.protocol)))
+    for one in group:
+        require_fit(one.reducer, model)
     several = config.trainer.devices > 1
     result = evaluate(
         functools.partial(instantiate, config.model.load) if several else lambda: model,
         samples,
-        trials,
+        [Trial(one.name, one.reducer, one.config.video.frames, one.protocol) for one in group],
         share=config.engine.share,
         devices=config.trainer.devices,
         accelerator=config.trainer.accelerator,
         progress=config.trainer.progress,
     )
-    return [
-        Finished(_info(name, member, overrides, model.shape), result.records[name], result.timing)
-        for name, member, overrides in group
-    ]
+    return [Finished(_info(one, model.shape), result.records[one.name], result.timing) for one in group]
 
 
-def _info(name: str, config: DictConfig, overrides: tuple[str, ...], shape: Any) -> TrialInfo:
+def _info(one: Planned, shape: Any) -> TrialInfo:
+    config = one.config
     settings = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("reducer", "video", "protocol")}
-    return TrialInfo(name, config.reducer.name, config.model.name, config.benchmark.name, overrides, settings, shape)
+    return TrialInfo(one.name, config.reducer.name, config.model.name, config.benchmark.name, one.overrides, settings, shape)
 
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, float]:
@@ -157,19 +165,6 @@ def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
 
 def _timing_entry(timing: Timing) -> dict[str, Any]:
     return {"seconds": timing.seconds, "run": timing.run, "alone": timing.alone}
-
-
-class SummaryCallback(Callback):
-    """Sums up a multirun when it ends: table, files, picture, W&B."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        self.started = time.time()
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        try:
-            summarize_sweep(config, time.time() - self.started)
-        except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0
-            raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
 
 
 def summarize_sweep(config: DictConfig, elapsed: float) -> None:

@@ -1,0 +1,24 @@
+"""Hydra callbacks; Hydra imports this module at every start, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+
+class SummaryCallback(Callback):
+    """Sums up a multirun when it ends: table, files, picture, W&B."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self.started = time.time()
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from prunesweep.sweep import summarize_sweep
+
+        try:
+            summarize_sweep(config, time.time() - self.started)
+        except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0
+            raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
