@@ -175,6 +175,9 @@ def test_training_goes_on_exactly_after_a_kill(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.kill()
     assert not (halves / "model.safetensors").exists()
+    again = subprocess.run(command(halves), capture_output=True, text=True, timeout=300)
+    assert again.returncode != 0
+    assert "last.ckpt exists; go on with resume=true" in again.stderr
     subprocess.run(command(halves, "resume=true"), check=True, capture_output=True, timeout=300)
     a, b = (load_model("tiny", str(folder)).network.state_dict() for folder in (whole, halves))
     assert all(torch.equal(a[name], b[name]) for name in a)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import tempfile
 import time
 import warnings
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch.utils.data import DataLoader, Sampler
 
 from prunesweep import records as store
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 log = logging.getLogger(__name__)
+
+PROGRESS_EVERY = 4
+"""Videos per redraw of the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class Progress(TQDMProgressBar):
     @property
     def predict_description(self) -> str:
         return "Evaluating videos"
+
+    def init_predict_tqdm(self) -> Tqdm:
+        """As Lightning's, but on stderr: stdout is for results."""
+        return Tqdm(desc=self.predict_description, dynamic_ncols=True, file=sys.stderr, smoothing=0, leave=False)
 
     def on_predict_batch_start(self, *arguments: Any, **keywords: Any) -> None:
         super().on_predict_batch_start(*arguments, **keywords)
@@ -183,7 +192,7 @@ def evaluate(
             enable_model_summary=False,
             enable_progress_bar=progress,
             inference_mode=True,
-            callbacks=[Shards(Path(folder)), *([Progress(refresh_rate=1)] if progress else [])],
+            callbacks=[Shards(Path(folder)), *([Progress(refresh_rate=PROGRESS_EVERY)] if progress else [])],
         )
         trainer.predict(Evaluation(make_model, videos, trials, share), return_predictions=False)
         found, clocks = _read_shards(Path(folder), devices)

@@ -34,6 +34,8 @@ def main(config: DictConfig) -> None:
     last = run / "last.ckpt"
     if config.resume and not last.exists():
         raise SystemExit(f"prunesweep-train-tiny: nothing to resume: {last} does not exist; run without resume=true")
+    if last.exists() and not config.resume:
+        raise SystemExit(f"prunesweep-train-tiny: {last} exists; go on with resume=true, or choose another out=")
     trainer = L.Trainer(
         accelerator="cpu",
         devices=config.processes,
