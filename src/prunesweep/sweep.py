@@ -46,9 +46,12 @@ class Finished:
 
 
 def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[str]) -> str:
-    """The reducer and the overrides that tell this trial from its neighbours, `reducer.` left out."""
+    """The reducer and the overrides that tell this trial from its neighbours, keys cut to their last part if unique."""
     own = [o for o in overrides if not o.startswith("reducer=") and (o.startswith("reducer.") or o not in shared)]
-    return " ".join([config.reducer.name, *(o.removeprefix("reducer.") for o in own)])
+    pairs = [(key.lstrip("+~"), value) for key, _, value in (o.partition("=") for o in own)]
+    leaves = [key.rpartition(".")[2] for key, _ in pairs]
+    short = [leaf if leaves.count(leaf) == 1 else key for leaf, (key, _) in zip(leaves, pairs, strict=True)]
+    return " ".join([config.reducer.name, *(f"{key}={value}" for key, (_, value) in zip(short, pairs, strict=True))])
 
 
 def trial_names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[str]:

@@ -48,25 +48,35 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def sweep(table: Sequence[Summary], cost: str) -> str:
     """One line a trial, cheapest first; Pareto-optimal ones carry a star."""
-    header = ("trial", "accuracy ± SE", "tokens in", "tokens end", "LLM prefill", "of dense", "total", "of dense", "front")
+    header = ("trial", "front", "accuracy ± SE", "tokens in", "at end", "LLM prefill", "of dense", "total of dense")
+    names, common = short_names(table)
     rows = [
         (
-            row.trial,
+            name,
+            "*" if row.pareto else "",
             accuracy_text(row.accuracy, row.accuracy_error, row.samples),
             _ratio(row.entrance_ratio),
             _ratio(row.final_ratio),
             flops_text(row.llm_flops),
             _ratio(row.llm_flops_ratio),
-            flops_text(row.total_flops),
             _ratio(row.total_flops_ratio),
-            "*" if row.pareto else "",
         )
-        for row in table
+        for name, row in zip(names, table, strict=True)
     ]
-    note = (
-        f"* on the Pareto front of accuracy against {cost}; tokens: visual tokens entering the LLM / in its last layer, of dense"
-    )
-    return f"{grid(header, rows)}\n{note}"
+    notes = [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
+    notes.append(f"* on the Pareto front of accuracy against {cost}; SE: standard error, clustered by video")
+    notes.append("tokens in, at end: visual tokens entering the LLM and in its last layer, of the dense model's")
+    return "\n".join([grid(header, rows), *notes])
+
+
+def short_names(table: Sequence[Summary]) -> tuple[list[str], dict[str, str]]:
+    """Trial names without what all trials of a reducer have in common, and what that is by reducer."""
+    parts: dict[str, list[list[str]]] = {}
+    for row in table:
+        parts.setdefault(row.reducer, []).append(row.trial.split(" ")[1:])
+    common = {name: [p for p in own[0] if len(own) > 1 and all(p in other for other in own)] for name, own in parts.items()}
+    names = [" ".join(p for p in row.trial.split(" ") if p not in common[row.reducer]) for row in table]
+    return names, {reducer: " ".join(shared) for reducer, shared in common.items() if shared}
 
 
 def single(row: Summary, trial: Trial) -> str:

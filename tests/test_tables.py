@@ -1,0 +1,45 @@
+import math
+from dataclasses import replace
+
+from prunesweep import tables
+from prunesweep.analysis import Summary
+
+ROW = Summary("prunevid layer=2 keep_ratio=0.4", "prunevid", 0.5, 0.1, 20, 0, 0.2, 0.1, 9.5e7, 0.07, 9e8, 0.4, pareto=True)
+
+
+def test_an_accuracy_has_its_error_and_count() -> None:
+    assert tables.accuracy_text(0.8123, 0.0141, 200) == "0.812 ± 0.014 (n=200)"
+    assert tables.accuracy_text(0.5, math.nan, 2) == "0.500 ± n/a (n=2)"
+    assert tables.accuracy_text(math.nan, math.nan, 0) == "no answer (n=0)"
+
+
+def test_flops_have_si_prefixes() -> None:
+    assert [tables.flops_text(f) for f in (4.08e13, 1.33e9, 9.5e7, 12)] == ["40.8 TFLOPs", "1.33 GFLOPs", "95 MFLOPs", "12 FLOPs"]
+
+
+def test_what_all_trials_of_a_reducer_share_is_said_once() -> None:
+    other = replace(ROW, trial="prunevid layer=2 keep_ratio=0.8", pareto=False)
+    alone = replace(ROW, trial="random layer=2", reducer="random")
+    text = tables.sweep([ROW, other, alone], "llm_flops_ratio")
+    assert "prunevid keep_ratio=0.4" in text
+    assert "all prunevid trials: layer=2" in text
+    assert "random layer=2" in text
+    starred = [line for line in text.splitlines() if " * " in line]
+    assert len(starred) == 2
+
+
+def test_a_repeated_trial_keeps_its_name() -> None:
+    assert tables.short_names([replace(ROW, trial="none", reducer="none")] * 2)[0] == ["none", "none"]
+
+
+def test_times_name_what_is_left_over() -> None:
+    entries = [{"seconds": {"decode": 1.0, "LLM": 3.0}, "run": 1500, "alone": 3000}]
+    assert (
+        tables.time_line(entries, 10.0)
+        == "time        10.0 s: decode 1.0 s, LLM 3.0 s, other 6.0 s; sharing ran 1,500 stages instead of 3,000"
+    )
+
+
+def test_failures_name_a_few_samples() -> None:
+    lines = tables.failure_lines({"VideoError: gone": [str(i) for i in range(7)]})
+    assert lines == ["7 samples without an answer:", "  0, 1, 2, 3, 4 and 2 more: VideoError: gone"]
