@@ -99,6 +99,12 @@ def test_a_multirun_gives_the_records_of_single_runs(run) -> None:
         shutil.rmtree("alone")
 
 
+def test_a_folder_that_holds_a_sweep_is_not_used_again(run) -> None:
+    arguments = ("-m", "reducer=none,random", "benchmark.limit=2", "hydra.sweep.dir=mine")
+    assert run(*arguments)[0] == 0
+    assert run(*arguments)[0] == "prunesweep: mine already holds a sweep; choose another hydra.sweep.dir"
+
+
 def test_a_named_sweep_with_several_grids(run) -> None:
     code, out, _ = run("--config-dir", str(ROOT / "sweeps"), "--config-name", "demo", "benchmark.limit=4")
     assert code == 0
@@ -249,3 +255,14 @@ def test_the_installed_command_prints_one_line_and_fails(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.strip() == "prunesweep: unknown reducer 'nothing'; known: none, prunevid, random, random_layer"
+
+
+def test_the_shipped_model_answers_and_pruning_it_costs_accuracy_and_flops(run) -> None:
+    arguments = ("-m", "reducer=none,random", "benchmark.limit=100", "logger=none", "trainer.progress=false")
+    code, _, _ = run(*arguments, defaults=False)
+    assert code == 0
+    rows = {row["trial"]: row for row in pl.read_parquet(only_folder("multirun/*/*") / "summary.parquet").iter_rows(named=True)}
+    assert rows["none"]["samples"] == 100
+    assert rows["none"]["accuracy"] > 0.9
+    assert rows["random"]["accuracy"] < rows["none"]["accuracy"] - 0.1
+    assert rows["random"]["llm_flops_ratio"] < 0.2

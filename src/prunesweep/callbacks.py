@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
@@ -14,6 +15,9 @@ class SummaryCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self.started = time.time()
+        sweep = Path(config.hydra.sweep.dir)
+        if any(sweep.glob("*/records.parquet")):  # its trials would be taken for this sweep's
+            raise SystemExit(f"prunesweep: {sweep} already holds a sweep; choose another hydra.sweep.dir")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from prunesweep.sweep import summarize_sweep

@@ -137,13 +137,13 @@ def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, f
     if config.logger.name == "wandb":
         from prunesweep import tracking
 
-        tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder))
+        tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder.parent))
     return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))}
 
 
-def _group(folder: Path) -> str:
-    """Trials of one sweep share their parent folder's date and time."""
-    return "-".join(folder.absolute().parent.parts[-2:])
+def _group(sweep: Path) -> str:
+    """What the W&B runs of a sweep have in common: the date and time of its folder."""
+    return "-".join(sweep.absolute().parts[-2:])
 
 
 def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], started: float) -> None:
@@ -184,7 +184,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     if config.logger.name == "wandb":
         from prunesweep import tracking
 
-        tracking.attempt(tracking.log_sweep, config, table, sweep, group=_group(sweep / "trial"))
+        tracking.attempt(tracking.log_sweep, config, table, sweep, group=_group(sweep))
     print(tables.sweep(table, config.analysis.cost))
     timing = sweep / TIMING
     if timing.exists():
