@@ -22,5 +22,5 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-clean:  ## remove the installation and all outputs
-	rm -rf .venv outputs multirun wandb .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove the installation and caches; results in outputs/ and multirun/ stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

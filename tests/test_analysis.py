@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,18 @@ def test_questions_that_agree_within_videos_widen_the_error() -> None:
     frame = to_frame([record("1", True, "a"), record("2", True, "a"), record("3", False, "b"), record("4", False, "b")])
     assert accuracy(frame).error == pytest.approx(0.5)
     assert clustered_error([1.0, -1.0], 4) == pytest.approx(0.5)
+
+
+def test_answers_that_are_all_alike_give_no_error() -> None:
+    found = accuracy(to_frame([record("1", True, "a"), record("2", True, "b")]))
+    assert found.mean == 1
+    assert math.isnan(found.error)
+
+
+def test_each_model_and_benchmark_has_its_own_front() -> None:
+    small = trial(record("1", True, visual=(2, 1)), name="small")
+    large = Trial(replace(small.info, name="large", model="large"), trial(record("1", True, visual=(8, 8))).records, None)
+    assert [row.pareto for row in sweep_table([small, large])] == [True, True]
 
 
 def test_one_video_gives_no_error_and_no_sample_no_accuracy() -> None:

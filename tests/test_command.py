@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from safetensors.torch import load_file, save_file
 
 from prunesweep import main as command
 from prunesweep.records import read_trial, read_trials
@@ -67,7 +68,7 @@ def test_a_single_run_prints_its_numbers_and_leaves_records_configuration_and_lo
     assert "of dense" in out
     assert "decode" in out
     assert (folder / "config.yaml").read_text().count("${") == 0
-    assert "prune" in (folder / "prunesweep.log").read_text()
+    assert f"'accuracy': {correct / 20}" in (folder / "prunesweep.log").read_text()
 
 
 def test_a_multirun_evaluates_all_trials_in_one_pass(run) -> None:
@@ -177,8 +178,8 @@ def broken_benchmark(folder: Path, good: Path) -> Path:
 
 def test_unreadable_videos_become_records_and_the_sweep_goes_on(run, samples, tmp_path: Path) -> None:
     folder = broken_benchmark(tmp_path / "mine", samples[0].path)
-    code, out, _ = run("-m", "reducer=none,random", f"benchmark.path={folder}")
-    assert code == 0
+    code, out, err = run("-m", "reducer=none,random", f"benchmark.path={folder}")
+    assert (code, err) == (0, "")
     for trial in read_trials(only_folder("multirun/*/*")):
         assert trial.records["correct"].is_null().to_list() == [False, False, True, True, True]
         assert trial.records["error"].is_null().to_list() == [True, True, False, False, False]
@@ -199,7 +200,7 @@ BAD_INPUT = {
     "unknown reducer": (["reducer=prunvid"], r"unknown reducer 'prunvid'; known: none, prunevid, random, random_layer"),
     "unknown model": (["model=tinny"], r"unknown model 'tinny'; known: llava_onevision_0_5b, llava_onevision_7b, tiny"),
     "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; known: blocks, jsonl"),
-    "unknown key": (["reducer.prune.keep=1"], r"Could not override 'reducer.prune.keep'"),
+    "unknown key": (["reducer.prune.keep=1"], r"no key 'reducer.prune.keep' with these choices of groups"),
     "keep ratio 0": (["reducer.prune.keep_ratio=0"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 0"),
     "keep ratio 1.4": (["reducer.prune.keep_ratio=1.4"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 1.4"),
     "keep ratio of a word": (["reducer.prune.keep_ratio=much"], r"keep_ratio must be a number, got 'much'"),
@@ -217,6 +218,13 @@ BAD_INPUT = {
     "benchmark without path": (["benchmark=jsonl"], r"benchmark.path must be given: benchmark.path=..."),
     "no frames": (["video.frames=0"], r"video.frames must be at least 1, got 0"),
     "unknown protocol": (["protocol.style=numbers"], r"protocol.style must be one of words, letters, got 'numbers'"),
+    "limit of a word": (["benchmark.limit=abc"], r"benchmark.limit must be a whole number, got 'abc'"),
+    "share maybe": (["engine.share=maybe"], r"engine.share must be true or false, got 'maybe'"),
+    "key of another benchmark": (["benchmark.path=x"], r"no key 'benchmark.path' with these choices of groups"),
+    "unknown accelerator": (
+        ["trainer.accelerator=abacus"],
+        r"trainer.accelerator must be one of auto, cpu, cuda, gpu, got 'abacus'",
+    ),
     "limit 0": (["benchmark.limit=0"], r"benchmark.limit must be at least 1, got 0"),
     "unknown cost": (["-m", "analysis.cost=joules", "reducer=none"], r"analysis.cost must be one of .*, got 'joules'"),
     "too many devices": (["trainer.devices=900"], r"trainer.devices must be at most \d+, the number of videos, got 900"),
@@ -237,7 +245,10 @@ def test_bad_input_gets_one_line_and_a_failing_exit_code(run, name: str, mode: l
     assert err == ""
 
 
-@pytest.mark.parametrize(("gone", "what"), [("processor_config.json", "the processor"), ("model.safetensors", "weights")])
+@pytest.mark.parametrize(
+    ("gone", "what"),
+    [("processor_config.json", "the processor"), ("tokenizer.json", "the tokenizer"), ("model.safetensors", "weights")],
+)
 def test_a_checkpoint_folder_that_lacks_a_part_is_refused(run, checkpoint: Path, tmp_path: Path, gone: str, what: str) -> None:
     folder = tmp_path / "incomplete"
     shutil.copytree(checkpoint, folder, ignore=lambda *_: [gone])
@@ -245,6 +256,34 @@ def test_a_checkpoint_folder_that_lacks_a_part_is_refused(run, checkpoint: Path,
     assert isinstance(code, str)
     assert what in code
     assert str(folder) in code
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_instead_of_filled_up(run, checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(checkpoint, folder)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if ".layers.3." not in name or "language_model" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    code, _, err = run(f"model.checkpoint={folder}")
+    assert f"lacks {len(weights) - len(kept)} of the model's weights" in str(code)
+    assert err == ""
+    (folder / "model.safetensors").write_bytes(b"garbage")
+    assert "cannot load checkpoint" in str(run(f"model.checkpoint={folder}")[0])
+
+
+def test_a_checkpoint_of_another_family_is_refused(run, checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "qwen2"}))
+    code, _, _ = run(f"model.checkpoint={folder}")
+    assert "holds a qwen2 model, expected llava_onevision" in str(code)
+
+
+def test_a_search_checks_its_objectives_and_first_settings_before_it_evaluates(run) -> None:
+    search = ("--config-dir", str(ROOT / "sweeps"), "--config-name", "search")
+    assert "unknown objective 'speed'" in str(run(*search, "+hydra.sweeper.objectives.speed=maximize")[0])
+    assert "which is not in hydra.sweeper.space" in str(run(*search, "hydra.sweeper.first=[{reducer.prune.lair: 1}]")[0])
 
 
 def test_the_installed_command_prints_one_line_and_fails(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.cost import Shape, ledger
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Accuracy(NamedTuple):
-    """A share of right answers; `error` is its standard error clustered by video, NaN with fewer than two videos."""
+    """A share of right answers; `error` is its standard error clustered by video.
+
+    The error is NaN where the sample says nothing about it: with fewer than two videos, or if all answers are alike.
+    """
 
     mean: float
     error: float
@@ -31,6 +34,8 @@ def accuracy(records: pl.DataFrame) -> Accuracy:
     if samples == 0:
         return Accuracy(math.nan, math.nan, 0)
     mean = int(answered["correct"].sum()) / samples
+    if mean in (0.0, 1.0):
+        return Accuracy(mean, math.nan, samples)
     residuals = answered.group_by("video_id").agg((pl.col("correct").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
     return Accuracy(mean, clustered_error(residuals.to_list(), samples), samples)
 
@@ -124,6 +129,8 @@ def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
     return a[0] <= b[0] and a[1] >= b[1] and a != b
 
 
+OBJECTIVES = tuple(field.name for field in fields(Summary) if field.type in ("float", "int"))
+"""What a search can optimise."""
 COSTS = ("llm_flops_ratio", "llm_flops", "total_flops_ratio", "total_flops", "final_ratio", "entrance_ratio")
 
 
@@ -134,14 +141,18 @@ def require_cost(cost: str) -> None:
 
 
 def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[Summary]:
-    """Summaries of all trials, cheapest first, Pareto-optimal ones marked.
+    """Summaries of all trials, cheapest first, Pareto-optimal ones marked; each model and benchmark has its own front.
 
     Raises ValueError if `cost` is not one of COSTS.
     """
     require_cost(cost)
     table = [summarize(trial) for trial in trials]
-    front = pareto_front([(getattr(row, cost), row.accuracy) for row in table])
-    marked = [Summary(**{**vars(row), "pareto": on}) for row, on in zip(table, front, strict=True)]
+    marked: list[Summary] = []
+    settings = [(trial.info.model, trial.info.benchmark) for trial in trials]
+    for setting in dict.fromkeys(settings):
+        rows = [row for row, own in zip(table, settings, strict=True) if own == setting]
+        front = pareto_front([(getattr(row, cost), row.accuracy) for row in rows])
+        marked += [replace(row, pareto=on) for row, on in zip(rows, front, strict=True)]
     return sorted(marked, key=lambda row: (math.isnan(row.llm_flops), getattr(row, cost), -row.accuracy))
 
 

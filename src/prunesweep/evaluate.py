@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch.utils.data import DataLoader, Sampler
@@ -29,14 +30,12 @@ from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.stages import plan
 from prunesweep.types import Model, Record, Sample
+from prunesweep.video import VideoError
 
 if TYPE_CHECKING:
     import polars as pl
 
 log = logging.getLogger(__name__)
-
-PROGRESS_EVERY = 4
-"""Videos per redraw of the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,11 @@ class Unpadded(Sampler[int]):
         return len(self.indices)
 
 
+KNOWN_ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
+EXPECTED = (VideoError, ValueError)
+"""What a bad sample provokes; anything else may be a fault of ours, and its traceback is shown and logged."""
+
+
 class Progress(TQDMProgressBar):
     """Lightning's bar, counting videos."""
 
@@ -109,6 +113,7 @@ class Evaluation(L.LightningModule):
 
     def configure_model(self) -> None:
         """Loads the model in the process that uses it: transformers' hooks do not survive being sent to another."""
+        _hush_lightning()
         if self.model is None:
             self.model = self.make_model()
             self.network = self.model.network  # a submodule, so that Lightning moves it to the device
@@ -140,7 +145,8 @@ class Evaluation(L.LightningModule):
         for (name, sample_id), result in outcomes:
             trial, sample = by_name[name], by_id[sample_id]
             if isinstance(result, Exception):
-                log.debug("sample %s of trial %s failed", sample_id, name, exc_info=result)
+                if not isinstance(result, EXPECTED):
+                    log.error("sample %s of trial %s failed", sample_id, name, exc_info=result)
                 yield store.failure(sample, name, result)
             else:
                 yield store.score(sample, name, result, trial.frames, trial.protocol)
@@ -181,6 +187,10 @@ def evaluate(
     if devices > len(videos):
         raise ValueError(f"trainer.devices must be at most {len(videos)}, the number of videos, got {devices}")
     _hush_lightning()
+    if accelerator not in KNOWN_ACCELERATORS:
+        raise ValueError(f"trainer.accelerator must be one of {', '.join(KNOWN_ACCELERATORS)}, got {accelerator!r}")
+    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ValueError(f"trainer.accelerator is {accelerator!r}, but torch sees no CUDA device; use auto or cpu")
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             accelerator=accelerator,
@@ -192,7 +202,7 @@ def evaluate(
             enable_model_summary=False,
             enable_progress_bar=progress,
             inference_mode=True,
-            callbacks=[Shards(Path(folder)), *([Progress(refresh_rate=PROGRESS_EVERY)] if progress else [])],
+            callbacks=[Shards(Path(folder)), *([Progress(refresh_rate=1)] if progress else [])],
         )
         trainer.predict(Evaluation(make_model, videos, trials, share), return_predictions=False)
         found, clocks = _read_shards(Path(folder), devices)

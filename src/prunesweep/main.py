@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep.paths import CONF, DATA
 
-STARTED = time.time()
+STARTED = time.time()  # imports are part of what a run takes
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 OmegaConf.register_new_resolver("package_data", lambda name: str(DATA / name), replace=True)
 
@@ -58,6 +58,10 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"unknown {group} {name!r}; known: {', '.join(error.options)}"
+    if isinstance(error, MissingConfigException):
+        return str(error).splitlines()[0]
+    if unknown := re.search(r"Could not override '(\S+)'", str(error)):
+        return f"no key {unknown[1]!r} with these choices of groups; prunesweep --cfg job shows all keys"
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
         key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else ""
         return f"{key}: {' '.join(str(error.__cause__).split())}" if key else " ".join(str(error.__cause__).split())

@@ -58,11 +58,11 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     front = [p for p in data.points if p.pareto]
-    if front:
+    if len(front) > 1:
         axes.step(
             [p.cost for p in front], [p.accuracy for p in front], where="post", color="0.45", zorder=1, label="Pareto front"
         )
-    for index, reducer in enumerate(dict.fromkeys(p.reducer for p in data.points)):
+    for index, reducer in enumerate(sorted({p.reducer for p in data.points})):
         own = [p for p in data.points if p.reducer == reducer]
         axes.errorbar(
             [p.cost for p in own],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prunesweep.reducers import require_at_least, require_choice
+from prunesweep.checks import require_at_least, require_choice
 from prunesweep.types import Sample
 
 Style = Literal["words", "letters"]

@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunesweep import tables
 from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table, table_frame
+from prunesweep.checks import require_at_least, require_flag
 from prunesweep.records import Trial as FinishedTrial
 from prunesweep.records import TrialInfo, read_trials, write_parquet, write_trial
-from prunesweep.reducers import Reducer, require_at_least
+from prunesweep.reducers import Reducer
 
 if TYPE_CHECKING:
     import polars as pl
@@ -95,6 +96,8 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_cost(config.analysis.cost)
     require_at_least("video.frames", config.video.frames, 1)
     require_at_least("trainer.devices", config.trainer.devices, 1)
+    require_flag("trainer.progress", config.trainer.progress)
+    require_flag("engine.share", config.engine.share)
     return Planned(name, config, tuple(overrides), instantiate(config.reducer), instantiate(config.protocol))
 
 

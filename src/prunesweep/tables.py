@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from prunesweep.analysis import Accuracy, Summary, task_accuracies
 from prunesweep.records import Trial
 
 SHARES = ("decode", "encode", "merge", "LLM", "records and W&B")
+LONG_NUMBER = re.compile(r"\d+\.\d{4,}(e-?\d+)?")
+"""Proposed by a search; the table shows three digits, the records have all."""
 MOST_NAMED = 5
 """Samples named per error message."""
 
@@ -64,6 +67,8 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
         for name, row in zip(names, table, strict=True)
     ]
     notes = [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
+    if len({row.samples for row in table}) > 1:
+        notes.append("the trials differ in how many samples they answered: compare with care")
     notes.append(f"* on the Pareto front of accuracy against {cost}; SE: standard error, clustered by video")
     notes.append("tokens in, at end: visual tokens entering the LLM and in its last layer, of the dense model's")
     return "\n".join([grid(header, rows), *notes])
@@ -76,6 +81,7 @@ def short_names(table: Sequence[Summary]) -> tuple[list[str], dict[str, str]]:
         parts.setdefault(row.reducer, []).append(row.trial.split(" ")[1:])
     common = {name: [p for p in own[0] if len(own) > 1 and all(p in other for other in own)] for name, own in parts.items()}
     names = [" ".join(p for p in row.trial.split(" ") if p not in common[row.reducer]) for row in table]
+    names = [LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", name) for name in names]
     return names, {reducer: " ".join(shared) for reducer, shared in common.items() if shared}
 
 

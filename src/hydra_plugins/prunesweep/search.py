@@ -72,6 +72,7 @@ class SearchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
+        self._require_known()
         suggesters = self._suggesters(arguments)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +86,16 @@ class SearchSweeper(Sweeper):
             for trial, result in zip(asked, self.launcher.launch(jobs, initial_job_idx=done), strict=True):
                 self._tell(study, trial, result.return_value)
             done += len(jobs)
+
+    def _require_known(self) -> None:
+        from prunesweep.analysis import OBJECTIVES
+
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ValueError(f"unknown objective {name!r} in hydra.sweeper.objectives; known: {', '.join(OBJECTIVES)}")
+        for key in (key for settings in self.first for key in settings):
+            if key not in self.space:
+                raise ValueError(f"hydra.sweeper.first has {key!r}, which is not in hydra.sweeper.space")
 
     def _suggesters(self, arguments: Sequence[str]) -> dict[str, Callable[["optuna.Trial"], Any]]:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -116,9 +127,6 @@ class SearchSweeper(Sweeper):
     def _tell(self, study: "optuna.Study", trial: "optuna.Trial", numbers: dict[str, float]) -> None:
         import optuna
 
-        unknown = [name for name in self.objectives if name not in numbers]
-        if unknown:
-            raise ValueError(f"unknown objective {unknown[0]!r}; known: {', '.join(numbers)}")
         values = [numbers[name] for name in self.objectives]
         if any(math.isnan(value) for value in values):
             study.tell(trial, state=optuna.trial.TrialState.FAIL)

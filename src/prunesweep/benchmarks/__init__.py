@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
+from prunesweep.checks import require_at_least
 from prunesweep.types import Sample
 
 
@@ -23,8 +24,7 @@ def spread(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     """
     if limit is None:
         return list(samples)
-    if limit < 1:
-        raise ValueError(f"benchmark.limit must be at least 1, got {limit}")
+    require_at_least("benchmark.limit", limit, 1)
     tasks: dict[str, list[Sample]] = {}
     for sample in samples:
         tasks.setdefault(sample.task, []).append(sample)

@@ -2,8 +2,8 @@
 
 An item of the test split (`data/blocks/test/questions.jsonl`):
 
-    {"id": "moving_direction-0", "video": "0003.mp4", "task": "moving_direction",
-     "question": "which way does the red block move ?", "choices": ["up", "left", "down", "right"], "answer": "left"}
+    {"id": "moving_direction-000", "video": "00000.mp4", "task": "moving_direction",
+     "question": "which way does the yellow block move ?", "choices": ["right", "down", "left", "up"], "answer": "right"}
 
 Only the test split is shipped, as fixed bytes: encoding again on another machine changes pixels, and pixel noise flips
 clustering decisions.  `prunesweep-draw-blocks` draws the other splits.

@@ -3,7 +3,7 @@
     {"video": "yoga.mp4", "question": "What is the person doing?", "choices": ["yoga", "cooking"], "answer": "yoga"}
 
 `video` is relative to the JSONL's folder.  Optional: `id` (default: the line number), `task` (groups the results), and
-`start` and `end` in seconds.
+`start` and `end` in seconds.  `id` and `task` are strings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load(path: str, limit: int | None = None) -> list[Sample]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"benchmark file {str(file)!r} is not UTF-8 text: {error.reason}") from error
 
@@ -59,7 +59,7 @@ def _sample(line: str, number: int, file: Path) -> Sample:
     for name, kind in {**REQUIRED, **OPTIONAL}.items():
         if name in REQUIRED and name not in item:
             raise wrong(f"no {name!r}; needed are {', '.join(REQUIRED)}")
-        if item.get(name) is not None and not isinstance(item[name], kind):
+        if item.get(name) is not None and (not isinstance(item[name], kind) or isinstance(item[name], bool)):
             raise wrong(f"{name!r} must be {_kind_name(kind)}, got {item[name]!r}")
     choices = item["choices"]
     if len(choices) < 2 or len(set(choices)) < len(choices) or not all(isinstance(c, str) and c.strip() for c in choices):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,10 @@ import torch
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.decoder import ATTENTION, Decoder
 from prunesweep.types import Clip, Tokens
+
+MODEL_TYPE = "llava_onevision"
+HUB_TIMEOUT = 10.0
+"""Seconds."""
 
 
 class LlavaOnevision(Decoder):
@@ -58,18 +65,24 @@ def load(name: str, checkpoint: str, dtype: str = "auto") -> LlavaOnevision:
     `dtype` "auto" is the checkpoint's own on a GPU and float32 on a CPU.  Weights are read from safetensors only and no
     code of the checkpoint is run.  Raises ValueError, in one line, for a folder that is missing or incomplete.
     """
+    from safetensors import SafetensorError
     from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging
 
-    disable_progress_bar()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     _require_checkpoint(checkpoint)
     if dtype == "auto" and not torch.cuda.is_available():
         dtype = "float32"
     try:
         processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
-        network = LlavaOnevisionForConditionalGeneration.from_pretrained(checkpoint, dtype=dtype, use_safetensors=True)
-    except OSError as error:
+        network, report = LlavaOnevisionForConditionalGeneration.from_pretrained(
+            checkpoint, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"cannot load checkpoint {checkpoint!r}: {str(error).splitlines()[0]}") from error
+    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random weights and go on
+        raise ValueError(f"checkpoint {checkpoint!r} lacks {len(missing)} of the model's weights, such as {missing[0]}")
     return LlavaOnevision(name, network, processor)
 
 
@@ -79,15 +92,37 @@ def _require_checkpoint(checkpoint: str) -> None:
     if not folder.is_dir():
         if folder.is_absolute() or checkpoint.startswith((".", "~")) or checkpoint.count(os.sep) != 1:
             raise ValueError(f"checkpoint folder {checkpoint!r} does not exist; set model.checkpoint to a folder or a hub name")
+        _require_hub(checkpoint)
         return
-    needed = {"config.json": "the model's configuration", "processor_config.json": "the processor"}
+    needed = {
+        "config.json": "the model's configuration",
+        "processor_config.json": "the processor",
+        "tokenizer.json": "the tokenizer",
+    }
     if (folder / "preprocessor_config.json").exists():  # the layout before transformers 5
         del needed["processor_config.json"]
     for file, what in needed.items():
         if not (folder / file).exists():
             raise ValueError(f"checkpoint folder {checkpoint!r} has no {file} ({what}); save it with save_pretrained")
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind != MODEL_TYPE:
+        raise ValueError(f"checkpoint folder {checkpoint!r} holds a {kind} model, expected {MODEL_TYPE}")
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"checkpoint folder {checkpoint!r} has no *.safetensors weights; other formats are not read")
+
+
+def _require_hub(name: str) -> None:
+    """Asks the hub once and shortly for a model that is not cached: transformers would try for minutes."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if constants.HF_HUB_OFFLINE or isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        urllib.request.urlopen(f"{constants.ENDPOINT}/api/models/{name}", timeout=HUB_TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"the hub does not give out {name!r} ({error}); set model.checkpoint to a folder") from error
+    except OSError as error:
+        raise ValueError(f"{name!r} is not cached and the hub cannot be reached; set model.checkpoint to a folder") from error
 
 
 def shape_of(config: Any) -> Shape:

@@ -7,7 +7,7 @@ LLM, `prune` picks the visual tokens that survive a decoder layer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Int
 from torch import Tensor
@@ -42,34 +42,6 @@ class Reducer:
     name: str
     merge: Merger | None = None
     prune: Pruner | None = None
-
-
-def require_number(name: str, value: object) -> None:
-    """Raises ValueError unless value is a number; configurations hand over whatever was typed."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} must be a number, got {value!r}")
-
-
-def require_ratio(name: str, value: float) -> None:
-    """Raises ValueError unless 0 < value <= 1."""
-    require_number(name, value)
-    if not 0 < value <= 1:
-        raise ValueError(f"{name} must be in (0, 1], got {value:g}")
-
-
-def require_at_least(name: str, value: int, bound: int) -> None:
-    """Raises ValueError unless value is a whole number of at least the bound."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if value < bound:
-        raise ValueError(f"{name} must be at least {bound}, got {value}")
-
-
-def require_choice(name: str, value: str, choices: object) -> None:
-    """Raises ValueError unless value is one of a Literal's values."""
-    known = get_args(choices)
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 Positions = Literal["renumbered", "original"]

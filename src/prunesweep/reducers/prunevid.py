@@ -23,8 +23,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from prunesweep.checks import require_at_least, require_choice, require_number, require_ratio
 from prunesweep.clustering import contiguous_segments, dpc_knn, group_mean
-from prunesweep.reducers import Positions, require_at_least, require_choice, require_number, require_ratio
+from prunesweep.reducers import Positions
 from prunesweep.types import Merged, Prefix, Tokens
 
 Distance = Literal["raw", "unit"]
@@ -161,7 +162,7 @@ def _mean_patch(part: _Part) -> Int[Tensor, " g"]:
 class Prune:
     """Keep the visual tokens that the question attends to most."""
 
-    layer: int = 10
+    layer: int
     """M: this many layers see all tokens; the attention is that of the last of them."""
     keep_ratio: float = 0.4
     """alpha: fraction of the merged tokens kept."""

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from prunesweep.reducers import Positions, require_at_least, require_choice, require_ratio
+from prunesweep.checks import require_at_least, require_choice, require_ratio
+from prunesweep.reducers import Positions
 from prunesweep.types import Merged, Prefix, Tokens
 
 
@@ -59,7 +60,7 @@ class Drop:
 class Prune:
     """Keep a random subset of the visual tokens after a layer."""
 
-    layer: int = 2
+    layer: int
     keep_ratio: float = 0.4
     seed: int = 0
     reads_attention = False
