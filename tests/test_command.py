@@ -223,7 +223,7 @@ BAD_INPUT = {
     "key of another benchmark": (["benchmark.path=x"], r"no key 'benchmark.path' with these choices of groups"),
     "unknown accelerator": (
         ["trainer.accelerator=abacus"],
-        r"trainer.accelerator must be one of auto, cpu, cuda, gpu, got 'abacus'",
+        r"trainer.accelerator must be one of auto, cpu, cuda, gpu, mps, got 'abacus'",
     ),
     "limit 0": (["benchmark.limit=0"], r"benchmark.limit must be at least 1, got 0"),
     "unknown cost": (["-m", "analysis.cost=joules", "reducer=none"], r"analysis.cost must be one of .*, got 'joules'"),

@@ -79,7 +79,7 @@ class Unpadded(Sampler[int]):
         return len(self.indices)
 
 
-KNOWN_ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
+KNOWN_ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 EXPECTED = (VideoError, ValueError)
 """What a bad sample provokes; anything else may be a fault of ours, and its traceback is shown and logged."""
 

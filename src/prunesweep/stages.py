@@ -5,6 +5,8 @@ are run once.  `plan` is the one place that knows their order:
 
     Decode -> Encode -> Reduce -> Embed -> Layers(0, M) -> Ask -> Prune -> Layers(M, L) -> Choose or Generate
 
+Each stage names the kind of work (`share`) that its seconds are booked under.
+
 The system prompt and the video come before the question, so everything up to Ask is the same for all questions on a
 video.  Without pruning M is L, and Ask alone runs the question through all layers.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -21,9 +23,6 @@ from prunesweep.protocol import Protocol, option_texts, question_text
 from prunesweep.reducers import Merger, Pruner, Reducer
 from prunesweep.types import Answer, Clip, KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import read_clip
-
-TimeShare = Literal["decode", "encode", "merge", "LLM"]
-"""Where a stage's seconds are booked."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def load(name: str, checkpoint: str, dtype: str = "auto") -> LlavaOnevision:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    checkpoint = os.path.expanduser(checkpoint)
     _require_checkpoint(checkpoint)
     if dtype == "auto" and not torch.cuda.is_available():
         dtype = "float32"
@@ -88,9 +89,9 @@ def load(name: str, checkpoint: str, dtype: str = "auto") -> LlavaOnevision:
 
 def _require_checkpoint(checkpoint: str) -> None:
     """Local folders are checked here, because transformers' own messages speak of the hub instead."""
-    folder = Path(checkpoint).expanduser()
+    folder = Path(checkpoint)
     if not folder.is_dir():
-        if folder.is_absolute() or checkpoint.startswith((".", "~")) or checkpoint.count(os.sep) != 1:
+        if folder.is_absolute() or checkpoint.startswith(".") or checkpoint.count(os.sep) != 1:
             raise ValueError(f"checkpoint folder {checkpoint!r} does not exist; set model.checkpoint to a folder or a hub name")
         _require_hub(checkpoint)
         return
@@ -127,8 +128,8 @@ def _require_hub(name: str) -> None:
 
 def shape_of(config: Any) -> Shape:
     text, vision = config.text_config, config.vision_config
-    strategy = config.vision_feature_layer
-    layers = vision.num_hidden_layers + 1 + strategy if strategy < 0 else strategy
+    chosen = config.vision_feature_layer  # an index into the hidden states, of which the first is the embedding
+    layers = vision.num_hidden_layers + 1 + chosen if chosen < 0 else chosen
     return Shape(
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
