@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -46,3 +47,20 @@ class Reducer:
 
 Positions = Literal["renumbered", "original"]
 """Positions of reduced visual tokens: counted anew without gaps, or as before the reduction."""
+
+
+def keep_tokens(tokens: Tokens, kept: Int[Tensor, " kept"], positions: Positions) -> Merged:
+    """The visual tokens at the sorted indices `kept`, counted through the video, and no others."""
+    frames, patches, _ = tokens.x.shape
+    renumbered = torch.arange(len(kept), device=kept.device)
+    source = torch.full((frames * patches,), -1, device=kept.device)
+    source[kept] = renumbered
+    original = positions == "original"
+    return Merged(
+        tokens=tokens,
+        x=tokens.x.flatten(0, 1)[kept],
+        group=kept // patches,
+        source=source.view(frames, patches),
+        position=kept if original else renumbered,
+        span=frames * patches if original else len(kept),
+    )

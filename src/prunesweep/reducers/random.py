@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
-from prunesweep.reducers import Positions
+from prunesweep.reducers import Positions, keep_tokens
 from prunesweep.types import Merged, Prefix, Tokens
 
 
@@ -42,18 +42,7 @@ class Drop:
     def __call__(self, tokens: Tokens) -> Merged:
         frames, patches, _ = tokens.x.shape
         kept = random_subset(frames * patches, self.keep_ratio, self.seed, tokens.video_id).to(tokens.x.device)
-        renumbered = torch.arange(len(kept), device=kept.device)
-        source = torch.full((frames * patches,), -1, device=kept.device)
-        source[kept] = renumbered
-        original = self.positions == "original"
-        return Merged(
-            tokens=tokens,
-            x=tokens.x.flatten(0, 1)[kept],
-            group=kept // patches,
-            source=source.view(frames, patches),
-            position=kept if original else renumbered,
-            span=frames * patches if original else len(kept),
-        )
+        return keep_tokens(tokens, kept, self.positions)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""FastV: An Image is Worth 1/2 Tokens After Layer 2.
+
+https://arxiv.org/abs/2403.06764 (ECCV 2024).  After K layers the visual tokens that received the least attention in the
+last of them go, from hidden states and caches; positions stay.  The paper ranks by the attention a token receives on
+average, the released code by the last prompt token's row alone; rows of the question are what we have, so `question` is
+the nearest reading of the paper here: tokens that come before the question are not asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Int
+from torch import Tensor
+
+from prunesweep.checks import require_at_least, require_choice, require_ratio
+from prunesweep.types import Prefix
+
+Rows = Literal["last", "question"]
+"""Whose attention counts: the prompt's last token (released code), or the mean over the question's tokens."""
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Keep round(keep_ratio n) of the n visual tokens, at least one, by attention averaged over heads."""
+
+    layer: int = 2
+    """K: this many layers see all tokens."""
+    keep_ratio: float = 0.5
+    """One minus the paper's R."""
+    rows: Rows = "last"
+    reads_attention = True
+
+    def __post_init__(self) -> None:
+        require_at_least("layer", self.layer, 1)
+        require_ratio("keep_ratio", self.keep_ratio)
+        require_choice("rows", self.rows, Rows)
+
+    def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
+        if prefix.attention is None:
+            raise ValueError("attention selection needs a prefix whose question was asked with attention")
+        rows = prefix.attention[:, -1:] if self.rows == "last" else prefix.attention
+        importance = rows.mean(dim=(0, 1))
+        budget = max(1, round(self.keep_ratio * len(importance)))
+        return importance.sort(descending=True, stable=True).indices[:budget].sort().values
