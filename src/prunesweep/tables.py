@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunesweep.analysis import Accuracy, Summary, task_accuracies
+from prunesweep.comparison import Difference
 from prunesweep.records import Trial
 
 SHARES = ("decode", "encode", "merge", "LLM", "records and W&B")
 LONG_NUMBER = re.compile(r"\d+\.\d{4,}(e-?\d+)?")
 """Proposed by a search; the table shows three digits, the records have all."""
+SMALLEST_P = 1e-12
+"""Smaller p-values say nothing more: the normal approximation does not reach there."""
 MOST_NAMED = 5
 """Samples named per error message."""
 
@@ -23,6 +26,22 @@ def accuracy_text(mean: float, error: float, samples: int) -> str:
         return "no answer (n=0)"
     spread = "± n/a" if math.isnan(error) else f"± {error:.3f}"
     return f"{mean:.3f} {spread} (n={samples})"
+
+
+def difference_text(difference: Difference) -> str:
+    """`-0.031 ± 0.007 (n=1000), 95 % interval -0.045 to -0.017, p = 0.000012; ...`."""
+    d = difference
+    return (
+        f"{d.mean:+.3f} ± {d.error:.3f} (n={d.samples}), 95 % interval {d.low:+.3f} to {d.high:+.3f}, {p_text(d.p_value)}, "
+        f"clustered by video; gained {d.gained}, lost {d.lost}, exact McNemar {p_text(d.mcnemar)}"
+    )
+
+
+def p_text(p_value: float) -> str:
+    """`p = 0.031`, with two digits; `p < 1e-12` below that."""
+    if p_value < SMALLEST_P:
+        return f"p < {SMALLEST_P:g}"
+    return f"p = {p_value:.2g}"
 
 
 def flops_text(flops: float) -> str:

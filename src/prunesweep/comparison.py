@@ -1,0 +1,114 @@
+"""Is one trial better than another?  Paired tests on the samples that both answered; no model, no GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, NamedTuple
+
+from prunesweep.analysis import clustered_error
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CONFIDENCE = 0.95
+
+
+class Difference(NamedTuple):
+    """How much more accurate one trial is than another on the same samples."""
+
+    mean: float
+    error: float
+    """Standard error of the mean difference, clustered by video; NaN with fewer than two videos."""
+    low: float
+    high: float
+    """Normal interval at CONFIDENCE."""
+    p_value: float
+    """Two-sided, from the clustered error: 1 if no answer differs."""
+    mcnemar: float
+    """Two-sided exact McNemar test, which takes all samples for independent."""
+    gained: int
+    """Samples that only the first one has right."""
+    lost: int
+    """Samples that only the second one has right."""
+    samples: int
+
+
+def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
+    """Accuracy of `records` minus that of `baseline`, sample by sample.
+
+    The error treats the videos as clusters (Miller, "Adding error bars to evals", 2024, section 4).  Raises ValueError if
+    the two have no answered sample in common.
+    """
+    import polars as pl
+
+    both = _answered(records).join(_answered(baseline), on="sample_id", suffix="_baseline")
+    samples = len(both)
+    if not samples:
+        raise ValueError("the two trials have no answered sample in common; compare trials on the same benchmark")
+    change = both.with_columns(pl.col("correct").cast(pl.Int8).sub(pl.col("correct_baseline").cast(pl.Int8)).alias("change"))
+    gained, lost = (int((change["change"] == sign).sum()) for sign in (1, -1))
+    mean = (gained - lost) / samples
+    sums = change.group_by("video_id").agg((pl.col("change").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
+    error = clustered_error(sums.to_list(), samples)
+    margin = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+    return Difference(
+        mean, error, mean - margin, mean + margin, _p_value(mean, error), mcnemar(gained, lost), gained, lost, samples
+    )
+
+
+def _answered(records: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    return records.filter(pl.col("correct").is_not_null()).select("sample_id", "video_id", "correct")
+
+
+def _p_value(mean: float, error: float) -> float:
+    if mean == 0:
+        return 1.0
+    return math.erfc(abs(mean) / error / math.sqrt(2)) if error else math.nan
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided exact p-value of `gained` against `lost` discordant pairs (McNemar 1947, binomial form)."""
+    pairs, fewer = gained + lost, min(gained, lost)
+    return min(1.0, 2 * sum(math.comb(pairs, k) for k in range(fewer + 1)) / 2**pairs)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for looking at all of them (Holm 1979); the order is kept."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def main() -> None:
+    """`prunesweep-compare TRIAL BASELINE`: a paired comparison of two trial folders."""
+    import argparse
+
+    from prunesweep import tables
+    from prunesweep.analysis import accuracy
+    from prunesweep.records import RECORDS, read_trial
+
+    parser = argparse.ArgumentParser(description="Compare two trials on the samples that both answered.")
+    parser.add_argument("trial", type=Path, help="folder of a trial, such as multirun/DATE/TIME/3")
+    parser.add_argument("baseline", type=Path, help="folder of the trial to compare with")
+    arguments = parser.parse_args()
+    for folder in (arguments.trial, arguments.baseline):
+        if not (folder / RECORDS).is_file():
+            parser.error(f"{folder} holds no {RECORDS}; name the numbered folder of a trial")
+    trials = [read_trial(folder) for folder in (arguments.trial, arguments.baseline)]
+    try:
+        difference = paired(trials[0].records, trials[1].records)
+    except ValueError as error:
+        parser.error(str(error))
+    for trial in trials:
+        print(
+            f"{tables.accuracy_text(*accuracy(trial.records))}  {trial.info.name} on {trial.info.benchmark}, {trial.info.model}"
+        )
+    print(tables.difference_text(difference))
