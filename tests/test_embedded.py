@@ -16,6 +16,7 @@ import torch
 
 from prunesweep.benchmarks.jsonl import load
 from prunesweep.embedded.build import draw_split
+from prunesweep.embedded.curves import read_curves
 from prunesweep.embedded.language import WORDS, build_tokenizer
 from prunesweep.embedded.questions import ANSWERS, ask, balanced
 from prunesweep.embedded.render import CELL, render
@@ -185,6 +186,15 @@ def test_training_goes_on_exactly_after_a_kill(tmp_path: Path) -> None:
     a, b = (load_model("tiny", str(folder)).network.state_dict() for folder in (whole, halves))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert json.loads((whole / "training.json").read_text())["steps"] == STEPS
+    assert (whole / "curves.png").stat().st_size > 0
+    (offline,) = (tmp_path / "whole-run" / "wandb").glob("offline-run-*/*.wandb")
+    assert b"train_accuracy/1f/position" in offline.read_bytes()
+
+
+def test_of_repeated_steps_the_last_run_counts(tmp_path: Path) -> None:
+    lines = [{"step": step, "train_accuracy/1f/position": value} for step, value in ((50, 0.1), (100, 0.2), (50, 0.3))]
+    (tmp_path / "curves").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_curves(tmp_path / "curves") == {(1, "position"): ([50], [0.3])}
 
 
 def test_resuming_nothing_is_an_error(tmp_path: Path) -> None:

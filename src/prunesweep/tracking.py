@@ -30,15 +30,26 @@ def attempt(report: Callable[..., None], *arguments: Any, **keywords: Any) -> No
         log.warning("W&B: %s: %s (the records are not affected)", type(error).__name__, " ".join(str(error).split()))
 
 
+def mode(logger: DictConfig) -> str:
+    """online, offline or disabled."""
+    return os.environ.get("WANDB_MODE") or logger.mode
+
+
+def quiet() -> Any:
+    """W&B settings: nothing on the terminal, nothing about this machine or its files in the run."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True
+    )
+
+
 @contextmanager
 def _started(logger: DictConfig, folder: Path, **settings: Any) -> Iterator[Any]:
     import wandb
 
-    mode: Any = os.environ.get("WANDB_MODE") or logger.mode
-    quiet = wandb.Settings(
-        silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_meta=True
-    )
-    run = wandb.init(project=logger.project, dir=str(folder), mode=mode, settings=quiet, reinit="finish_previous", **settings)
+    where: Any = {"dir": str(folder), "mode": mode(logger)}
+    run = wandb.init(project=logger.project, settings=quiet(), reinit="finish_previous", **where, **settings)
     try:
         yield run
     finally:

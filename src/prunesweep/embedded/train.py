@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from prunesweep.checks import require_choice
 from prunesweep.paths import CONF
+
+ACCURACIES = "accuracies.jsonl"
 
 
 @hydra.main(config_path=str(CONF), config_name="train_tiny", version_base="1.3")
@@ -21,9 +24,11 @@ def main(config: DictConfig) -> None:
     from lightning.pytorch.loggers import CSVLogger
     from lightning.pytorch.strategies import DDPStrategy
 
+    from prunesweep.embedded.curves import curves_figure
     from prunesweep.embedded.network import build_processor
     from prunesweep.embedded.training import AccuracyLog, SaveAtEnd, TinyTraining, TrainStage
 
+    require_choice("logger.name", config.logger.name, Literal["wandb", "none"])
     out = Path(config.out)
     run = Path(f"{out}-run")
     shape = hydra.utils.instantiate(config.shape)
@@ -46,11 +51,11 @@ def main(config: DictConfig) -> None:
         use_distributed_sampler=False,
         log_every_n_steps=20,
         default_root_dir=run,
-        logger=CSVLogger(run, name="metrics", version=0),
+        logger=[CSVLogger(run, name="metrics", version=0), *_wandb(config, run)],
         callbacks=[
             ModelCheckpoint(run, save_last=True, save_top_k=0, every_n_train_steps=config.checkpoint_every),
             SaveAtEnd(last),
-            AccuracyLog(run / "accuracies.jsonl"),
+            AccuracyLog(run / ACCURACIES),
         ],
         enable_model_summary=False,
     )
@@ -68,8 +73,22 @@ def main(config: DictConfig) -> None:
         "minutes_since_start_or_resume": round((time.monotonic() - started) / 60, 1),
         "steps": module.total_steps,
     }
+    curves_figure(run / ACCURACIES).savefig(out / "curves.png", dpi=80)
     (out / "training.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
     print(f"trained {module.total_steps} steps in {summary['minutes_since_start_or_resume']} min: {out}")
+
+
+def _wandb(config: DictConfig, run: Path) -> list[Any]:
+    """Lightning's W&B logger, unless `logger=none`; a resumed training is a new W&B run of the same name."""
+    if config.logger.name == "none":
+        return []
+    from lightning.pytorch.loggers import WandbLogger
+
+    from prunesweep.tracking import mode, quiet
+
+    run.mkdir(parents=True, exist_ok=True)
+    settings = {"mode": mode(config.logger), "settings": quiet(), "job_type": "training"}
+    return [WandbLogger(name=f"tiny seed {config.seed}", save_dir=run, project=config.logger.project, **settings)]
 
 
 if __name__ == "__main__":

@@ -294,7 +294,7 @@ class SaveAtEnd(L.Callback):
 
 
 class AccuracyLog(L.Callback):
-    """Appends a JSON line with the training accuracies by video length and family, every `EVERY` steps."""
+    """Logs the training accuracies by video length and family every `EVERY` steps, and appends them to a JSON lines file."""
 
     EVERY = 50
 
@@ -305,6 +305,9 @@ class AccuracyLog(L.Callback):
         step = trainer.global_step
         if trainer.is_global_zero and step % self.EVERY == 0:
             line = {"step": step, "stage": module.stage_at(step - 1).name, "time": round(time.time(), 1)}
-            line |= {name: round(value, 3) for name, value in module.take_accuracies().items()}
+            accuracies = module.take_accuracies()
+            for logger in trainer.loggers:
+                logger.log_metrics(accuracies, step)
+            line |= {name: round(value, 3) for name, value in accuracies.items()}
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
