@@ -2,7 +2,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
-from prunesweep.cost import Shape, VisionShape, head_flops, layer_flops, ledger, prefill_flops, vision_flops
+from prunesweep.cost import (
+    CONVENTIONS,
+    Shape,
+    VisionShape,
+    dycoke_decode,
+    head_flops,
+    kv_bytes,
+    layer_flops,
+    ledger,
+    prefill_flops,
+    published_prefill,
+    vision_flops,
+)
 from prunesweep.engine import Clock, Job, evaluate_jobs
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
 from prunesweep.protocol import Protocol
@@ -78,3 +90,78 @@ def test_the_shape_is_read_from_the_configuration(model: LlavaOnevision) -> None
     shape = shape_of(model.network.config)
     assert (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_size, shape.mlp) == (8, 48, 4, 2, 12, 96)
     assert (shape.vision.layers, shape.vision.hidden, shape.vision.patches, shape.vision.patch_inputs) == (1, 32, 144, 192)
+
+
+VICUNA_7B = Shape(32, 4096, 32, 32, 128, 11008, 32000, VisionShape(23, 1024, 4096, 577, 588))
+PLLAVA_TOKENS = 16 * 144
+
+
+def tera(convention: str, tokens: list[float]) -> float:
+    return published_prefill(CONVENTIONS[convention], QWEN2_7B, tokens) / 1e12
+
+
+def relative(convention: str, shape: Shape, dense: int, full_layers: int, entrance: float, keep: float = 1.0) -> float:
+    """FLOPs of `full_layers` layers on a share of the tokens and of the others on `keep` of those, of the dense model's."""
+    few, fewer = entrance * dense, entrance * keep * dense
+    tokens = [few] * full_layers + [fewer] * (shape.layers - full_layers)
+    own = CONVENTIONS[convention]
+    return published_prefill(own, shape, tokens) / published_prefill(own, shape, [dense] * shape.layers)
+
+
+def test_the_dense_onevision_7b_is_what_two_conventions_publish() -> None:
+    assert tera("fastvid", [6272] * 28) == pytest.approx(48.82, abs=0.005)
+    assert tera("fastv", [6272] * 28) == pytest.approx(40.8, abs=0.05)
+
+
+@pytest.mark.parametrize(("keep", "published"), [(0.25, 13.45), (0.2, 11.38), (0.15, 9.35), (0.1, 7.36)])
+def test_fastv_rows_of_fastvid(keep: float, published: float) -> None:
+    """FastV prunes after layer 2 of 28."""
+    assert tera("fastvid", [6272] * 2 + [keep * 6272] * 26) == pytest.approx(published, abs=0.005)
+
+
+def test_llava_video_at_64_frames() -> None:
+    """13 x 14 tokens a frame, newlines included."""
+    assert tera("fastvid", [11648] * 28) == pytest.approx(103.24, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("convention", "full_layers", "entrance", "keep", "published"),
+    [
+        ("fastv", 11, 0.405, 0.4, 0.23),  # PruneVid, Table 1; the release prunes after 11 layers
+        ("sparsevlm", 11, 0.405, 0.4, 0.23),
+        ("sparsevlm", 2, 1, 0.3, 0.33),  # FastV
+        ("fastv", 32, 0.557, 1, 0.53),  # PruMerge
+        ("fastv", 32, 0.715, 1, 0.69),  # component table: static merge
+        ("sparsevlm", 32, 0.5, 1, 0.48),  # spatial merge
+        ("fastv", 32, 0.361, 1, 0.34),  # both
+        ("fastv", 11, 1, 0.4, 0.59),  # attention selection
+        ("fastv", 11, 0.361, 0.141 / 0.361, 0.20),  # all three
+    ],
+)
+def test_pllava_ratios_of_the_prunevid_paper(
+    convention: str, full_layers: int, entrance: float, keep: float, published: float
+) -> None:
+    assert round(relative(convention, VICUNA_7B, PLLAVA_TOKENS, full_layers, entrance, keep), 2) == published
+
+
+def test_the_onevision_ratio_of_the_prunevid_paper_does_not_follow_from_its_settings() -> None:
+    """0.20x is published for 42.5 % merged and 17 % kept tokens; every convention gives more, with 10 full layers and with 11."""
+    found = [relative(name, QWEN2_7B, 6272, layers, 0.425, 0.4) for name in CONVENTIONS for layers in (10, 11)]
+    assert min(found) > 0.22
+
+
+def test_dycoke_adds_one_row_per_generated_token() -> None:
+    d, m = QWEN2_7B.hidden, QWEN2_7B.mlp
+    assert dycoke_decode(QWEN2_7B, 100, 0) == 0
+    assert dycoke_decode(QWEN2_7B, 100, 2) == 2 * (4 * d * d + 2 * d * m) + 2 * d * (101 + 102)
+
+
+def test_a_cache_holds_keys_and_values_of_every_layer() -> None:
+    # 28 layers, 4 heads of 128, 2 bytes: 57,344 bytes a token.
+    assert kv_bytes(QWEN2_7B, [10] * 28, 2) == 10 * 57344
+    assert kv_bytes(QWEN2_7B, [10] * 14 + [5] * 14, 2) == 15 * 57344 // 2
+
+
+def test_the_layer_average_lies_between_entrance_and_end() -> None:
+    cost = ledger(QWEN2_7B, [100] * 14 + [50] * 14, 20, 200, 32)
+    assert (cost.entrance_ratio, cost.layer_ratio, cost.final_ratio) == (0.5, 0.375, 0.25)

@@ -2,9 +2,12 @@ import math
 from dataclasses import replace
 
 from prunesweep import tables
-from prunesweep.analysis import Summary
+from prunesweep.analysis import COSTS, Summary
+from prunesweep.plots import COST_LABELS
 
-ROW = Summary("prunevid layer=2 keep_ratio=0.4", "prunevid", 0.5, 0.1, 20, 0, 0.2, 0.1, 9.5e7, 0.07, 9e8, 0.4, pareto=True)
+COST = {**dict.fromkeys(COSTS, 0.1), "entrance_ratio": 0.2, "llm_flops": 9.5e7, "llm_flops_ratio": 0.07}
+COST |= {"total_flops": 9e8, "total_flops_ratio": 0.4}
+ROW = Summary("prunevid layer=2 keep_ratio=0.4", "prunevid", 0.5, 0.1, 20, 0, **COST, pareto=True)
 
 
 def test_an_accuracy_has_its_error_and_count() -> None:
@@ -43,3 +46,7 @@ def test_times_name_what_is_left_over() -> None:
 def test_failures_name_a_few_samples() -> None:
     lines = tables.failure_lines({"VideoError: gone": [str(i) for i in range(7)]})
     assert lines == ["7 samples without an answer:", "  0, 1, 2, 3, 4 and 2 more: VideoError: gone"]
+
+
+def test_every_cost_can_label_an_axis() -> None:
+    assert set(COST_LABELS) == set(COSTS)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from prunesweep.cost import Shape, ledger
+from prunesweep.cost import CONVENTIONS, Shape, ledger, published_prefill
 from prunesweep.records import Trial
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ class Summary:
     """Visual tokens entering the LLM, of the dense model's."""
     final_ratio: float
     """Visual tokens in the last layer, of the dense model's."""
+    layer_ratio: float
+    """Visual tokens averaged over the layers, of the dense model's."""
+    kv_ratio: float
+    """Visual tokens in the caches while decoding, of the dense model's."""
+    kv_bytes: float
+    """Of the caches after prefill, text tokens included, in half precision."""
     llm_flops: float
     """Prefill of the decoder layers: the field's "FLOPs"."""
     llm_flops_ratio: float
@@ -73,6 +79,10 @@ class Summary:
     total_flops: float
     """With vision tower, projector, output head and decoding."""
     total_flops_ratio: float
+    fastv_flops_ratio: float
+    """Prefill of the visual tokens alone as FastV counts it, of the dense model's; the next two likewise."""
+    sparsevlm_flops_ratio: float
+    fastvid_flops_ratio: float
     pareto: bool = False
 
 
@@ -81,7 +91,6 @@ def summarize(trial: Trial) -> Summary:
 
     scores = accuracy(trial.records)
     answered = trial.records.filter(pl.col("correct").is_not_null())
-    costs = _mean_costs(answered, trial.info.shape) if len(answered) else _Costs(*[math.nan] * 6)
     return Summary(
         trial=trial.info.name,
         reducer=trial.info.reducer,
@@ -89,32 +98,36 @@ def summarize(trial: Trial) -> Summary:
         accuracy_error=scores.error,
         samples=scores.samples,
         errors=len(trial.records) - scores.samples,
-        entrance_ratio=costs.entrance_ratio,
-        final_ratio=costs.final_ratio,
-        llm_flops=costs.prefill,
-        llm_flops_ratio=costs.prefill / costs.dense_prefill,
-        total_flops=costs.total,
-        total_flops_ratio=costs.total / costs.dense_total,
+        pareto=False,
+        **_mean_costs(answered, trial.info.shape),
     )
 
 
-class _Costs(NamedTuple):
-    entrance_ratio: float
-    final_ratio: float
-    prefill: float
-    total: float
-    dense_prefill: float
-    dense_total: float
-
-
-def _mean_costs(answered: pl.DataFrame, shape: Shape) -> _Costs:
+def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
+    """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
     columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens")
-    rows = []
-    for visual, text, dense, frames, generated in answered.select(columns).iter_rows():
-        own = ledger(shape, visual, text, dense, frames, generated)
-        full = ledger(shape, [dense] * shape.layers, text, dense, frames, generated)
-        rows.append(_Costs(own.entrance_ratio, own.final_ratio, own.prefill, own.total, full.prefill, full.total))
-    return _Costs(*[sum(column) / len(rows) for column in zip(*rows, strict=True)])
+    counted = answered.select(columns)
+    if not len(counted):
+        return dict.fromkeys(COSTS, math.nan)
+    own, dense = [], []
+    for visual, text, before, frames, generated in counted.iter_rows():
+        own.append((ledger(shape, visual, text, before, frames, generated), visual))
+        all_tokens = [before] * shape.layers
+        dense.append((ledger(shape, all_tokens, text, before, frames, generated), all_tokens))
+    means = {name: _mean(getattr(cost, name) for cost, _ in own) for name in RATIOS}
+    means["kv_bytes"] = _mean(cost.kv_bytes for cost, _ in own)
+    for name, part in (("llm_flops", "prefill"), ("total_flops", "total")):
+        means[name] = _mean(getattr(cost, part) for cost, _ in own)
+        means[f"{name}_ratio"] = means[name] / _mean(getattr(cost, part) for cost, _ in dense)
+    for name, convention in CONVENTIONS.items():
+        few, many = (_mean(published_prefill(convention, shape, tokens) for _, tokens in side) for side in (own, dense))
+        means[f"{name}_flops_ratio"] = few / many
+    return means
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
@@ -131,7 +144,17 @@ def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
 
 OBJECTIVES = tuple(field.name for field in fields(Summary) if field.type in ("float", "int"))
 """What a search can optimise."""
-COSTS = ("llm_flops_ratio", "llm_flops", "total_flops_ratio", "total_flops", "final_ratio", "entrance_ratio")
+RATIOS = ("entrance_ratio", "final_ratio", "layer_ratio", "kv_ratio")
+"""Of visual tokens; what papers call the retained ratio may be any of them."""
+COSTS = (
+    "llm_flops_ratio",
+    "llm_flops",
+    "total_flops_ratio",
+    "total_flops",
+    *(f"{name}_flops_ratio" for name in CONVENTIONS),
+    "kv_bytes",
+    *RATIOS,
+)
 
 
 def require_cost(cost: str) -> None:

@@ -8,8 +8,9 @@ runs alone, whatever it shared with others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,58 @@ def decode_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, g
     return sum(shape.layers * layer_flops(shape, 1, cached + step) + head_flops(shape) for step in steps)
 
 
+def fastv_layer(shape: Shape, n: int) -> int:
+    """4nd^2 + 2n^2d + 2ndm: four full projections, a feed-forward network of two matrices."""
+    d, m = shape.hidden, shape.mlp
+    return 4 * n * d**2 + 2 * n**2 * d + 2 * n * d * m
+
+
+def sparsevlm_layer(shape: Shape, n: int) -> int:
+    """4nd^2 + 2n^2d + 3ndm: as FastV's, with the three matrices of SwiGLU."""
+    return fastv_layer(shape, n) + n * shape.hidden * shape.mlp
+
+
+def fastvid_layer(shape: Shape, n: int) -> int:
+    """2nd^2 + 2nd d_kv + 2n^2d + 3ndm: grouped queries and SwiGLU; d_kv is the width of all key heads."""
+    d, m, d_kv = shape.hidden, shape.mlp, shape.kv_heads * shape.head_size
+    return 2 * n * d**2 + 2 * n * d * d_kv + 2 * n**2 * d + 3 * n * d * m
+
+
+def dycoke_decode(shape: Shape, n: int, generated: int) -> int:
+    """One layer's R(4d^2 + 2dm) + 2 sum_{i=1..R} d(n + i) for R generated tokens after n cached ones."""
+    d, m = shape.hidden, shape.mlp
+    return generated * (4 * d**2 + 2 * d * m) + 2 * sum(d * (n + i) for i in range(1, generated + 1))
+
+
+class Convention(NamedTuple):
+    """How a paper counts the FLOPs of a decoder layer's prefill; all of them call a multiply-add one operation."""
+
+    layer: Callable[[Shape, int], int]
+    source: str
+
+
+CONVENTIONS: dict[str, Convention] = {
+    "fastv": Convention(fastv_layer, "FastV, arXiv 2403.06764, eq. 5; also PyramidDrop, VisionZip, HoliTom"),
+    "sparsevlm": Convention(sparsevlm_layer, "SparseVLM, arXiv 2410.04417, its released code"),
+    "fastvid": Convention(fastvid_layer, "FastVID, arXiv 2503.11187, appendix A.2"),
+}
+"""DyCoke (arXiv 2411.15024) counts prefill as FastV does and adds `dycoke_decode`."""
+
+
+def published_prefill(convention: Convention, shape: Shape, tokens: Sequence[int]) -> int:
+    """The prefill in a paper's convention; `tokens` holds the tokens that it counts, one number per layer."""
+    return sum(convention.layer(shape, n) for n in tokens)
+
+
+HALF_PRECISION = 2
+"""Bytes per value of bfloat16 and float16."""
+
+
+def kv_bytes(shape: Shape, tokens: Sequence[int], bytes_per_value: int = HALF_PRECISION) -> int:
+    """Keys and values of all layers; `tokens` holds the cached tokens of each layer."""
+    return sum(2 * n * shape.kv_heads * shape.head_size * bytes_per_value for n in tokens)
+
+
 @dataclass(frozen=True)
 class Ledger:
     """FLOPs of one answer by part, and its share of visual tokens."""
@@ -85,6 +138,12 @@ class Ledger:
     """Visual tokens entering the LLM, over those of the dense model."""
     final_ratio: float
     """Visual tokens in the last layer, over those of the dense model."""
+    layer_ratio: float
+    """Mean over the layers of their visual tokens during prefill, over those of the dense model."""
+    kv_ratio: float
+    """Visual tokens in the caches while decoding, over those of the dense model: what the last layer kept, in all layers."""
+    kv_bytes: int
+    """Of these caches with the text tokens of the prompt, in half precision."""
 
     @property
     def total(self) -> int:
@@ -102,4 +161,7 @@ def ledger(
         decode=decode_flops(shape, visual_tokens, text_tokens, generated),
         entrance_ratio=visual_tokens[0] / dense_tokens,
         final_ratio=visual_tokens[-1] / dense_tokens,
+        layer_ratio=sum(visual_tokens) / len(visual_tokens) / dense_tokens,
+        kv_ratio=visual_tokens[-1] / dense_tokens,
+        kv_bytes=kv_bytes(shape, [visual_tokens[-1] + text_tokens] * len(visual_tokens)),
     )

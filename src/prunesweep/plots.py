@@ -20,6 +20,12 @@ COST_LABELS = {
     "total_flops_ratio": "all FLOPs (vision, LLM, decoding), relative to the dense model",
     "total_flops": "all FLOPs (vision, LLM, decoding) per question",
     "final_ratio": "visual tokens in the last LLM layer, relative to the dense model",
+    "fastv_flops_ratio": "LLM prefill of visual tokens in FastV's convention, relative to the dense model",
+    "sparsevlm_flops_ratio": "LLM prefill of visual tokens in SparseVLM's convention, relative to the dense model",
+    "fastvid_flops_ratio": "LLM prefill of visual tokens in FastVID's convention, relative to the dense model",
+    "layer_ratio": "visual tokens averaged over the LLM layers, relative to the dense model",
+    "kv_ratio": "visual tokens in the KV caches while decoding, relative to the dense model",
+    "kv_bytes": "KV caches after prefill in half precision, bytes",
     "entrance_ratio": "visual tokens entering the LLM, relative to the dense model",
 }
 
