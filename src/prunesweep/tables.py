@@ -46,10 +46,15 @@ def p_text(p_value: float) -> str:
 
 def flops_text(flops: float) -> str:
     """With an SI prefix and three digits."""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if flops >= factor:
-            return f"{flops / factor:.3g} {prefix}FLOPs"
-    return f"{flops:.3g} FLOPs"
+    return f"{with_prefix(flops, 3)}FLOPs"
+
+
+def with_prefix(value: float, digits: int) -> str:
+    """`26.88 T`, `3.94 k`, `12 `: to be followed by a unit."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.{digits}g} {prefix}"
+    return f"{value:.{digits}g} "
 
 
 def _ratio(value: float) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
+if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
+    from jaxtyping import Bool, Float, Int, UInt8
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

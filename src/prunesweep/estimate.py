@@ -1,0 +1,132 @@
+"""`prunesweep-cost`: the ledger of a configuration, without weights, videos or torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from prunesweep.checks import require_at_least, require_ratio
+from prunesweep.cost import CONVENTIONS, Ledger, Shape, VisionShape, dycoke_decode, ledger, published_prefill
+from prunesweep.main import reported
+from prunesweep.paths import CONF
+from prunesweep.tables import grid, with_prefix
+
+
+@hydra.main(config_path=str(CONF), config_name="cost", version_base="1.3")
+def run(config: DictConfig) -> None:
+    with reported():
+        print(report(config))
+
+
+def main() -> None:
+    with reported():
+        run()
+
+
+def shape_in(config: DictConfig) -> Shape:
+    """Raises ValueError for a model whose configuration has no sizes."""
+    sizes: Any = OmegaConf.to_container(config.model.sizes) if "sizes" in config.model else None
+    if sizes is None:
+        raise ValueError(f"conf/model/{config.model.name}.yaml has no sizes; add them as in llava_onevision_7b.yaml")
+    return Shape(**sizes["llm"], vision=VisionShape(**sizes["vision"]))
+
+
+def planned_tokens(config: DictConfig, dense: int, layers: int) -> list[int]:
+    """Visual tokens in each layer: what the merge leaves, and from the pruning layer on what the selection keeps of it."""
+    count = math.ceil(round(entrance_ratio(config) * dense, 9))
+    prune = config.reducer.prune
+    if prune is None:
+        return [count] * layers
+    require_at_least("reducer.prune.layer", prune.layer, 1)
+    require_ratio("reducer.prune.keep_ratio", prune.keep_ratio)
+    if prune.layer >= layers:
+        raise ValueError(f"reducer.prune.layer must be in [1, {layers - 1}] for {config.model.name}, got {prune.layer}")
+    kept = math.ceil(round(prune.keep_ratio * count, 9))
+    return [count] * prune.layer + [kept] * (layers - prune.layer)
+
+
+def entrance_ratio(config: DictConfig) -> float:
+    """Given as `merged`, or known from the reducer; raises ValueError where it depends on the video."""
+    if config.merged is not None:
+        require_ratio("merged", config.merged)
+        return config.merged
+    merge = config.reducer.merge
+    if merge is None:
+        return 1.0
+    if "keep_ratio" in merge:
+        require_ratio("reducer.merge.keep_ratio", merge.keep_ratio)
+        return merge.keep_ratio
+    raise ValueError(f"what {config.reducer.name} merges depends on the video; give the share that is left, such as merged=0.425")
+
+
+def report(config: DictConfig) -> str:
+    for name in ("frames", "tokens_per_frame"):
+        require_at_least(name, config[name], 1)
+    for name in ("text_tokens", "generated"):
+        require_at_least(name, config[name], 0)
+    shape = shape_in(config)
+    dense = config.frames * config.tokens_per_frame
+    plans = {"dense": [dense] * shape.layers, config.reducer.name: planned_tokens(config, dense, shape.layers)}
+    costs = {name: _ledger(shape, tokens, dense, config) for name, tokens in plans.items()}
+    title = (
+        f"{config.model.name}, {config.frames} frames, {dense} visual and {config.text_tokens} text tokens, "
+        f"{config.generated} generated; visual tokens by layer: {_runs(plans[config.reducer.name])}"
+    )
+    rows: list[Sequence[str]] = [(label, *_cells([getattr(c, part) for c in costs.values()])) for label, part in PARTS]
+    for name, convention in CONVENTIONS.items():
+        totals = [published_prefill(convention, shape, [n + config.text_tokens for n in tokens]) for tokens in plans.values()]
+        rows.append((f"{name} prefill, multiply-adds", *_cells(totals)))
+    decoded = [
+        shape.layers * dycoke_decode(shape, tokens[-1] + config.text_tokens, config.generated) for tokens in plans.values()
+    ]
+    rows.append(("DyCoke decode, multiply-adds", *_cells(decoded)))
+    kept = costs[config.reducer.name]
+    ratios = [(label, f"{getattr(kept, name):.4f}x") for label, name in KEPT]
+    rows.append(("KV cache after prefill, half precision", *(f"{c.kv_bytes / 2**20:.1f} MiB" for c in costs.values()), ""))
+    head = ("", "dense", config.reducer.name, "of dense")
+    sources = [f"{name}: {convention.source}" for name, convention in CONVENTIONS.items()]
+    notes = ["FLOPs: 2 per multiply-add, grouped queries, attention in full; not counted: merging and scoring", *sources]
+    return "\n".join([title, "", grid(head, rows), "", grid(("visual tokens kept", "of dense"), ratios), "", *notes])
+
+
+PARTS = (
+    ("vision tower and projector, FLOPs", "vision"),
+    ("LLM prefill, FLOPs", "prefill"),
+    ("output head, FLOPs", "head"),
+    ("decoding, FLOPs", "decode"),
+    ("all of these", "total"),
+)
+KEPT = (
+    ("entering the LLM", "entrance_ratio"),
+    ("layer average", "layer_ratio"),
+    ("in the last layer", "final_ratio"),
+    ("in the KV caches while decoding", "kv_ratio"),
+)
+
+
+def _ledger(shape: Shape, tokens: Sequence[int], dense: int, config: DictConfig) -> Ledger:
+    return ledger(shape, tokens, config.text_tokens, dense, config.frames, config.generated)
+
+
+def _cells(values: Sequence[float]) -> tuple[str, str, str]:
+    dense, own = values
+    return with_prefix(dense, 4), with_prefix(own, 4), f"{own / dense:.4f}x" if dense else ""
+
+
+def _runs(tokens: Sequence[int]) -> str:
+    """`2 layers 6272, 26 layers 1568`."""
+    runs: list[list[int]] = []
+    for n in tokens:
+        if runs and runs[-1][1] == n:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, n])
+    return ", ".join(f"{layers} layers {n}" for layers, n in runs)
+
+
+if __name__ == "__main__":
+    main()
