@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -31,7 +32,9 @@ DENSE = Reducer("none")
 
 def reducer_of(name: str, **changes: float) -> Reducer:
     """As in conf/reducer, with changes by dotted key."""
-    config = OmegaConf.load(CONF / "reducer" / f"{name}.yaml")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("eval", [f"reducer={name}"]).reducer
+    OmegaConf.set_struct(config, False)
     for key, value in changes.items():
         OmegaConf.update(config, key.replace("__", "."), value)
     return instantiate(config)
@@ -138,7 +141,7 @@ def test_all_layers_on_the_whole_prompt_equal_the_stock_forward(samples: list[Sa
 def test_the_question_as_a_chunk_equals_the_stock_forward(samples: list[Sample], model: LlavaOnevision) -> None:
     sample = samples[0]
     stock = model.network(**stock_inputs(sample, model)).logits[0]
-    prefix = Ask(model.prompt(sample.question)[1], attention=False)(Layers(0, 8)(embedded(sample, model), model), model)
+    prefix = Ask(model.prompt(sample.question)[1], attention=None)(Layers(0, 8)(embedded(sample, model), model), model)
     torch.testing.assert_close(model.logits(prefix.hidden[-1:]), stock[-1:], atol=1e-4, rtol=1e-4)
 
 
@@ -198,9 +201,9 @@ def test_kept_indices_are_sorted_unique_and_never_text(samples: list[Sample], mo
     reducer = reducer_of(name)
     if reducer.prune is None:
         pytest.skip(f"{name} does not prune inside the LLM")
-    layer = reducer.prune.layer
+    layer = reducer.prune.full_layers
     start = embedded(samples[0], model, reducer.merge)
-    before = Ask(model.prompt(samples[0].question)[1], reducer.prune.reads_attention)(Layers(0, layer)(start, model), model)
+    before = Ask(model.prompt(samples[0].question)[1], reducer.prune.attention)(Layers(0, layer)(start, model), model)
     kept = reducer.prune(before)
     after = Prune(reducer.prune)(before, model)
     assert kept.tolist() == sorted(set(kept.tolist()))
@@ -218,9 +221,32 @@ def test_attention_at_the_pruning_layer_equals_eager_attention(samples: list[Sam
     sample = samples[0]
     maps = eager.network(**stock_inputs(sample, eager), output_attentions=True).attentions[2][0]
     start = embedded(sample, ours)
-    asked = Ask(ours.prompt(sample.question)[1], attention=True)(Layers(0, 3)(start, ours), ours)
+    asked = Ask(ours.prompt(sample.question)[1], attention="causal")(Layers(0, 3)(start, ours), ours)
     rows = maps[:, len(start.hidden) :, : len(start.hidden)][:, :, start.visual]
     torch.testing.assert_close(asked.attention, rows, atol=1e-6, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_attention_before_the_rotary_embedding_equals_that_of_the_projections(
+    samples: list[Sample], model: LlavaOnevision
+) -> None:
+    """The release's variant: queries and keys as projected, softmax over all tokens without a mask."""
+    sample, layer = samples[0], model.language_model.layers[2].self_attn
+    projected: dict[str, torch.Tensor] = {}
+    hooks = [
+        getattr(layer, f"{name}_proj").register_forward_hook(lambda _, __, out, name=name: projected.__setitem__(name, out[0]))
+        for name in ("q", "k")
+    ]
+    model.network(**stock_inputs(sample, model))
+    for hook in hooks:
+        hook.remove()
+    query, key = (projected[name].unflatten(-1, (-1, 12)).transpose(0, 1) for name in ("q", "k"))
+    scores = query @ key.repeat_interleave(2, dim=0).transpose(-1, -2) * 12**-0.5
+    start = embedded(sample, model)
+    expected = scores.softmax(-1)[:, len(start.hidden) :, : len(start.hidden)][:, :, start.visual]
+    question = model.prompt(sample.question)[1]
+    asked = Ask(question, attention="before_rotary")(Layers(0, 3)(start, model), model)
+    torch.testing.assert_close(asked.attention, expected, atol=1e-6, rtol=1e-4)
 
 
 @torch.inference_mode()
@@ -234,7 +260,7 @@ def test_pruned_decoding_equals_a_dense_run_whose_mask_hides_the_pruned_tokens(
     (outcome,) = evaluate_jobs(model, [Job("it", plan(sample, FRAMES, reducer, GENERATE, model))], Clock())
     start = embedded(sample, model)
     question = model.prompt(sample.question)[1]
-    asked = Ask(question, attention=True)(Layers(0, layer)(start, model), model)
+    asked = Ask(question, attention="causal")(Layers(0, layer)(start, model), model)
     gone = asked.visual.nonzero()[:, 0][~torch.isin(torch.arange(len(asked.group)), pruner(asked))]
     ids = [*outcome.result.token_ids[:-1]]
     hidden = torch.cat([start.hidden, model.embed((*question, *ids))])[None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from prunesweep.reducers.prunevid import Merge, Prune, segment_lengths, select, static_patches
+from prunesweep.reducers.prunevid import Merge, Prune, mean_similarity, select
 from prunesweep.types import Tokens
 
 DATA = Path(__file__).parent / "data"
@@ -21,8 +21,9 @@ def tokens_of(x: torch.Tensor) -> Tokens:
 def test_merge_and_selection_reproduce_the_official_results(case: dict) -> None:
     tensors = load_file(DATA / "prunevid_cases.safetensors")
     x, expected = (tensors[f"{case['case']}.{name}"] for name in ("features", "merged"))
-    merge = Merge(case["segment_ratio"], case["static_threshold"], case["cluster_ratio"], case["knn"])
-    assert segment_lengths(x, case["segment_ratio"], case["knn"]) == case["segment_lengths"]
+    names = {"segment_ratio": "segment_ratio", "static_threshold": "static_threshold", "cluster_ratio": "cluster_ratio"}
+    merge = Merge(**{name: case[key] for name, key in {**names, "neighbours": "knn"}.items()})
+    assert merge.segment_lengths(x) == case["segment_lengths"]
     merged = merge(tokens_of(x))
     assert merged.x.shape == expected.shape
     torch.testing.assert_close(merged.x, expected, atol=1e-5, rtol=0)
@@ -60,22 +61,102 @@ def test_cluster_ratio_one_without_static_tokens_is_the_identity() -> None:
     assert torch.equal(merged.position, torch.arange(8 * 36))
 
 
-def test_a_frame_alone_is_all_dynamic() -> None:
-    assert not static_patches(torch.ones(1, 9, 4), threshold=-1.0).any()
-
-
 def test_static_means_similar_through_the_whole_segment() -> None:
-    x = random_video()
-    static = static_patches(x, threshold=0.8)
-    assert static.tolist() == [False] + [True] * 35
+    assert (mean_similarity(random_video()) > 0.8).tolist() == [False] + [True] * 35
 
 
 def test_static_similarity_is_the_mean_over_pairs() -> None:
     # Unit vectors at 0, 60 and 90 degrees: cosines 0.5, 0 and sqrt(3)/2, mean 0.4553.
     angle = torch.tensor([0.0, math.pi / 3, math.pi / 2])
     x = torch.stack([angle.cos(), angle.sin()], dim=-1)[:, None]
-    assert static_patches(x, threshold=0.455).all()
-    assert not static_patches(x, threshold=0.456).any()
+    assert mean_similarity(x).tolist() == pytest.approx([(0.5 + 0 + math.sqrt(3) / 2) / 3])
+
+
+def test_a_patch_exactly_at_the_threshold_is_static_if_the_setting_says_so() -> None:
+    x = torch.ones(2, 4, 1)
+    x[1, 1:] = -1  # cosines exactly 1 and -1
+    for at_threshold, tokens in ((True, 1 + 2 * 3), (False, 8)):
+        merge = Merge(0.5, static_threshold=1.0, cluster_ratio=1, at_threshold=at_threshold)
+        assert len(merge(tokens_of(x)).x) == tokens
+
+
+@pytest.mark.parametrize(
+    ("frames", "patches", "settings", "tokens"),
+    [
+        (1, 20, {}, 10),  # one frame: all dynamic, clustered
+        (3, 20, {"cluster_ratio": 1, "neighbours": 7}, 60),  # fewer frames than neighbours: all of them count
+        (4, 1, {}, 4),  # one patch a frame is too few to cluster
+        (4, 5, {"cluster_ratio": 0.01}, 20),  # not even one cluster: the tokens stay
+        (4, 20, {"static_threshold": None, "cluster_ratio": 1}, 80),  # nothing over time
+    ],
+)
+def test_degenerate_videos_have_named_answers(frames: int, patches: int, settings: dict, tokens: int) -> None:
+    x = torch.randn(frames, patches, 8, generator=torch.Generator().manual_seed(0))
+    for official in (False, True):
+        changes = {"min_cluster_tokens": 15, "order": "score"} if official else {"min_cluster_tokens": 1, "order": "raster"}
+        merged = Merge(**{**changes, **settings})(tokens_of(x))
+        assert len(merged.x) == tokens
+        assert merged.source.min() >= 0
+
+
+def test_a_video_that_never_changes_is_one_pool() -> None:
+    x = torch.randn(1, 20, 8, generator=torch.Generator().manual_seed(0)).repeat(6, 1, 1)
+    merged = Merge(cluster_ratio=0.5)(tokens_of(x))
+    assert len(merged.x) == 10
+    assert set(merged.group.tolist()) == {0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(value: float) -> None:
+    x = random_video()
+    x[2, 3, 4] = value
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Merge(cluster_ratio=1)(tokens_of(x))
+
+
+def changing_video(frames: int) -> torch.Tensor:
+    return torch.randn(frames, 20, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_as_many_segments_as_frames_or_one() -> None:
+    x = changing_video(6)
+    assert Merge(segment_ratio=1, segmentation="runs").segment_lengths(x) == [1] * 6
+    assert Merge(segment_ratio=1, segmentation="repaired").segment_lengths(x) == [6]
+    assert Merge(segments=1, segmentation="runs").segment_lengths(x) == [6]
+    assert Merge(segments=100, segmentation="runs").segment_lengths(x) == [1] * 6
+
+
+def test_raster_and_score_order_hold_the_same_tokens() -> None:
+    x = changing_video(3)
+    score, raster = (Merge(static_threshold=None, order=order)(tokens_of(x)) for order in ("score", "raster"))
+    assert not torch.equal(score.x, raster.x)
+    for frame in range(3):
+        rows = [merged.x[merged.group == frame] for merged in (score, raster)]
+        assert sorted(map(tuple, rows[0].tolist())) == sorted(map(tuple, rows[1].tolist()))
+        first = [raster.source[frame].tolist().index(token) for token in (raster.group == frame).nonzero()[:, 0].tolist()]
+        assert first == sorted(first)
+
+
+def test_density_noise_is_seeded() -> None:
+    x = torch.eye(20)[None]  # all points are as far from each other: nothing but noise decides
+    one, same, other = (Merge(density_noise=1e-6, seed=seed)(tokens_of(x)).source for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_cosines_in_half_precision_may_decide_otherwise() -> None:
+    x = random_video().bfloat16()
+    assert mean_similarity(x).dtype == torch.bfloat16
+    assert not torch.equal(mean_similarity(x).float(), mean_similarity(x.float()))
+    assert len(Merge(precision="input")(tokens_of(x)).x) > 0
+
+
+def test_a_grouped_selection_that_would_leave_nothing_leaves_the_most_important_token() -> None:
+    assert select(torch.tensor([0.1, 0.3, 0.2]), torch.tensor([0, 1, 2]), 0.4, "grouped").tolist() == [1]
+
+
+def test_an_inclusive_layer_is_one_full_layer_more() -> None:
+    assert (Prune(10).full_layers, Prune(10, inclusive=True).full_layers) == (10, 11)
 
 
 @pytest.mark.parametrize("distance", ["raw", "unit"])
@@ -128,6 +209,11 @@ def test_grouped_selection_floors_each_group_and_may_keep_none_of_it() -> None:
         ({"static_threshold": 2}, r"static_threshold must be in \[-1, 1\], got 2"),
         ({"neighbours": 0}, "neighbours must be at least 1, got 0"),
         ({"distance": "cosine"}, "distance must be one of raw, unit, got 'cosine'"),
+        ({"segments": 0}, "segments must be at least 1, got 0"),
+        ({"segmentation": "cut"}, "segmentation must be one of runs, repaired, got 'cut'"),
+        ({"order": "random"}, "order must be one of raster, score, got 'random'"),
+        ({"density_noise": -1}, "density_noise must be at least 0, got -1"),
+        ({"at_threshold": "yes"}, "at_threshold must be true or false, got 'yes'"),
         ({"positions": "new"}, "positions must be one of renumbered, original, got 'new'"),
     ],
 )

@@ -1,17 +1,30 @@
 """Density-peaks clustering with k nearest neighbours (DPC-KNN), and means over groups.
 
 DPC-KNN: Du, Ding, Jia, "Study on density peaks clustering based on k-nearest neighbors" (2016), as used by PruneVid
-(arXiv 2412.16117, section 3.2).  No randomness: ties go to the lower index.
+(arXiv 2412.16117, section 3.2).  Ties go to the lower index; noise on the densities, if asked for, is seeded.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def dpc_knn(x: Float[Tensor, "b n c"], clusters: int, neighbours: int) -> Int[Tensor, "b n"]:
+@dataclass(frozen=True)
+class Noise:
+    """Uniform noise on the densities, which breaks ties: 1e-6 and unseeded in PruneVid's released code."""
+
+    scale: float = 0.0
+    seed: int = 0
+
+
+NO_NOISE = Noise()
+
+
+def dpc_knn(x: Float[Tensor, "b n c"], clusters: int, neighbours: int, noise: Noise = NO_NOISE) -> Int[Tensor, "b n"]:
     """Cluster labels of each item's n points; label i is the cluster whose centre has the i-th highest score.
 
     Distances are Euclidean divided by sqrt(c).  Density is exp(-mean squared distance to the `neighbours` nearest points,
@@ -29,6 +42,9 @@ def dpc_knn(x: Float[Tensor, "b n c"], clusters: int, neighbours: int) -> Int[Te
         raise ValueError("visual tokens to cluster contain NaN or infinite values; check the model's dtype")
     nearest = distance.topk(min(neighbours, points), largest=False).values
     density = nearest.square().mean(-1).neg().exp()
+    if noise.scale:  # drawn on the CPU, so that every device sees the same
+        drawn = torch.rand(batch, points, generator=torch.Generator().manual_seed(noise.seed))
+        density = density + noise.scale * drawn.to(density.device)
     denser = density[:, None, :] > density[:, :, None]
     farthest = distance.amax(dim=(1, 2))[:, None, None]
     separation = torch.where(denser, distance, farthest).amin(-1)
@@ -48,6 +64,19 @@ def group_mean(x: Float[Tensor, "b n c"], group: Int[Tensor, "b n"], groups: int
     one_hot = torch.nn.functional.one_hot(group, groups).float()
     size = one_hot.sum(1).clamp(min=1)
     return (one_hot.transpose(1, 2) @ x.float() / size[..., None]).to(x.dtype)
+
+
+def raster_order(label: Int[Tensor, "b n"], groups: int) -> Int[Tensor, "b n"]:
+    """The same groups, numbered in the order of their first members; every group must have one."""
+    batch, points = label.shape
+    place = torch.arange(points, device=label.device).expand(batch, -1)
+    first = torch.full((batch, groups), points, device=label.device).scatter_reduce(1, label, place, "amin")
+    return first.argsort(dim=1).argsort(dim=1).gather(1, label)
+
+
+def run_lengths(label: Int[Tensor, " t"]) -> list[int]:
+    """Lengths of the runs of equal labels."""
+    return [length for _, length in _runs(label.tolist())]
 
 
 def contiguous_segments(label: Int[Tensor, " t"]) -> list[int]:

@@ -21,7 +21,7 @@ import torch
 
 from prunesweep.protocol import Protocol, option_texts, question_text
 from prunesweep.reducers import Merger, Pruner, Reducer
-from prunesweep.types import Answer, Clip, KeyValue, Merged, Model, Prefix, Sample, Tokens
+from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import read_clip
 
 
@@ -128,15 +128,15 @@ class Ask:
     """The question, run as one chunk through the layers that the prefix has already been through."""
 
     question: tuple[int, ...]
-    attention: bool
-    """Whether the next stage reads how the question attends to the visual tokens in the last of these layers."""
+    attention: AttentionVariant | None
+    """What the next stage reads of how the question attends to the visual tokens in the last of these layers."""
     share = "LLM"
 
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         hidden = model.embed(self.question)
         rows = len(hidden)
         position = prefix.next_position + torch.arange(rows, device=hidden.device)
-        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention)
+        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, prefix.position)
         asked = torch.zeros(rows, dtype=torch.bool, device=hidden.device)
         visual = torch.cat([prefix.visual, asked])
         return replace(
@@ -237,11 +237,11 @@ def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, mode
         Encode(),
         Reduce(reducer.merge),
         Embed(before),
-        Layers(0, prune.layer if prune else model.layers),
-        Ask(question, attention=prune is not None and prune.reads_attention),
+        Layers(0, prune.full_layers if prune else model.layers),
+        Ask(question, attention=prune.attention if prune else None),
     ]
     if prune:
-        stages += [Prune(prune), Layers(prune.layer, model.layers)]
+        stages += [Prune(prune), Layers(prune.full_layers, model.layers)]
     if protocol.answering == "generate":
         return (*stages, Generate(protocol.most_tokens))
     texts = option_texts(sample, protocol)
@@ -250,8 +250,9 @@ def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, mode
 
 def require_fit(reducer: Reducer, model: Model) -> None:
     """Raises ValueError if the reducer prunes where this model has no layer left."""
-    if reducer.prune and reducer.prune.layer >= model.layers:
+    prune = reducer.prune
+    if prune and prune.full_layers >= model.layers:
+        most = model.layers - 1 - (prune.full_layers - prune.layer)
         raise ValueError(
-            f"reducer.prune.layer must be in [1, {model.layers - 1}] for {model.name} with {model.layers} layers, "
-            f"got {reducer.prune.layer}"
+            f"reducer.prune.layer must be in [1, {most}] for {model.name} with {model.layers} layers, got {prune.layer}"
         )

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
     from jaxtyping import Bool, Float, Int, UInt8
     from torch import Tensor
+
+
+AttentionVariant = Literal["causal", "before_rotary"]
+"""Attention as the layer used it; or of queries and keys before the rotary embedding, over all tokens without a mask."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +187,14 @@ class Model(Protocol):
         start: int,
         stop: int,
         past: tuple[KeyValue, ...] = (),
-        attention: bool = False,
+        attention: AttentionVariant | None = None,
+        past_position: Int[Tensor, " past"] | None = None,
     ) -> Run:
-        """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty."""
+        """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
+
+        With `attention` the rows' attention in the last of these layers is handed out; the variant before the rotary
+        embedding needs the positions of the cached tokens.
+        """
         ...
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]: ...

@@ -59,6 +59,8 @@ class GridsSweeper(Sweeper):
 
     def _jobs(self, grid: dict[str, Any], arguments: Sequence[str]) -> list[list[str]]:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in grid.items()), *arguments])
+        overrides = parser.parse_overrides(
+            [*(f"{key}={'null' if value is None else value}" for key, value in grid.items()), *arguments]
+        )
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         return jobs

@@ -9,6 +9,7 @@ split is taken, which favours the baseline.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -65,8 +66,8 @@ class Row(NamedTuple):
         return accuracy_text(self.summary.accuracy, self.summary.accuracy_error, self.summary.samples)
 
     @property
-    def settings(self) -> dict[str, float]:
-        """Of PruneVid, by the names in SWEPT."""
+    def settings(self) -> dict[str, float | None]:
+        """Of PruneVid, by the names in SWEPT; a static threshold of None merges nothing over time."""
         reducer = self.trial.info.settings["reducer"]
         return {name: reducer[slot][key] for name, (slot, key) in SWEPT.items()}
 
@@ -145,7 +146,7 @@ def loses_little(rows: Sequence[Row], validation: Sequence[Row]) -> Claim:
         [
             (
                 "chosen" if row is own else "",
-                *(f"{value:g}" for value in row.settings.values()),
+                *map(shown, row.settings.values()),
                 f"{row.summary.final_ratio:.3f}x",
                 f"{row.cost:.3f}x",
                 row.accuracy,
@@ -164,7 +165,11 @@ def heavily_pruned(rows: Sequence[Row]) -> list[Row]:
     return [row for row in of(rows, "prunevid") if row.summary.final_ratio < LARGEST_FINAL_RATIO]
 
 
-def distance(a: Mapping[str, float], b: Mapping[str, float]) -> int:
+def shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3g}"
+
+
+def distance(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> int:
     """In how many settings two trials differ."""
     return sum(a[name] != b[name] for name in a)
 
@@ -240,15 +245,18 @@ def settings_matter(rows: Sequence[Row]) -> Claim:
     base = next(row for row in trials if row.name == "prunevid positions=original")
     moved = {name: [row for row in trials if only(row, base, name)] for name in SWEPT}
     changes = [(name, row, row.over(base)) for name, group in moved.items() for row in group]
-    changes.sort(key=lambda change: (list(SWEPT).index(change[0]), change[1].settings[change[0]]))
+    changes.sort(key=lambda change: (list(SWEPT).index(change[0]), change[1].settings[change[0]] or math.inf))
     adjusted = holm([difference.p_value for _, _, difference in changes])
-    lines = [f"defaults: {', '.join(f'{k} {v:g}' for k, v in base.settings.items())}: {base.accuracy} at {base.cost:.3f}x", ""]
+    lines = [
+        f"defaults: {', '.join(f'{k} {shown(v)}' for k, v in base.settings.items())}: {base.accuracy} at {base.cost:.3f}x",
+        "",
+    ]
     lines += table(
         ("changed", "to", "LLM prefill", "accuracy", "against the defaults (95 %)", "p (Holm)"),
         [
             (
                 name,
-                f"{row.settings[name]:g}",
+                shown(row.settings[name]),
                 f"{row.cost:.3f}x",
                 row.accuracy,
                 interval(d),
@@ -292,7 +300,7 @@ def front_is_rich(rows: Sequence[Row]) -> Claim:
         (*SWEPT, "positions", "LLM prefill", "accuracy"),
         [
             (
-                *(f"{value:.3g}" for value in row.settings.values()),
+                *map(shown, row.settings.values()),
                 row.trial.info.settings["reducer"]["merge"]["positions"],
                 f"{row.cost:.3f}x",
                 row.accuracy,
@@ -300,7 +308,7 @@ def front_is_rich(rows: Sequence[Row]) -> Claim:
             for row in on
         ],
     )
-    selecting = sum(row.settings["keep ratio"] < 1 for row in on)
+    selecting = sum((row.settings["keep ratio"] or 1) < 1 for row in on)
     lines += ["", f"{len(on)} of {len(rows)} trials are on the front, {selecting} of them with keep ratio below 1."]
     text = f"The front of a {SEARCH_TRIALS}-trial search has at least {FRONT_POINTS} points, attention selection among them."
     return Claim(text, len(on) >= FRONT_POINTS and selecting > 0, tuple(lines))

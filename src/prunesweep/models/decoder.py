@@ -16,7 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from prunesweep.types import KeyValue, Run
+from prunesweep.types import AttentionVariant, KeyValue, Run
 
 ATTENTION = "prunesweep_sdpa"
 
@@ -81,7 +81,8 @@ class Decoder:
         start: int,
         stop: int,
         past: tuple[KeyValue, ...] = (),
-        attention: bool = False,
+        attention: AttentionVariant | None = None,
+        past_position: Int[Tensor, " past"] | None = None,
     ) -> Run:
         """Layers `start` to `stop` on one sequence, after the cached tokens of `past` if there are any."""
         hidden = hidden[None]
@@ -100,8 +101,21 @@ class Decoder:
                 use_cache=True,
                 capture=captured if attention and index == stop - 1 else None,
             )
-        rows = attention_rows(*captured[0], scaling=layer.self_attn.scaling) if attention else None
+        rows = None
+        if attention:
+            query, key = captured[0]
+            if attention == "before_rotary":
+                everywhere = position if past_position is None else torch.cat([past_position, position])
+                query, key = self._unrotated(query, position), self._unrotated(key, everywhere)
+            rows = attention_rows(query, key, layer.self_attn.scaling, causal=attention == "causal")
         return Run(hidden[0], tuple(cache.content for cache in caches), rows)
+
+    def _unrotated(self, x: Float[Tensor, "1 h s d"], position: Int[Tensor, " s"]) -> Float[Tensor, "1 h s d"]:
+        """Queries or keys as they were before the rotary embedding: a rotation is undone by the opposite one."""
+        rotary = self.language_model.rotary_emb
+        cos, sin = rotary(x.float(), position[None])
+        first, second = x.float().chunk(2, dim=-1)
+        return (x * cos[:, None] - torch.cat([-second, first], dim=-1) * sin[:, None]) / rotary.attention_scaling**2
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
         return self.head(self.language_model.norm(hidden))
@@ -116,11 +130,13 @@ def chunk_mask(rows: int, cached: int, like: Tensor) -> Float[Tensor, "1 1 rows 
 
 
 def attention_rows(
-    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float
+    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float, causal: bool = True
 ) -> Float[Tensor, "h s total"]:
-    """Causal softmax attention of the last s of `total` tokens, in float32; key heads are repeated for grouped queries."""
+    """Softmax attention of the last s of `total` tokens, in float32; key heads are repeated for grouped queries."""
     rows, total = query.shape[2], key.shape[2]
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
     scores = (query[0].float() * scaling) @ key[0].float().transpose(-1, -2)
+    if not causal:
+        return scores.softmax(-1)
     future = torch.ones(rows, total, dtype=torch.bool, device=scores.device).triu(total - rows + 1)
     return scores.masked_fill(future, float("-inf")).softmax(-1)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from prunesweep.types import Merged, Prefix, Tokens
+from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
 
 
 @runtime_checkable
@@ -25,11 +25,17 @@ class Merger(Protocol):
 
 @runtime_checkable
 class Pruner(Protocol):
-    """A frozen dataclass that picks visual tokens after `layer` layers have run."""
+    """A frozen dataclass that picks visual tokens after `full_layers` layers have run."""
 
     layer: int
     keep_ratio: float
-    reads_attention: bool
+    attention: AttentionVariant | None
+    """What it reads of the question's attention in the last full layer."""
+
+    @property
+    def full_layers(self) -> int:
+        """How many layers run on all tokens."""
+        ...
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         """Indices into the visual tokens, sorted, each once."""

@@ -30,12 +30,16 @@ class Prune:
     keep_ratio: float = 0.5
     """One minus the paper's R."""
     rows: Rows = "last"
-    reads_attention = True
+    attention = "causal"
 
     def __post_init__(self) -> None:
         require_at_least("layer", self.layer, 1)
         require_ratio("keep_ratio", self.keep_ratio)
         require_choice("rows", self.rows, Rows)
+
+    @property
+    def full_layers(self) -> int:
+        return self.layer
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:

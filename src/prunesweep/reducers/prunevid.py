@@ -7,9 +7,9 @@ https://arxiv.org/abs/2412.16117 (ACL 2025 Findings).  Written from the paper an
    space and replaced by cluster means (`Merge`).
 2. After LLM layer M only the visual tokens that the question attends to are kept (`Prune`).
 
-Where paper and release differ, the difference is a setting.  As released: groups of 14 tokens or fewer are not
-clustered, and cluster means come in the order of their centres' scores.  A segment of one frame has no pairs to compare;
-all its tokens are dynamic because we say so.
+Where paper and release differ, or the paper is silent, the difference is a setting; `conf/reducer/prunevid.yaml` follows
+the paper and `prunevid_official.yaml` the release.  A segment of one frame has no pairs to compare; all its tokens are
+dynamic because we say so.  A group too small for one cluster keeps its tokens.
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from prunesweep.checks import require_at_least, require_choice, require_number, require_ratio
-from prunesweep.clustering import contiguous_segments, dpc_knn, group_mean
+from prunesweep.checks import require_at_least, require_choice, require_flag, require_number, require_ratio
+from prunesweep.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
 from prunesweep.reducers import Positions
-from prunesweep.types import Merged, Prefix, Tokens
+from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
 
 Distance = Literal["raw", "unit"]
 """Features of the spatial clustering: as they are (released code) or scaled to unit norm and root mean square one."""
+Segmentation = Literal["runs", "repaired"]
+"""Segments are the runs of frames with one cluster (paper: as many segments as frames with gamma = 1); or what the release
+makes of them, where single frames join a neighbour (one segment with gamma = 1)."""
+Order = Literal["raster", "score"]
+"""Cluster means in the order of their first patches, or of their centres' scores as released."""
+Precision = Literal["float32", "input"]
+"""Of the cosines between frames: float32, or the tokens' own type as released."""
 Selection = Literal["global", "grouped"]
 """Which tokens compete: all of them for ceil(keep_ratio n) places (paper), or each group for floor(keep_ratio size)."""
 
@@ -39,16 +46,27 @@ class Merge:
     """Merge static tokens over time and similar tokens in space."""
 
     segment_ratio: float = 0.25
-    """gamma: segments per frame, before the repair that makes them contiguous."""
-    static_threshold: float = 0.8
-    """tau: mean pairwise cosine above which a patch is static in a segment."""
+    """gamma: clusters of frames per frame."""
+    segments: int | None = None
+    """Clusters of frames as a number instead; at most one per frame."""
+    segmentation: Segmentation = "repaired"
+    static_threshold: float | None = 0.8
+    """tau: mean pairwise cosine above which a patch is static in a segment; None merges nothing over time."""
+    at_threshold: bool = False
+    """Whether a patch exactly at the threshold is static (paper), or only one above it (release)."""
+    precision: Precision = "float32"
     cluster_ratio: float = 0.5
     """beta: clusters per token of a group; 1 leaves the tokens as they are."""
     neighbours: int = 7
-    """k of DPC-KNN; not in the paper, 7 in the release."""
+    """k of DPC-KNN; not in the paper, 7 in the release; all points where there are fewer."""
     min_cluster_tokens: int = 15
     """Smaller groups are not clustered; 15 in the release."""
     distance: Distance = "raw"
+    order: Order = "score"
+    density_noise: float = 0.0
+    """Scale of the uniform noise on densities; 1e-6 in the release, which does not seed it."""
+    seed: int = 0
+    """Of that noise."""
     positions: Positions = "renumbered"
 
     def __post_init__(self) -> None:
@@ -57,22 +75,49 @@ class Merge:
         require_at_least("neighbours", self.neighbours, 1)
         require_at_least("min_cluster_tokens", self.min_cluster_tokens, 1)
         require_choice("distance", self.distance, Distance)
+        require_choice("segmentation", self.segmentation, Segmentation)
+        require_choice("order", self.order, Order)
+        require_choice("precision", self.precision, Precision)
+        require_flag("at_threshold", self.at_threshold)
+        require_number("density_noise", self.density_noise)
+        if self.density_noise < 0:
+            raise ValueError(f"density_noise must be at least 0, got {self.density_noise:g}")
+        if self.segments is not None:
+            require_at_least("segments", self.segments, 1)
         require_choice("positions", self.positions, Positions)
-        require_number("static_threshold", self.static_threshold)
-        if not -1 <= self.static_threshold <= 1:
-            raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
+        if self.static_threshold is not None:
+            require_number("static_threshold", self.static_threshold)
+            if not -1 <= self.static_threshold <= 1:
+                raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
 
     def __call__(self, tokens: Tokens) -> Merged:
         parts = []
         first_frame = 0
-        for frames in segment_lengths(tokens.x, self.segment_ratio, self.neighbours):
+        for frames in self.segment_lengths(tokens.x):
             parts += self._merge_segment(tokens.x[first_frame : first_frame + frames], first_frame)
             first_frame += frames
         return _assemble(tokens, parts, self.positions)
 
+    @property
+    def _noise(self) -> Noise:
+        return Noise(self.density_noise, self.seed)
+
+    def segment_lengths(self, x: Float[Tensor, "t p c"]) -> list[int]:
+        """Frames per segment: DPC-KNN on the frames' mean tokens; at least one cluster."""
+        frames = len(x)
+        wanted = int(frames * self.segment_ratio) if self.segments is None else min(self.segments, frames)
+        label = dpc_knn(x.float().mean(1)[None], max(1, wanted), self.neighbours, self._noise)[0]
+        return contiguous_segments(label) if self.segmentation == "repaired" else run_lengths(label)
+
+    def _static(self, x: Float[Tensor, "t p c"]) -> Bool[Tensor, " p"]:
+        if self.static_threshold is None or len(x) == 1:
+            return torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
+        similarity = mean_similarity(x if self.precision == "input" else x.float())
+        return similarity >= self.static_threshold if self.at_threshold else similarity > self.static_threshold
+
     def _merge_segment(self, x: Float[Tensor, "t p c"], first_frame: int) -> list[_Part]:
         """The static pool of a segment, then the dynamic tokens of each of its frames."""
-        static = static_patches(x, self.static_threshold)
+        static = self._static(x)
         pool = self._cluster(x[:, static].float().mean(0, keepdim=True).to(x.dtype))
         moving = self._cluster(x[:, ~static])
         parts = [_Part(pool.x[0], pool.label[0], static, first_frame, len(x))] if static.any() else []
@@ -87,7 +132,9 @@ class Merge:
         if count < self.min_cluster_tokens or self.cluster_ratio == 1 or wanted == 0:
             return _Clusters(x, torch.arange(count, device=x.device).expand(batch, -1))
         features = F.normalize(x.float(), dim=-1) * x.shape[-1] ** 0.5 if self.distance == "unit" else x
-        label = dpc_knn(features, wanted, self.neighbours)
+        label = dpc_knn(features, wanted, self.neighbours, self._noise)
+        if self.order == "raster":
+            label = raster_order(label, wanted)
         return _Clusters(group_mean(x, label, wanted), label)
 
 
@@ -109,25 +156,13 @@ class _Part:
     frames: int
 
 
-def segment_lengths(x: Float[Tensor, "t p c"], ratio: float, neighbours: int) -> list[int]:
-    """Frames per segment: DPC-KNN on the frames' mean tokens, then contiguous runs.
-
-    The number of clusters is int(ratio * frames), at least one; the repair usually leaves fewer segments.
-    """
+def mean_similarity(x: Float[Tensor, "t p c"]) -> Float[Tensor, " p"]:
+    """Each patch's mean cosine over all pairs of two or more frames (paper, eq. of s_i), in the type of x."""
     frames = len(x)
-    label = dpc_knn(x.float().mean(1)[None], max(1, int(frames * ratio)), neighbours)
-    return contiguous_segments(label[0])
-
-
-def static_patches(x: Float[Tensor, "t p c"], threshold: float) -> Bool[Tensor, " p"]:
-    """Patches whose mean cosine over all pairs of the segment's frames exceeds the threshold (paper, eq. of s_i)."""
-    frames = len(x)
-    if frames == 1:
-        return torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
-    unit = F.normalize(x.float(), dim=-1)
+    unit = F.normalize(x, dim=-1)
     # The sum over ordered pairs t != t' of <u_t, u_t'> is |sum_t u_t|^2 minus the frames' own norms.
     pairs = unit.sum(0).square().sum(-1) - unit.square().sum(-1).sum(0)
-    return pairs / (frames * (frames - 1)) > threshold
+    return pairs / (frames * (frames - 1))
 
 
 def _assemble(tokens: Tokens, parts: list[_Part], positions: Positions) -> Merged:
@@ -167,12 +202,21 @@ class Prune:
     keep_ratio: float = 0.4
     """alpha: fraction of the merged tokens kept."""
     selection: Selection = "global"
-    reads_attention = True
+    attention: AttentionVariant = "causal"
+    """Of the paper's equation 1, or as released: before the rotary embedding and without mask."""
+    inclusive: bool = False
+    """Layers are counted from 0 and layer M is the last full one, as in the release: one full layer more."""
 
     def __post_init__(self) -> None:
         require_at_least("layer", self.layer, 1)
         require_ratio("keep_ratio", self.keep_ratio)
         require_choice("selection", self.selection, Selection)
+        require_choice("attention", self.attention, AttentionVariant)
+        require_flag("inclusive", self.inclusive)
+
+    @property
+    def full_layers(self) -> int:
+        return self.layer + self.inclusive
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:
@@ -187,6 +231,7 @@ def select(
     """Sorted indices of the most important tokens; of equal ones the first.
 
     A global selection keeps ceil(keep_ratio n); a grouped one floor(keep_ratio size) of each group, which may be none.
+    Where that leaves nothing at all, the most important token stays.
     """
     if selection == "global":
         budget = math.ceil(round(keep_ratio * len(importance), 9))  # 0.1 * 30 is a little over 3 in floating point
@@ -196,4 +241,5 @@ def select(
         members = (group == index).nonzero()[:, 0]
         order = importance[members].sort(descending=True, stable=True).indices
         kept.append(members[order[: int(keep_ratio * len(members))]])
-    return torch.cat(kept).sort().values
+    chosen = torch.cat(kept).sort().values
+    return chosen if len(chosen) else importance.argmax()[None]

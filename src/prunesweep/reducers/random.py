@@ -52,11 +52,15 @@ class Prune:
     layer: int
     keep_ratio: float = 0.4
     seed: int = 0
-    reads_attention = False
+    attention = None
 
     def __post_init__(self) -> None:
         require_at_least("layer", self.layer, 1)
         require_ratio("keep_ratio", self.keep_ratio)
+
+    @property
+    def full_layers(self) -> int:
+        return self.layer
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         kept = random_subset(len(prefix.group), self.keep_ratio, self.seed, prefix.video_id)
