@@ -197,7 +197,10 @@ def test_a_benchmark_without_any_readable_video_ends_with_an_error(run, samples,
 
 
 BAD_INPUT = {
-    "unknown reducer": (["reducer=prunvid"], r"unknown reducer 'prunvid'; known: none, prunevid, random, random_layer"),
+    "unknown reducer": (
+        ["reducer=prunvid"],
+        r"unknown reducer 'prunvid'; known: fastv, frames, none, pooling, prunevid, prunevid_official, random, random_layer",
+    ),
     "unknown model": (["model=tinny"], r"unknown model 'tinny'; known: llava_onevision_0_5b, llava_onevision_7b, tiny"),
     "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; known: blocks, jsonl"),
     "unknown key": (["reducer.prune.keep=1"], r"no key 'reducer.prune.keep' with these choices of groups"),
@@ -293,7 +296,10 @@ def test_the_installed_command_prints_one_line_and_fails(tmp_path: Path) -> None
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.strip() == "prunesweep: unknown reducer 'nothing'; known: none, prunevid, random, random_layer"
+    assert (
+        done.stderr.strip()
+        == "prunesweep: unknown reducer 'nothing'; known: fastv, frames, none, pooling, prunevid, prunevid_official, random, random_layer"
+    )
 
 
 def test_the_shipped_model_answers_and_pruning_it_costs_accuracy_and_flops(run) -> None:
