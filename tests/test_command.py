@@ -297,10 +297,7 @@ def test_the_installed_command_prints_one_line_and_fails(tmp_path: Path) -> None
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert (
-        done.stderr.strip()
-        == f"prunesweep: unknown reducer 'nothing'; known: {', '.join(REDUCERS)}"
-    )
+    assert done.stderr.strip() == f"prunesweep: unknown reducer 'nothing'; known: {', '.join(REDUCERS)}"
 
 
 def test_the_shipped_model_answers_and_pruning_it_costs_accuracy_and_flops(run) -> None:

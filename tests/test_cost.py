@@ -13,14 +13,18 @@ from prunesweep.cost import (
     ledger,
     prefill_flops,
     published_prefill,
+    scoring_flops,
     vision_flops,
 )
 from prunesweep.engine import Clock, Job, evaluate_jobs
+from prunesweep.models.decoder import attention_rows
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
 from prunesweep.protocol import Protocol
+from prunesweep.reducers import Reducer
+from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.stages import Decode, Encode, Layers, plan
-from prunesweep.types import Sample
-from test_laws import DENSE, FRAMES, embedded, stock_inputs
+from prunesweep.types import Sample, Tokens
+from test_laws import DENSE, FRAMES, decoded, embedded, stock_inputs
 
 
 def counter() -> FlopCounterMode:
@@ -165,3 +169,34 @@ def test_a_cache_holds_keys_and_values_of_every_layer() -> None:
 def test_the_layer_average_lies_between_entrance_and_end() -> None:
     cost = ledger(QWEN2_7B, [100] * 14 + [50] * 14, 20, 200, 32)
     assert (cost.entrance_ratio, cost.layer_ratio, cost.final_ratio) == (0.5, 0.375, 0.25)
+
+
+@torch.inference_mode()
+def test_scoring_equals_a_measured_count(model: LlavaOnevision) -> None:
+    shape = model.shape
+    query, key = torch.randn(1, shape.heads, 5, shape.head_size), torch.randn(1, shape.kv_heads, 30, shape.head_size)
+    with counter() as measured:
+        attention_rows(query, key, 1.0)
+    assert scoring_flops(shape, 5, 30) == measured.get_total_flops()
+
+
+def test_merging_costs_distances_means_and_similarities() -> None:
+    x = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0))
+    merged = Merge(segments=1, static_threshold=1.0, cluster_ratio=0.5)(Tokens("video", x, x[:0, 0]))  # all dynamic
+    frames, similarity = 2 * 2**2 * 8, 4 * 2 * 20 * 8
+    each_frame = 2 * 20**2 * 8 + 2 * 20 * 10 * 8
+    assert merged.flops == frames + similarity + 2 * each_frame
+    assert Merge(static_threshold=None, cluster_ratio=1)(Tokens("video", x, x[:0, 0])).flops == frames
+
+
+def test_an_answer_carries_what_its_reduction_cost(samples: list[Sample], model: LlavaOnevision) -> None:
+    merge = Merge()
+    words = Protocol("words", "choose")
+    stages = plan(samples[0], FRAMES, Reducer("p", merge, Prune(2)), words, model)
+    (outcome,) = evaluate_jobs(model, [Job("it", stages)], Clock())
+    question = len(model.prompt(samples[0].question)[1])
+    merged = merge(decoded(samples[0], model))
+    columns = len(merged.x) + outcome.result.text_tokens
+    assert outcome.result.reduction_flops == merged.flops + scoring_flops(model.shape, question, columns)
+    cost = ledger(model.shape, [10] * 8, 5, 20, 4, reduction=7)
+    assert cost.total == cost.vision + cost.prefill + cost.head + 7

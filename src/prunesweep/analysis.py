@@ -77,7 +77,9 @@ class Summary:
     llm_flops_ratio: float
     """Of the dense model's, same convention."""
     total_flops: float
-    """With vision tower, projector, output head and decoding."""
+    """With vision tower, projector, merging, scoring, output head and decoding."""
+    reduction_flops: float
+    """Merging and scoring tokens alone."""
     total_flops_ratio: float
     fastv_flops_ratio: float
     """Prefill of the visual tokens alone as FastV counts it, of the dense model's; the next two likewise."""
@@ -105,17 +107,18 @@ def summarize(trial: Trial) -> Summary:
 
 def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
-    columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens")
+    columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops")
     counted = answered.select(columns)
     if not len(counted):
         return dict.fromkeys(COSTS, math.nan)
     own, dense = [], []
-    for visual, text, before, frames, generated in counted.iter_rows():
-        own.append((ledger(shape, visual, text, before, frames, generated), visual))
+    for visual, text, before, frames, generated, reduction in counted.iter_rows():
+        own.append((ledger(shape, visual, text, before, frames, generated, reduction), visual))
         all_tokens = [before] * shape.layers
         dense.append((ledger(shape, all_tokens, text, before, frames, generated), all_tokens))
     means = {name: _mean(getattr(cost, name) for cost, _ in own) for name in RATIOS}
     means["kv_bytes"] = _mean(cost.kv_bytes for cost, _ in own)
+    means["reduction_flops"] = _mean(cost.reduction for cost, _ in own)
     for name, part in (("llm_flops", "prefill"), ("total_flops", "total")):
         means[name] = _mean(getattr(cost, part) for cost, _ in own)
         means[f"{name}_ratio"] = means[name] / _mean(getattr(cost, part) for cost, _ in dense)
@@ -152,6 +155,7 @@ COSTS = (
     "total_flops_ratio",
     "total_flops",
     *(f"{name}_flops_ratio" for name in CONVENTIONS),
+    "reduction_flops",
     "kv_bytes",
     *RATIOS,
 )

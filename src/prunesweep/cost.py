@@ -51,6 +51,16 @@ def prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) 
     return sum(layer_flops(shape, n + text_tokens, n + text_tokens) for n in visual_tokens)
 
 
+def scoring_flops(shape: Shape, rows: int, columns: int) -> int:
+    """Attention scores of `rows` question tokens for all `columns` tokens, once more, to choose by."""
+    return 2 * rows * columns * shape.heads * shape.head_size
+
+
+def clustering_flops(points: int, channels: int, clusters: int = 0) -> int:
+    """DPC-KNN's distances of all points, and the means of its clusters as a product with their indicator matrix."""
+    return 2 * points**2 * channels + 2 * points * clusters * channels
+
+
 def head_flops(shape: Shape, rows: int = 1) -> int:
     """The output head on `rows` positions."""
     return 2 * rows * shape.hidden * shape.vocabulary
@@ -131,6 +141,8 @@ class Ledger:
     """FLOPs of one answer by part, and its share of visual tokens."""
 
     vision: int
+    reduction: int
+    """Merging and scoring tokens."""
     prefill: int
     head: int
     decode: int
@@ -147,15 +159,22 @@ class Ledger:
 
     @property
     def total(self) -> int:
-        return self.vision + self.prefill + self.head + self.decode
+        return self.vision + self.reduction + self.prefill + self.head + self.decode
 
 
 def ledger(
-    shape: Shape, visual_tokens: Sequence[int], text_tokens: int, dense_tokens: int, frames: int, generated: int = 0
+    shape: Shape,
+    visual_tokens: Sequence[int],
+    text_tokens: int,
+    dense_tokens: int,
+    frames: int,
+    generated: int = 0,
+    reduction: int = 0,
 ) -> Ledger:
     """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction."""
     return Ledger(
         vision=vision_flops(shape, frames),
+        reduction=reduction,
         prefill=prefill_flops(shape, visual_tokens, text_tokens),
         head=head_flops(shape),
         decode=decode_flops(shape, visual_tokens, text_tokens, generated),

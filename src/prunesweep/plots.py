@@ -25,6 +25,7 @@ COST_LABELS = {
     "fastvid_flops_ratio": "LLM prefill of visual tokens in FastVID's convention, relative to the dense model",
     "layer_ratio": "visual tokens averaged over the LLM layers, relative to the dense model",
     "kv_ratio": "visual tokens in the KV caches while decoding, relative to the dense model",
+    "reduction_flops": "FLOPs of merging and scoring tokens per question",
     "kv_bytes": "KV caches after prefill in half precision, bytes",
     "entrance_ratio": "visual tokens entering the LLM, relative to the dense model",
 }

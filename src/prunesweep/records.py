@@ -64,6 +64,7 @@ def score(sample: Sample, trial: str, answer: Answer, frames: int, protocol: Pro
         generated_tokens=len(answer.token_ids),
         frames=frames,
         dense_tokens=answer.dense_tokens,
+        reduction_flops=answer.reduction_flops,
     )
 
 
@@ -101,6 +102,7 @@ def schema() -> dict[str, Any]:
         "generated_tokens": pl.Int64,
         "frames": pl.Int64,
         "dense_tokens": pl.Int64,
+        "reduction_flops": pl.Int64,
         "error": pl.String,
     }
 

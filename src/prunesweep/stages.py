@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from prunesweep.cost import scoring_flops
 from prunesweep.protocol import Protocol, option_texts, question_text
 from prunesweep.reducers import Merger, Pruner, Reducer
 from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Tokens
@@ -104,6 +105,7 @@ class Embed:
             visual=visual,
             group=merged.group,
             next_position=stop + len(suffix),
+            reduction_flops=merged.flops,
         )
 
 
@@ -147,6 +149,7 @@ class Ask:
             next_position=prefix.next_position + rows,
             kv=run.kv,
             attention=run.attention[:, :, visual] if run.attention is not None else None,
+            reduction_flops=prefix.reduction_flops + (scoring_flops(model.shape, rows, len(visual)) if self.attention else 0),
         )
 
 
@@ -225,7 +228,7 @@ def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model) -> torch.Tenso
 
 def _answer(prefix: Prefix, text: str, ids: tuple[int, ...], scores: tuple[float, ...]) -> Answer:
     text_tokens = int((~prefix.visual).sum())
-    return Answer(text, ids, scores, prefix.visual_tokens, text_tokens, prefix.dense_tokens)
+    return Answer(text, ids, scores, prefix.visual_tokens, text_tokens, prefix.dense_tokens, prefix.reduction_flops)
 
 
 def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, model: Model) -> tuple[Any, ...]:

@@ -75,6 +75,8 @@ class Merged:
     """Place of each token in the visual sequence, for position embeddings."""
     span: int
     """How many places the visual sequence takes up."""
+    flops: int = 0
+    """Spent on reducing: multiply-adds twice, as in `prunesweep.cost`."""
 
 
 class KeyValue(NamedTuple):
@@ -102,6 +104,8 @@ class Prefix:
     """Of the last layer run: how much each question token attends to each visual token."""
     visual_tokens: tuple[int, ...] = ()
     """Per layer run."""
+    reduction_flops: int = 0
+    """Spent so far on merging and on scoring tokens."""
 
     @property
     def depth(self) -> int:
@@ -123,6 +127,8 @@ class Answer:
     """All other tokens of the prompt."""
     dense_tokens: int
     """Visual tokens of the same video without any reduction."""
+    reduction_flops: int
+    """Spent on merging and on scoring tokens."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,7 @@ class Record:
     generated_tokens: int = 0
     frames: int = 0
     dense_tokens: int = 0
+    reduction_flops: int = 0
     error: str | None = None
     """Why there is no prediction; such a sample counts in no accuracy."""
 

@@ -62,6 +62,7 @@ class Pool:
             source=label,
             position=frame * patches + middle if original else torch.arange(count, device=label.device),
             span=frames * patches if original else count,
+            flops=2 * tokens.x.numel(),
         )
 
 

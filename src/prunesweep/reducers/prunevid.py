@@ -15,7 +15,7 @@ dynamic because we say so.  A group too small for one cluster keeps its tokens.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number, require_ratio
 from prunesweep.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
+from prunesweep.cost import clustering_flops
 from prunesweep.reducers import Positions
 from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
 
@@ -93,10 +94,16 @@ class Merge:
     def __call__(self, tokens: Tokens) -> Merged:
         parts = []
         first_frame = 0
+        channels = tokens.x.shape[2]
+        flops = clustering_flops(len(tokens.x), channels)
         for frames in self.segment_lengths(tokens.x):
-            parts += self._merge_segment(tokens.x[first_frame : first_frame + frames], first_frame)
+            merged = self._merge_segment(tokens.x[first_frame : first_frame + frames], first_frame)
+            parts += merged
+            if self.static_threshold is not None and frames > 1:
+                flops += similarity_flops(frames, tokens.x.shape[1], channels)
+            flops += sum(clustering_flops(len(p.label), channels, len(p.x)) for p in merged if len(p.x) < len(p.label))
             first_frame += frames
-        return _assemble(tokens, parts, self.positions)
+        return replace(_assemble(tokens, parts, self.positions), flops=flops)
 
     @property
     def _noise(self) -> Noise:
@@ -154,6 +161,11 @@ class _Part:
     """Which patches of its frames it covers, m of them."""
     first_frame: int
     frames: int
+
+
+def similarity_flops(frames: int, patches: int, channels: int) -> int:
+    """Norms of all tokens, and of their sums: two multiply-adds per value."""
+    return 2 * 2 * frames * patches * channels
 
 
 def mean_similarity(x: Float[Tensor, "t p c"]) -> Float[Tensor, " p"]:
