@@ -62,14 +62,14 @@ def test_cluster_ratio_one_without_static_tokens_is_the_identity() -> None:
 
 
 def test_static_means_similar_through_the_whole_segment() -> None:
-    assert (mean_similarity(random_video()) > 0.8).tolist() == [False] + [True] * 35
+    assert (mean_similarity(random_video(), torch.ones(1, 8))[0] > 0.8).tolist() == [False] + [True] * 35
 
 
 def test_static_similarity_is_the_mean_over_pairs() -> None:
     # Unit vectors at 0, 60 and 90 degrees: cosines 0.5, 0 and sqrt(3)/2, mean 0.4553.
     angle = torch.tensor([0.0, math.pi / 3, math.pi / 2])
     x = torch.stack([angle.cos(), angle.sin()], dim=-1)[:, None]
-    assert mean_similarity(x).tolist() == pytest.approx([(0.5 + 0 + math.sqrt(3) / 2) / 3])
+    assert mean_similarity(x, torch.ones(1, 3))[0].tolist() == pytest.approx([(0.5 + 0 + math.sqrt(3) / 2) / 3])
 
 
 def test_a_patch_exactly_at_the_threshold_is_static_if_the_setting_says_so() -> None:
@@ -146,8 +146,10 @@ def test_density_noise_is_seeded() -> None:
 
 def test_cosines_in_half_precision_may_decide_otherwise() -> None:
     x = random_video().bfloat16()
-    assert mean_similarity(x).dtype == torch.bfloat16
-    assert not torch.equal(mean_similarity(x).float(), mean_similarity(x.float()))
+    one_segment = torch.ones(1, len(x))
+    half, full = mean_similarity(x, one_segment), mean_similarity(x.float(), one_segment)
+    assert half.dtype == torch.bfloat16
+    assert not torch.equal(half.float(), full)
     assert len(Merge(precision="input")(tokens_of(x)).x) > 0
 
 

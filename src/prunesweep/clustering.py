@@ -6,10 +6,11 @@ DPC-KNN: Du, Ding, Jia, "Study on density peaks clustering based on k-nearest ne
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -24,54 +25,87 @@ class Noise:
 NO_NOISE = Noise()
 
 
-def dpc_knn(x: Float[Tensor, "b n c"], clusters: int, neighbours: int, noise: Noise = NO_NOISE) -> Int[Tensor, "b n"]:
-    """Cluster labels of each item's n points; label i is the cluster whose centre has the i-th highest score.
+def dpc_knn(
+    x: Float[Tensor, "b n c"],
+    clusters: Int[Tensor, " b"] | int,
+    neighbours: int,
+    noise: Noise = NO_NOISE,
+    member: Bool[Tensor, "b n"] | None = None,
+) -> Int[Tensor, "b n"]:
+    """Cluster labels of each item's points; label i is the cluster whose centre has the i-th highest score.
 
     Distances are Euclidean divided by sqrt(c).  Density is exp(-mean squared distance to the `neighbours` nearest points,
     the point itself among them); with fewer points than `neighbours`, all of them count.  A point's score is its density
     times the distance to the nearest denser point; the points with the highest scores are centres, and every other point
     joins the nearest centre.
 
-    Raises ValueError unless 1 <= clusters <= n, or if x is not finite.
+    Items of different sizes are padded: `member` says which points are theirs, the labels of others mean nothing.
+
+    Raises ValueError unless 1 <= clusters <= points of each item, or if x is not finite.
     """
     batch, points, channels = x.shape
-    if not 1 <= clusters <= points:
-        raise ValueError(f"clusters must be in [1, {points}] for {points} tokens, got {clusters}")
+    if member is None:
+        member = torch.ones(batch, points, dtype=torch.bool, device=x.device)
+    wanted = torch.as_tensor(clusters, device=x.device).expand(batch)
+    _require_fitting(wanted, member.sum(1))
+    pair = member[:, :, None] & member[:, None, :]
     distance = _distances(x.float()) / channels**0.5
     if not torch.isfinite(distance).all():
         raise ValueError("visual tokens to cluster contain NaN or infinite values; check the model's dtype")
-    nearest = distance.topk(min(neighbours, points), largest=False).values
-    density = nearest.square().mean(-1).neg().exp()
-    if noise.scale:  # drawn on the CPU, so that every device sees the same
-        drawn = torch.rand(batch, points, generator=torch.Generator().manual_seed(noise.seed))
-        density = density + noise.scale * drawn.to(density.device)
+    distance = distance.masked_fill(~pair, math.inf)
+    density = _densities(distance, neighbours, noise).masked_fill(~member, -math.inf)
     denser = density[:, None, :] > density[:, :, None]
-    farthest = distance.amax(dim=(1, 2))[:, None, None]
+    farthest = distance.masked_fill(~pair, 0).amax(dim=(1, 2))[:, None, None]
     separation = torch.where(denser, distance, farthest).amin(-1)
-    score = separation * density
-    centre = score.sort(dim=-1, descending=True, stable=True).indices[:, :clusters]
-    label = distance.gather(2, centre[:, None, :].expand(-1, points, -1)).argmin(-1)
-    own = torch.arange(clusters, device=x.device).expand(batch, -1)
-    return label.scatter(1, centre, own)
+    score = (separation * density).masked_fill(~member, -math.inf)
+    rank = torch.arange(int(wanted.max()), device=x.device)
+    chosen = rank < wanted[:, None]
+    centre = score.sort(dim=-1, descending=True, stable=True).indices[:, : len(rank)]
+    to_centre = distance.gather(2, centre[:, None, :].expand(-1, points, -1)).masked_fill(~chosen[:, None, :], math.inf)
+    label = to_centre.argmin(-1)
+    return label.scatter(1, centre, torch.where(chosen, rank, label.gather(1, centre)))
+
+
+def _require_fitting(wanted: Int[Tensor, " b"], size: Int[Tensor, " b"]) -> None:
+    wrong = (wanted < 1) | (wanted > size)
+    if wrong.any():
+        first = int(wrong.nonzero()[0])
+        raise ValueError(f"clusters must be in [1, {size[first]}] for {size[first]} tokens, got {wanted[first]}")
+
+
+def _densities(distance: Float[Tensor, "b n n"], neighbours: int, noise: Noise) -> Float[Tensor, "b n"]:
+    """Distances to other items' points are infinite and do not count."""
+    nearest = distance.topk(min(neighbours, distance.shape[-1]), largest=False).values
+    counted = nearest.isfinite()
+    mean = nearest.masked_fill(~counted, 0).square().sum(-1) / counted.sum(-1).clamp(min=1)
+    density = mean.neg().exp()
+    if noise.scale:  # drawn on the CPU, so that every device sees the same
+        drawn = torch.rand(density.shape, generator=torch.Generator().manual_seed(noise.seed))
+        density = density + noise.scale * drawn.to(density.device)
+    return density
 
 
 def _distances(x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
     return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def group_mean(x: Float[Tensor, "b n c"], group: Int[Tensor, "b n"], groups: int) -> Float[Tensor, "b g c"]:
+def group_mean(
+    x: Float[Tensor, "b n c"], group: Int[Tensor, "b n"], groups: int, member: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "b g c"]:
     """Mean of the tokens of each group, computed in float32; a group that nothing belongs to is zero."""
     one_hot = torch.nn.functional.one_hot(group, groups).float()
+    if member is not None:
+        one_hot = one_hot * member[..., None]
     size = one_hot.sum(1).clamp(min=1)
     return (one_hot.transpose(1, 2) @ x.float() / size[..., None]).to(x.dtype)
 
 
-def raster_order(label: Int[Tensor, "b n"], groups: int) -> Int[Tensor, "b n"]:
-    """The same groups, numbered in the order of their first members; every group must have one."""
+def raster_order(label: Int[Tensor, "b n"], groups: int, member: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+    """The same groups, numbered in the order of their first members."""
     batch, points = label.shape
-    place = torch.arange(points, device=label.device).expand(batch, -1)
+    place = torch.arange(points, device=label.device).expand(batch, -1).masked_fill(~member, points)
     first = torch.full((batch, groups), points, device=label.device).scatter_reduce(1, label, place, "amin")
-    return first.argsort(dim=1).argsort(dim=1).gather(1, label)
+    return first.argsort(dim=1, stable=True).argsort(dim=1).gather(1, label)
 
 
 def run_lengths(label: Int[Tensor, " t"]) -> list[int]:

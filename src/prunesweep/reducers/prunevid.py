@@ -92,18 +92,16 @@ class Merge:
                 raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
 
     def __call__(self, tokens: Tokens) -> Merged:
-        parts = []
-        first_frame = 0
-        channels = tokens.x.shape[2]
-        flops = clustering_flops(len(tokens.x), channels)
-        for frames in self.segment_lengths(tokens.x):
-            merged = self._merge_segment(tokens.x[first_frame : first_frame + frames], first_frame)
-            parts += merged
-            if self.static_threshold is not None and frames > 1:
-                flops += similarity_flops(frames, tokens.x.shape[1], channels)
-            flops += sum(clustering_flops(len(p.label), channels, len(p.x)) for p in merged if len(p.x) < len(p.label))
-            first_frame += frames
-        return replace(_assemble(tokens, parts, self.positions), flops=flops)
+        """All static pools are clustered at once, and all frames' dynamic tokens."""
+        x = tokens.x
+        lengths = self.segment_lengths(x)
+        segment = torch.arange(len(lengths), device=x.device).repeat_interleave(torch.tensor(lengths, device=x.device))
+        in_segment = F.one_hot(segment, len(lengths)).T.float()
+        static = self._static(x, in_segment)
+        mean = (in_segment @ x.flatten(1).float() / in_segment.sum(1, keepdim=True)).unflatten(1, x.shape[1:]).to(x.dtype)
+        pools, moving = self._cluster(mean, static), self._cluster(x, ~static[segment])
+        merged = _assemble(tokens, pools, moving, lengths, self.positions)
+        return replace(merged, flops=self._flops(tokens, lengths, pools, moving))
 
     @property
     def _noise(self) -> Noise:
@@ -116,51 +114,72 @@ class Merge:
         label = dpc_knn(x.float().mean(1)[None], max(1, wanted), self.neighbours, self._noise)[0]
         return contiguous_segments(label) if self.segmentation == "repaired" else run_lengths(label)
 
-    def _static(self, x: Float[Tensor, "t p c"]) -> Bool[Tensor, " p"]:
-        if self.static_threshold is None or len(x) == 1:
-            return torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
-        similarity = mean_similarity(x if self.precision == "input" else x.float())
-        return similarity >= self.static_threshold if self.at_threshold else similarity > self.static_threshold
+    def _static(self, x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -> Bool[Tensor, "g p"]:
+        """Which patches are static in each segment; none in a segment of one frame."""
+        if self.static_threshold is None:
+            return torch.zeros(len(in_segment), x.shape[1], dtype=torch.bool, device=x.device)
+        similarity = mean_similarity(x if self.precision == "input" else x.float(), in_segment)
+        static = similarity >= self.static_threshold if self.at_threshold else similarity > self.static_threshold
+        return static & (in_segment.sum(1, keepdim=True) > 1)
 
-    def _merge_segment(self, x: Float[Tensor, "t p c"], first_frame: int) -> list[_Part]:
-        """The static pool of a segment, then the dynamic tokens of each of its frames."""
-        static = self._static(x)
-        pool = self._cluster(x[:, static].float().mean(0, keepdim=True).to(x.dtype))
-        moving = self._cluster(x[:, ~static])
-        parts = [_Part(pool.x[0], pool.label[0], static, first_frame, len(x))] if static.any() else []
-        if not static.all():
-            parts += [_Part(moving.x[i], moving.label[i], ~static, first_frame + i, 1) for i in range(len(x))]
-        return parts
+    def _cluster(self, x: Float[Tensor, "b p c"], member: Bool[Tensor, "b p"]) -> _Groups:
+        """Cluster means of each item's members; an item too small for one cluster, or for the setting, keeps them."""
+        size = member.sum(1)
+        clusters = (size.double() * self.cluster_ratio).int().long()
+        whole = (size < self.min_cluster_tokens) | (clusters == 0) | (self.cluster_ratio == 1)
+        clusters = torch.where(whole, size, clusters)
+        width = int(size.max())
+        patch = member.long().argsort(dim=1, descending=True, stable=True)[:, :width]  # members first, in their order
+        there = torch.arange(width, device=x.device) < size[:, None]
+        tokens = x if member.all() else x.gather(1, patch[..., None].expand(-1, -1, x.shape[2]))
+        label = torch.arange(width, device=x.device).expand(len(x), -1)
+        if not whole.all():
+            label = torch.where(whole[:, None], label, self._labels(tokens, clusters, there))
+        return _Groups(tokens, label.masked_fill(~there, 0), there, patch, clusters)
 
-    def _cluster(self, x: Float[Tensor, "b n c"]) -> _Clusters:
-        """Cluster means of each item's tokens, or the tokens themselves where there are too few to cluster."""
-        batch, count, _ = x.shape
-        wanted = int(count * self.cluster_ratio)
-        if count < self.min_cluster_tokens or self.cluster_ratio == 1 or wanted == 0:
-            return _Clusters(x, torch.arange(count, device=x.device).expand(batch, -1))
+    def _labels(self, x: Float[Tensor, "b w c"], clusters: Int[Tensor, " b"], there: Bool[Tensor, "b w"]) -> Int[Tensor, "b w"]:
         features = F.normalize(x.float(), dim=-1) * x.shape[-1] ** 0.5 if self.distance == "unit" else x
-        label = dpc_knn(features, wanted, self.neighbours, self._noise)
+        busy = clusters > 0
+        label = dpc_knn(features[busy], clusters[busy], self.neighbours, self._noise, there[busy])
         if self.order == "raster":
-            label = raster_order(label, wanted)
-        return _Clusters(group_mean(x, label, wanted), label)
+            label = raster_order(label, int(clusters.max()), there[busy])
+        return torch.zeros(there.shape, dtype=torch.long, device=x.device).masked_scatter(busy[:, None], label)
+
+    def _flops(self, tokens: Tokens, lengths: list[int], *kinds: _Groups) -> int:
+        frames, patches, channels = tokens.x.shape
+        flops = clustering_flops(frames, channels)
+        if self.static_threshold is not None:
+            flops += sum(similarity_flops(length, patches, channels) for length in lengths if length > 1)
+        for groups in kinds:
+            sizes = zip(groups.there.sum(1).tolist(), groups.clusters.tolist(), strict=True)
+            flops += sum(clustering_flops(size, channels, clusters) for size, clusters in sizes if clusters < size)
+        return flops
 
 
 @dataclass(frozen=True)
-class _Clusters:
-    x: Float[Tensor, "b g c"]
-    label: Int[Tensor, "b n"]
+class _Groups:
+    """Sets of tokens that compete with each other, padded to one width: static pools, or frames' dynamic tokens."""
 
+    x: Float[Tensor, "b w c"]
+    label: Int[Tensor, "b w"]
+    """0 for padding."""
+    there: Bool[Tensor, "b w"]
+    patch: Int[Tensor, "b w"]
+    """Where each token stands in its frame."""
+    clusters: Int[Tensor, " b"]
 
-@dataclass(frozen=True)
-class _Part:
-    """Tokens that compete with each other: the static pool of a segment, or one frame's dynamic tokens."""
+    def means(self, values: Float[Tensor, "b w d"], most: int) -> Float[Tensor, "b most d"]:
+        """Mean of values over each cluster, zero beyond an item's last one."""
+        return group_mean(values, self.label, most, self.there)
 
-    x: Float[Tensor, "g c"]
-    label: Int[Tensor, " m"]
-    patches: Bool[Tensor, " p"]
-    """Which patches of its frames it covers, m of them."""
-    first_frame: int
-    frames: int
+    def on_patches(self, patches: int) -> Int[Tensor, "b p"]:
+        """Each patch's label; 0 for patches of other sets."""
+        blank = torch.zeros(len(self.label), patches, dtype=torch.long, device=self.label.device)
+        return blank.scatter(1, self.patch, self.label)
+
+    def patches_in(self, patches: int) -> Bool[Tensor, "b p"]:
+        blank = torch.zeros(len(self.label), patches, dtype=torch.bool, device=self.label.device)
+        return blank.scatter(1, self.patch, self.there)
 
 
 def similarity_flops(frames: int, patches: int, channels: int) -> int:
@@ -168,41 +187,55 @@ def similarity_flops(frames: int, patches: int, channels: int) -> int:
     return 2 * 2 * frames * patches * channels
 
 
-def mean_similarity(x: Float[Tensor, "t p c"]) -> Float[Tensor, " p"]:
-    """Each patch's mean cosine over all pairs of two or more frames (paper, eq. of s_i), in the type of x."""
-    frames = len(x)
+def mean_similarity(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -> Float[Tensor, "g p"]:
+    """Each patch's mean cosine over all pairs of a segment's frames (paper, eq. of s_i), in the type of x.
+
+    `in_segment` is one where a frame belongs to a segment.  Of a segment of one frame the result means nothing.
+    """
     unit = F.normalize(x, dim=-1)
+    length = in_segment.sum(1, keepdim=True).to(x.dtype)
     # The sum over ordered pairs t != t' of <u_t, u_t'> is |sum_t u_t|^2 minus the frames' own norms.
-    pairs = unit.sum(0).square().sum(-1) - unit.square().sum(-1).sum(0)
-    return pairs / (frames * (frames - 1))
+    membership = in_segment.to(x.dtype)
+    summed = (membership @ unit.flatten(1)).unflatten(1, x.shape[1:])
+    pairs = summed.square().sum(-1) - membership @ unit.square().sum(-1)
+    return pairs / (length * (length - 1))
 
 
-def _assemble(tokens: Tokens, parts: list[_Part], positions: Positions) -> Merged:
+def _assemble(tokens: Tokens, pools: _Groups, moving: _Groups, lengths: list[int], positions: Positions) -> Merged:
+    """Segment by segment: its static pool, then the dynamic tokens of its frames."""
     frames, patches, _ = tokens.x.shape
     device = tokens.x.device
-    source = torch.empty(frames, patches, dtype=torch.long, device=device)
-    group, position = [], []
-    count = 0
-    for index, part in enumerate(parts):
-        source[part.first_frame : part.first_frame + part.frames, part.patches] = part.label + count
-        group.append(torch.full((len(part.x),), index, device=device))
-        position.append(part.first_frame * patches + _mean_patch(part))
-        count += len(part.x)
-    original = positions == "original"
+    order, first_frame, start = [], [], 0
+    for index, length in enumerate(lengths):  # static pools are numbered before the frames' sets
+        order += [index, *range(len(lengths) + start, len(lengths) + start + length)]
+        first_frame.append(start)
+        start += length
+    sequence = torch.tensor(order, device=device)
+    clusters = torch.cat([pools.clusters, moving.clusters])
+    in_order = clusters[sequence]
+    begin = torch.empty_like(clusters)
+    begin[sequence] = in_order.cumsum(0) - in_order
+    most = int(clusters.max())
+    filled = torch.arange(most, device=device) < in_order[:, None]
+    x = torch.cat([kind.means(kind.x, most) for kind in (pools, moving)])[sequence][filled]
+    segment = torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))
+    from_pool = begin[: len(lengths), None] + pools.on_patches(patches)
+    from_frame = begin[len(lengths) :, None] + moving.on_patches(patches)
+    rank = (in_order > 0).cumsum(0) - 1
+    count = len(x)
+    position, span = torch.arange(count, device=device), count
+    if positions == "original":
+        middle = torch.cat([kind.means(kind.patch[..., None].float(), most) for kind in (pools, moving)])[..., 0].round().long()
+        frame = torch.tensor([*first_frame, *range(frames)], device=device)
+        position, span = (frame[:, None] * patches + middle)[sequence][filled], frames * patches
     return Merged(
         tokens=tokens,
-        x=torch.cat([part.x for part in parts]),
-        group=torch.cat(group),
-        source=source,
-        position=torch.cat(position) if original else torch.arange(count, device=device),
-        span=frames * patches if original else count,
+        x=x,
+        group=rank.repeat_interleave(in_order),
+        source=torch.where(pools.patches_in(patches)[segment], from_pool[segment], from_frame),
+        position=position,
+        span=span,
     )
-
-
-def _mean_patch(part: _Part) -> Int[Tensor, " g"]:
-    """The patch index in the middle of each token's members."""
-    patch = part.patches.nonzero()[:, 0].float()
-    return group_mean(patch[None, :, None], part.label[None], len(part.x))[0, :, 0].round().long()
 
 
 @dataclass(frozen=True)
