@@ -46,16 +46,17 @@ def dpc_knn(
     batch, points, channels = x.shape
     if member is None:
         member = torch.ones(batch, points, dtype=torch.bool, device=x.device)
+    size = member.sum(1)
     wanted = torch.as_tensor(clusters, device=x.device).expand(batch)
-    _require_fitting(wanted, member.sum(1))
-    pair = member[:, :, None] & member[:, None, :]
+    _require_fitting(wanted, size)
+    foreign = ~(member[:, :, None] & member[:, None, :])
     distance = _distances(x.float()) / channels**0.5
-    if not torch.isfinite(distance).all():
+    farthest = distance.masked_fill(foreign, 0).amax(dim=(1, 2), keepdim=True)
+    if not torch.isfinite(farthest).all():
         raise ValueError("visual tokens to cluster contain NaN or infinite values; check the model's dtype")
-    distance = distance.masked_fill(~pair, math.inf)
-    density = _densities(distance, neighbours, noise).masked_fill(~member, -math.inf)
+    distance = distance.masked_fill(foreign, math.inf)
+    density = _densities(distance, size, neighbours, noise).masked_fill(~member, -math.inf)
     denser = density[:, None, :] > density[:, :, None]
-    farthest = distance.masked_fill(~pair, 0).amax(dim=(1, 2))[:, None, None]
     separation = torch.where(denser, distance, farthest).amin(-1)
     score = (separation * density).masked_fill(~member, -math.inf)
     rank = torch.arange(int(wanted.max()), device=x.device)
@@ -73,12 +74,12 @@ def _require_fitting(wanted: Int[Tensor, " b"], size: Int[Tensor, " b"]) -> None
         raise ValueError(f"clusters must be in [1, {size[first]}] for {size[first]} tokens, got {wanted[first]}")
 
 
-def _densities(distance: Float[Tensor, "b n n"], neighbours: int, noise: Noise) -> Float[Tensor, "b n"]:
-    """Distances to other items' points are infinite and do not count."""
+def _densities(distance: Float[Tensor, "b n n"], size: Int[Tensor, " b"], neighbours: int, noise: Noise) -> Float[Tensor, "b n"]:
+    """Distances to points that are no members are infinite and do not count."""
     nearest = distance.topk(min(neighbours, distance.shape[-1]), largest=False).values
-    counted = nearest.isfinite()
-    mean = nearest.masked_fill(~counted, 0).square().sum(-1) / counted.sum(-1).clamp(min=1)
-    density = mean.neg().exp()
+    counted = torch.arange(nearest.shape[-1], device=size.device) < size[:, None]
+    squared = nearest.square().where(counted[:, None, :], 0)
+    density = (squared.sum(-1) / counted.sum(-1, keepdim=True)).neg().exp()
     if noise.scale:  # drawn on the CPU, so that every device sees the same
         drawn = torch.rand(density.shape, generator=torch.Generator().manual_seed(noise.seed))
         density = density + noise.scale * drawn.to(density.device)
@@ -93,11 +94,11 @@ def group_mean(
     x: Float[Tensor, "b n c"], group: Int[Tensor, "b n"], groups: int, member: Bool[Tensor, "b n"] | None = None
 ) -> Float[Tensor, "b g c"]:
     """Mean of the tokens of each group, computed in float32; a group that nothing belongs to is zero."""
-    one_hot = torch.nn.functional.one_hot(group, groups).float()
+    belongs = group[:, None, :] == torch.arange(groups, device=group.device)[:, None]
     if member is not None:
-        one_hot = one_hot * member[..., None]
-    size = one_hot.sum(1).clamp(min=1)
-    return (one_hot.transpose(1, 2) @ x.float() / size[..., None]).to(x.dtype)
+        belongs = belongs & member[:, None, :]
+    size = belongs.sum(-1, keepdim=True).clamp(min=1)
+    return (belongs.float() @ x.float() / size).to(x.dtype)
 
 
 def raster_order(label: Int[Tensor, "b n"], groups: int, member: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:

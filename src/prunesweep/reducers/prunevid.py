@@ -92,16 +92,16 @@ class Merge:
                 raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
 
     def __call__(self, tokens: Tokens) -> Merged:
-        """All static pools are clustered at once, and all frames' dynamic tokens."""
+        """The static pools of all segments and the dynamic tokens of all frames are clustered at once."""
         x = tokens.x
         lengths = self.segment_lengths(x)
-        segment = torch.arange(len(lengths), device=x.device).repeat_interleave(torch.tensor(lengths, device=x.device))
-        in_segment = F.one_hot(segment, len(lengths)).T.float()
+        segment = torch.tensor([index for index, length in enumerate(lengths) for _ in range(length)], device=x.device)
+        in_segment = (segment == torch.arange(len(lengths), device=x.device)[:, None]).float()
         static = self._static(x, in_segment)
-        mean = (in_segment @ x.flatten(1).float() / in_segment.sum(1, keepdim=True)).unflatten(1, x.shape[1:]).to(x.dtype)
-        pools, moving = self._cluster(mean, static), self._cluster(x, ~static[segment])
-        merged = _assemble(tokens, pools, moving, lengths, self.positions)
-        return replace(merged, flops=self._flops(tokens, lengths, pools, moving))
+        mean = in_segment @ x.flatten(1).float() / in_segment.sum(1, keepdim=True)
+        groups = self._cluster(torch.cat([mean.to(x.dtype).unflatten(1, x.shape[1:]), x]), torch.cat([static, ~static[segment]]))
+        merged = _assemble(tokens, groups, lengths, self.positions)
+        return replace(merged, flops=self._flops(tokens, lengths, groups))
 
     @property
     def _noise(self) -> Noise:
@@ -123,63 +123,53 @@ class Merge:
         return static & (in_segment.sum(1, keepdim=True) > 1)
 
     def _cluster(self, x: Float[Tensor, "b p c"], member: Bool[Tensor, "b p"]) -> _Groups:
-        """Cluster means of each item's members; an item too small for one cluster, or for the setting, keeps them."""
+        """Clusters of each item's members; an item too small for one cluster, or for the setting, keeps them."""
         size = member.sum(1)
-        clusters = (size.double() * self.cluster_ratio).int().long()
+        clusters = (size.double() * self.cluster_ratio).long()
         whole = (size < self.min_cluster_tokens) | (clusters == 0) | (self.cluster_ratio == 1)
-        clusters = torch.where(whole, size, clusters)
+        clusters = clusters.where(~whole, size)
         width = int(size.max())
-        patch = member.long().argsort(dim=1, descending=True, stable=True)[:, :width]  # members first, in their order
-        there = torch.arange(width, device=x.device) < size[:, None]
-        tokens = x if member.all() else x.gather(1, patch[..., None].expand(-1, -1, x.shape[2]))
-        label = torch.arange(width, device=x.device).expand(len(x), -1)
+        patch = member.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]  # members first, in order
+        rank = torch.arange(width, device=x.device)
+        there = rank < size[:, None]
+        if width < x.shape[1] or not there.all():
+            x = x.gather(1, patch[..., None].expand(-1, -1, x.shape[2]))
+        label = rank.expand(len(x), -1)
         if not whole.all():
-            label = torch.where(whole[:, None], label, self._labels(tokens, clusters, there))
-        return _Groups(tokens, label.masked_fill(~there, 0), there, patch, clusters)
+            label = label.where(whole[:, None], self._labels(x, clusters, there))
+        return _Groups(x, label.where(there, 0), there, patch, clusters)
 
     def _labels(self, x: Float[Tensor, "b w c"], clusters: Int[Tensor, " b"], there: Bool[Tensor, "b w"]) -> Int[Tensor, "b w"]:
+        """Of items with members; what the others get means nothing."""
         features = F.normalize(x.float(), dim=-1) * x.shape[-1] ** 0.5 if self.distance == "unit" else x
-        busy = clusters > 0
-        label = dpc_knn(features[busy], clusters[busy], self.neighbours, self._noise, there[busy])
+        some = (clusters > 0).nonzero()[:, 0]
+        if len(some) < len(x):
+            features, clusters, there = features[some], clusters[some], there[some]
+        label = dpc_knn(features, clusters, self.neighbours, self._noise, there)
         if self.order == "raster":
-            label = raster_order(label, int(clusters.max()), there[busy])
-        return torch.zeros(there.shape, dtype=torch.long, device=x.device).masked_scatter(busy[:, None], label)
+            label = raster_order(label, int(clusters.max()), there)
+        return label if len(label) == len(x) else label.new_zeros(x.shape[:2]).index_copy(0, some, label)
 
-    def _flops(self, tokens: Tokens, lengths: list[int], *kinds: _Groups) -> int:
+    def _flops(self, tokens: Tokens, lengths: list[int], groups: _Groups) -> int:
         frames, patches, channels = tokens.x.shape
         flops = clustering_flops(frames, channels)
         if self.static_threshold is not None:
             flops += sum(similarity_flops(length, patches, channels) for length in lengths if length > 1)
-        for groups in kinds:
-            sizes = zip(groups.there.sum(1).tolist(), groups.clusters.tolist(), strict=True)
-            flops += sum(clustering_flops(size, channels, clusters) for size, clusters in sizes if clusters < size)
-        return flops
+        sizes = zip(groups.there.sum(1).tolist(), groups.clusters.tolist(), strict=True)
+        return flops + sum(clustering_flops(size, channels, clusters) for size, clusters in sizes if clusters < size)
 
 
 @dataclass(frozen=True)
 class _Groups:
-    """Sets of tokens that compete with each other, padded to one width: static pools, or frames' dynamic tokens."""
+    """Sets of tokens that compete with each other, padded to one width: a static pool per segment, then a set per frame."""
 
     x: Float[Tensor, "b w c"]
     label: Int[Tensor, "b w"]
-    """0 for padding."""
+    """The cluster of each token; 0 for padding."""
     there: Bool[Tensor, "b w"]
     patch: Int[Tensor, "b w"]
     """Where each token stands in its frame."""
     clusters: Int[Tensor, " b"]
-
-    def means(self, values: Float[Tensor, "b w d"], most: int) -> Float[Tensor, "b most d"]:
-        """Mean of values over each cluster, zero beyond an item's last one."""
-        return group_mean(values, self.label, most, self.there)
-
-    def on_patches(self, patches: int) -> Int[Tensor, "b p"]:
-        """Each patch's label; 0 for patches of other sets."""
-        blank = torch.zeros(len(self.label), patches, dtype=torch.long, device=self.label.device)
-        return blank.scatter(1, self.patch, self.label)
-
-    def patches_in(self, patches: int) -> Bool[Tensor, "b p"]:
-        blank = torch.zeros(len(self.label), patches, dtype=torch.bool, device=self.label.device)
-        return blank.scatter(1, self.patch, self.there)
 
 
 def similarity_flops(frames: int, patches: int, channels: int) -> int:
@@ -201,38 +191,35 @@ def mean_similarity(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"])
     return pairs / (length * (length - 1))
 
 
-def _assemble(tokens: Tokens, pools: _Groups, moving: _Groups, lengths: list[int], positions: Positions) -> Merged:
+def _assemble(tokens: Tokens, groups: _Groups, lengths: list[int], positions: Positions) -> Merged:
     """Segment by segment: its static pool, then the dynamic tokens of its frames."""
     frames, patches, _ = tokens.x.shape
     device = tokens.x.device
-    order, first_frame, start = [], [], 0
-    for index, length in enumerate(lengths):  # static pools are numbered before the frames' sets
-        order += [index, *range(len(lengths) + start, len(lengths) + start + length)]
-        first_frame.append(start)
-        start += length
+    segments = len(lengths)
+    first_frame = [sum(lengths[:index]) for index in range(segments)]
+    order: list[int] = []
+    for index, (first, length) in enumerate(zip(first_frame, lengths, strict=True)):
+        order += [index, *range(segments + first, segments + first + length)]
     sequence = torch.tensor(order, device=device)
-    clusters = torch.cat([pools.clusters, moving.clusters])
-    in_order = clusters[sequence]
-    begin = torch.empty_like(clusters)
-    begin[sequence] = in_order.cumsum(0) - in_order
-    most = int(clusters.max())
-    filled = torch.arange(most, device=device) < in_order[:, None]
-    x = torch.cat([kind.means(kind.x, most) for kind in (pools, moving)])[sequence][filled]
-    segment = torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))
-    from_pool = begin[: len(lengths), None] + pools.on_patches(patches)
-    from_frame = begin[len(lengths) :, None] + moving.on_patches(patches)
-    rank = (in_order > 0).cumsum(0) - 1
-    count = len(x)
-    position, span = torch.arange(count, device=device), count
+    size = groups.clusters[sequence]
+    begin = torch.empty_like(size).index_copy(0, sequence, size.cumsum(0) - size)
+    most = int(size.max())
+    rank = torch.arange(most, device=device)
+    place = (sequence[:, None] * most + rank)[rank < size[:, None]]  # of each token among all clusters, padding left out
+    x = group_mean(groups.x, groups.label, most, groups.there).flatten(0, 1)[place]
+    position, span = torch.arange(len(x), device=device), len(x)
     if positions == "original":
-        middle = torch.cat([kind.means(kind.patch[..., None].float(), most) for kind in (pools, moving)])[..., 0].round().long()
+        middle = group_mean(groups.patch[..., None].float(), groups.label, most, groups.there)[..., 0].round().long()
         frame = torch.tensor([*first_frame, *range(frames)], device=device)
-        position, span = (frame[:, None] * patches + middle)[sequence][filled], frames * patches
+        position, span = (frame[:, None] * patches + middle).flatten()[place], frames * patches
+    token = (begin[:, None] + groups.label).where(groups.there, -1)
+    on_patches = torch.full((len(token), patches), -1, device=device).scatter(1, groups.patch, token)
+    segment = torch.tensor([index for index, length in enumerate(lengths) for _ in range(length)], device=device)
     return Merged(
         tokens=tokens,
         x=x,
-        group=rank.repeat_interleave(in_order),
-        source=torch.where(pools.patches_in(patches)[segment], from_pool[segment], from_frame),
+        group=((size > 0).cumsum(0) - 1).repeat_interleave(size),
+        source=torch.maximum(on_patches[segment], on_patches[segments:]),  # a patch is in one of the two sets
         position=position,
         span=span,
     )

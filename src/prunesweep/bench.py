@@ -1,0 +1,174 @@
+"""`prunesweep-bench`: speed, memory and work of the package's own parts, each against a plain reference in the same run.
+
+    prunesweep-bench merge      PruneVid's merge against a loop over frames
+
+Times alternate between the two sides; the ratio of medians is what counts on a shared machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prunesweep.clustering import contiguous_segments
+from prunesweep.reducers.prunevid import Merge
+from prunesweep.tables import grid
+from prunesweep.types import Tokens
+
+SCENES = 4
+MOVING_SHARE = 0.3
+"""Of the patches of a scene: what is left static is averaged, what moves is clustered frame by frame."""
+STILL_NOISE = 0.05
+
+
+def drawn_video(frames: int, patches: int, channels: int) -> Tokens:
+    """Scenes of equal length: the same patches move through a scene, the others hardly change."""
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for scene in range(SCENES):
+        length = (scene + 1) * frames // SCENES - scene * frames // SCENES
+        still = torch.randn(1, patches, channels, generator=generator)
+        part = still + STILL_NOISE * torch.randn(length, patches, channels, generator=generator)
+        moving = torch.rand(patches, generator=generator) < MOVING_SHARE
+        part[:, moving] = torch.randn(length, int(moving.sum()), channels, generator=generator)
+        parts.append(part)
+    return Tokens("drawn", torch.cat(parts), torch.empty(0, channels))
+
+
+def plain_dpc(x: Float[Tensor, "n c"], clusters: int, neighbours: int) -> Int[Tensor, " n"]:
+    """DPC-KNN of one set of tokens, step by step."""
+    distance = torch.cdist(x[None], x[None], compute_mode="donot_use_mm_for_euclid_dist")[0] / math.sqrt(x.shape[1])
+    density = (-distance.topk(min(neighbours, len(x)), largest=False).values.square().mean(-1)).exp()
+    denser = density[None, :] > density[:, None]
+    separation = torch.where(denser, distance, distance.max()).amin(-1)
+    centre = (separation * density).sort(descending=True, stable=True).indices[:clusters]
+    label = distance[:, centre].argmin(-1)
+    label[centre] = torch.arange(clusters)
+    return label
+
+
+def plain_means(x: Float[Tensor, "n c"], merge: Merge) -> Float[Tensor, "g c"]:
+    clusters = int(len(x) * merge.cluster_ratio)
+    if len(x) < merge.min_cluster_tokens or clusters == 0:
+        return x
+    one_hot = F.one_hot(plain_dpc(x, clusters, merge.neighbours), clusters).float()
+    return one_hot.T @ x / one_hot.sum(0)[:, None]
+
+
+def plain_merge(tokens: Tokens, merge: Merge) -> Float[Tensor, "n c"]:
+    """The merge as a loop over segments and frames, tokens only: no bookkeeping of sources, groups or positions."""
+    x = tokens.x
+    frames = x.mean(1)
+    label = plain_dpc(frames, max(1, int(len(x) * merge.segment_ratio)), merge.neighbours)
+    out, first = [], 0
+    for length in contiguous_segments(label):
+        part = x[first : first + length]
+        first += length
+        unit = F.normalize(part, dim=-1)
+        similarity = torch.einsum("tpc,spc->pts", unit, unit)
+        mean = (similarity.sum((1, 2)) - length) / (length * (length - 1))
+        static = mean > merge.static_threshold
+        out.append(plain_means(part[:, static].mean(0), merge))
+        for frame in part:
+            out.append(plain_means(frame[~static], merge))
+    return torch.cat(out)
+
+
+class Counted(TorchDispatchMode):
+    """How many torch operations are dispatched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operations(work: Callable[[], object]) -> int:
+    with Counted() as counted:
+        work()
+    return counted.operations
+
+
+def alternating(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of each, taken in turns after one warm-up."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for round_number in range(rounds + 1):
+        for work, taken in zip((first, second), times, strict=True):
+            begin = time.perf_counter()
+            work()
+            if round_number:
+                taken.append(time.perf_counter() - begin)
+    return times
+
+
+def extra_memory(name: str, shape: tuple[int, int, int]) -> float:
+    """MiB by which a process of its own grows while merging, beyond its input and an earlier small merge."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_grown, (name, shape))
+
+
+def _grown(name: str, shape: tuple[int, int, int]) -> float:
+    torch.set_num_threads(1)
+    work = SIDES[name]
+    work(drawn_video(8, 16, 8), Merge(static_threshold=0.5))
+    tokens = drawn_video(*shape)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work(tokens, Merge(static_threshold=0.5))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+SIDES: dict[str, Callable[[Tokens, Merge], object]] = {"batched": lambda t, m: m(t), "loop over frames": plain_merge}
+
+
+def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
+    tokens, merge = drawn_video(*shape), Merge(static_threshold=0.5)
+    ours, plain = merge(tokens).x, plain_merge(tokens, merge)
+    if ours.shape != plain.shape or not torch.allclose(ours, plain, atol=1e-4):
+        sys.exit("prunesweep-bench: batched merge and loop disagree")
+    works = [lambda work=work: work(tokens, merge) for work in SIDES.values()]
+    counts = [operations(work) for work in works]
+    times = alternating(works[0], works[1], rounds)
+    memory = [extra_memory(name, shape) for name in SIDES]
+    rows: list[tuple[str, ...]] = [
+        (name, f"{count}", f"{statistics.median(taken):.2f} s ({min(taken):.2f} to {max(taken):.2f})", f"{grown:.0f} MiB")
+        for name, count, taken, grown in zip(SIDES, counts, times, memory, strict=True)
+    ]
+    medians = [statistics.median(taken) for taken in times]
+    ratios = (f"{one / other:.2f}" if other else "n/a" for one, other in (counts, medians, memory))
+    rows.append(("batched / loop", *ratios))
+    sizes = " x ".join(map(str, shape))
+    title = f"{sizes} (frames x tokens x channels), {len(ours)} of {shape[0] * shape[1]} tokens left, same result"
+    return f"{title}\n{grid(('', 'operations', f'median of {rounds} (range)', 'extra memory'), rows)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    merge = parts.add_parser("merge", help="PruneVid's merge against a loop over frames")
+    merge.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))
+    merge.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if min(*arguments.shape, arguments.rounds) < 1:
+        parser.error("--shape and --rounds must be at least 1")
+    print(bench_merge(tuple(arguments.shape), arguments.rounds))
+
+
+if __name__ == "__main__":
+    main()
