@@ -10,15 +10,19 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import resource
 import statistics
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -117,21 +121,49 @@ def alternating(first: Callable[[], object], second: Callable[[], object], round
     return times
 
 
-def extra_memory(name: str, shape: tuple[int, int, int]) -> float:
-    """MiB by which a process of its own grows while merging, beyond its input and an earlier small merge."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_grown, (name, shape))
+def extra_memory(name: str, tokens: Tokens) -> float:
+    """MiB by which a process of its own grows at most while merging, beyond its input and an earlier small merge."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "tokens.safetensors")
+        save_file({"x": tokens.x}, path)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(_grown, (name, path))
 
 
-def _grown(name: str, shape: tuple[int, int, int]) -> float:
-    torch.set_num_threads(1)
-    work = SIDES[name]
-    work(drawn_video(8, 16, 8), Merge(static_threshold=0.5))
-    tokens = drawn_video(*shape)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work(tokens, Merge(static_threshold=0.5))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+def _grown(name: str, path: str) -> float:
+    work, merge = SIDES[name], Merge(static_threshold=0.5)
+    work(drawn_video(8, 16, 8), merge)
+    x = load_file(path)["x"].clone()
+    before = _resident()
+    with _Peak() as peak:
+        work(Tokens("drawn", x, x[:0, 0]), merge)
+    return max(0.0, peak.highest - before)
+
+
+def _resident() -> float:
+    """MiB of this process in memory now."""
+    return psutil.Process().memory_info().rss / 2**20
+
+
+class _Peak:
+    """Highest memory while it is open, looked at every few milliseconds by a thread of its own."""
+
+    INTERVAL = 0.002
+
+    def __enter__(self) -> _Peak:
+        self.highest = _resident()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.INTERVAL):
+            self.highest = max(self.highest, _resident())
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
 
 
 SIDES: dict[str, Callable[[Tokens, Merge], object]] = {"batched": lambda t, m: m(t), "loop over frames": plain_merge}
@@ -145,7 +177,7 @@ def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
     works = [lambda work=work: work(tokens, merge) for work in SIDES.values()]
     counts = [operations(work) for work in works]
     times = alternating(works[0], works[1], rounds)
-    memory = [extra_memory(name, shape) for name in SIDES]
+    memory = [extra_memory(name, tokens) for name in SIDES]
     rows: list[tuple[str, ...]] = [
         (name, f"{count}", f"{statistics.median(taken):.2f} s ({min(taken):.2f} to {max(taken):.2f})", f"{grown:.0f} MiB")
         for name, count, taken, grown in zip(SIDES, counts, times, memory, strict=True)

@@ -30,7 +30,7 @@ def dpc_knn(
     clusters: Int[Tensor, " b"] | int,
     neighbours: int,
     noise: Noise = NO_NOISE,
-    member: Bool[Tensor, "b n"] | None = None,
+    size: Int[Tensor, " b"] | None = None,
 ) -> Int[Tensor, "b n"]:
     """Cluster labels of each item's points; label i is the cluster whose centre has the i-th highest score.
 
@@ -39,18 +39,18 @@ def dpc_knn(
     times the distance to the nearest denser point; the points with the highest scores are centres, and every other point
     joins the nearest centre.
 
-    Items of different sizes are padded: `member` says which points are theirs, the labels of others mean nothing.
+    Items of different sizes are padded at the end: only the first `size` points count, the labels of others mean nothing.
 
     Raises ValueError unless 1 <= clusters <= points of each item, or if x is not finite.
     """
     batch, points, channels = x.shape
-    if member is None:
-        member = torch.ones(batch, points, dtype=torch.bool, device=x.device)
-    size = member.sum(1)
+    if size is None:
+        size = torch.full((batch,), points, device=x.device)
     wanted = torch.as_tensor(clusters, device=x.device).expand(batch)
     _require_fitting(wanted, size)
+    member = torch.arange(points, device=x.device) < size[:, None]
     foreign = ~(member[:, :, None] & member[:, None, :])
-    distance = _distances(x.float()) / channels**0.5
+    distance = _distances(x.float(), size) / channels**0.5
     farthest = distance.masked_fill(foreign, 0).amax(dim=(1, 2), keepdim=True)
     if not torch.isfinite(farthest).all():
         raise ValueError("visual tokens to cluster contain NaN or infinite values; check the model's dtype")
@@ -86,7 +86,24 @@ def _densities(distance: Float[Tensor, "b n n"], size: Int[Tensor, " b"], neighb
     return density
 
 
-def _distances(x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
+def _distances(x: Float[Tensor, "b n c"], size: Int[Tensor, " b"]) -> Float[Tensor, "b n n"]:
+    """Zero between paddings.  Items are taken together by size, halving from step to step: little work is spent on padding."""
+    points = x.shape[1]
+    sizes = size.tolist()
+    if 2 * min(sizes) > points:
+        return _cdist(x)
+    distance = x.new_zeros(len(x), points, points)
+    width = points
+    while width:
+        items = torch.tensor([i for i, n in enumerate(sizes) if width // 2 < n <= width], device=x.device)
+        if len(items):
+            most = max(n for n in sizes if n <= width)
+            distance[items, :most, :most] = _cdist(x[items, :most])
+        width //= 2
+    return distance
+
+
+def _cdist(x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
     return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
 
 

@@ -145,7 +145,7 @@ class Merge:
         some = (clusters > 0).nonzero()[:, 0]
         if len(some) < len(x):
             features, clusters, there = features[some], clusters[some], there[some]
-        label = dpc_knn(features, clusters, self.neighbours, self._noise, there)
+        label = dpc_knn(features, clusters, self.neighbours, self._noise, there.sum(1))
         if self.order == "raster":
             label = raster_order(label, int(clusters.max()), there)
         return label if len(label) == len(x) else label.new_zeros(x.shape[:2]).index_copy(0, some, label)
