@@ -361,7 +361,9 @@ def main() -> None:
     run_sweeps(arguments)
     second = arguments.second_seed is not None
     results = {split: claims(arguments.folder, split, second) for split in REPORTED}
-    command = " ".join(["prunesweep-evidence", *sys.argv[1:]])
+    command = "prunesweep-evidence FOLDER" + " --second-seed CHECKPOINT" * second
+    if arguments.limit:
+        command += f" --limit {arguments.limit}"
     text = report(results, command)
     (arguments.folder / "evidence.md").write_text(text, encoding="utf-8")
     print(text)
