@@ -73,6 +73,11 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
+
+
 def sweep(table: Sequence[Summary], cost: str) -> str:
     """One line a trial, cheapest first; Pareto-optimal ones carry a star."""
     header = ("trial", "front", "accuracy ± SE", "tokens in", "at end", "LLM prefill", "of dense", "total of dense")

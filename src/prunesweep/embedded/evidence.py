@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from prunesweep.analysis import Summary, pareto_front, summarize, task_accuracies
 from prunesweep.comparison import Difference, holm, paired
 from prunesweep.records import Trial, read_trials
-from prunesweep.tables import accuracy_text, p_text
+from prunesweep.tables import accuracy_text, markdown, p_text
 
 PER_FAMILY = 100
 REPORTED = ("test", "final")
@@ -96,18 +96,13 @@ def dense_of(rows: Sequence[Row]) -> Row:
     return of(rows, "none")[0]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
-
-
 def dense_is_good(rows: Sequence[Row], second: Row | None) -> Claim:
     dense = dense_of(rows)
     tasks = task_accuracies(dense.trial.records)
     chances = chance_levels(dense.trial)
     good = all(score.mean >= chances[task] + MARGIN_OVER_CHANCE for task, score in tasks.items())
     lines = [f"dense: {dense.accuracy}", ""]
-    lines += table(("family", "chance", "accuracy"), [(t, f"{chances[t]:.2f}", accuracy_text(*s)) for t, s in tasks.items()])
+    lines += markdown(("family", "chance", "accuracy"), [(t, f"{chances[t]:.2f}", accuracy_text(*s)) for t, s in tasks.items()])
     near = True
     if second:
         difference = second.over(dense)
@@ -130,6 +125,11 @@ def chance_levels(trial: Trial) -> dict[str, float]:
     return dict(levels.sort("task").iter_rows())
 
 
+def bare_p(p_value: float) -> str:
+    """For a column of p-values: `0.031` or `< 1e-12`."""
+    return p_text(p_value).removeprefix("p ").removeprefix("= ")
+
+
 def interval(difference: Difference) -> str:
     return f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
@@ -141,7 +141,7 @@ def loses_little(rows: Sequence[Row], validation: Sequence[Row]) -> Claim:
     candidates = heavily_pruned(rows)
     own = next((row for row in candidates if row.name == chosen.name), None)
     listed = [row for row in candidates if distance(row.settings, chosen.settings) <= 1]
-    lines = table(
+    lines = markdown(
         ("", *SWEPT, "at end", "LLM prefill", "accuracy", "against dense (95 %)"),
         [
             (
@@ -160,7 +160,10 @@ def loses_little(rows: Sequence[Row], validation: Sequence[Row]) -> Claim:
     lines += ["", f"The best of those that merge over time: {setting_text(best)}: {best.accuracy} at {best.cost:.3f}x, "]
     lines[-1] += f"{interval(best.over(dense))} against dense."
     near = sum(row.over(dense).mean >= -LARGEST_LOSS for row in candidates)
-    lines += ["", f"{near} of {len(candidates)} settings that leave fewer than 20 % lose at most 3 points in this split."]
+    lines += [
+        "",
+        f"{near} of {len(candidates)} settings that leave fewer than 20 % lose at most 3 points in this split. All keep original positions.",
+    ]
     text = "PruneVid with over 80 % of the visual tokens pruned at the end loses at most 3 points (setting chosen on validation)."
     return Claim(text, own is not None and own.over(dense).mean >= -LARGEST_LOSS, tuple(lines))
 
@@ -197,16 +200,15 @@ def beats_baselines(rows: Sequence[Row], validation: Sequence[Row]) -> Claim:
         p_value = adjusted.pop(0)
         if contest.row.trial.info.reducer != "fastv":
             wins.append(contest.lead.mean > 0 and p_value < SIGNIFICANT)
-        shown = p_text(p_value).removeprefix("p ").removeprefix("= ")
-        exact = p_text(contest.lead.mcnemar).removeprefix("p ").removeprefix("= ")
-        lines.append((*cells, contest.row.accuracy, interval(contest.lead), shown, exact))
+        tests = (bare_p(p_value), bare_p(contest.lead.mcnemar))
+        lines.append((*cells, contest.row.accuracy, interval(contest.lead), *tests))
     missing = [f"{n} frames" for n in BUDGETS if not affordable(rows, "fastv", budget(rows, n))]
     notes = ["", f"FastV has no setting at {', '.join(missing)}: a layer on all tokens costs more."] if missing else []
     text = (
         "At the FLOPs of 2, 3, 4 and 5 of 12 frames PruneVid beats random dropping, uniform frames and average pooling, "
         f"p < {SIGNIFICANT}."
     )
-    return Claim(text, bool(wins) and all(wins), (*table(header, lines), *notes))
+    return Claim(text, bool(wins) and all(wins), (*markdown(header, lines), *notes))
 
 
 class Contest(NamedTuple):
@@ -255,7 +257,7 @@ def settings_matter(rows: Sequence[Row]) -> Claim:
         f"defaults: {', '.join(f'{k} {shown(v)}' for k, v in base.settings.items())}: {base.accuracy} at {base.cost:.3f}x",
         "",
     ]
-    lines += table(
+    lines += markdown(
         ("changed", "to", "LLM prefill", "accuracy", "against the defaults (95 %)", "p (Holm)"),
         [
             (
@@ -264,7 +266,7 @@ def settings_matter(rows: Sequence[Row]) -> Claim:
                 f"{row.cost:.3f}x",
                 row.accuracy,
                 interval(d),
-                p_text(p).removeprefix("p ").removeprefix("= "),
+                bare_p(p),
             )
             for (name, row, d), p in zip(changes, adjusted, strict=True)
         ],
@@ -294,13 +296,13 @@ def sensitivity(rows: Sequence[Row], changes: Sequence[tuple[str, Row, Differenc
         body.append((task, *(f"**{v:.2f}**" if v == largest else f"{v:.2f}" for v in values.values())))
     each = base.summary.samples // len(body)
     samples = f"n={each} a family and value; an accuracy of 0.5 has a standard error of about {0.5 / each**0.5:.2f}"
-    return [f"Range of accuracy over the values above, by family ({samples}):", "", *table(("family", *SWEPT), body)]
+    return [f"Range of accuracy over the values above, by family ({samples}):", "", *markdown(("family", *SWEPT), body)]
 
 
 def front_is_rich(rows: Sequence[Row]) -> Claim:
     front = pareto_front([(row.cost, row.summary.accuracy) for row in rows])
     on = sorted((row for row, yes in zip(rows, front, strict=True) if yes), key=lambda row: row.cost)
-    lines = table(
+    lines = markdown(
         (*SWEPT, "positions", "LLM prefill", "accuracy"),
         [
             (
@@ -340,7 +342,7 @@ def report(results: Mapping[str, Sequence[Claim]], command: str) -> str:
     lines = ["# Does pruning mean something here?", "", f"Written by `{command}`; do not edit.", ""]
     lines += [" ".join((__doc__ or "").split("\n\n")[1].split()), ""]
     lines += ["Accuracies: mean ± standard error. Differences: paired by question, 95 % interval. Both clustered by video.", ""]
-    lines += table(("claim", *results), verdicts)
+    lines += markdown(("claim", *results), verdicts)
     for split, found in results.items():
         for index, claim in enumerate(found, start=1):
             lines += ["", f"## {split.capitalize()} split, claim {index}", "", claim.text, "", *claim.lines]

@@ -18,6 +18,7 @@ from prunesweep.benchmarks import blocks, by_video
 from prunesweep.embedded.build import FRAMES, FRAMES_PER_SECOND, SPLIT_SEEDS
 from prunesweep.embedded.render import CELL, NOISE, SIZE
 from prunesweep.embedded.scene import GRID, Scene, draw_scene
+from prunesweep.tables import markdown
 from prunesweep.types import Sample
 from prunesweep.video import read_clip
 
@@ -124,7 +125,7 @@ def _statistics(samples: Sequence[Sample], clips: dict[str, np.ndarray]) -> list
         ("videos in which a walker hides another block", f"{np.mean([hides_a_block(s) for s in scenes.values()]):.1%}"),
     ]
     note = f"A cell is {CELL} x {CELL} pixels; static: it changes by at most {STILL:g} grey levels on average (noise: {NOISE:g})."
-    return ["## Videos", "", *_table(("", "test split"), rows), "", note, ""]
+    return ["## Videos", "", *markdown(("", "test split"), rows), "", note, ""]
 
 
 def choose_examples(samples: Sequence[Sample]) -> dict[str, Sample]:
@@ -165,7 +166,7 @@ def _distributions(samples: Sequence[Sample], tasks: Sequence[str]) -> list[str]
         "*Best fixed order* is the accuracy of always choosing, of the options given, the one that is most often right in "
         "this family, an upper bound fitted on the same questions."
     )
-    return ["## Answers", "", *_table(header, rows), "", note, ""]
+    return ["## Answers", "", *markdown(header, rows), "", note, ""]
 
 
 def constant_policy(samples: Sequence[Sample]) -> float:
@@ -203,11 +204,7 @@ def _blindness(samples: Sequence[Sample]) -> list[str]:
     rows = [(task.replace("_", " "), *(accuracy_text(*tasks[task]) for tasks in by_task)) for task in by_task[0]]
     overall = ("all", *(accuracy_text(*accuracy(records)) for records in found))
     lines = ["## Is the video needed?", "", "The tiny model on each question with its own video, and with the next one's:", ""]
-    return [*lines, *_table(("family", "own video", "another video"), [*rows, overall]), ""]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
+    return [*lines, *markdown(("family", "own video", "another video"), [*rows, overall]), ""]
 
 
 if __name__ == "__main__":
