@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 CONFIDENCE = 0.95
+FEW_VIDEOS = 30
+"""Below about this many clusters, clustered errors are known to be too small (Cameron and Miller, 2015, section VI)."""
 
 
 class Difference(NamedTuple):
@@ -34,6 +36,8 @@ class Difference(NamedTuple):
     lost: int
     """Samples that only the second one has right."""
     samples: int
+    videos: int
+    """Clusters: with fewer than FEW_VIDEOS of them the error is too small and so is the p-value."""
 
 
 def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
@@ -54,9 +58,8 @@ def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
     sums = change.group_by("video_id").agg((pl.col("change").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
     error = clustered_error(sums.to_list(), samples)
     margin = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
-    return Difference(
-        mean, error, mean - margin, mean + margin, _p_value(mean, error), mcnemar(gained, lost), gained, lost, samples
-    )
+    tests = (_p_value(mean, error), mcnemar(gained, lost))
+    return Difference(mean, error, mean - margin, mean + margin, *tests, gained, lost, samples, len(sums))
 
 
 def _answered(records: pl.DataFrame) -> pl.DataFrame:

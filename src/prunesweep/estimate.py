@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import require_at_least, require_ratio
 from prunesweep.cost import CONVENTIONS, Ledger, Shape, VisionShape, dycoke_decode, ledger, published_prefill
-from prunesweep.main import reported
+from prunesweep.main import reported, run_hydra
 from prunesweep.paths import CONF
 from prunesweep.tables import grid, with_prefix
 
@@ -23,8 +23,7 @@ def run(config: DictConfig) -> None:
 
 
 def main() -> None:
-    with reported():
-        run()
+    run_hydra(run)
 
 
 def shape_in(config: DictConfig) -> Shape:

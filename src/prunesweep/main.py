@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,9 +35,13 @@ def run(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Runs Hydra, which is told to raise to us instead of printing a report of its own."""
+    run_hydra(run)
+
+
+def run_hydra(command: Callable[[], None]) -> None:
+    """Runs a Hydra command; Hydra is told to raise to us instead of printing a report of its own."""
     with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
-        run()
+        command()
 
 
 @contextmanager

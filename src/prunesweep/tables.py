@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunesweep.analysis import Accuracy, Summary, task_accuracies
-from prunesweep.comparison import Difference
+from prunesweep.comparison import FEW_VIDEOS, Difference
 from prunesweep.records import Trial
 
 SHARES = ("decode", "encode", "merge", "LLM", "records and W&B")
-LONG_NUMBER = re.compile(r"\d+\.\d{4,}(e-?\d+)?")
+LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 """Proposed by a search; the table shows three digits, the records have all."""
 SMALLEST_P = 1e-12
 """Smaller p-values say nothing more: the normal approximation does not reach there."""
@@ -33,7 +33,8 @@ def difference_text(difference: Difference) -> str:
     d = difference
     return (
         f"{d.mean:+.3f} ± {d.error:.3f} (n={d.samples}), 95 % interval {d.low:+.3f} to {d.high:+.3f}, {p_text(d.p_value)}, "
-        f"clustered by video; gained {d.gained}, lost {d.lost}, exact McNemar {p_text(d.mcnemar)}"
+        f"clustered by {d.videos} videos; gained {d.gained}, lost {d.lost}, exact McNemar {p_text(d.mcnemar)}"
+        + (f"; with fewer than {FEW_VIDEOS} videos trust McNemar only" if d.videos < FEW_VIDEOS else "")
     )
 
 

@@ -155,9 +155,10 @@ def loses_little(rows: Sequence[Row], validation: Sequence[Row]) -> Claim:
             for row in sorted(listed, key=lambda row: -row.summary.accuracy)
         ],
     )
-    over_time = [row for row in candidates if row.settings["static threshold"] is not None]
-    best = max(over_time, key=lambda row: (row.summary.accuracy, -row.cost))
-    lines += ["", f"The best of those that merge over time: {setting_text(best)}: {best.accuracy} at {best.cost:.3f}x, "]
+    over_time = [row for row in heavily_pruned(validation) if row.settings["static threshold"] is not None]
+    name = max(over_time, key=lambda row: (row.summary.accuracy, -row.cost)).name
+    best = next(row for row in rows if row.name == name)
+    lines += ["", f"Of those that merge over time, chosen likewise: {setting_text(best)}: {best.accuracy} at {best.cost:.3f}x, "]
     lines[-1] += f"{interval(best.over(dense))} against dense."
     near = sum(row.over(dense).mean >= -LARGEST_LOSS for row in candidates)
     lines += ["", f"{near} of {len(candidates)} settings that leave fewer than 20 % lose at most 3 points in this split."]
@@ -171,7 +172,7 @@ def heavily_pruned(rows: Sequence[Row]) -> list[Row]:
 
 
 def shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3g}"
+    return "none" if value is None else f"{value:.4g}"
 
 
 def distance(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> int:
@@ -269,7 +270,12 @@ def settings_matter(rows: Sequence[Row]) -> Claim:
             for (name, row, d), p in zip(changes, adjusted, strict=True)
         ],
     )
-    matter = {name for (name, _, _), p in zip(changes, adjusted, strict=True) if p < SIGNIFICANT}
+    significant = [(name, row) for (name, row, _), p in zip(changes, adjusted, strict=True) if p < SIGNIFICANT]
+    values = {name: [shown(row.settings[name]) for other, row in significant if other == name] for name in SWEPT}
+    matter = {name for name, found in values.items() if found}
+    listed = "; ".join(f"{name} {', '.join(found) or 'nowhere'}" for name, found in values.items())
+    lines += ["", f"Significantly different from the defaults (p < {SIGNIFICANT}): {listed}."]
+    lines += ["A segment ratio of 1 and a static threshold of none are one setting: nothing is merged over time."]
     lines += ["", *sensitivity(rows, changes)]
     text = f"{', '.join(SWEPT).capitalize()}: each has values that change accuracy significantly (p < {SIGNIFICANT})."
     return Claim(text, matter == set(SWEPT), tuple(lines))
@@ -314,6 +320,7 @@ def front_is_rich(rows: Sequence[Row]) -> Claim:
     )
     selecting = sum((row.settings["keep ratio"] or 1) < 1 for row in on)
     lines += ["", f"{len(on)} of {len(rows)} trials are on the front, {selecting} of them with keep ratio below 1."]
+    lines += ["They were chosen and are shown on the same questions, so their accuracies are optimistic."]
     text = f"The front of a {SEARCH_TRIALS}-trial search has at least {FRONT_POINTS} points, attention selection among them."
     return Claim(text, len(on) >= FRONT_POINTS and selecting > 0, tuple(lines))
 
@@ -351,8 +358,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Test what the embedded benchmark and model are meant to show.")
     parser.add_argument("folder", type=Path, help="results go here; sweeps that it already holds are not run again")
     parser.add_argument("--second-seed", type=Path, metavar="CHECKPOINT", help="the model trained with another seed")
-    parser.add_argument("--processes", type=int, default=2, help="evaluation processes of one thread each (default 2)")
-    parser.add_argument("--limit", type=int, help="questions per sweep, for a try-out (default: all)")
+    parser.add_argument("--processes", type=_positive, default=2, help="evaluation processes of one thread each (default 2)")
+    parser.add_argument("--limit", type=_positive, help="questions per sweep, for a try-out (default: all)")
     arguments = parser.parse_args()
     if not Path("sweeps/evidence.yaml").is_file():
         parser.error("sweeps/evidence.yaml not found; run this in a checkout of the project")
@@ -369,6 +376,12 @@ def main() -> None:
     print(text)
     if not all(claim.holds for found in results.values() for claim in found):
         sys.exit("prunesweep-evidence: not every claim holds; see the table above")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def run_sweeps(arguments: argparse.Namespace) -> None:
@@ -407,7 +420,7 @@ def _runner(overrides: Sequence[str]) -> Callable[[Path, Sequence[str]], Any]:
         with log.open("w") as file:
             done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=file, check=False)
         if done.returncode:
-            sys.exit(f"prunesweep-evidence: the sweep {sweep} failed; see above and {log}")
+            sys.exit(f"prunesweep-evidence: the sweep {sweep} failed; the reason is above this line, its output in {log}")
 
     return run
 

@@ -24,6 +24,19 @@ from prunesweep.video import read_clip
 
 STILL = 2 * NOISE
 """Mean absolute change, in grey levels, up to which a cell counts as static from one frame to the next."""
+NEEDED = {
+    "object_existence": "Was a block of this colour ever there? One frame of a few may decide.",
+    "fine_grained_attribute": "A block's pattern: any frame in which it is seen.",
+    "moving_direction": "Where a block walks: two frames from different times.",
+    "moving_attribute": "Which block walks, among others that do not: two frames from different times.",
+    "object_count": "Blocks ever seen: all frames, some blocks being there for one to three of them only.",
+    "action_count": "How often a block flashes, for a single frame each time: all frames.",
+    "appearance_order": "Which block comes last: when each one is first seen.",
+    "scene_transition": "The background of the first or last frame, on either side of a cut.",
+    "state_change": "The colour of a block before or after it changes: the first or last frame.",
+    "position": "The quarter of the picture a block is in at first or at last.",
+}
+"""What each family asks, and which evidence it needs."""
 INTRODUCTION = """# The `blocks` benchmark
 
 Short videos with the redundancy of real ones, and questions that need the right token at the right time. Written by
@@ -32,14 +45,14 @@ Short videos with the redundancy of real ones, and questions that need the right
 ## Design rules
 
 1. **Redundant like real video.** A textured background fills most of the picture and hardly changes; sometimes it pans
-   slowly, and in the middle of many videos a cut replaces it. Two to five small blocks carry the content.
+   slowly, and in many videos a cut replaces it. Two to five small blocks carry the content.
 2. **What is asked about may be short.** Blocks appear, show up for one to three frames, change colour, flash for single
    frames, or walk in straight lines; a walker may hide a block that stands still.
 3. **Distractors are in the picture.** Colours and patterns are unique within a video, so a question names one block among
    several, and its wrong options come from the other blocks of the same video first. Every block can be asked about: what
    matters is decided by the question, not by the video.
-4. **No prior helps.** Each family asks for each of its answers equally often (within one), options are shuffled, and
-   "yes" is as frequent as "no".
+4. **Answers are balanced.** Each family asks for each of its answers equally often (within one), "yes" as often as "no".
+   Options are shuffled, which leaves their places balanced only by chance: see the last column under *Answers*.
 5. **Not fitted to a method.** The generator knows cells, roles and questions; no threshold, segment or token of any
    reducer appears in it, and no question was kept or thrown out after looking at a model's answer. One cell is one visual
    token of the tiny model, which helps the model, and every method alike. Families differ on purpose in what they
@@ -141,7 +154,7 @@ def _families(samples: Sequence[Sample], examples: dict[str, Sample]) -> list[st
     lines = ["## Families", "", "One video each, the right option in brackets.", ""]
     for task, example in examples.items():
         count = sum(sample.task == task for sample in samples)
-        lines += [f"### {task.replace('_', ' ')}", "", f"{count} questions, {len(example.choices)} options.", ""]
+        lines += [f"### {task.replace('_', ' ')}", "", f"{NEEDED[task]} {count} questions, {len(example.choices)} options.", ""]
         lines += [f"![{task}](blocks/{task}.png)", ""]
     return lines
 

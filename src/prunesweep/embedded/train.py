@@ -11,13 +11,18 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import require_choice
+from prunesweep.main import run_hydra
 from prunesweep.paths import CONF
 
 ACCURACIES = "accuracies.jsonl"
 
 
+def main() -> None:
+    run_hydra(train)
+
+
 @hydra.main(config_path=str(CONF), config_name="train_tiny", version_base="1.3")
-def main(config: DictConfig) -> None:
+def train(config: DictConfig) -> None:
     import lightning as L
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
