@@ -1,9 +1,9 @@
 """`prunesweep-evidence FOLDER`: does pruning mean something on the embedded benchmark with the embedded model?
 
 Runs `sweeps/evidence.yaml` on three splits and `sweeps/search.yaml` on two, then tests five claims on the records and
-writes `evidence.md`.  PruneVid's settings are chosen on the validation split; what is reported is the shipped test split
-and the final split, whose seeds no design decision has seen.  Of a baseline the setting that does best on the reported
-split is taken, which favours the baseline.
+writes `evidence.md`.  PruneVid's settings are chosen on the validation split; what is reported is the shipped test split and
+the final split, which was drawn for this report only.  Of a baseline the setting that does best on the reported split is
+taken, which favours the baseline.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 
 from prunesweep.analysis import Summary, pareto_front, summarize, task_accuracies
 from prunesweep.comparison import Difference, holm, paired
+from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
 from prunesweep.records import Trial, read_trials
 from prunesweep.tables import accuracy_text, markdown, p_text
 
 PER_FAMILY = 100
 REPORTED = ("test", "final")
 BUDGETS = (2, 3, 4, 5)
-"""Whole frames out of 12; other methods are compared at what these cost."""
+"""Whole frames out of FRAMES; other methods are compared at what these cost."""
 SAME_COST = 0.03
 """Relative difference of FLOPs up to which a baseline counts as equally expensive."""
 LARGEST_LOSS = 0.03
@@ -232,7 +233,7 @@ def contests(rows: Sequence[Row], validation: Sequence[Row]) -> Iterator[Contest
 
 def budget(rows: Sequence[Row], frames: int) -> float:
     """What the LLM's prefill costs on this many whole frames, of dense."""
-    ratio = frames / 12
+    ratio = frames / FRAMES
     return next(row.cost for row in of(rows, "frames") if abs(row.summary.entrance_ratio - ratio) < 1e-6)
 
 
@@ -276,7 +277,7 @@ def settings_matter(rows: Sequence[Row]) -> Claim:
     listed = "; ".join(f"{name} {', '.join(found) or 'nowhere'}" for name, found in values.items())
     lines += ["", f"Significantly different from the defaults (p < {SIGNIFICANT}): {listed}."]
     lines += ["A segment ratio of 1 and a static threshold of none are one setting: nothing is merged over time."]
-    lines += ["", *sensitivity(rows, changes)]
+    lines += ["", *sensitivity(base, changes)]
     text = f"{', '.join(SWEPT).capitalize()}: each has values that change accuracy significantly (p < {SIGNIFICANT})."
     return Claim(text, matter == set(SWEPT), tuple(lines))
 
@@ -285,9 +286,8 @@ def only(row: Row, base: Row, name: str) -> bool:
     return distance(row.settings, base.settings) == 1 and row.settings[name] != base.settings[name]
 
 
-def sensitivity(rows: Sequence[Row], changes: Sequence[tuple[str, Row, Difference]]) -> list[str]:
+def sensitivity(base: Row, changes: Sequence[tuple[str, Row, Difference]]) -> list[str]:
     """How far accuracy ranges over the values of each setting, by family; the largest range of a family in bold."""
-    base = next(row for row in rows if row.name == "prunevid positions=original")
     ranges: dict[str, dict[str, float]] = {}
     for name in SWEPT:
         group = [base, *(row for other, row, _ in changes if other == name)]
@@ -385,8 +385,6 @@ def _positive(text: str) -> int:
 
 
 def run_sweeps(arguments: argparse.Namespace) -> None:
-    from prunesweep.embedded.build import SPLIT_SEEDS, draw_split
-
     folder: Path = arguments.folder
     common = [f"trainer.devices={arguments.processes}", "logger=none", "trainer.progress=false"]
     some, few = (f"benchmark.limit={arguments.limit or default}" for default in ("null", SEARCH_QUESTIONS))

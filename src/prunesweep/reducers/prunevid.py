@@ -100,7 +100,7 @@ class Merge:
         static = self._static(x, in_segment)
         mean = in_segment @ x.flatten(1).float() / in_segment.sum(1, keepdim=True)
         groups = self._cluster(torch.cat([mean.to(x.dtype).unflatten(1, x.shape[1:]), x]), torch.cat([static, ~static[segment]]))
-        merged = _assemble(tokens, groups, lengths, self.positions)
+        merged = _assemble(tokens, groups, segment, lengths, self.positions)
         return replace(merged, flops=self._flops(tokens, lengths, groups))
 
     @property
@@ -191,7 +191,7 @@ def mean_similarity(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"])
     return pairs / (length * (length - 1))
 
 
-def _assemble(tokens: Tokens, groups: _Groups, lengths: list[int], positions: Positions) -> Merged:
+def _assemble(tokens: Tokens, groups: _Groups, segment: Int[Tensor, " t"], lengths: list[int], positions: Positions) -> Merged:
     """Segment by segment: its static pool, then the dynamic tokens of its frames."""
     frames, patches, _ = tokens.x.shape
     device = tokens.x.device
@@ -214,7 +214,6 @@ def _assemble(tokens: Tokens, groups: _Groups, lengths: list[int], positions: Po
         position, span = (frame[:, None] * patches + middle).flatten()[place], frames * patches
     token = (begin[:, None] + groups.label).where(groups.there, -1)
     on_patches = torch.full((len(token), patches), -1, device=device).scatter(1, groups.patch, token)
-    segment = torch.tensor([index for index, length in enumerate(lengths) for _ in range(length)], device=device)
     return Merged(
         tokens=tokens,
         x=x,
