@@ -24,6 +24,11 @@ class Noise:
 
 NO_NOISE = Noise()
 
+BLOCK_VALUES = 2**21
+"""Of features, that are in memory a second time in float64: 16 MiB."""
+SAME_POINT = 1e-13
+"""Squared distance, relative to the points' squared norms, below which two points are one: rounding leaves about 1e-15."""
+
 
 def dpc_knn(
     x: Float[Tensor, "b n c"],
@@ -47,12 +52,12 @@ def dpc_knn(
     if size is None:
         size = torch.full((batch,), points, device=x.device)
     wanted = torch.as_tensor(clusters, device=x.device).expand(batch)
-    _require_fitting(wanted, size)
+    _require_fitting(wanted.tolist(), size.tolist())
     member = torch.arange(points, device=x.device) < size[:, None]
     foreign = ~(member[:, :, None] & member[:, None, :])
-    distance = _distances(x.float(), size) / channels**0.5
+    distance = _distances(x) / channels**0.5
     farthest = distance.masked_fill(foreign, 0).amax(dim=(1, 2), keepdim=True)
-    if not torch.isfinite(farthest).all():
+    if not math.isfinite(float(farthest.sum())):
         raise ValueError("visual tokens to cluster contain NaN or infinite values; check the model's dtype")
     distance = distance.masked_fill(foreign, math.inf)
     density = _densities(distance, size, neighbours, noise).masked_fill(~member, -math.inf)
@@ -67,44 +72,41 @@ def dpc_knn(
     return label.scatter(1, centre, torch.where(chosen, rank, label.gather(1, centre)))
 
 
-def _require_fitting(wanted: Int[Tensor, " b"], size: Int[Tensor, " b"]) -> None:
-    wrong = (wanted < 1) | (wanted > size)
-    if wrong.any():
-        first = int(wrong.nonzero()[0])
-        raise ValueError(f"clusters must be in [1, {size[first]}] for {size[first]} tokens, got {wanted[first]}")
+def _require_fitting(wanted: list[int], sizes: list[int]) -> None:
+    for clusters, size in zip(wanted, sizes, strict=True):
+        if not 1 <= clusters <= size:
+            raise ValueError(f"clusters must be in [1, {size}] for {size} tokens, got {clusters}")
 
 
 def _densities(distance: Float[Tensor, "b n n"], size: Int[Tensor, " b"], neighbours: int, noise: Noise) -> Float[Tensor, "b n"]:
     """Distances to points that are no members are infinite and do not count."""
     nearest = distance.topk(min(neighbours, distance.shape[-1]), largest=False).values
-    counted = torch.arange(nearest.shape[-1], device=size.device) < size[:, None]
-    squared = nearest.square().where(counted[:, None, :], 0)
-    density = (squared.sum(-1) / counted.sum(-1, keepdim=True)).neg().exp()
+    squared = nearest.square().masked_fill(nearest == math.inf, 0)
+    density = (squared.sum(-1) / size.clamp(max=nearest.shape[-1])[:, None]).neg().exp()
     if noise.scale:  # drawn on the CPU, so that every device sees the same
         drawn = torch.rand(density.shape, generator=torch.Generator().manual_seed(noise.seed))
         density = density + noise.scale * drawn.to(density.device)
     return density
 
 
-def _distances(x: Float[Tensor, "b n c"], size: Int[Tensor, " b"]) -> Float[Tensor, "b n n"]:
-    """Zero between paddings.  Items are taken together by size, halving from step to step: little work is spent on padding."""
-    points = x.shape[1]
-    sizes = size.tolist()
-    if 2 * min(sizes) > points:
-        return _cdist(x)
-    distance = x.new_zeros(len(x), points, points)
-    width = points
-    while width:
-        items = torch.tensor([i for i, n in enumerate(sizes) if width // 2 < n <= width], device=x.device)
-        if len(items):
-            most = max(n for n in sizes if n <= width)
-            distance[items, :most, :most] = _cdist(x[items, :most])
-        width //= 2
-    return distance
+def _distances(x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
+    """Euclidean distances by way of inner products, which are several times faster than differences.
 
-
-def _cdist(x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    In float64, so that nothing is lost where large features cancel and every device decides alike; a block of items at a
+    time, so that the copy in float64 stays small.
+    """
+    if x.device.type == "mps":  # has no float64
+        return torch.cdist(x.float(), x.float(), compute_mode="donot_use_mm_for_euclid_dist")
+    batch, points, channels = x.shape
+    inner = torch.empty(batch, points, points, dtype=torch.float64, device=x.device)
+    items = max(1, BLOCK_VALUES // (points * channels))
+    for block, out in zip(x.split(items), inner.split(items), strict=True):
+        block = block.double()
+        torch.bmm(block, block.mT, out=out)
+    norm = inner.diagonal(dim1=1, dim2=2)
+    scale = norm[:, :, None] + norm[:, None, :]
+    squared = torch.sub(scale, inner, alpha=2)
+    return squared.masked_fill_(squared < SAME_POINT * scale, 0).sqrt_().float()
 
 
 def group_mean(
@@ -115,7 +117,7 @@ def group_mean(
     if member is not None:
         belongs = belongs & member[:, None, :]
     size = belongs.sum(-1, keepdim=True).clamp(min=1)
-    return (belongs.float() @ x.float() / size).to(x.dtype)
+    return (belongs.float() @ x.float()).div_(size).to(x.dtype)
 
 
 def raster_order(label: Int[Tensor, "b n"], groups: int, member: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:

@@ -99,7 +99,7 @@ class Merge:
         in_segment = (segment == torch.arange(len(lengths), device=x.device)[:, None]).float()
         static = self._static(x, in_segment)
         mean = in_segment @ x.flatten(1).float() / in_segment.sum(1, keepdim=True)
-        groups = self._cluster(torch.cat([mean.to(x.dtype).unflatten(1, x.shape[1:]), x]), torch.cat([static, ~static[segment]]))
+        groups = self._cluster((mean.to(x.dtype).unflatten(1, x.shape[1:]), x), torch.cat([static, ~static[segment]]))
         merged = _assemble(tokens, groups, segment, lengths, self.positions)
         return replace(merged, flops=self._flops(tokens, lengths, groups))
 
@@ -122,18 +122,20 @@ class Merge:
         static = similarity >= self.static_threshold if self.at_threshold else similarity > self.static_threshold
         return static & (in_segment.sum(1, keepdim=True) > 1)
 
-    def _cluster(self, x: Float[Tensor, "b p c"], member: Bool[Tensor, "b p"]) -> _Groups:
-        """Clusters of each item's members; an item too small for one cluster, or for the setting, keeps them."""
+    def _cluster(self, parts: tuple[Tensor, ...], member: Bool[Tensor, "b p"]) -> _Groups:
+        """Clusters of each item's members; an item too small for one cluster, or for the setting, keeps them.
+
+        The b items come in parts, each `i p c`: together they would be a second copy of the video.
+        """
         size = member.sum(1)
         clusters = (size.double() * self.cluster_ratio).long()
         whole = (size < self.min_cluster_tokens) | (clusters == 0) | (self.cluster_ratio == 1)
         clusters = clusters.where(~whole, size)
         width = int(size.max())
         patch = member.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]  # members first, in order
-        rank = torch.arange(width, device=x.device)
+        rank = torch.arange(width, device=member.device)
         there = rank < size[:, None]
-        if width < x.shape[1] or not there.all():
-            x = x.gather(1, patch[..., None].expand(-1, -1, x.shape[2]))
+        x = _gathered(parts, patch)
         label = rank.expand(len(x), -1)
         if not whole.all():
             label = label.where(whole[:, None], self._labels(x, clusters, there))
@@ -172,6 +174,15 @@ class _Groups:
     clusters: Int[Tensor, " b"]
 
 
+def _gathered(parts: tuple[Float[Tensor, "i p c"], ...], patch: Int[Tensor, "b w"]) -> Float[Tensor, "b w c"]:
+    """The chosen patches of all items, written where they belong: `cat` would hold them twice."""
+    lengths, channels = [len(part) for part in parts], parts[0].shape[2]
+    x = parts[0].new_empty(*patch.shape, channels)
+    for part, place, out in zip(parts, patch.split(lengths), x.split(lengths), strict=True):
+        torch.gather(part, 1, place[..., None].expand(-1, -1, channels), out=out)
+    return x
+
+
 def similarity_flops(frames: int, patches: int, channels: int) -> int:
     """Norms of all tokens, and of their sums: two multiply-adds per value."""
     return 2 * 2 * frames * patches * channels
@@ -187,7 +198,7 @@ def mean_similarity(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"])
     # The sum over ordered pairs t != t' of <u_t, u_t'> is |sum_t u_t|^2 minus the frames' own norms.
     membership = in_segment.to(x.dtype)
     summed = (membership @ unit.flatten(1)).unflatten(1, x.shape[1:])
-    pairs = summed.square().sum(-1) - membership @ unit.square().sum(-1)
+    pairs = summed.square().sum(-1) - membership @ torch.linalg.vector_norm(unit, dim=-1).square()
     return pairs / (length * (length - 1))
 
 
