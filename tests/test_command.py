@@ -91,6 +91,32 @@ def test_a_multirun_evaluates_all_trials_in_one_pass(run) -> None:
     assert "sharing ran" in out
 
 
+def test_measuring_adds_seconds_and_memory_to_the_trials_folder_and_to_the_table(run) -> None:
+    quick = ["engine.measure=true", "engine.measuring.samples=1", "engine.measuring.repeats=2", "engine.measuring.tokens=2"]
+    code, out, err = run("-m", *quick, "analysis.cost=first_token_seconds", "reducer=none,prunevid")
+    assert (code, err) == (0, "")
+    sweep = only_folder("multirun/*/*")
+    table = pl.read_csv(sweep / "summary.csv")
+    for trial in read_trials(sweep):
+        row = table.row(by_predicate=pl.col("trial") == trial.info.name, named=True)
+        for name in ("first_token_seconds", "tokens_per_second", "peak_memory_bytes"):
+            assert trial.measured is not None
+            assert row[name] == pytest.approx(trial.measured[name])
+            assert row[name] > 0
+    code, out, _ = run(*quick)
+    assert code == 0
+    assert "measured    first token after" in out
+
+
+def test_an_encoder_cache_changes_no_record_and_is_used_again(run, tmp_path: Path) -> None:
+    for number, cache in enumerate(("null", tmp_path / "cache", tmp_path / "cache")):
+        assert run(f"engine.cache={cache}", f"hydra.run.dir=out/{number}")[0] == 0
+    plain, written, read = (read_trial(Path(f"out/{number}")).records for number in range(3))
+    assert plain.equals(written)
+    assert plain.equals(read)
+    assert len(list((tmp_path / "cache").iterdir())) == plain["video_id"].n_unique()
+
+
 def test_a_multirun_gives_the_records_of_single_runs(run) -> None:
     run("-m", "reducer.prune.keep_ratio=0.2,0.8")
     swept = read_trials(only_folder("multirun/*/*"))

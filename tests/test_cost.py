@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
@@ -6,6 +8,7 @@ from prunesweep.cost import (
     CONVENTIONS,
     Shape,
     VisionShape,
+    causal_prefill_flops,
     dycoke_decode,
     head_flops,
     kv_bytes,
@@ -88,6 +91,33 @@ def test_decoding_costs_one_row_per_token_after_the_first() -> None:
     assert three.decode == sum(28 * layer_flops(QWEN2_7B, 1, 60 + step) + head_flops(QWEN2_7B) for step in (1, 2))
     assert three.entrance_ratio == 100 / 6272
     assert three.final_ratio == 40 / 6272
+
+
+@torch.inference_mode()
+def test_a_chunk_after_a_cache_and_scored_options_equal_measured_counts(samples: list[Sample], model: LlavaOnevision) -> None:
+    sample = replace(samples[0], choices=("red", "red block moves", "up down left"), target=0)
+    stages = plan(sample, FRAMES, DENSE, Protocol("words", "choose"), model)
+    prefix = None
+    for stage in stages[:-1]:
+        prefix = stage(prefix, model)
+    with counter() as measured:
+        answer = stages[-1](prefix, model)
+    assert answer.option_rows == (0, 2, 2)
+    own = [answer.visual_tokens, answer.text_tokens, answer.dense_tokens, FRAMES]
+    cost = ledger(model.shape, *own, option_rows=answer.option_rows)
+    assert cost.head + cost.options == pytest.approx(measured.get_total_flops(), rel=1e-3)
+    assert cost.total - ledger(model.shape, *own).total == cost.options > 0
+    rows, cached = 5, len(prefix.hidden)
+    with counter() as measured:
+        model.run(model.embed((5,) * rows), torch.arange(cached, cached + rows), 0, 8, prefix.kv)
+    assert 8 * layer_flops(model.shape, rows, cached + rows) == pytest.approx(measured.get_total_flops(), rel=1e-3)
+
+
+def test_causal_attention_counts_the_pairs_that_the_mask_leaves() -> None:
+    # 2 x multiply-adds of LLaVA-OneVision 7B at 6272 tokens: 97.6 T in full, 89.7 T causal.
+    assert prefill_flops(QWEN2_7B, [6272] * 28, 0) == pytest.approx(97.6e12, rel=1e-3)
+    assert causal_prefill_flops(QWEN2_7B, [6272] * 28, 0) == pytest.approx(89.7e12, rel=1e-3)
+    assert causal_prefill_flops(QWEN2_7B, [1], 0) == layer_flops(QWEN2_7B, 1, 1)
 
 
 def test_the_shape_is_read_from_the_configuration(model: LlavaOnevision) -> None:

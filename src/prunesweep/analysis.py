@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.cost import CONVENTIONS, Shape, ledger, published_prefill
 from prunesweep.records import Trial
@@ -85,6 +85,10 @@ class Summary:
     """Prefill of the visual tokens alone as FastV counts it, of the dense model's; the next two likewise."""
     sparsevlm_flops_ratio: float
     fastvid_flops_ratio: float
+    first_token_seconds: float = math.nan
+    """Median of what was measured with `engine.measure=true`; NaN otherwise, as the next two."""
+    tokens_per_second: float = math.nan
+    peak_memory_bytes: float = math.nan
     pareto: bool = False
 
 
@@ -93,6 +97,7 @@ def summarize(trial: Trial) -> Summary:
 
     scores = accuracy(trial.records)
     answered = trial.records.filter(pl.col("correct").is_not_null())
+    costs: dict[str, Any] = _mean_costs(answered, trial.info.shape) | _measured_costs(trial)
     return Summary(
         trial=trial.info.name,
         reducer=trial.info.reducer,
@@ -100,22 +105,25 @@ def summarize(trial: Trial) -> Summary:
         accuracy_error=scores.error,
         samples=scores.samples,
         errors=len(trial.records) - scores.samples,
-        pareto=False,
-        **_mean_costs(answered, trial.info.shape),
+        **costs,
     )
+
+
+def _measured_costs(trial: Trial) -> dict[str, float]:
+    return {name: trial.measured[name] if trial.measured else math.nan for name in MEASURED_COSTS}
 
 
 def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
-    columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops")
+    columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops", "option_rows")
     counted = answered.select(columns)
     if not len(counted):
-        return dict.fromkeys(COSTS, math.nan)
+        return dict.fromkeys(LEDGER_COSTS, math.nan)
     own, dense = [], []
-    for visual, text, before, frames, generated, reduction in counted.iter_rows():
-        own.append((ledger(shape, visual, text, before, frames, generated, reduction), visual))
+    for visual, text, before, frames, generated, reduction, options in counted.iter_rows():
+        own.append((ledger(shape, visual, text, before, frames, generated, reduction, options), visual))
         all_tokens = [before] * shape.layers
-        dense.append((ledger(shape, all_tokens, text, before, frames, generated), all_tokens))
+        dense.append((ledger(shape, all_tokens, text, before, frames, generated, 0, options), all_tokens))
     means = {name: _mean(getattr(cost, name) for cost, _ in own) for name in RATIOS}
     means["kv_bytes"] = _mean(cost.kv_bytes for cost, _ in own)
     means["reduction_flops"] = _mean(cost.reduction for cost, _ in own)
@@ -149,7 +157,8 @@ OBJECTIVES = tuple(field.name for field in fields(Summary) if field.type in ("fl
 """What a search can optimise."""
 RATIOS = ("entrance_ratio", "final_ratio", "layer_ratio", "kv_ratio")
 """Of visual tokens; what papers call the retained ratio may be any of them."""
-COSTS = (
+MEASURED_COSTS = ("first_token_seconds", "tokens_per_second", "peak_memory_bytes")
+LEDGER_COSTS = (
     "llm_flops_ratio",
     "llm_flops",
     "total_flops_ratio",
@@ -159,6 +168,7 @@ COSTS = (
     "kv_bytes",
     *RATIOS,
 )
+COSTS = (*LEDGER_COSTS, "first_token_seconds", "peak_memory_bytes")
 
 
 def require_cost(cost: str) -> None:

@@ -13,14 +13,12 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
@@ -29,6 +27,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunesweep.clustering import contiguous_segments
+from prunesweep.measure import PeakMemory, resident_bytes
 from prunesweep.reducers.prunevid import Merge
 from prunesweep.tables import grid
 from prunesweep.types import Tokens
@@ -137,36 +136,10 @@ def _grown(name: str, path: str) -> float:
     work, merge = SIDES[name], Merge(static_threshold=0.5)
     work(drawn_video(8, 16, 8), merge)
     x = load_file(path)["x"].clone()
-    before = _resident()
-    with _Peak() as peak:
+    before = resident_bytes()
+    with PeakMemory(x.device) as peak:
         work(Tokens("drawn", x, x[:0, 0]), merge)
-    return max(0.0, peak.highest - before)
-
-
-def _resident() -> float:
-    """MiB of this process in memory now."""
-    return psutil.Process().memory_info().rss / 2**20
-
-
-class _Peak:
-    """Highest memory while it is open, looked at every few milliseconds by a thread of its own."""
-
-    INTERVAL = 0.002
-
-    def __enter__(self) -> _Peak:
-        self.highest = _resident()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self.INTERVAL):
-            self.highest = max(self.highest, _resident())
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    return max(0, peak.highest - before) / 2**20
 
 
 SIDES: dict[str, Callable[[Tokens, Merge], object]] = {"batched": lambda t, m: m(t), "loop over frames": plain_merge}

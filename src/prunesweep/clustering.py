@@ -30,6 +30,7 @@ SAME_POINT = 1e-13
 """Squared distance, relative to the points' squared norms, below which two points are one: rounding leaves about 1e-15."""
 
 
+@torch.no_grad()
 def dpc_knn(
     x: Float[Tensor, "b n c"],
     clusters: Int[Tensor, " b"] | int,

@@ -40,15 +40,29 @@ class Shape:
 
 def layer_flops(shape: Shape, rows: int, columns: int) -> int:
     """One decoder layer on `rows` tokens that attend to `columns` tokens: GQA projections, attention, SwiGLU."""
-    width = shape.heads * shape.head_size
-    projections = 2 * shape.hidden * width + 2 * shape.hidden * shape.kv_heads * shape.head_size
-    gated_mlp = 3 * shape.hidden * shape.mlp
-    return 2 * rows * (projections + gated_mlp) + 2 * 2 * rows * columns * width
+    return linear_flops(shape, rows) + attention_flops(shape, rows * columns)
+
+
+def linear_flops(shape: Shape, rows: int) -> int:
+    """One decoder layer's projections and feed-forward network."""
+    projections = 2 * shape.hidden * shape.heads * shape.head_size + 2 * shape.hidden * shape.kv_heads * shape.head_size
+    return 2 * rows * (projections + 3 * shape.hidden * shape.mlp)
+
+
+def attention_flops(shape: Shape, pairs: int) -> int:
+    """Scores and weighted sums of one layer for `pairs` of query and key tokens."""
+    return 2 * 2 * pairs * shape.heads * shape.head_size
 
 
 def prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
     """The decoder layers on the whole prompt; `visual_tokens` holds one count per layer."""
     return sum(layer_flops(shape, n + text_tokens, n + text_tokens) for n in visual_tokens)
+
+
+def causal_prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
+    """The same, but counting only the pairs that the causal mask leaves: what a kernel must do that skips the others."""
+    tokens = [n + text_tokens for n in visual_tokens]
+    return sum(linear_flops(shape, n) + attention_flops(shape, n * (n + 1) // 2) for n in tokens)
 
 
 def scoring_flops(shape: Shape, rows: int, columns: int) -> int:
@@ -82,6 +96,13 @@ def decode_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, g
     cached = visual_tokens[-1] + text_tokens
     steps = range(1, max(generated, 1))
     return sum(shape.layers * layer_flops(shape, 1, cached + step) + head_flops(shape) for step in steps)
+
+
+def option_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, option_rows: Sequence[int]) -> int:
+    """Scoring options of several tokens: the rows of each option after its first token, as one chunk on the pruned caches."""
+    cached = visual_tokens[-1] + text_tokens
+    chunks = [rows for rows in option_rows if rows]
+    return sum(shape.layers * layer_flops(shape, rows, cached + rows) + head_flops(shape, rows) for rows in chunks)
 
 
 def fastv_layer(shape: Shape, n: int) -> int:
@@ -146,6 +167,8 @@ class Ledger:
     prefill: int
     head: int
     decode: int
+    options: int
+    """Scoring what follows the first token of each option."""
     entrance_ratio: float
     """Visual tokens entering the LLM, over those of the dense model."""
     final_ratio: float
@@ -159,7 +182,7 @@ class Ledger:
 
     @property
     def total(self) -> int:
-        return self.vision + self.reduction + self.prefill + self.head + self.decode
+        return self.vision + self.reduction + self.prefill + self.head + self.decode + self.options
 
 
 def ledger(
@@ -170,6 +193,7 @@ def ledger(
     frames: int,
     generated: int = 0,
     reduction: int = 0,
+    option_rows: Sequence[int] = (),
 ) -> Ledger:
     """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction."""
     return Ledger(
@@ -178,6 +202,7 @@ def ledger(
         prefill=prefill_flops(shape, visual_tokens, text_tokens),
         head=head_flops(shape),
         decode=decode_flops(shape, visual_tokens, text_tokens, generated),
+        options=option_flops(shape, visual_tokens, text_tokens, option_rows),
         entrance_ratio=visual_tokens[0] / dense_tokens,
         final_ratio=visual_tokens[-1] / dense_tokens,
         layer_ratio=sum(visual_tokens) / len(visual_tokens) / dense_tokens,

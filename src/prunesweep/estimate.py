@@ -10,7 +10,16 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import require_at_least, require_ratio
-from prunesweep.cost import CONVENTIONS, Ledger, Shape, VisionShape, dycoke_decode, ledger, published_prefill
+from prunesweep.cost import (
+    CONVENTIONS,
+    Ledger,
+    Shape,
+    VisionShape,
+    causal_prefill_flops,
+    dycoke_decode,
+    ledger,
+    published_prefill,
+)
 from prunesweep.main import reported, run_hydra
 from prunesweep.paths import CONF
 from prunesweep.tables import grid, with_prefix
@@ -76,6 +85,8 @@ def report(config: DictConfig) -> str:
         f"{config.generated} generated; visual tokens by layer: {_runs(plans[config.reducer.name])}"
     )
     rows: list[Sequence[str]] = [(label, *_cells([getattr(c, part) for c in costs.values()])) for label, part in PARTS]
+    causal = [causal_prefill_flops(shape, tokens, config.text_tokens) for tokens in plans.values()]
+    rows.append(("LLM prefill if causal attention skips half, FLOPs", *_cells(causal)))
     for name, convention in CONVENTIONS.items():
         totals = [published_prefill(convention, shape, [n + config.text_tokens for n in tokens]) for tokens in plans.values()]
         rows.append((f"{name} prefill, multiply-adds", *_cells(totals)))

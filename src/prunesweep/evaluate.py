@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from prunesweep import records as store
 from prunesweep.benchmarks import by_video
+from prunesweep.cache import EncoderCache
 from prunesweep.engine import Clock, Job, Outcome, evaluate_jobs
 from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
@@ -103,10 +104,17 @@ class Progress(TQDMProgressBar):
 class Evaluation(L.LightningModule):
     """Evaluates all trials on the samples of one video per step."""
 
-    def __init__(self, make_model: Callable[[], Model], videos: list[tuple[Sample, ...]], trials: Sequence[Trial], share: bool):
+    def __init__(
+        self,
+        make_model: Callable[[], Model],
+        videos: list[tuple[Sample, ...]],
+        trials: Sequence[Trial],
+        share: bool,
+        cache: EncoderCache | None,
+    ):
         super().__init__()
         self.make_model = make_model
-        self.videos, self.trials, self.share = videos, tuple(trials), share
+        self.videos, self.trials, self.share, self.cache = videos, tuple(trials), share, cache
         self.model: Any = None
         self.records: list[Record] = []
         self.clock = Clock()
@@ -132,7 +140,7 @@ class Evaluation(L.LightningModule):
             for sample in samples:
                 key = (trial.name, sample.id)
                 try:
-                    jobs.append(Job(key, plan(sample, trial.frames, trial.reducer, trial.protocol, self.model)))
+                    jobs.append(Job(key, plan(sample, trial.frames, trial.reducer, trial.protocol, self.model, self.cache)))
                 except Exception as error:  # a question that the tokenizer refuses, say
                     broken.append(Outcome(key, error))
         outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share) + broken
@@ -177,6 +185,7 @@ def evaluate(
     devices: int = 1,
     accelerator: str = "auto",
     progress: bool = True,
+    cache: EncoderCache | None = None,
 ) -> Evaluated:
     """Records of all trials on all samples, in the order of the samples.
 
@@ -204,7 +213,7 @@ def evaluate(
             inference_mode=True,
             callbacks=[Shards(Path(folder)), *([Progress(refresh_rate=1)] if progress else [])],
         )
-        trainer.predict(Evaluation(make_model, videos, trials, share), return_predictions=False)
+        trainer.predict(Evaluation(make_model, videos, trials, share, cache), return_predictions=False)
         found, clocks = _read_shards(Path(folder), devices)
     return Evaluated(_by_trial(found, samples, trials), _timing(clocks, time.perf_counter() - begin))
 

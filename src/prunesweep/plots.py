@@ -27,6 +27,8 @@ COST_LABELS = {
     "kv_ratio": "visual tokens in the KV caches while decoding, relative to the dense model",
     "reduction_flops": "FLOPs of merging and scoring tokens per question",
     "kv_bytes": "KV caches after prefill in half precision, bytes",
+    "first_token_seconds": "measured time to the first token, seconds",
+    "peak_memory_bytes": "measured peak memory, bytes",
     "entrance_ratio": "visual tokens entering the LLM, relative to the dense model",
 }
 

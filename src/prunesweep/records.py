@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RECORDS = "records.parquet"
 TRIAL = "trial.json"
+MEASURED = "measured.json"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Trial(NamedTuple):
     info: TrialInfo
     records: pl.DataFrame
     folder: Path
+    measured: dict[str, Any] | None = None
+    """Seconds and memory, as `measure.as_columns` names them, if the trial was measured."""
 
 
 def score(sample: Sample, trial: str, answer: Answer, frames: int, protocol: Protocol) -> Record:
@@ -65,6 +68,7 @@ def score(sample: Sample, trial: str, answer: Answer, frames: int, protocol: Pro
         frames=frames,
         dense_tokens=answer.dense_tokens,
         reduction_flops=answer.reduction_flops,
+        option_rows=answer.option_rows,
     )
 
 
@@ -103,6 +107,7 @@ def schema() -> dict[str, Any]:
         "frames": pl.Int64,
         "dense_tokens": pl.Int64,
         "reduction_flops": pl.Int64,
+        "option_rows": pl.List(pl.Int64),
         "error": pl.String,
     }
 
@@ -123,9 +128,11 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     partial.replace(path)
 
 
-def write_trial(folder: Path, info: TrialInfo, records: pl.DataFrame) -> None:
+def write_trial(folder: Path, info: TrialInfo, records: pl.DataFrame, measured: dict[str, Any] | None = None) -> None:
     """The description first: a folder with records is complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    if measured:
+        (folder / MEASURED).write_text(json.dumps(measured, indent=1), encoding="utf-8")
     (folder / TRIAL).write_text(json.dumps(asdict(info), indent=1), encoding="utf-8")
     write_parquet(records, folder / RECORDS)
 
@@ -136,7 +143,9 @@ def read_trial(folder: Path) -> Trial:
     raw = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
     raw["overrides"] = tuple(raw["overrides"])
     raw["shape"] = Shape(**{**raw["shape"], "vision": VisionShape(**raw["shape"]["vision"])})
-    return Trial(TrialInfo(**raw), pl.read_parquet(folder / RECORDS), folder)
+    measured = folder / MEASURED
+    times = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
+    return Trial(TrialInfo(**raw), pl.read_parquet(folder / RECORDS), folder, times)
 
 
 def read_trials(sweep: Path) -> list[Trial]:

@@ -13,12 +13,15 @@ video.  Without pruning M is L, and Ask alone runs the question through all laye
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from prunesweep.cache import EncoderCache
 from prunesweep.cost import scoring_flops
 from prunesweep.protocol import Protocol, option_texts, question_text
 from prunesweep.reducers import Merger, Pruner, Reducer
@@ -49,6 +52,28 @@ class Encode:
 
     def __call__(self, clip: Clip, model: Model) -> Tokens:
         return model.encode(clip)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What decoding and encoding give, read from disk if it was computed before."""
+
+    stages: tuple[Decode, Encode]
+    cache: EncoderCache = field(compare=False)
+    share = "encode"
+
+    def __call__(self, _: None, model: Model) -> Tokens:
+        decode, encode = self.stages
+        try:
+            path = self.cache.path_of(self.stages, model)
+        except OSError:  # decoding says what is wrong with the file
+            return encode(decode(None, model), model)
+        kept = self.cache.read(path, decode.video_id, str(model.network.device))
+        if kept is not None:
+            return kept
+        tokens = encode(decode(None, model), model)
+        self.cache.write(path, tokens)
+        return tokens
 
 
 @dataclass(frozen=True)
@@ -188,7 +213,8 @@ class Choose:
         first = model.logits(prefix.hidden[-1:]).float().log_softmax(-1)
         scores = tuple(self._score(option, first, prefix, model) for option in self.options)
         best = scores.index(max(scores))
-        return _answer(prefix, self.texts[best], (), scores)
+        rows = tuple(len(option) - 1 for option in self.options)
+        return replace(_answer(prefix, self.texts[best], (), scores), option_rows=rows)
 
     def _score(self, option: tuple[int, ...], first: torch.Tensor, prefix: Prefix, model: Model) -> float:
         score = first[0, option[0]]
@@ -207,16 +233,22 @@ class Generate:
 
     def __call__(self, prefix: Prefix, model: Model) -> Answer:
         ids: list[int] = []
-        logits = model.logits(prefix.hidden[-1:])
-        while True:
-            ids.append(int(logits[-1].argmax()))
-            if ids[-1] in model.stop_ids or len(ids) == self.most_tokens:
-                return _answer(prefix, model.detokenize(tuple(ids)), tuple(ids), ())
-            hidden = model.embed((ids[-1],))
-            position = torch.tensor([prefix.next_position + len(ids) - 1], device=hidden.device)
-            run = model.run(hidden, position, 0, model.layers, prefix.kv)
-            prefix = replace(prefix, kv=run.kv)
-            logits = model.logits(run.hidden)
+        for token in greedy(prefix, model):
+            ids.append(token)
+            if token in model.stop_ids or len(ids) == self.most_tokens:
+                break
+        return _answer(prefix, model.detokenize(tuple(ids)), tuple(ids), ())
+
+
+def greedy(prefix: Prefix, model: Model) -> Iterator[int]:
+    """The likeliest token after a prefix, then the likeliest after that, without end."""
+    logits, kv = model.logits(prefix.hidden[-1:]), prefix.kv
+    for position in count(prefix.next_position):
+        token = int(logits[-1].argmax())
+        yield token
+        hidden = model.embed((token,))
+        run = model.run(hidden, torch.tensor([position], device=hidden.device), 0, model.layers, kv)
+        logits, kv = model.logits(run.hidden), run.kv
 
 
 def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model) -> torch.Tensor:
@@ -231,13 +263,15 @@ def _answer(prefix: Prefix, text: str, ids: tuple[int, ...], scores: tuple[float
     return Answer(text, ids, scores, prefix.visual_tokens, text_tokens, prefix.dense_tokens, prefix.reduction_flops)
 
 
-def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, model: Model) -> tuple[Any, ...]:
-    """The stages of one trial on one sample, in order."""
+def plan(
+    sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, model: Model, cache: EncoderCache | None = None
+) -> tuple[Any, ...]:
+    """The stages of one trial on one sample, in order; with a cache the first two may be read from disk."""
     before, question = model.prompt(question_text(sample, protocol))
     prune = reducer.prune
+    see = (Decode(sample.path, sample.video_id, frames, sample.start, sample.end), Encode())
     stages: list[Any] = [
-        Decode(sample.path, sample.video_id, frames, sample.start, sample.end),
-        Encode(),
+        *((Kept(see, cache),) if cache else see),
         Reduce(reducer.merge),
         Embed(before),
         Layers(0, prune.full_layers if prune else model.layers),

@@ -18,14 +18,16 @@ from prunesweep import tables
 from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table, table_frame
 from prunesweep.checks import require_at_least, require_flag
 from prunesweep.records import Trial as FinishedTrial
-from prunesweep.records import TrialInfo, read_trials, write_parquet, write_trial
+from prunesweep.records import TrialInfo, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.reducers import Reducer
 
 if TYPE_CHECKING:
     import polars as pl
 
     from prunesweep.evaluate import Timing
+    from prunesweep.measure import Measured
     from prunesweep.protocol import Protocol
+    from prunesweep.types import Model, Sample
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class Finished:
     records: pl.DataFrame
     timing: Timing
     """Of the whole batch it was part of."""
+    measured: Measured | None = None
+    """What the trial took when it ran alone, if it was measured."""
 
 
 def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[str]) -> str:
@@ -98,6 +102,8 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_at_least("trainer.devices", config.trainer.devices, 1)
     require_flag("trainer.progress", config.trainer.progress)
     require_flag("engine.share", config.engine.share)
+    require_flag("engine.measure", config.engine.measure)
+    instantiate(config.engine.measuring)
     return Planned(name, config, tuple(overrides), instantiate(config.reducer), instantiate(config.protocol))
 
 
@@ -105,6 +111,7 @@ def _evaluate_group(group: list[Planned]) -> list[Finished]:
     config = group[0].config
     samples = instantiate(config.benchmark.load)
 
+    from prunesweep.cache import EncoderCache
     from prunesweep.evaluate import Trial, evaluate  # Lightning: seconds, so after what may be wrong
     from prunesweep.stages import require_fit
 
@@ -112,6 +119,7 @@ def _evaluate_group(group: list[Planned]) -> list[Finished]:
     for one in group:
         require_fit(one.reducer, model)
     several = config.trainer.devices > 1
+    cache = EncoderCache(config.engine.cache, config.engine.cache_gib) if config.engine.cache else None
     result = evaluate(
         functools.partial(instantiate, config.model.load) if several else lambda: model,
         samples,
@@ -120,8 +128,22 @@ def _evaluate_group(group: list[Planned]) -> list[Finished]:
         devices=config.trainer.devices,
         accelerator=config.trainer.accelerator,
         progress=config.trainer.progress,
+        cache=cache,
     )
-    return [Finished(_info(one, model.shape), result.records[one.name], result.timing) for one in group]
+    measured = _measure(group, model, samples) if config.engine.measure else [None] * len(group)
+    return [
+        Finished(_info(one, model.shape), result.records[one.name], result.timing, took)
+        for one, took in zip(group, measured, strict=True)
+    ]
+
+
+def _measure(group: list[Planned], model: Model, samples: Sequence[Sample]) -> list[Measured]:
+    from prunesweep.measure import Candidate, accelerator_device, measure
+
+    config = group[0].config
+    model.network.to(accelerator_device(config.trainer.accelerator))
+    candidates = [Candidate(one.reducer, one.config.video.frames, one.protocol) for one in group]
+    return measure(model, samples, candidates, instantiate(config.engine.measuring))
 
 
 def _info(one: Planned, shape: Any) -> TrialInfo:
@@ -132,9 +154,11 @@ def _info(one: Planned, shape: Any) -> TrialInfo:
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, float]:
     """Write a trial's folder and its W&B run; returns its summary's numbers, for searches."""
-    write_trial(folder, finished.info, finished.records)
+    from prunesweep.measure import as_columns
+
+    write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
-    trial = FinishedTrial(finished.info, finished.records, folder)
+    trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
     if config.logger.name == "wandb":
@@ -153,7 +177,7 @@ def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], start
     """Evaluate one configuration, write its folder, print its numbers."""
     (finished,) = evaluate_configs([config], [overrides])
     deliver(finished, folder, config)
-    trial = FinishedTrial(finished.info, finished.records, folder)
+    trial = read_trial(folder)
     print(tables.single(summarize(trial), trial))
     print(tables.time_line([_timing_entry(finished.timing)], time.time() - started))
     print(f"records, configuration and log: {folder}")

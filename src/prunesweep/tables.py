@@ -124,8 +124,29 @@ def single(row: Summary, trial: Trial) -> str:
         f"FLOPs       {flops_text(row.llm_flops)} LLM prefill, {_ratio(row.llm_flops_ratio)} of dense",
         f"            {flops_text(row.total_flops)} in all with vision and decoding, {_ratio(row.total_flops_ratio)} of dense",
     ]
+    if trial.measured:
+        lines += [
+            f"measured    {line}" if i == 0 else f"            {line}" for i, line in enumerate(measured_lines(trial.measured))
+        ]
     tasks = task_accuracies(trial.records)
     return "\n".join(lines + (["", _task_grid(tasks)] if len(tasks) > 1 else []))
+
+
+def measured_lines(measured: Mapping[str, Any]) -> list[str]:
+    """Medians with quartiles, and on what they were taken."""
+    first, llm = (_with_quartiles(measured, name, 1e3, ".1f") for name in ("first_token_seconds", "llm_seconds"))
+    speed = _with_quartiles(measured, "tokens_per_second", 1, ".1f")
+    memory = _with_quartiles(measured, "peak_memory_bytes", 2**-20, ".0f")
+    return [
+        f"first token after {first} ms, of which the LLM {llm} ms",
+        f"{speed} tokens/s decoding, peak memory {memory} MiB",
+        f"median (quartiles) of {measured['samples']} samples x {measured['repeats']} repeats, alone, {measured['device']}",
+    ]
+
+
+def _with_quartiles(measured: Mapping[str, Any], name: str, unit: float, digits: str) -> str:
+    median, low, high = (measured[name + end] * unit for end in ("", "_low", "_high"))
+    return f"{median:{digits}} ({low:{digits}} to {high:{digits}})"
 
 
 def _task_grid(tasks: Mapping[str, Accuracy]) -> str:

@@ -129,6 +129,8 @@ class Answer:
     """Visual tokens of the same video without any reduction."""
     reduction_flops: int
     """Spent on merging and on scoring tokens."""
+    option_rows: tuple[int, ...] = ()
+    """Per scored option, its tokens after the first: rows that the LLM ran besides the prompt."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class Record:
     frames: int = 0
     dense_tokens: int = 0
     reduction_flops: int = 0
+    option_rows: tuple[int, ...] = ()
     error: str | None = None
     """Why there is no prediction; such a sample counts in no accuracy."""
 
@@ -174,6 +177,11 @@ class Model(Protocol):
 
     @property
     def layers(self) -> int: ...
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Changes with whatever determines the result of `encode` besides the clip."""
+        ...
 
     def encode(self, clip: Clip) -> Tokens: ...
 

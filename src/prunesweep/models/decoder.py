@@ -7,6 +7,9 @@ sequences), a full prefill and a single token need no mask, and a chunk after a 
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib.metadata
 from typing import Any
 
 import torch
@@ -19,6 +22,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from prunesweep.types import AttentionVariant, KeyValue, Run
 
 ATTENTION = "prunesweep_sdpa"
+ENCODING_PACKAGES = ("torch", "torchvision", "transformers")
+"""Another version of these may encode to other bits."""
 
 
 def capturing_attention(
@@ -57,6 +62,9 @@ class LayerCache:
 class Decoder:
     """The layers of a transformers LLM (Qwen2, Llama and their like) and its output head."""
 
+    network: torch.nn.Module
+    """The stock model that the layers are part of; set by the family."""
+
     def __init__(self, language_model: torch.nn.Module, head: torch.nn.Module):
         """Raises ValueError for layers whose attention is not full: a pruned cache would mean something else to them."""
         kinds = getattr(language_model.config, "layer_types", None) or []
@@ -69,6 +77,27 @@ class Decoder:
     @property
     def layers(self) -> int:
         return len(self.language_model.layers)
+
+    @functools.cached_property
+    def encoder_fingerprint(self) -> str:
+        """Of all weights outside the LLM, their type and device, the settings, and the versions of what computes with them.
+
+        A cache keyed by it answers bit for bit as the encoder itself would.
+        """
+        digest = hashlib.sha256()
+        own = {id(parameter) for module in (self.language_model, self.head) for parameter in module.parameters()}
+        for name, tensor in self.network.state_dict(keep_vars=True).items():
+            if id(tensor) not in own:
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        device = next(self.network.parameters()).device
+        place = f"{device.type} {torch.get_num_threads()} threads"
+        if device.type == "cuda":
+            place = torch.cuda.get_device_name(device)
+        versions = [f"{package} {importlib.metadata.version(package)}" for package in ENCODING_PACKAGES]
+        for part in (place, *versions, str(self.network.config), str(getattr(self, "processor", ""))):
+            digest.update(part.encode())
+        return digest.hexdigest()
 
     def embed(self, ids: tuple[int, ...]) -> Float[Tensor, "s c"]:
         table = self.language_model.embed_tokens

@@ -91,6 +91,7 @@ class Merge:
             if not -1 <= self.static_threshold <= 1:
                 raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
 
+    @torch.no_grad()
     def __call__(self, tokens: Tokens) -> Merged:
         """The static pools of all segments and the dynamic tokens of all frames are clustered at once."""
         x = tokens.x
