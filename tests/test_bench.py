@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from prunesweep.bench import bench_merge, drawn_video, operations, plain_merge
+from prunesweep.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
+from prunesweep.embedded.network import TinyShape
+from prunesweep.engine import Clock, Job, evaluate_jobs
+from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge
+from prunesweep.stages import plan
 
 
 @pytest.mark.parametrize("shape", [(8, 36, 16), (12, 20, 8), (5, 49, 4)])
@@ -16,6 +21,24 @@ def test_the_loop_over_frames_gives_the_tokens_of_the_batched_merge(shape: tuple
 def test_a_merge_of_32_frames_dispatches_at_most_a_fifth_of_the_loops_operations() -> None:
     tokens, merge = drawn_video(32, 196, 16), Merge(static_threshold=0.5)
     assert operations(lambda: merge(tokens)) * 5 <= operations(lambda: plain_merge(tokens, merge))
+
+
+def test_the_engine_bench_runs_every_side_and_holds_it_against_its_flops() -> None:
+    small = TinyShape(hidden=48, layers=6, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
+    text = bench_engine("test", SCALES["0.5b"]._replace(small=small, layers=(1, 2, 3, 4)), rounds=1)
+    assert "80 configurations of PruneVid, one video of 4 frames, one question: same answers on all sides" in text
+    sides = [line.split("  ")[0].strip() for line in text.splitlines()]
+    assert [sides.count(side) for side in ("one at a time", "one at a time, vision kept", "shared")] == [2, 2, 2]
+    assert "prefill of 288 visual tokens" in text
+
+
+def test_the_engine_bench_refuses_sides_that_answer_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model(SCALES["0.5b"]._replace(small=TinyShape(hidden=48, layers=2, vision_layers=1)))
+    sample = questions_on_one_video()[0]
+    jobs = [Job(name, plan(sample, 2, Reducer(name), CHOOSE, model)) for name in ("one", "other")]
+    monkeypatch.setattr("prunesweep.bench_engine.on_kept_features", lambda model, jobs: evaluate_jobs(model, jobs[:1], Clock()))
+    with pytest.raises(ValueError, match="sharing changed an answer"):
+        sides_of(model, jobs, frames=2)
 
 
 def test_the_bench_prints_both_sides() -> None:

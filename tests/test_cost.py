@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
+from prunesweep.bench_engine import operator_counter
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,
@@ -30,21 +30,11 @@ from prunesweep.types import Sample, Tokens
 from test_laws import DENSE, FRAMES, decoded, embedded, stock_inputs
 
 
-def counter() -> FlopCounterMode:
-    """torch's counter, with the SDPA operator of CPUs that it does not know."""
-
-    def cpu_sdpa(query: tuple, key: tuple, value: tuple, *args: object, out_shape: object = None, **kwargs: object) -> int:
-        return sdpa_flop(query, key, value)
-
-    operator = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={operator: cpu_sdpa})
-
-
 @torch.inference_mode()
 def test_the_dense_ledger_equals_a_measured_count(samples: list[Sample], model: LlavaOnevision) -> None:
     sample = samples[0]
     inputs = stock_inputs(sample, model)
-    with counter() as measured:
+    with operator_counter() as measured:
         model.network(**inputs, logits_to_keep=1)
     (outcome,) = evaluate_jobs(model, [Job("it", plan(sample, FRAMES, DENSE, Protocol("words", "choose"), model))], Clock())
     answer = outcome.result
@@ -55,11 +45,11 @@ def test_the_dense_ledger_equals_a_measured_count(samples: list[Sample], model: 
 @torch.inference_mode()
 def test_vision_and_prefill_equal_measured_counts_each(samples: list[Sample], model: LlavaOnevision) -> None:
     clip = Decode(samples[0].path, "video", FRAMES, None, None)(None, model)
-    with counter() as vision:
+    with operator_counter() as vision:
         Encode()(clip, model)
     assert vision_flops(model.shape, FRAMES) == pytest.approx(vision.get_total_flops(), rel=1e-3)
     start = embedded(samples[0], model)
-    with counter() as prefill:
+    with operator_counter() as prefill:
         Layers(0, 8)(start, model)
     text = len(start.hidden) - len(start.group)
     assert prefill_flops(model.shape, [len(start.group)] * 8, text) == pytest.approx(prefill.get_total_flops(), rel=1e-3)
@@ -68,7 +58,7 @@ def test_vision_and_prefill_equal_measured_counts_each(samples: list[Sample], mo
 @torch.inference_mode()
 def test_a_step_of_decoding_equals_a_measured_count(samples: list[Sample], model: LlavaOnevision) -> None:
     prefix = Layers(0, 8)(embedded(samples[0], model), model)
-    with counter() as measured:
+    with operator_counter() as measured:
         run = model.run(model.embed((5,)), torch.tensor([prefix.next_position]), 0, 8, prefix.kv)
         model.logits(run.hidden)
     expected = 8 * layer_flops(model.shape, 1, len(prefix.hidden) + 1) + head_flops(model.shape)
@@ -100,7 +90,7 @@ def test_a_chunk_after_a_cache_and_scored_options_equal_measured_counts(samples:
     prefix = None
     for stage in stages[:-1]:
         prefix = stage(prefix, model)
-    with counter() as measured:
+    with operator_counter() as measured:
         answer = stages[-1](prefix, model)
     assert answer.option_rows == (0, 2, 2)
     own = [answer.visual_tokens, answer.text_tokens, answer.dense_tokens, FRAMES]
@@ -108,7 +98,7 @@ def test_a_chunk_after_a_cache_and_scored_options_equal_measured_counts(samples:
     assert cost.head + cost.options == pytest.approx(measured.get_total_flops(), rel=1e-3)
     assert cost.total - ledger(model.shape, *own).total == cost.options > 0
     rows, cached = 5, len(prefix.hidden)
-    with counter() as measured:
+    with operator_counter() as measured:
         model.run(model.embed((5,) * rows), torch.arange(cached, cached + rows), 0, 8, prefix.kv)
     assert 8 * layer_flops(model.shape, rows, cached + rows) == pytest.approx(measured.get_total_flops(), rel=1e-3)
 
@@ -153,9 +143,20 @@ def test_fastv_rows_of_fastvid(keep: float, published: float) -> None:
     assert tera("fastvid", [6272] * 2 + [keep * 6272] * 26) == pytest.approx(published, abs=0.005)
 
 
-def test_llava_video_at_64_frames() -> None:
-    """13 x 14 tokens a frame, newlines included."""
-    assert tera("fastvid", [11648] * 28) == pytest.approx(103.24, abs=0.005)
+@pytest.mark.parametrize(
+    ("tokens", "published"),
+    [
+        (11648, "103.24"),  # FastVID, LLaVA-Video at 64 frames: 13 x 14 tokens a frame, newlines included
+        (2038, "14.13"),  # FastVID, LLaVA-OneVision: DyCoke at 32.5 %
+        (1568, "10.73"),  # FastVID itself at 25 %
+        (608, "4.04"),  # and at 9.7 %: 19 tokens a frame
+        (12544, "113.4"),  # FlashVID, LLaVA-OneVision at 64 frames, not the 32 of its main table
+        (10880, "94.8"),  # FlashVID, LLaVA-Video
+    ],
+)
+def test_other_published_prefills_of_the_7b_model(tokens: int, published: str) -> None:
+    last_digit = 10.0 ** -len(published.partition(".")[2])
+    assert tera("fastvid", [tokens] * 28) == pytest.approx(float(published), abs=last_digit / 2)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_the_layer_average_lies_between_entrance_and_end() -> None:
 def test_scoring_equals_a_measured_count(model: LlavaOnevision) -> None:
     shape = model.shape
     query, key = torch.randn(1, shape.heads, 5, shape.head_size), torch.randn(1, shape.kv_heads, 30, shape.head_size)
-    with counter() as measured:
+    with operator_counter() as measured:
         attention_rows(query, key, 1.0)
     assert scoring_flops(shape, 5, 30) == measured.get_total_flops()
 

@@ -28,6 +28,8 @@ def test_a_merge_and_a_selection_give_the_tokens_of_each_layer() -> None:
     assert planned_tokens(config("reducer=random"), 100, 4) == [20] * 4
     pruned = config("merged=0.425", "reducer.prune.layer=1", "reducer.prune.keep_ratio=0.4")
     assert planned_tokens(pruned, 1000, 3) == [425, 170, 170]
+    released = config("reducer=prunevid_official", "merged=0.425", "reducer.prune.layer=1", "reducer.prune.keep_ratio=0.4")
+    assert planned_tokens(released, 1000, 3) == [425, 425, 170]  # layer 1, counted from 0, is the second one
 
 
 def test_the_table_of_fastv_on_onevision_shows_the_published_number() -> None:

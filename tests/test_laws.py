@@ -49,6 +49,8 @@ def all_trials() -> dict[str, Reducer]:
         "prunevid grouped": reducer_of("prunevid", prune__selection="grouped"),
         "prunevid original": reducer_of("prunevid", merge__positions="original"),
         "merge only": reducer_of("prunevid", prune=None),
+        "over time only": reducer_of("prunevid", prune=None, merge__cluster_ratio=1),
+        "in space only": reducer_of("prunevid", prune=None, merge__static_threshold=None),
         "prune only": reducer_of("prunevid", merge=None),
     }
 

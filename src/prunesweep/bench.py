@@ -1,6 +1,7 @@
 """`prunesweep-bench`: speed, memory and work of the package's own parts, each against a plain reference in the same run.
 
     prunesweep-bench merge      PruneVid's merge against a loop over frames
+    prunesweep-bench engine     shared trials against one at a time, with and without kept vision features
 
 Times alternate between the two sides; the ratio of medians is what counts on a shared machine.
 """
@@ -26,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunesweep.bench_engine import SCALES, bench_engine
 from prunesweep.clustering import contiguous_segments
 from prunesweep.measure import PeakMemory, resident_bytes
 from prunesweep.reducers.prunevid import Merge
@@ -181,10 +183,16 @@ def main() -> None:
     merge = parts.add_parser("merge", help="PruneVid's merge against a loop over frames")
     merge.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))
     merge.add_argument("--rounds", type=int, default=5)
+    engine = parts.add_parser("engine", help="what sharing saves on a grid of configurations and on several questions")
+    engine.add_argument("--scale", choices=SCALES, default="0.5b", help="proportion of vision to LLM FLOPs")
+    engine.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    if min(*arguments.shape, arguments.rounds) < 1:
+    if min([*getattr(arguments, "shape", ()), arguments.rounds]) < 1:
         parser.error("--shape and --rounds must be at least 1")
-    print(bench_merge(tuple(arguments.shape), arguments.rounds))
+    if arguments.part == "merge":
+        print(bench_merge(tuple(arguments.shape), arguments.rounds))
+    else:
+        print(bench_engine(arguments.scale, SCALES[arguments.scale], arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -51,10 +51,12 @@ def planned_tokens(config: DictConfig, dense: int, layers: int) -> list[int]:
         return [count] * layers
     require_at_least("reducer.prune.layer", prune.layer, 1)
     require_ratio("reducer.prune.keep_ratio", prune.keep_ratio)
-    if prune.layer >= layers:
-        raise ValueError(f"reducer.prune.layer must be in [1, {layers - 1}] for {config.model.name}, got {prune.layer}")
+    full = prune.layer + prune.get("inclusive", False)  # the release's PruneVid counts layers from 0
+    if full >= layers:
+        most = layers - 1 - (full - prune.layer)
+        raise ValueError(f"reducer.prune.layer must be in [1, {most}] for {config.model.name}, got {prune.layer}")
     kept = math.ceil(round(prune.keep_ratio * count, 9))
-    return [count] * prune.layer + [kept] * (layers - prune.layer)
+    return [count] * full + [kept] * (layers - full)
 
 
 def entrance_ratio(config: DictConfig) -> float:

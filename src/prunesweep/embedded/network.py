@@ -26,6 +26,8 @@ class TinyShape:
     vision_heads: int = 4
     vision_mlp: int = 192
     patch: int = 8
+    size: int = SIZE
+    """Of a frame's side, in pixels."""
 
 
 def build_network(shape: TinyShape, seed: int) -> LlavaOnevisionForConditionalGeneration:
@@ -39,7 +41,7 @@ def build_network(shape: TinyShape, seed: int) -> LlavaOnevisionForConditionalGe
             intermediate_size=shape.vision_mlp,
             num_hidden_layers=shape.vision_layers,
             num_attention_heads=shape.vision_heads,
-            image_size=SIZE,
+            image_size=shape.size,
             patch_size=shape.patch,
             vision_use_head=False,
         ),
@@ -92,12 +94,12 @@ def _start_as_lookup(attention: Any) -> None:
 def build_processor(shape: TinyShape) -> LlavaOnevisionProcessor:
     from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionProcessor, LlavaOnevisionVideoProcessor
 
-    pixels = {"size": {"height": SIZE, "width": SIZE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    pixels = {"size": {"height": shape.size, "width": shape.size}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     return LlavaOnevisionProcessor(
         image_processor=LlavaOnevisionImageProcessor(**pixels),
         video_processor=LlavaOnevisionVideoProcessor(**pixels),
         tokenizer=build_tokenizer(),
-        num_image_tokens=(SIZE // shape.patch) ** 2,
+        num_image_tokens=(shape.size // shape.patch) ** 2,
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,
     )

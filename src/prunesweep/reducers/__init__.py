@@ -27,10 +27,16 @@ class Merger(Protocol):
 class Pruner(Protocol):
     """A frozen dataclass that picks visual tokens after `full_layers` layers have run."""
 
-    layer: int
-    keep_ratio: float
-    attention: AttentionVariant | None
-    """What it reads of the question's attention in the last full layer."""
+    @property
+    def layer(self) -> int: ...
+
+    @property
+    def keep_ratio(self) -> float: ...
+
+    @property
+    def attention(self) -> AttentionVariant | None:
+        """What it reads of the question's attention in the last full layer."""
+        ...
 
     @property
     def full_layers(self) -> int:
