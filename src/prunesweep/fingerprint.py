@@ -163,11 +163,32 @@ def described(value: Any) -> Any:
     raise ValueError(f"a reducer must consist of frozen dataclasses and plain values, got a {type(value).__name__}: {value!r}")
 
 
-def classes(value: Any) -> set[type]:
-    """Of a dataclass and of all it holds."""
-    if not is_dataclass(value) or isinstance(value, type):
-        return set()
-    return {type(value)}.union(*(classes(getattr(value, field.name)) for field in fields(value)))
+def code_of(origin: Mapping[str, Any]) -> str:
+    """The code behind a trial that is made of this: the stages', its reducer's and its model's."""
+    modules = {_module_of(name) for name in (*_classes(origin["trial"]), origin["model"]["_target_"])}
+    return of_code(sorted({*ANSWERING_MODULES, *modules}))
+
+
+def _classes(description: Any) -> Iterator[str]:
+    """Of a dataclass as `described`, and of all it holds."""
+    if isinstance(description, Mapping):
+        if "class" in description:
+            yield description["class"]
+        for value in description.values():
+            yield from _classes(value)
+
+
+def _module_of(name: str) -> str:
+    """The module of a dotted name, which may be of a class inside a class."""
+    parts = name.split(".")
+    return next((module for n in range(len(parts), 0, -1) if _is_module(module := ".".join(parts[:n]))), name)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def of_code(modules: Iterable[str]) -> str:

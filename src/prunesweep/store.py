@@ -108,7 +108,7 @@ class Store:
     def describe(self, trial: StoredTrial) -> None:
         """Notes what a trial is, before its first record."""
         path = self.folder / TRIALS / trial.key / TRIAL
-        if _description(path) is None:
+        if read_description(path) is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             content = {"made_of": trial.made_of, "about": trial.about}
             replace_file(path, json.dumps(content, indent=1, sort_keys=True).encode())
@@ -151,11 +151,11 @@ class Store:
 
     def trials(self) -> list[StoredTrial]:
         """All that are described, by key."""
-        found = ((path, _description(path)) for path in sorted((self.folder / TRIALS).glob(f"*/{TRIAL}")))
+        found = ((path, read_description(path)) for path in sorted((self.folder / TRIALS).glob(f"*/{TRIAL}")))
         return [trial for path, trial in found if trial is not None and trial.key == path.parent.name]
 
     def trial(self, key: str) -> StoredTrial | None:
-        return _description(self.folder / TRIALS / key / TRIAL)
+        return read_description(self.folder / TRIALS / key / TRIAL)
 
     def records(self, keys: Collection[str]) -> pl.DataFrame:
         """One row for each trial and sample that has any; an answer beats an error."""
@@ -258,8 +258,8 @@ def _write(rows: pl.DataFrame, folder: Path) -> Path:
     return path
 
 
-def _description(path: Path) -> StoredTrial | None:
-    """None if there is none that can be read."""
+def read_description(path: Path) -> StoredTrial | None:
+    """What a trial.json says; None if it cannot be read."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return StoredTrial(digest(raw["made_of"]), raw["made_of"], raw["about"])

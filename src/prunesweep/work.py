@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError
-from prunesweep.fingerprint import ANSWERING_MODULES, RECORD_FORMAT, Files, classes, described, of_code, of_model, versions
+from prunesweep.fingerprint import RECORD_FORMAT, Files, code_of, described, of_model, versions
 from prunesweep.protocol import Protocol
 from prunesweep.records import schema
 from prunesweep.reducers import Reducer
@@ -74,16 +74,14 @@ def made_of(trial: Trial, load: Mapping[str, Any], device: str, files: Files) ->
     settings = described(trial)
     for labelled in (settings, settings["reducer"]):
         del labelled["name"]
-    model_module = str(load["_target_"]).rpartition(".")[0]
-    own = {cls.__module__ for cls in classes(trial)}
-    return {
+    origin = {
         "format": RECORD_FORMAT,
         "trial": settings,
         "model": of_model(load, files),
         "device": device,
         "versions": versions(),
-        "code": of_code(sorted({*ANSWERING_MODULES, *own, model_module})),
     }
+    return {**origin, "code": code_of(origin)}
 
 
 def left_to_do(store: Store, samples: Sequence[Sample], addresses: Addresses, retry_errors: bool = False) -> Work:
