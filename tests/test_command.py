@@ -110,7 +110,7 @@ def test_measuring_adds_seconds_and_memory_to_the_trials_folder_and_to_the_table
 
 def test_an_encoder_cache_changes_no_record_and_is_used_again(run, tmp_path: Path) -> None:
     for number, cache in enumerate(("null", tmp_path / "cache", tmp_path / "cache")):
-        assert run(f"engine.cache={cache}", f"hydra.run.dir=out/{number}")[0] == 0
+        assert run("store.folder=null", f"engine.cache={cache}", f"hydra.run.dir=out/{number}")[0] == 0
     plain, written, read = (read_trial(Path(f"out/{number}")).records for number in range(3))
     assert plain.equals(written)
     assert plain.equals(read)
@@ -121,16 +121,44 @@ def test_a_multirun_gives_the_records_of_single_runs(run) -> None:
     run("-m", "reducer.prune.keep_ratio=0.2,0.8")
     swept = read_trials(only_folder("multirun/*/*"))
     for keep, trial in zip(("0.2", "0.8"), swept, strict=True):
-        run(f"reducer.prune.keep_ratio={keep}", "hydra.run.dir=alone")
+        run(f"reducer.prune.keep_ratio={keep}", "hydra.run.dir=alone", "store.folder=null")
         alone = read_trial(Path("alone"))
         assert alone.records.equals(trial.records)
         shutil.rmtree("alone")
 
 
-def test_a_folder_that_holds_a_sweep_is_not_used_again(run) -> None:
-    arguments = ("-m", "reducer=none,random", "benchmark.limit=2", "hydra.sweep.dir=mine")
-    assert run(*arguments)[0] == 0
-    assert run(*arguments)[0] == "prunesweep: mine already holds a sweep; choose another hydra.sweep.dir"
+def test_a_folder_that_holds_another_sweep_is_not_used_again(run) -> None:
+    arguments = ("-m", "benchmark.limit=2", "hydra.sweep.dir=mine")
+    assert run(*arguments, "reducer=none,random")[0] == 0
+    refused = "prunesweep: mine already holds another sweep; choose another hydra.sweep.dir"
+    assert run(*arguments, "reducer=none,fastv")[0] == refused
+    assert run("-m", "benchmark.limit=3", "hydra.sweep.dir=mine", "reducer=none,random")[0] == refused
+
+
+def test_running_a_sweep_again_evaluates_nothing_and_adding_values_only_what_is_new(run) -> None:
+    sweep = ("-m", "reducer=none,random", "benchmark.limit=4")
+    assert "store  " not in run(*sweep, "hydra.sweep.dir=first")[1]
+    _, out, _ = run(*sweep, "hydra.sweep.dir=second")
+    assert "8 of 8 records were in store" in out
+    _, out, _ = run("-m", "reducer=none,random,fastv", "benchmark.limit=6", "hydra.sweep.dir=more")
+    assert "8 of 18 records were in store" in out
+    for number in ("0", "1"):
+        first, second = (Path(folder) / number / "records.parquet" for folder in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+    assert "store  " not in run(*sweep, "hydra.sweep.dir=third", "store.folder=null")[1]
+
+
+def test_a_sweep_that_is_run_again_in_its_own_folder_is_resumed(run) -> None:
+    sweep = ("-m", "reducer=none,random", "benchmark.limit=2", "hydra.sweep.dir=mine")
+    assert run(*sweep, wandb=True)[0] == 0
+    shutil.rmtree("mine/1")  # as if it had been killed before the second was delivered
+    before = Path("mine/0/records.parquet").read_bytes()
+    code, out, _ = run(*sweep, "retry_errors=true", wandb=True)
+    assert code == 0
+    assert "4 of 4 records were in store" in out
+    assert len(read_trials(Path("mine"))) == 2
+    assert Path("mine/0/records.parquet").read_bytes() == before
+    assert len(list(Path("mine/0").rglob("*.wandb"))) == 1, "a delivered trial is not sent to W&B again"
 
 
 def test_a_named_sweep_with_several_grids(run) -> None:
@@ -224,6 +252,10 @@ def test_a_benchmark_without_any_readable_video_ends_with_an_error(run, samples,
 
 
 BAD_INPUT = {
+    "retry maybe": (["retry_errors=maybe"], r"retry_errors must be true or false, got 'maybe'"),
+    "strategy": (["+trainer.strategy=ddp"], r"trainer.strategy and trainer.num_nodes are not settings: ranks are spawned"),
+    "store in a file": (["store.folder=/etc/hostname"], r"/etc/hostname is a file; set store.folder to a folder"),
+    "store among other things": (["store.folder=/etc"], r"/etc holds other things than a store; set store.folder"),
     "unknown reducer": (
         ["reducer=prunvid"],
         r"unknown reducer 'prunvid'; known: fastv, frames, none, .*random_layer",

@@ -1,9 +1,13 @@
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from prunesweep import decoding
 from prunesweep.types import Sample
-from prunesweep.video import VideoError, frame_indices, read_clip
+from prunesweep.video import Decoder, DecoderError, VideoError, frame_indices, read_clip
 
 
 @pytest.fixture
@@ -50,3 +54,57 @@ def test_a_truncated_file_is_named(tmp_path: Path, video: Path, share: float) ->
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="gone.mp4: no such file"):
         read_clip(tmp_path / "gone.mp4", "v", 4)
+
+
+def request(path: Path, seconds: float = 60.0) -> dict[str, object]:
+    return {"path": str(path), "frames": 6, "start": None, "end": None, "seconds": seconds}
+
+
+def test_the_decoders_process_gives_the_frames_of_the_decoder(video: Path) -> None:
+    _, pixels = decoding._decode(str(video), 6, None, None)
+    assert pixels is not None
+    assert (read_clip(video, "v", frames=6).frames.numpy() == pixels).all()
+
+
+def test_a_decode_that_hangs_is_ended_and_the_next_one_works(tmp_path: Path, video: Path) -> None:
+    endless = tmp_path / "endless.mp4"
+    os.mkfifo(endless)  # the decoder waits for its first byte, in C
+    decoder, begin = Decoder(), time.monotonic()
+    with pytest.raises(DecoderError, match=r"decoding took more than 0.5 s"):
+        decoder.ask(request(endless, seconds=0.5))
+    assert time.monotonic() - begin < 60
+    assert len(decoder.ask(request(video))[0]) == 6
+    decoder.close()
+
+
+def test_a_crash_of_the_decoder_is_one_clips_error(video: Path) -> None:
+    decoder = Decoder()
+    before = decoder.ask(request(video))
+    assert decoder._process is not None
+    os.kill(decoder._process.pid, signal.SIGSEGV)
+    with pytest.raises(DecoderError, match="the decoder was ended by SIGSEGV"):
+        decoder.ask(request(video))
+    after = decoder.ask(request(video))
+    assert (after[1] == before[1]).all()
+    decoder.close()
+
+
+def test_the_decoder_leaves_signals_to_its_caller_and_ends_with_it(video: Path) -> None:
+    decoder = Decoder()
+    decoder.ask(request(video))
+    process = decoder._process
+    assert process is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(process.pid, number)
+    assert len(decoder.ask(request(video))[0]) == 6
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+
+
+def test_a_numpy_file_in_the_current_folder_is_not_imported(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('the wrong numpy')")
+    monkeypatch.chdir(tmp_path)
+    decoder = Decoder()
+    assert len(decoder.ask(request(video))[0]) == 6
+    decoder.close()

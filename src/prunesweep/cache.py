@@ -8,11 +8,9 @@ read is computed again and reported.  When the folder outgrows its bound, entrie
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,34 +20,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from prunesweep.checks import require_number
+from prunesweep.fingerprint import Files, digest
+from prunesweep.records import PARTIAL, replace_file
 from prunesweep.types import Model, Tokens
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Raised whenever an entry's content would change for other reasons than those hashed."""
-SAMPLED_BYTES = 2**20
-"""Of a video's beginning, middle and end: hashing a film as a whole costs more than decoding frames of it."""
 LOOK_AFTER = 0.05
 """Of the bound: a process that has written so much looks through the folder and leaves so much room."""
 ABANDONED_SECONDS = 3600.0
 """Temporary files older than this belong to nobody: writing one takes seconds."""
-ENTRY, PARTIAL = ".safetensors", ".partial"
+ENTRY = ".safetensors"
 GIB = 2**30
-
-
-def video_fingerprint(path: Path) -> str:
-    """Changes with the file's length, its time of change, or its content at the beginning, middle and end.
-
-    Raises OSError for a file that cannot be read.
-    """
-    stat = path.stat()
-    digest = hashlib.sha256(f"{stat.st_size}/{stat.st_mtime_ns}".encode())
-    with path.open("rb") as file:
-        for start in sorted({0, max(0, stat.st_size // 2), max(0, stat.st_size - SAMPLED_BYTES)}):
-            file.seek(start)
-            digest.update(file.read(SAMPLED_BYTES))
-    return digest.hexdigest()
 
 
 class EncoderCache:
@@ -62,11 +46,21 @@ class EncoderCache:
             raise ValueError(f"engine.cache_gib must be more than 0, got {gib:g}; engine.cache=null turns the cache off")
         self.folder = Path(folder).expanduser()
         self.bound = int(gib * GIB)
+        self._files = Files()
         self._unlooked = self.bound  # written since the folder was last looked through; so far nobody has looked
 
     def path_of(self, stages: tuple[Any, ...], model: Model) -> Path:
-        """Where the result of the stages that turn a video file into tokens is kept; raises OSError without that file."""
-        return self.folder / (_key(stages, model.encoder_fingerprint) + ENTRY)
+        """Where the result of the stages that turn a video file into tokens is kept.
+
+        Of stages as values: a path stands for the file's content, not for its place, and a video's id for nothing.
+        """
+        parts: list[Any] = [FORMAT, model.encoder_fingerprint]
+        for stage in stages:
+            values = {field.name: getattr(stage, field.name) for field in fields(stage) if field.name != "video_id"}
+            if "path" in values:
+                values["path"] = self._files(values["path"], whole=False)
+            parts += [type(stage).__name__, values]
+        return self.folder / (digest(parts) + ENTRY)
 
     def read(self, path: Path, video_id: str, device: str) -> Tokens | None:
         """The entry, or None if there is none or it is damaged; a damaged one is reported."""
@@ -86,7 +80,7 @@ class EncoderCache:
         content = save({"x": tokens.x.cpu().contiguous(), "suffix": tokens.suffix.cpu().contiguous()})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, content)
+            replace_file(path, content)
             self._unlooked += len(content)
             if self._unlooked > LOOK_AFTER * self.bound:
                 self._evict()
@@ -122,27 +116,6 @@ def _entries(folder: Path) -> Iterator[_Entry]:
             yield _Entry(Path(file.path), stat.st_size, stat.st_mtime)
         elif file.name.endswith(PARTIAL) and time.time() - stat.st_mtime > ABANDONED_SECONDS:
             Path(file.path).unlink(missing_ok=True)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(uuid.uuid4().hex + PARTIAL)  # not mkstemp, which would keep the file from other users of the folder
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _key(stages: tuple[Any, ...], encoder: str) -> str:
-    """Of stages as values: a path stands for the file's content, not for its place, and a video's id for nothing."""
-    parts = [f"format {FORMAT}", encoder]
-    for stage in stages:
-        values = {field.name: getattr(stage, field.name) for field in fields(stage)}
-        values.pop("video_id", None)
-        path = values.pop("path", None)
-        parts += [type(stage).__name__, video_fingerprint(path) if path else "", repr(sorted(values.items()))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _one_line(error: Exception) -> str:

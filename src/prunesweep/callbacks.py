@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+MULTIRUN = "multirun.yaml"
+"""Where sweepers save the configuration they were started with."""
+TIMING = "timing.json"
+WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
+"""Sections that decide how a sweep runs and is shown, not which trials it has."""
+BUDGET = ("trials", "batch")
+"""Of a sweeper: a search may go on with more trials."""
 
 
 class SummaryCallback(Callback):
@@ -17,7 +25,9 @@ class SummaryCallback(Callback):
         self.started = time.time()
         sweep = Path(config.hydra.sweep.dir)
         if any(sweep.glob("*/records.parquet")):  # its trials would be taken for this sweep's
-            raise SystemExit(f"prunesweep: {sweep} already holds a sweep; choose another hydra.sweep.dir")
+            if not is_same_sweep(sweep / MULTIRUN, config):
+                raise SystemExit(f"prunesweep: {sweep} already holds another sweep; choose another hydra.sweep.dir")
+            (sweep / TIMING).unlink(missing_ok=True)  # of the run before
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from prunesweep.sweep import summarize_sweep
@@ -26,3 +36,21 @@ class SummaryCallback(Callback):
             summarize_sweep(config, time.time() - self.started)
         except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0
             raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
+
+
+def is_same_sweep(saved: Path, config: DictConfig) -> bool:
+    """Whether a folder's sweep has the trials of this one, so that running it again resumes it."""
+    try:
+        before = OmegaConf.load(saved)
+    except (OSError, ValueError):
+        return False
+    return isinstance(before, DictConfig) and _trials_of(before) == _trials_of(config)
+
+
+def _trials_of(config: DictConfig) -> dict[str, Any]:
+    """What determines a sweep's trials."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    sweeper = {key: value for key, value in raw["hydra"]["sweeper"].items() if key not in BUDGET}
+    overrides = [o for o in raw["hydra"]["overrides"]["task"] if not o.lstrip("+~").startswith(WITHOUT_EFFECT)]
+    sections = {key: value for key, value in raw.items() if key not in WITHOUT_EFFECT}
+    return {"sections": sections, "overrides": overrides, "sweeper": sweeper}

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import get_args
 
 
+class EvaluationError(Exception):
+    """An evaluation cannot go on for a reason outside its settings; the message says which, and what is kept."""
+
+
 def require_number(name: str, value: object) -> None:
     """Raises ValueError unless value is a number; configurations hand over whatever was typed."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

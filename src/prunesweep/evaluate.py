@@ -1,18 +1,24 @@
 """Evaluation: all trials of a batch over all samples of a benchmark, in Lightning, one video at a time.
 
-Each process takes every n-th video and all trials on it, and writes its records to a shard of its own; no sample is
-padded or repeated.  Lightning is imported here and only here (it costs seconds).
+Each process takes every n-th video that lacks records and all trials on it, and writes its records to the store in shards
+of its own; no sample is padded or repeated.  Every few seconds it looks what other evaluations on the same store have
+done, and leaves that out.  Lightning is imported here and only here (it costs seconds).
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
+import random
+import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,42 +27,25 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from torch.utils.data import DataLoader, Sampler
 
-from prunesweep import records as store
+from prunesweep import records as recording
 from prunesweep.benchmarks import by_video
 from prunesweep.cache import EncoderCache
+from prunesweep.checks import EvaluationError
 from prunesweep.engine import Clock, Job, Outcome, evaluate_jobs
-from prunesweep.protocol import Protocol
-from prunesweep.reducers import Reducer
 from prunesweep.stages import plan
+from prunesweep.store import ADDRESS, Store, Writer
 from prunesweep.types import Model, Record, Sample
 from prunesweep.video import VideoError
+from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do
 
 if TYPE_CHECKING:
     import polars as pl
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration to evaluate."""
-
-    name: str
-    reducer: Reducer
-    frames: int
-    protocol: Protocol
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where the seconds of an evaluation went; `run` of `alone` stages were left to run after sharing."""
-
-    seconds: dict[str, float]
-    total: float
-    run: int
-    alone: int
 
 
 @dataclass(frozen=True)
@@ -102,21 +91,28 @@ class Progress(TQDMProgressBar):
 
 
 class Evaluation(L.LightningModule):
-    """Evaluates all trials on the samples of one video per step."""
+    """Evaluates all trials on the samples of one video per step, but for what is done already."""
 
     def __init__(
         self,
         make_model: Callable[[], Model],
-        videos: list[tuple[Sample, ...]],
+        work: Work,
         trials: Sequence[Trial],
         share: bool,
+        store: Store,
+        addresses: Addresses,
+        retry_errors: bool,
         cache: EncoderCache | None,
     ):
         super().__init__()
         self.make_model = make_model
-        self.videos, self.trials, self.share, self.cache = videos, tuple(trials), share, cache
+        self.videos, self.share, self.cache = work.videos, share, cache
+        self.trials = tuple({addresses.trials[trial.name]: trial for trial in reversed(trials)}.values())[::-1]
+        self.addresses = addresses
         self.model: Any = None
-        self.records: list[Record] = []
+        self.writer = Writer(store)
+        self.peers = Peers(store, set(addresses.trials.values()), set(work.done), retry_errors)
+        self.made = 0
         self.clock = Clock()
 
     def configure_model(self) -> None:
@@ -134,18 +130,26 @@ class Evaluation(L.LightningModule):
         return batch
 
     def predict_step(self, samples: tuple[Sample, ...], _: int) -> int:
-        """Evaluates one video's samples; returns how many records there are now (Lightning warns about None)."""
+        """Evaluates one video's samples; returns how many records were made so far (Lightning warns about None)."""
+        self.peers.look(self.writer.written)
         jobs, broken = [], []
         for trial in self.trials:
             for sample in samples:
+                if self._address(trial.name, sample.id) in self.peers.done:
+                    continue
                 key = (trial.name, sample.id)
                 try:
                     jobs.append(Job(key, plan(sample, trial.frames, trial.reducer, trial.protocol, self.model, self.cache)))
                 except Exception as error:  # a question that the tokenizer refuses, say
                     broken.append(Outcome(key, error))
         outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share) + broken
-        self.records += self._to_records(samples, outcomes)
-        return len(self.records)
+        records = [(*self._address(record.trial, record.sample_id), record) for record in self._to_records(samples, outcomes)]
+        self.made += len(records)
+        self.writer.add(records)
+        return self.made
+
+    def _address(self, trial: str, sample: str) -> tuple[str, str]:
+        return self.addresses.trials[trial], self.addresses.samples[sample]
 
     def _to_records(self, samples: tuple[Sample, ...], outcomes: list[Outcome]) -> Iterator[Record]:
         by_id = {sample.id: sample for sample in samples}
@@ -155,26 +159,61 @@ class Evaluation(L.LightningModule):
             if isinstance(result, Exception):
                 if not isinstance(result, EXPECTED):
                     log.error("sample %s of trial %s failed", sample_id, name, exc_info=result)
-                yield store.failure(sample, name, result)
+                yield recording.failure(sample, name, result)
             else:
-                yield store.score(sample, name, result, trial.frames, trial.protocol)
+                yield recording.score(sample, name, result, trial.frames, trial.protocol)
 
 
 def _unchanged(batch: Any) -> Any:
     return batch
 
 
-class Shards(L.Callback):
-    """Writes what each process has found to a folder, where the process that started them reads it."""
+class Peers:
+    """What is done, by this evaluation before it was interrupted or by others that work on the same store."""
+
+    INTERVAL = 5.0
+    """Seconds between looks: others write a shard at most that often."""
+
+    def __init__(self, store: Store, keys: set[str], done: set[tuple[str, str]], retry_errors: bool):
+        self.store, self.keys, self.done, self.retry_errors = store, keys, done, retry_errors
+        self._seen = store.shards()
+        self._looked = time.monotonic()
+
+    def look(self, own: Collection[str]) -> None:
+        """Adds what others have written since the last look; `own` are the names of shards to leave out."""
+        if time.monotonic() - self._looked < self.INTERVAL:
+            return
+        self._looked = time.monotonic()
+        fresh = self.store.shards().difference(self._seen, own)
+        for key, sample, error in self.store.read_shards(fresh).select(*ADDRESS, "error").iter_rows():
+            if key in self.keys and not (error and self.retry_errors):
+                self.done.add((key, sample))
+        self._seen |= fresh
+
+
+class Ending(L.Callback):
+    """Hands over what a process has found when it ends, and ends it at once when it is told to."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
+    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Lightning's own handler of SIGTERM only takes a note, and an evaluation never looks at it."""
+        signal.signal(signal.SIGTERM, _interrupt)
+
     def on_predict_end(self, trainer: L.Trainer, module: Evaluation) -> None:
+        module.writer.flush()
         clock = module.clock
-        times = {"seconds": dict(clock.seconds), "run": clock.run, "alone": clock.alone}
+        times = {"seconds": dict(clock.seconds), "run": clock.run, "alone": clock.alone, "made": module.made}
         (self.folder / f"clock-{trainer.global_rank}.json").write_text(json.dumps(times), encoding="utf-8")
-        store.write_parquet(store.to_frame(module.records), self.folder / f"records-{trainer.global_rank}.parquet")
+
+    def on_exception(self, trainer: L.Trainer, module: Evaluation, error: BaseException) -> None:
+        with suppress(OSError):  # the disk may be what failed
+            module.writer.flush()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def evaluate(
@@ -185,37 +224,107 @@ def evaluate(
     devices: int = 1,
     accelerator: str = "auto",
     progress: bool = True,
+    store: Store | None = None,
+    addresses: Addresses | None = None,
+    retry_errors: bool = False,
     cache: EncoderCache | None = None,
 ) -> Evaluated:
     """Records of all trials on all samples, in the order of the samples.
 
-    `devices` processes are spawned if there are several; raises ValueError if there are more of them than videos.
+    What the store has at these addresses is not evaluated again; without a store everything is.  At most `devices`
+    processes are spawned, one per video that lacks records.  Raises ValueError if there are more devices than videos, and
+    KeyboardInterrupt when told to stop; the store then has all that was finished.
     """
     begin = time.perf_counter()
-    videos = by_video(samples)
-    if devices > len(videos):
-        raise ValueError(f"trainer.devices must be at most {len(videos)}, the number of videos, got {devices}")
-    _hush_lightning()
+    require_devices(devices, accelerator, len(by_video(samples)))
+    if addresses is None:
+        addresses = Addresses({trial.name: trial.name for trial in trials}, {sample.id: sample.id for sample in samples})
+    addresses = Addresses({trial.name: addresses.trials[trial.name] for trial in trials}, addresses.samples)
+    with _given_or_temporary(store) as place:
+        work = left_to_do(place, samples, addresses, retry_errors)
+        clocks = []
+        if work.videos:
+            start = random.randrange(len(work.videos)) if store else 0  # several evaluations of the same then meet late
+            work = Work(work.videos[start:] + work.videos[:start], work.done, work.missing, work.known)
+            module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache)
+            clocks = _predict(module, min(devices, len(work.videos)), accelerator, progress)
+        records = assembled(place, samples, addresses)
+    return Evaluated(records, _timing(clocks, time.perf_counter() - begin, work.known))
+
+
+def require_devices(devices: int, accelerator: str, videos: int) -> None:
+    """Raises ValueError for devices that are not there, or more than videos."""
+    if devices > videos:
+        raise ValueError(f"trainer.devices must be at most {videos}, the number of videos, got {devices}")
     if accelerator not in KNOWN_ACCELERATORS:
         raise ValueError(f"trainer.accelerator must be one of {', '.join(KNOWN_ACCELERATORS)}, got {accelerator!r}")
     if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
         raise ValueError(f"trainer.accelerator is {accelerator!r}, but torch sees no CUDA device; use auto or cpu")
+
+
+@contextmanager
+def _given_or_temporary(store: Store | None) -> Iterator[Store]:
+    if store is not None:
+        yield store
+        return
     with tempfile.TemporaryDirectory() as folder:
+        yield Store.open(Path(folder))
+
+
+def _predict(module: Evaluation, processes: int, accelerator: str, progress: bool) -> list[dict[str, Any]]:
+    """Runs Lightning; returns each process's clock."""
+    _hush_lightning()
+    with tempfile.TemporaryDirectory() as folder, _told_to_stop(), _one_line_failures(processes):
         trainer = L.Trainer(
             accelerator=accelerator,
-            devices=devices,
-            strategy="ddp_spawn" if devices > 1 else "auto",
+            devices=processes,
+            strategy="ddp_spawn" if processes > 1 else "auto",
+            # never Slurm's or torchrun's: under them Lightning takes the processes that they started for its ranks
+            plugins=[LightningEnvironment()],
             logger=False,
             use_distributed_sampler=False,
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=progress,
             inference_mode=True,
-            callbacks=[Shards(Path(folder)), *([Progress(refresh_rate=1)] if progress else [])],
+            callbacks=[Ending(Path(folder)), *([Progress(refresh_rate=1)] if progress else [])],
         )
-        trainer.predict(Evaluation(make_model, videos, trials, share, cache), return_predictions=False)
-        found, clocks = _read_shards(Path(folder), devices)
-    return Evaluated(_by_trial(found, samples, trials), _timing(clocks, time.perf_counter() - begin))
+        trainer.predict(module, return_predictions=False)
+        paths = [Path(folder) / f"clock-{rank}.json" for rank in range(processes)]
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Turns SIGTERM, and Lightning's way of ending a program, into KeyboardInterrupt; ends the ranks then."""
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _interrupt) if in_main else None
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        for rank in multiprocessing.active_children():
+            rank.terminate()
+        raise KeyboardInterrupt from stop
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGINT, on_interrupt)  # Lightning ignores it from the first one on
+
+
+@contextmanager
+def _one_line_failures(processes: int) -> Iterator[None]:
+    """Says in a line what ended a rank."""
+    kept = "what was finished is in the store, and the same command goes on from there"
+    try:
+        yield
+    except ProcessRaisedException as error:
+        last = str(error).strip().splitlines()[-1]
+        raise EvaluationError(f"process {error.error_index + 1} of {processes} failed: {last}; {kept}") from error
+    except ProcessExitedException as error:
+        reason = error.signal_name or f"exit code {error.exit_code}"
+        memory = " (out of memory?)" if reason == "SIGKILL" else ""
+        raise EvaluationError(f"process {error.error_index + 1} of {processes} was ended by {reason}{memory}; {kept}") from error
 
 
 def _hush_lightning() -> None:
@@ -225,24 +334,9 @@ def _hush_lightning() -> None:
     warnings.filterwarnings("ignore", module="lightning")
 
 
-def _read_shards(folder: Path, devices: int) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    import polars as pl
-
-    frames = [pl.read_parquet(folder / f"records-{rank}.parquet") for rank in range(devices)]
-    clocks = [json.loads((folder / f"clock-{rank}.json").read_text(encoding="utf-8")) for rank in range(devices)]
-    return pl.concat(frames), clocks
-
-
-def _by_trial(found: pl.DataFrame, samples: Sequence[Sample], trials: Sequence[Trial]) -> dict[str, pl.DataFrame]:
-    import polars as pl
-
-    order = pl.DataFrame({"sample_id": [sample.id for sample in samples], "order": range(len(samples))})
-    ordered = found.join(order, on="sample_id", how="left").sort("order").drop("order")
-    return {trial.name: ordered.filter(pl.col("trial") == trial.name) for trial in trials}
-
-
-def _timing(clocks: list[dict[str, Any]], total: float) -> Timing:
+def _timing(clocks: list[dict[str, Any]], total: float, reused: int) -> Timing:
     """Seconds are means over processes, which work at the same time."""
     names = dict.fromkeys(name for clock in clocks for name in clock["seconds"])
     seconds = {name: sum(clock["seconds"].get(name, 0.0) for clock in clocks) / len(clocks) for name in names}
-    return Timing(seconds, total, sum(clock["run"] for clock in clocks), sum(clock["alone"] for clock in clocks))
+    run, alone, made = (sum(clock[key] for clock in clocks) for key in ("run", "alone", "made"))
+    return Timing(seconds, total, run, alone, made, reused)

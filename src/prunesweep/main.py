@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +19,17 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from prunesweep.checks import EvaluationError
 from prunesweep.paths import CONF, DATA
 
+NOT_WRITABLE = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EROFS: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
+    errno.EACCES: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
+    errno.EPERM: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
+}
+"""What to do about an error of the file system."""
 STARTED = time.time()  # imports are part of what a run takes
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 OmegaConf.register_new_resolver("package_data", lambda name: str(DATA / name), replace=True)
@@ -35,7 +46,29 @@ def run(config: DictConfig) -> None:
 
 
 def main() -> None:
+    with reported():
+        require_one_process()
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C, also where Lightning has its own handler
     run_hydra(run)
+
+
+STARTED_RANKS = {"LOCAL_RANK": "torchrun", "SLURM_STEP_NUM_TASKS": "srun"}
+"""Variables by which a program that starts the command several times shows itself."""
+
+
+def require_one_process() -> None:
+    """Raises ValueError where a program has started this command once per rank: each would run a sweep of its own."""
+    several = int(os.environ.get("WORLD_SIZE") or 1) > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1
+    by = [program for variable, program in STARTED_RANKS.items() if variable in os.environ]
+    if by and several:
+        raise ValueError(
+            f"{by[0]} has started this command once per process, and each would run the whole sweep; "
+            "start it once with trainer.devices=N, which spawns its ranks, or with hydra/launcher=submitit_slurm"
+        )
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def run_hydra(command: Callable[[], None]) -> None:
@@ -54,7 +87,7 @@ def reported() -> Iterator[None]:
             raise
         sys.exit(f"prunesweep: {one_line(error)}")
     except KeyboardInterrupt:
-        sys.exit("prunesweep: interrupted")
+        sys.exit("prunesweep: interrupted; what was finished is in the store, and the same command goes on from there")
 
 
 def one_line(error: Exception) -> str:
@@ -71,7 +104,10 @@ def one_line(error: Exception) -> str:
         return f"{key}: {' '.join(str(error.__cause__).split())}" if key else " ".join(str(error.__cause__).split())
     if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
         return f"{missing[1]} must be given: {missing[1]}=..."
-    if isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
+    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+        where = f" {error.filename}" if error.filename else ""
+        return f"cannot write{where}: {error.strerror}; what was finished before is in the store: {NOT_WRITABLE[error.errno]}"
+    if isinstance(error, (HydraException, OmegaConfBaseException, ValueError, EvaluationError)):
         return " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; HYDRA_FULL_ERROR=1 shows where"
 

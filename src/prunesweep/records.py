@@ -1,12 +1,15 @@
-"""Records on disk: one parquet file per trial and a small JSON that says what the trial was.
+"""Records, and a finished trial's folder: one parquet file and a small JSON that says what the trial was.
 
-A file is written under a temporary name, flushed to disk and renamed, so that a reader never sees half of one.
+A file is written under a temporary name, flushed to disk and renamed, so that a reader never sees half of one.  While a
+trial is being evaluated its records are in the store (`prunesweep.store`).
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +41,8 @@ class TrialInfo:
     settings: dict[str, Any]
     """The resolved reducer, video and protocol settings."""
     shape: Shape
+    key: str = ""
+    """Its fingerprint in the store; empty for what was evaluated without one."""
 
 
 class Trial(NamedTuple):
@@ -119,21 +124,58 @@ def to_frame(records: Iterable[Record]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema())
 
 
+PARTIAL = ".partial"
+"""How the names of unfinished files end."""
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all, also after a power cut; OSError if there is no space.
+
+    The temporary name is unlike any other writer's.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush_names(path.parent)
+
+
+def _flush_names(folder: Path) -> None:
+    """A renamed file may be gone after a power cut unless its folder is flushed, too; not every system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        frame.write_parquet(file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    replace_file(path, parquet_bytes(frame))
 
 
 def write_trial(folder: Path, info: TrialInfo, records: pl.DataFrame, measured: dict[str, Any] | None = None) -> None:
     """The description first: a folder with records is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     if measured:
-        (folder / MEASURED).write_text(json.dumps(measured, indent=1), encoding="utf-8")
-    (folder / TRIAL).write_text(json.dumps(asdict(info), indent=1), encoding="utf-8")
+        replace_file(folder / MEASURED, json.dumps(measured, indent=1).encode())
+    replace_file(folder / TRIAL, json.dumps(asdict(info), indent=1).encode())
     write_parquet(records, folder / RECORDS)
 
 
@@ -142,10 +184,15 @@ def read_trial(folder: Path) -> Trial:
 
     raw = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
     raw["overrides"] = tuple(raw["overrides"])
-    raw["shape"] = Shape(**{**raw["shape"], "vision": VisionShape(**raw["shape"]["vision"])})
+    raw["shape"] = read_shape(raw["shape"])
     measured = folder / MEASURED
     times = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
     return Trial(TrialInfo(**raw), pl.read_parquet(folder / RECORDS), folder, times)
+
+
+def read_shape(raw: dict[str, Any]) -> Shape:
+    """A model's sizes, back from JSON."""
+    return Shape(**{**raw, "vision": VisionShape(**raw["vision"])})
 
 
 def read_trials(sweep: Path) -> list[Trial]:

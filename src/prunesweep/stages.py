@@ -64,10 +64,7 @@ class Kept:
 
     def __call__(self, _: None, model: Model) -> Tokens:
         decode, encode = self.stages
-        try:
-            path = self.cache.path_of(self.stages, model)
-        except OSError:  # decoding says what is wrong with the file
-            return encode(decode(None, model), model)
+        path = self.cache.path_of(self.stages, model)
         kept = self.cache.read(path, decode.video_id, str(model.network.device))
         if kept is not None:
             return kept

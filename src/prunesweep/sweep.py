@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,25 +18,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunesweep import tables
 from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table, table_frame
-from prunesweep.checks import require_at_least, require_flag
+from prunesweep.benchmarks import by_video
+from prunesweep.checks import EvaluationError, require_at_least, require_flag
+from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.records import Trial as FinishedTrial
-from prunesweep.records import TrialInfo, read_trial, read_trials, write_parquet, write_trial
+from prunesweep.records import TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.reducers import Reducer
+from prunesweep.store import Store, StoredTrial
+from prunesweep.types import Sample
+from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do, made_of
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from prunesweep.evaluate import Timing
     from prunesweep.measure import Measured
     from prunesweep.protocol import Protocol
-    from prunesweep.types import Model, Sample
+    from prunesweep.types import Model
 
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
 TIMING = "timing.json"
-SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine")
+SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "store")
 """Trials that agree in these are evaluated together."""
 
 
@@ -80,19 +86,42 @@ class Planned(NamedTuple):
     protocol: Protocol
 
 
-def evaluate_configs(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[Finished]:
+@dataclass(frozen=True)
+class Batch:
+    """Trials that use one model and benchmark, with what is known about them before anything runs."""
+
+    config: DictConfig
+    trials: tuple[Trial, ...]
+    samples: tuple[Sample, ...]
+    addresses: Addresses
+    origins: dict[str, dict[str, Any]]
+    """What each trial is made of, by its key."""
+    store: Store
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.addresses.trials[trial.name] for trial in self.trials)
+
+
+Spread = Callable[[Batch, Sequence[Planned], Work], Timing]
+"""Evaluates what is left to do of a batch on workers elsewhere, into the batch's store; see `prunesweep.remote`."""
+
+
+def evaluate_configs(
+    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]], spread: Spread | None = None
+) -> list[Finished]:
     """All configurations, evaluated together as far as they use one model and benchmark; in the order given.
 
-    Whatever can be checked without a model is checked before anything runs.  Raises ValueError, or Hydra's
-    InstantiationException around it.
+    What the store has is not evaluated again.  With `spread` the rest is evaluated elsewhere.  Whatever can be checked
+    without a model is checked before anything runs.  Raises ValueError, or Hydra's InstantiationException around it.
     """
     names = trial_names(configs, overrides)
     planned = [_plan(*one) for one in zip(names, configs, overrides, strict=True)]
     groups: dict[str, list[Planned]] = {}
     for one in planned:
         shared = {key: OmegaConf.to_container(one.config[key], resolve=True) for key in SHARED_SETTINGS}
-        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(one)
-    finished = {result.info.name: result for group in groups.values() for result in _evaluate_group(group)}
+        groups.setdefault(json.dumps([shared, one.config.retry_errors], sort_keys=True), []).append(one)
+    finished = {result.info.name: result for group in groups.values() for result in _evaluate_group(group, spread)}
     return [finished[name] for name in names]
 
 
@@ -104,68 +133,149 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_flag("engine.share", config.engine.share)
     require_flag("engine.measure", config.engine.measure)
     instantiate(config.engine.measuring)
+    require_flag("retry_errors", config.retry_errors)
+    if "strategy" in config.trainer or "num_nodes" in config.trainer:
+        raise ValueError("trainer.strategy and trainer.num_nodes are not settings: ranks are spawned; see docs/scaling.md")
     return Planned(name, config, tuple(overrides), instantiate(config.reducer), instantiate(config.protocol))
 
 
-def _evaluate_group(group: list[Planned]) -> list[Finished]:
+def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finished]:
+    with _open_store(group[0].config) as store:
+        batch = _batch(group, store)
+        make_model = functools.cache(functools.partial(instantiate, batch.config.model.load))
+        records, timing = _evaluate_batch(batch, group, spread, make_model)
+        store.commit(batch.addresses.trials.values())
+        measured = _measure(batch, group, make_model) if batch.config.engine.measure else [None] * len(group)
+        return [Finished(_info(one, batch), records[one.name], timing, took) for one, took in zip(group, measured, strict=True)]
+
+
+@contextmanager
+def _open_store(config: DictConfig) -> Iterator[Store]:
+    """The configured store, or one that lasts as long as the evaluation."""
+    if config.store.folder is not None:
+        yield Store.open(Path(config.store.folder))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Store.open(Path(folder))
+
+
+def _batch(group: Sequence[Planned], store: Store) -> Batch:
     config = group[0].config
-    samples = instantiate(config.benchmark.load)
+    samples = tuple(instantiate(config.benchmark.load))
+    files = Files(store.files)
+    load: Any = OmegaConf.to_container(config.model.load, resolve=True)
+    device = device_kind(config.trainer.accelerator)
+    trials = tuple(Trial(one.name, one.reducer, one.config.video.frames, one.protocol) for one in group)
+    origins = {trial.name: made_of(trial, load, device, files) for trial in trials}
+    addresses = Addresses({name: digest(origin) for name, origin in origins.items()}, of_samples(samples, files))
+    files.remember()
+    return Batch(config, trials, samples, addresses, {addresses.trials[n]: origin for n, origin in origins.items()}, store)
+
+
+def device_kind(accelerator: str) -> str:
+    """The kind of device that Lightning will choose; answers differ in the last bits between kinds."""
+    import torch
+
+    if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
+        return "cuda"
+    return "mps" if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()) else "cpu"
+
+
+def _evaluate_batch(
+    batch: Batch, group: Sequence[Planned], spread: Spread | None, make_model: Callable[[], Model]
+) -> tuple[dict[str, pl.DataFrame], Timing]:
+    begin = time.perf_counter()
+    config = batch.config
+    work = left_to_do(batch.store, batch.samples, batch.addresses, config.retry_errors)
+    if not work.videos:
+        records = assembled(batch.store, batch.samples, batch.addresses)
+        return records, Timing({}, time.perf_counter() - begin, 0, 0, 0, work.known)
+    if spread is not None:
+        timing = spread(batch, group, work)
+        return assembled(batch.store, batch.samples, batch.addresses), replace(timing, total=time.perf_counter() - begin)
 
     from prunesweep.cache import EncoderCache
-    from prunesweep.evaluate import Trial, evaluate  # Lightning: seconds, so after what may be wrong
+    from prunesweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
     from prunesweep.stages import require_fit
 
-    model = instantiate(config.model.load)
+    require_devices(config.trainer.devices, config.trainer.accelerator, len(by_video(batch.samples)))
+    model = make_model()
     for one in group:
         require_fit(one.reducer, model)
+    _describe(batch, group, model.shape)
     several = config.trainer.devices > 1
     cache = EncoderCache(config.engine.cache, config.engine.cache_gib) if config.engine.cache else None
     result = evaluate(
-        functools.partial(instantiate, config.model.load) if several else lambda: model,
-        samples,
-        [Trial(one.name, one.reducer, one.config.video.frames, one.protocol) for one in group],
+        functools.partial(instantiate, config.model.load) if several else make_model,
+        batch.samples,
+        batch.trials,
         share=config.engine.share,
         devices=config.trainer.devices,
         accelerator=config.trainer.accelerator,
         progress=config.trainer.progress,
+        store=batch.store,
+        addresses=batch.addresses,
+        retry_errors=config.retry_errors,
         cache=cache,
     )
-    measured = _measure(group, model, samples) if config.engine.measure else [None] * len(group)
-    return [
-        Finished(_info(one, model.shape), result.records[one.name], result.timing, took)
-        for one, took in zip(group, measured, strict=True)
-    ]
+    return result.records, result.timing
 
 
-def _measure(group: list[Planned], model: Model, samples: Sequence[Sample]) -> list[Measured]:
+def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Model]) -> list[Measured]:
     from prunesweep.measure import Candidate, accelerator_device, measure
 
-    config = group[0].config
-    model.network.to(accelerator_device(config.trainer.accelerator))
+    model = make_model()
+    model.network.to(accelerator_device(batch.config.trainer.accelerator))
     candidates = [Candidate(one.reducer, one.config.video.frames, one.protocol) for one in group]
-    return measure(model, samples, candidates, instantiate(config.engine.measuring))
+    return measure(model, batch.samples, candidates, instantiate(batch.config.engine.measuring))
 
 
-def _info(one: Planned, shape: Any) -> TrialInfo:
-    config = one.config
-    settings = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("reducer", "video", "protocol")}
-    return TrialInfo(one.name, config.reducer.name, config.model.name, config.benchmark.name, one.overrides, settings, shape)
+def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
+    for one in group:
+        config, key = one.config, batch.addresses.trials[one.name]
+        about = {"reducer": config.reducer.name, "model": config.model.name, "benchmark": config.benchmark.name}
+        about["settings"] = _settings(config)
+        batch.store.describe(StoredTrial(key, batch.origins[key], {**about, "shape": asdict(shape)}))
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    return {key: OmegaConf.to_container(config[key], resolve=True) for key in ("reducer", "video", "protocol")}
+
+
+def _info(one: Planned, batch: Batch) -> TrialInfo:
+    config, key = one.config, batch.addresses.trials[one.name]
+    stored = batch.store.trial(key)
+    if stored is None:
+        raise EvaluationError(f"{batch.store.folder} has lost the description of trial {one.name!r}; run the same command again")
+    shape = read_shape(dict(stored.about["shape"]))
+    return TrialInfo(
+        one.name, config.reducer.name, config.model.name, config.benchmark.name, one.overrides, _settings(config), shape, key
+    )
 
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, float]:
     """Write a trial's folder and its W&B run; returns its summary's numbers, for searches."""
     from prunesweep.measure import as_columns
 
+    again = _is_delivered(folder, finished)
     write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
-    if config.logger.name == "wandb":
+    if config.logger.name == "wandb" and not again:
         from prunesweep import tracking
 
         tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder.parent))
     return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))}
+
+
+def _is_delivered(folder: Path, finished: Finished) -> bool:
+    """Whether a sweep that is resumed in its own folder has delivered these records before."""
+    try:
+        return read_trial(folder).records.equals(finished.records)
+    except (OSError, ValueError):
+        return False
 
 
 def _group(sweep: Path) -> str:
@@ -179,7 +289,7 @@ def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], start
     deliver(finished, folder, config)
     trial = read_trial(folder)
     print(tables.single(summarize(trial), trial))
-    print(tables.time_line([_timing_entry(finished.timing)], time.time() - started))
+    _print_times([_timing_entry(finished.timing)], time.time() - started, config)
     print(f"records, configuration and log: {folder}")
     _report_failures([trial], [summarize(trial)])
 
@@ -189,12 +299,19 @@ def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
     path = sweep / TIMING
     entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     distinct = {id(timing): timing for timing in timings}.values()
-    entries += [_timing_entry(timing) for timing in distinct] + [{"seconds": {"records and W&B": delivery}, "run": 0, "alone": 0}]
+    entries += [_timing_entry(timing) for timing in distinct] + [asdict(Timing({"records and W&B": delivery}, delivery, 0, 0))]
     path.write_text(json.dumps(entries), encoding="utf-8")
 
 
+def _print_times(entries: Sequence[dict[str, Any]], total: float, config: DictConfig) -> None:
+    print(tables.time_line(entries, total))
+    reused, evaluated = (sum(entry[key] for entry in entries) for key in ("reused", "evaluated"))
+    if reused:
+        print(f"store       {reused:,} of {reused + evaluated:,} records were in {config.store.folder}")
+
+
 def _timing_entry(timing: Timing) -> dict[str, Any]:
-    return {"seconds": timing.seconds, "run": timing.run, "alone": timing.alone}
+    return {key: value for key, value in asdict(timing).items() if key != "total"}
 
 
 def summarize_sweep(config: DictConfig, elapsed: float) -> None:
@@ -215,7 +332,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     print(tables.sweep(table, config.analysis.cost))
     timing = sweep / TIMING
     if timing.exists():
-        print(tables.time_line(json.loads(timing.read_text(encoding="utf-8")), elapsed))
+        _print_times(json.loads(timing.read_text(encoding="utf-8")), elapsed, config)
     print(f"table, chart and records: {sweep}")
     _report_failures(trials, table)
 

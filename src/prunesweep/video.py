@@ -1,71 +1,135 @@
-"""Reading video files with decord: which frames, and one clear error for whatever cannot be read."""
+"""Reading video files: which frames, and one clear error for whatever cannot be read, in bounded time.
+
+The decoder works in a process of its own (`prunesweep.decoding`), one for each process that reads.  A single frame that
+cannot be decoded is decord's nearest one, as in the field's harnesses.
+"""
 
 from __future__ import annotations
 
+import atexit
+import fcntl
+import functools
+import json
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from prunesweep.decoding import frame_indices
 from prunesweep.types import Clip
+
+__all__ = ["VideoError", "frame_indices", "read_clip"]
+
+DECODE_SECONDS = 120.0
+"""Longest time for one clip: minutes of 4K video take seconds, the rest is for slow disks and busy machines."""
+
+
+PIPE_BYTES = 2**20
+"""Linux's largest without privileges, for fewer switches between the processes: a clip in full HD is 200 MB."""
 
 
 class VideoError(Exception):
     """A video that cannot be read; the message names the file and says why."""
 
 
-def frame_indices(start: int, stop: int, frames: int) -> list[int]:
-    """`frames` indices in [start, stop), each in the middle of an equal share; a short range repeats some.
-
-    The protocol of MVBench and PLLaVA, without its rounding at the ends.
-    """
-    length = stop - start
-    return [start + min(int((i + 0.5) * length / frames), length - 1) for i in range(frames)]
-
-
-@contextmanager
-def _quiet_decoder() -> Iterator[None]:
-    """Keeps the decoder's C++ messages off the terminal: they go to file descriptor 2 whatever Python's streams are."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    silent = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(silent, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(silent)
-        os.close(saved)
-
-
-def read_clip(path: Path, video_id: str, frames: int, start: float | None = None, end: float | None = None) -> Clip:
+def read_clip(
+    path: Path, video_id: str, frames: int, start: float | None = None, end: float | None = None, seconds: float = DECODE_SECONDS
+) -> Clip:
     """`frames` frames spread evenly over a file, or over the seconds `start` to `end` of it.
 
-    Raises VideoError if the file is missing, is no video, or does not hold the frames it promises.
+    Raises VideoError if the file is missing, is no video, does not hold the frames it promises, or takes more than
+    `seconds` to decode.
     """
     if not path.is_file():
-        raise VideoError(f"{path}: no such file")
-    with _quiet_decoder():
-        return _read(path, video_id, frames, start, end)
-
-
-def _read(path: Path, video_id: str, frames: int, start: float | None, end: float | None) -> Clip:
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
+        raise VideoError(f"{path.name}: no such file")
+    request = {"path": str(path), "frames": frames, "start": start, "end": end, "seconds": seconds}
     try:
-        reader = decord.VideoReader(str(path), num_threads=1)
-        rate = reader.get_avg_fps()
-        first = 0 if start is None else round(start * rate)
-        last = len(reader) if end is None else min(len(reader), round(end * rate))
-        if first >= last:
-            wanted = f"from {start or 0:g} s" + ("" if end is None else f" to {end:g} s")
-            raise VideoError(f"{path}: no frames {wanted}; it lasts {len(reader) / rate:.1f} s")
-        chosen = frame_indices(first, last, frames)
-        pixels = torch.from_numpy(reader.get_batch(chosen).asnumpy())
-    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        raise VideoError(f"{path}: not a readable video: damaged, truncated or of another format") from error
-    return Clip(video_id, pixels, tuple(index / rate for index in chosen))
+        timestamps, pixels = _decoder(os.getpid()).ask(request)
+    except DecoderError as error:
+        raise VideoError(f"{path.name}: {error}") from error
+    return Clip(video_id, pixels, timestamps)
+
+
+class DecoderError(Exception):
+    """Why there are no frames."""
+
+
+@functools.cache
+def _decoder(process: int) -> Decoder:
+    """This process's decoder; a forked process gets one of its own."""
+    return Decoder()
+
+
+class Decoder:
+    """A process that decodes, started when first asked and again after it was ended."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+
+    def ask(self, request: dict[str, Any]) -> tuple[tuple[float, ...], torch.Tensor]:
+        """Timestamps and uint8 frames `t height width 3`; raises DecoderError."""
+        process = self._process = self._process or _start()
+        try:
+            return _exchange(process, request)
+        except (EOFError, BrokenPipeError) as error:
+            self._process = None
+            raise DecoderError(_ending(process, request["seconds"])) from error
+        except DecoderError:
+            raise
+        except BaseException:  # told to stop half-way through an answer: the next one would read its rest
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            _reap(self._process)
+            self._process = None
+
+
+def _start() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "prunesweep.decoding"]  # -P: the current folder may hold a numpy.py
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if hasattr(fcntl, "F_SETPIPE_SZ") and process.stdout:
+        with suppress(OSError):
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return process
+
+
+def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any]) -> tuple[tuple[float, ...], torch.Tensor]:
+    assert process.stdin is not None  # for mypy: both are pipes
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    header = json.loads(line)
+    if "error" in header:
+        raise DecoderError(header["error"])
+    pixels = torch.empty(header["shape"], dtype=torch.uint8)
+    if process.stdout.readinto(pixels.view(-1).numpy().data) != pixels.numel():  # type: ignore[attr-defined]
+        raise EOFError
+    return tuple(header["timestamps"]), pixels
+
+
+def _reap(process: subprocess.Popen[bytes]) -> int:
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):  # what is left of a request has nowhere to go
+            pipe.close()  # type: ignore[union-attr]
+    return process.wait()
+
+
+def _ending(process: subprocess.Popen[bytes], seconds: float) -> str:
+    """Why a decoder has ended."""
+    code = _reap(process)
+    if code == -signal.SIGALRM:
+        return f"not a readable video: decoding took more than {seconds:g} s"
+    reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"not a readable video: the decoder was ended by {reason}"

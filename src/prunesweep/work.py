@@ -1,0 +1,120 @@
+"""What a batch of trials asks of a store: which records it has, and which videos are still to be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prunesweep.benchmarks import by_video
+from prunesweep.checks import EvaluationError
+from prunesweep.fingerprint import RECORD_FORMAT, Files, code_of, described, of_model, versions
+from prunesweep.protocol import Protocol
+from prunesweep.records import schema
+from prunesweep.reducers import Reducer
+from prunesweep.store import ADDRESS, Store
+from prunesweep.types import Sample
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration to evaluate."""
+
+    name: str
+    reducer: Reducer
+    frames: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the seconds of an evaluation went; `run` of `alone` stages were left to run after sharing."""
+
+    seconds: dict[str, float]
+    total: float
+    run: int
+    alone: int
+    evaluated: int = 0
+    """Records made."""
+    reused: int = 0
+    """Records that the store had."""
+
+
+class Addresses(NamedTuple):
+    """Where the records of a batch are in a store."""
+
+    trials: Mapping[str, str]
+    """Key by trial name; trials that are made of the same share one."""
+    samples: Mapping[str, str]
+    """Key by sample id."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to do."""
+
+    videos: tuple[tuple[Sample, ...], ...]
+    """The questions of each video that lacks a record."""
+    done: frozenset[tuple[str, str]]
+    """Addresses of the records that these videos' questions have already."""
+    missing: int
+    """Records to make."""
+    known: int
+    """Records that are there."""
+
+
+def made_of(trial: Trial, load: Mapping[str, Any], device: str, files: Files) -> dict[str, Any]:
+    """Everything that determines a trial's records: see `prunesweep.fingerprint`.
+
+    `load` is the resolved `model.load`, `device` the kind of device it runs on.
+    """
+    settings = described(trial)
+    for labelled in (settings, settings["reducer"]):
+        del labelled["name"]
+    origin = {
+        "format": RECORD_FORMAT,
+        "trial": settings,
+        "model": of_model(load, files),
+        "device": device,
+        "versions": versions(),
+    }
+    return {**origin, "code": code_of(origin)}
+
+
+def left_to_do(store: Store, samples: Sequence[Sample], addresses: Addresses, retry_errors: bool = False) -> Work:
+    """The videos that lack records; with `retry_errors` a record with an error counts as lacking."""
+    import polars as pl
+
+    keys = set(addresses.trials.values())
+    found = store.records(keys).filter(pl.col("sample_key").is_in(list(addresses.samples.values())))
+    if retry_errors:
+        found = found.filter(pl.col("error").is_null())
+    counts = dict(found.group_by("sample_key").len().iter_rows())
+    complete = {sample.id for sample in samples if counts.get(addresses.samples[sample.id], 0) == len(keys)}
+    videos = tuple(video for video in by_video(samples) if any(sample.id not in complete for sample in video))
+    inside = [addresses.samples[sample.id] for video in videos for sample in video]
+    done = frozenset(found.filter(pl.col("sample_key").is_in(inside)).select(ADDRESS).iter_rows())
+    return Work(videos, done, missing=len(keys) * len(samples) - len(found), known=len(found))
+
+
+def assembled(store: Store, samples: Sequence[Sample], addresses: Addresses) -> dict[str, pl.DataFrame]:
+    """Each trial's records, by its name, in the order of the samples; raises EvaluationError if one is not there."""
+    import polars as pl
+
+    found = store.records(addresses.trials.values())
+    order = pl.DataFrame({"sample_key": [addresses.samples[sample.id] for sample in samples], "order": range(len(samples))})
+    ordered = found.join(order, on="sample_key").sort("order").drop("order")
+    by_key = {key: part for (key,), part in ordered.group_by("key", maintain_order=True)}
+    for name, key in addresses.trials.items():
+        if len(by_key.get(key, ())) != len(samples):
+            raise EvaluationError(
+                f"{store.folder} has {len(by_key.get(key, ()))} of {len(samples)} records of trial {name!r}; "
+                "prunesweep-store verify names damaged files"
+            )
+    columns = list(schema())
+    return {
+        name: by_key[key].with_columns(trial=pl.lit(name)).select(columns).rechunk() for name, key in addresses.trials.items()
+    }

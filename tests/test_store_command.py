@@ -1,0 +1,168 @@
+"""`prunesweep-store`: what it shows, checks, merges, removes and hands on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from prunesweep import store_command
+from prunesweep.fingerprint import digest, versions
+from prunesweep.store import Store, StoredTrial, to_rows
+from prunesweep.types import Record
+
+RECORDS = 3
+
+
+def trial(number: int, reducer: str = "random", **about: str) -> StoredTrial:
+    made = {"trial": {"frames": number}, "model": {"_target_": "prunesweep.stages.plan"}, "versions": versions()}
+    made["code"] = store_command.code_of(made)
+    return StoredTrial(digest(made), made, {"reducer": reducer, "model": "tiny", "benchmark": "blocks", **about})
+
+
+def fill(store: Store, one: StoredTrial, first: int = 0, commit: bool = True) -> None:
+    store.describe(one)
+    records = [
+        Record(
+            "t",
+            f"q{n}",
+            "v",
+            "all",
+            ("a", "b"),
+            "a",
+            None if n == 1 else "a",
+            None if n == 1 else True,
+            (0.5, 0.25),
+            error="=1+1" if n == 1 else None,
+        )
+        for n in range(first, first + RECORDS)
+    ]
+    store.add(to_rows((one.key, record.sample_id, record) for record in records))
+    if commit:
+        store.commit([one.key])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.open(tmp_path / "store")
+    fill(store, trial(4))
+    fill(store, trial(8, reducer="none"))
+    return store
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path):
+    def call(*arguments: object) -> tuple[object, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["prunesweep-store", *map(str, arguments)])
+        code: object = 0
+        try:
+            store_command.main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, capsys.readouterr().out
+
+    return call
+
+
+def test_list_shows_trials_with_their_records_and_errors(run, store: Store) -> None:
+    code, out = run("list")
+    assert code == 0
+    line = next(line for line in out.splitlines() if "none" in line)
+    assert line.split()[:6] == [trial(8, reducer="none").key[:12], "none", "tiny", "blocks", "3", "1"]
+    assert "2 trials, 6 records (2 errors)" in out
+    assert "1 trials, 3 records" in run("list", "--reducer", "none")[1]
+    assert "0 trials" in run("list", "--model", "other")[1]
+
+
+def test_names_from_other_peoples_stores_cannot_steer_the_terminal(run, store: Store) -> None:
+    fill(store, trial(16, reducer="\x1b[2Jgone"))
+    assert "\x1b" not in run("list")[1]
+
+
+def test_verify_names_every_file_that_is_not_as_it_should_be(run, store: Store) -> None:
+    assert run("verify")[0] == 0
+    committed = sorted((store.folder / "trials").glob("*/*.parquet"))
+    committed[0].write_bytes(committed[0].read_bytes()[:-9])
+    committed[1].rename(committed[0].parent / committed[1].name)
+    (store.folder / "shards" / "holiday.jpg").write_bytes(b"x")
+    (store.folder / "shards" / ".a.parquet.1234.partial").write_bytes(b"x")
+    (store.folder / "trials" / trial(4).key / "trial.json").write_text("{}")
+    code, out = run("verify")
+    assert code == 1
+    for name, reason in {
+        committed[0].name: "truncated, changed or foreign",
+        committed[1].name: "records of another trial than its folder's",
+        "holiday.jpg": "foreign: no file of a store",
+        ".partial": "unfinished",
+        "trial.json": "not the description",
+    }.items():
+        assert any(name in line and reason in line for line in out.splitlines()), name
+
+
+def test_merging_takes_what_is_missing_and_names_what_is_damaged(run, store: Store, tmp_path: Path) -> None:
+    other = Store.open(tmp_path / "other")
+    fill(other, trial(4), first=2)
+    fill(other, trial(16))
+    before = sorted(path.name for path in other.folder.rglob("*"))
+    assert run("merge", "other")[0] == 0
+    assert sorted(path.name for path in other.folder.rglob("*")) == before
+    assert sorted(store.records([trial(4).key])["sample_id"]) == ["q0", "q1", "q2", "q3", "q4"]
+    assert store.records([trial(16).key]).height == RECORDS
+    files = sorted(path.name for path in store.folder.rglob("*"))
+    assert run("merge", "other")[0] == 0
+    assert sorted(path.name for path in store.folder.rglob("*")) == files, "merging twice is merging once"
+    for path in other.folder.rglob("*.parquet"):
+        path.write_bytes(b"garbage")
+    code, out = run("merge", "other")
+    assert code == 1
+    assert out.count("not merged, not the bytes") == 2
+    assert run("verify")[0] == 0
+
+
+def test_pruning_says_what_it_would_do_and_does_it_on_demand(run, store: Store) -> None:
+    fill(store, trial(8, reducer="none"), first=7, commit=False)
+    code, out = run("prune", "--reducer", "none")
+    assert code == 0
+    assert "would remove trial" in out
+    assert len(store.trials()) == 2
+    assert run("prune", "--reducer", "none", "--yes")[0] == 0
+    assert [t.about["reducer"] for t in store.trials()] == ["random"]
+    assert store.records([trial(8).key]).height == 0, "also what was in a shard"
+    assert store.records([trial(4).key]).height == RECORDS
+    assert "say what to prune" in str(run("prune")[0])
+
+
+def test_pruning_outdated_trials_and_damaged_files(run, store: Store) -> None:
+    made = {**trial(4).made_of, "versions": {"torch": "0.4"}}
+    fill(store, StoredTrial(digest(made), made, trial(4).about))
+    assert run("prune", "--outdated", "--yes")[1].count("removed trial") == 1
+    assert len(store.trials()) == 2
+    young, old = (store.folder / "shards" / f".{name}.partial" for name in ("young", "old"))
+    for path in (young, old):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    assert run("prune", "--damaged", "--yes")[0] == 0
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_export_writes_all_records_with_their_trials_settings(run, store: Store) -> None:
+    assert run("export", "all.csv")[0] == 0
+    assert run("export", "all.parquet")[0] == 0
+    parquet, csv = pl.read_parquet("all.parquet"), pl.read_csv("all.csv")
+    assert len(parquet) == len(csv) == 2 * RECORDS
+    assert csv.columns == parquet.columns
+    assert json.loads(csv["choice_scores"][0]) == parquet["choice_scores"][0].to_list() == [0.5, 0.25]
+    assert set(parquet["reducer"]) == {"none", "random"}
+    assert "must end in .csv or .parquet" in str(run("export", "all.xlsx")[0])
+
+
+def test_what_is_no_store_is_said_in_one_line(run, tmp_path: Path) -> None:
+    for command in ("list", "verify"):
+        assert run(command, "--store", "nowhere")[0] == "prunesweep-store: nowhere is no store: it has no store.json"
+    assert run("merge", "nowhere")[0] == "prunesweep-store: nowhere is no store: it has no store.json"
