@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -130,16 +130,22 @@ def write_trial(folder: Path, info: TrialInfo, records: pl.DataFrame) -> None:
     write_parquet(records, folder / RECORDS)
 
 
-def read_trial(folder: Path) -> Trial:
+def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
+    """A trial as written, or with these columns of its records only."""
     import polars as pl
 
     raw = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
     raw["overrides"] = tuple(raw["overrides"])
     raw["shape"] = Shape(**{**raw["shape"], "vision": VisionShape(**raw["shape"]["vision"])})
-    return Trial(TrialInfo(**raw), pl.read_parquet(folder / RECORDS), folder)
+    return Trial(TrialInfo(**raw), pl.read_parquet(folder / RECORDS, columns=list(columns) if columns else None), folder)
+
+
+def trial_folders(sweep: Path) -> list[Path]:
+    """The folders of all complete trials below a sweep's folder, in the order of their numbers."""
+    folders = [path.parent for path in sweep.glob(f"*/{RECORDS}")]
+    return sorted(folders, key=lambda f: (not f.name.isdigit(), f.name.zfill(9)))
 
 
 def read_trials(sweep: Path) -> list[Trial]:
     """All complete trials below a sweep's folder, in the order of their folders' numbers."""
-    folders = [path.parent for path in sweep.glob(f"*/{RECORDS}")]
-    return [read_trial(folder) for folder in sorted(folders, key=lambda f: (not f.name.isdigit(), f.name.zfill(9)))]
+    return [read_trial(folder) for folder in trial_folders(sweep)]

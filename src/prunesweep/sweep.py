@@ -17,9 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from prunesweep import tables
 from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table, table_frame
 from prunesweep.checks import require_at_least, require_flag
+from prunesweep.outcomes import collect
 from prunesweep.records import Trial as FinishedTrial
 from prunesweep.records import TrialInfo, read_trials, write_parquet, write_trial
 from prunesweep.reducers import Reducer
+from prunesweep.verdict import text as words
+from prunesweep.verdict import verdict
 
 if TYPE_CHECKING:
     import polars as pl
@@ -189,6 +192,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
 
         tracking.attempt(tracking.log_sweep, config, table, sweep, group=_group(sweep))
     print(tables.sweep(table, config.analysis.cost))
+    print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
     timing = sweep / TIMING
     if timing.exists():
         print(tables.time_line(json.loads(timing.read_text(encoding="utf-8")), elapsed))
