@@ -42,6 +42,7 @@ class Outcomes:
     model: str
     benchmark: str
     infos: tuple[TrialInfo, ...]
+    folders: tuple[Path | None, ...]
     table: tuple[Summary, ...]
     """One row per trial, Pareto-optimal ones marked."""
     cost: str
@@ -94,13 +95,15 @@ class Outcomes:
     def trials(self, chosen: Sequence[int]) -> Outcomes:
         """Some of the trials, on all samples."""
         infos, table = tuple(self.infos[i] for i in chosen), tuple(self.table[i] for i in chosen)
-        return replace(self, infos=infos, table=table, correct=self.correct[list(chosen)])
+        folders = tuple(self.folders[i] for i in chosen)
+        return replace(self, infos=infos, folders=folders, table=table, correct=self.correct[list(chosen)])
 
 
 class Finding(NamedTuple):
     """What is kept of one trial."""
 
     info: TrialInfo
+    folder: Path | None
     summary: Summary
     samples: pl.DataFrame
     """sample_id, video_id, task."""
@@ -111,7 +114,7 @@ def find(trial: Trial) -> Finding:
     import polars as pl
 
     correct = trial.records["correct"].cast(pl.Int8).fill_null(UNANSWERED).to_numpy()
-    return Finding(trial.info, summarize(trial), trial.records.select("sample_id", "video_id", "task"), correct)
+    return Finding(trial.info, trial.folder, summarize(trial), trial.records.select("sample_id", "video_id", "task"), correct)
 
 
 def read_findings(sweep: Path) -> Iterator[Finding]:
@@ -138,6 +141,7 @@ class _Group:
     """The findings of one model and benchmark, gathered."""
 
     infos: list[TrialInfo] = field(default_factory=list)
+    folders: list[Path | None] = field(default_factory=list)
     table: list[Summary] = field(default_factory=list)
     rows: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Per trial: places of its samples, and its outcomes."""
@@ -151,6 +155,7 @@ class _Group:
         if self.last is None or not self.last["sample_id"].equals(found.samples["sample_id"]):
             self.places, self.last = self._places(found.samples), found.samples
         self.infos.append(found.info)
+        self.folders.append(found.folder)
         self.table.append(found.summary)
         self.rows.append((self.places, found.correct))
 
@@ -185,6 +190,7 @@ def _outcomes(model: str, benchmark: str, group: _Group, cost: str) -> Outcomes:
         model=model,
         benchmark=benchmark,
         infos=tuple(group.infos),
+        folders=tuple(group.folders),
         table=tuple(mark_front(group.table, cost)),
         cost=cost,
         samples=tuple(ids[i] for i in order),

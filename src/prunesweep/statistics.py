@@ -294,11 +294,19 @@ class Front(NamedTuple):
 def front(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE) -> Front:
     """The front of all trials on the outcomes' cost axis."""
     accuracy = np.array([scores.mean for scores in accuracies(outcomes)])
-    costs = outcomes.costs
+    return front_of(outcomes.costs, accuracy, resampled(outcomes, replicates, seed), confidence)
+
+
+def front_of(
+    costs: Float[np.ndarray, " trials"],
+    accuracy: Float[np.ndarray, " trials"],
+    drawn: Float[np.ndarray, "replicates trials"],
+    confidence: float = CONFIDENCE,
+) -> Front:
+    """The front on any axis; `drawn` holds the accuracies on videos drawn anew, as `resampled` gives them."""
     if np.isnan(accuracy).all():
         none, unknown = np.zeros(0), math.nan
         return Front(np.zeros(len(costs)), none, none, none, none, unknown, Interval(unknown, unknown), unknown, None, unknown)
-    drawn = resampled(outcomes, replicates, seed)
     level, best = steps(costs, accuracy)
     spread = steps(costs, drawn).best
     spread = np.where(np.isinf(spread), math.nan, spread)
@@ -315,7 +323,7 @@ def front(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0, confi
         low=low,
         high=high,
         hypervolume=float(hypervolume(level, best, worst)),
-        hypervolume_interval=Interval(*(float(q) for q in np.nanquantile(volumes, [tail, 1 - tail]))),
+        hypervolume_interval=Interval(*(float(q) for q in np.quantile(volumes, [tail, 1 - tail]))),
         reference_cost=worst,
         knee=knee,
         knee_probability=sum(other == knee for other in again) / len(again) if again else math.nan,
@@ -327,7 +335,12 @@ KNEE_DRAWS = 200
 
 
 def hypervolume(cost: Float[np.ndarray, " costs"], best: Float[np.ndarray, "... costs"], worst_cost: float) -> np.ndarray:
-    """Area below the steps from no cost to `worst_cost`, of the rectangle up to full accuracy; accuracy counts from 0."""
+    """Area below the steps from no cost to `worst_cost`, of the rectangle up to full accuracy; accuracy counts from 0.
+
+    NaN where nothing costs anything.
+    """
+    if worst_cost <= 0:
+        return np.full(best.shape[:-1], math.nan)
     within = cost <= worst_cost
     width = np.diff(np.append(cost[within], worst_cost))
     return (np.nan_to_num(best[..., within]) * width).sum(-1) / worst_cost

@@ -56,6 +56,26 @@ def lines(found: Verdict) -> list[tuple[str, str]]:
     return said
 
 
+def headline(found: Verdict) -> str | None:
+    """One sentence: how cheap can it be without a loss that shows?  None where nothing can be compared."""
+    outcomes, against = found.outcomes, found.against
+    others = sum(1 for row in outcomes.table if row.samples) - 1
+    if against is None or others < 1:
+        return None
+    equal = against.indistinguishable
+    count = f"{len(equal)} of {others} trial{'s' if others > 1 else ''}"
+    if not equal:
+        loss = min((abs(m), i) for i, m in enumerate(against.difference.mean) if i != against.dense and not math.isnan(m))[1]
+        cost = cost_text(outcomes.cost, outcomes.costs[loss])
+        low, high = against.difference.low[loss], against.difference.high[loss]
+        near = f"the closest, at {cost}, differs by {against.difference.mean[loss]:+.3f} ({_interval(low, high, '+')})"
+        return f"{count} are indistinguishable from dense; {near}."
+    cost = cost_text(outcomes.cost, outcomes.costs[equal[0]])
+    unseen = f"differences below {100 * against.detectable:.1f} points would likely go unnoticed"
+    caution = "" if math.isnan(against.detectable) else f"; {unseen}"
+    return f"{count} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense, the cheapest at {cost}{caution}."
+
+
 def text(found: Verdict) -> str:
     """The lines for a terminal."""
     return "\n".join(f"{key:<11} {words}" for key, words in lines(found))
@@ -121,10 +141,27 @@ def _cheapest(found: Verdict, index: int, names: Sequence[str]) -> str:
     )
 
 
+COST_NAMES = {
+    "llm_flops_ratio": "LLM prefill FLOPs",
+    "llm_flops": "LLM prefill FLOPs",
+    "total_flops_ratio": "all FLOPs",
+    "total_flops": "FLOPs in all",
+    "fastv_flops_ratio": "FLOPs as FastV counts",
+    "sparsevlm_flops_ratio": "FLOPs as SparseVLM counts",
+    "fastvid_flops_ratio": "FLOPs as FastVID counts",
+    "reduction_flops": "FLOPs of merging and scoring",
+    "kv_bytes": "bytes of KV caches",
+    "entrance_ratio": "visual tokens entering the LLM",
+    "final_ratio": "visual tokens in the last layer",
+    "layer_ratio": "visual tokens over the layers",
+    "kv_ratio": "visual tokens in the KV caches",
+}
+
+
 def cost_text(cost: str, value: float) -> str:
-    """`0.210x LLM FLOPs` or a plain number with the axis' name."""
-    plain = cost.replace("_", " ")
-    return f"{value:.3f}x {plain.removesuffix(' ratio')}" if cost.endswith("ratio") else f"{value:.4g} {plain}"
+    """`0.210x LLM prefill FLOPs`: relative to the dense model, or `4.1e+12 FLOPs in all`."""
+    name = COST_NAMES.get(cost, cost)
+    return f"{value:.3f}x {name}" if cost.endswith("ratio") else f"{value:.3g} {name}"
 
 
 def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
