@@ -1,10 +1,21 @@
 import math
+import random
 from dataclasses import replace
 
 import pytest
 
 from prunesweep.analysis import accuracy, clustered_error, failures, pareto_front, summarize, sweep_table, task_accuracies
-from prunesweep.cost import Shape, VisionShape, prefill_flops
+from prunesweep.cost import (
+    CONVENTIONS,
+    Shape,
+    VisionShape,
+    decode_flops,
+    head_flops,
+    layer_flops,
+    ledger,
+    prefill_flops,
+    published_prefill,
+)
 from prunesweep.records import Trial, TrialInfo, read_trials, to_frame, write_trial
 from prunesweep.types import Record
 
@@ -114,3 +125,35 @@ def test_trials_are_read_back_as_written(tmp_path: object) -> None:
     assert back[0].info.shape == SHAPE
     assert back[0].records.equals(one.records)
     assert not list(tmp_path.glob("*/.*partial"))
+
+
+def test_costs_of_many_records_equal_the_ledger_of_each() -> None:
+    draw = random.Random(0)
+    rows = []
+    for index in range(40):
+        entering, leaving, layer = draw.randint(5, 8), draw.randint(1, 4), draw.randint(1, 3)
+        one = record(str(index), True, visual=(entering,) * layer + (leaving,) * (4 - layer))
+        rows.append(
+            replace(one, text_tokens=draw.randint(3, 9), generated_tokens=draw.randint(0, 5), reduction_flops=2**60 + index)
+        )
+    found = summarize(Trial(replace(trial().info, shape=replace(SHAPE, layers=4)), to_frame(rows), None))
+    shape = replace(SHAPE, layers=4)
+    each = [ledger(shape, r.visual_tokens, r.text_tokens, 8, 2, r.generated_tokens, r.reduction_flops) for r in rows]
+    dense = [ledger(shape, [8] * 4, r.text_tokens, 8, 2, r.generated_tokens) for r in rows]
+    assert found.llm_flops == sum(e.prefill for e in each) / 40
+    assert found.total_flops == sum(e.total for e in each) / 40  # beyond 64 bits in sum, and exact
+    assert found.kv_bytes == sum(e.kv_bytes for e in each) / 40
+    assert found.llm_flops_ratio == sum(e.prefill for e in each) / sum(d.prefill for d in dense)
+    assert found.layer_ratio == pytest.approx(sum(e.layer_ratio for e in each) / 40, rel=1e-12)
+    few, many = (
+        sum(published_prefill(CONVENTIONS["fastv"], shape, t) for t in side)
+        for side in ([r.visual_tokens for r in rows], [[8] * 4] * 40)
+    )
+    assert found.fastv_flops_ratio == few / many
+
+
+def test_decoding_costs_the_sum_of_its_steps() -> None:
+    for generated in range(6):
+        steps = range(1, max(generated, 1))
+        expected = sum(SHAPE.layers * layer_flops(SHAPE, 1, 9 + step) + head_flops(SHAPE) for step in steps)
+        assert decode_flops(SHAPE, (5, 4), 5, generated) == expected

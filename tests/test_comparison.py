@@ -11,7 +11,7 @@ from prunesweep.tables import p_text
 from test_analysis import record, trial
 
 
-def records(answers: str, videos: str):
+def records(answers: str, videos):
     """One sample per letter: `+` right, `-` wrong, `?` without an answer."""
     truth = {"+": True, "-": False, "?": None}
     return to_frame([record(str(i), truth[a], v) for i, (a, v) in enumerate(zip(answers, videos, strict=True))])
@@ -32,10 +32,17 @@ def test_pairing_is_by_sample_not_by_row() -> None:
     assert paired(one, two).mean == -paired(two, one).mean
 
 
-def test_the_p_value_is_that_of_a_normal_z() -> None:
-    difference = paired(records("+" * 30 + "-" * 10, "a" * 20 + "b" * 20), records("+" * 20 + "-" * 20, "a" * 20 + "b" * 20))
-    assert difference.p_value == pytest.approx(math.erfc(difference.mean / difference.error / math.sqrt(2)))
-    assert paired(records("+-", "ab"), records("+-", "ab")).p_value == 1
+def test_few_videos_widen_the_interval_as_students_t_does() -> None:
+    two = paired(records("+" * 30 + "-" * 10, "a" * 20 + "b" * 20), records("+" * 20 + "-" * 20, "a" * 20 + "b" * 20))
+    # With one degree of freedom t is a Cauchy variable: its 97.5 % quantile is tan(0.475 pi), its tails are arctangents.
+    assert two.p_value == pytest.approx(1 - 2 * math.atan(two.mean / two.error) / math.pi)
+    assert two.high == pytest.approx(min(1, two.mean + math.tan(0.475 * math.pi) * two.error))
+
+
+def test_answers_that_never_differ_still_have_an_interval() -> None:
+    same = paired(records("+-" * 20, [str(i) for i in range(40)]), records("+-" * 20, [str(i) for i in range(40)]))
+    assert (same.mean, same.p_value) == (0, 1)
+    assert same.high == -same.low == pytest.approx(1 - 0.025 ** (1 / 40))
 
 
 def test_no_common_answer_is_an_error() -> None:

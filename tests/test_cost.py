@@ -92,9 +92,9 @@ def test_a_chunk_after_a_cache_and_scored_options_equal_measured_counts(samples:
         prefix = stage(prefix, model)
     with operator_counter() as measured:
         answer = stages[-1](prefix, model)
-    assert answer.option_rows == (0, 2, 2)
+    assert (answer.option_rows, answer.option_pairs) == (0 + 2 + 2, 0 + 4 + 4)
     own = [answer.visual_tokens, answer.text_tokens, answer.dense_tokens, FRAMES]
-    cost = ledger(model.shape, *own, option_rows=answer.option_rows)
+    cost = ledger(model.shape, *own, option_rows=answer.option_rows, option_pairs=answer.option_pairs)
     assert cost.head + cost.options == pytest.approx(measured.get_total_flops(), rel=1e-3)
     assert cost.total - ledger(model.shape, *own).total == cost.options > 0
     rows, cached = 5, len(prefix.hidden)

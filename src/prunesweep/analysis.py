@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +11,9 @@ from prunesweep.cost import CONVENTIONS, Shape, ledger, published_prefill
 from prunesweep.records import Trial
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from jaxtyping import Int64
 
 
 class Accuracy(NamedTuple):
@@ -23,6 +25,8 @@ class Accuracy(NamedTuple):
     mean: float
     error: float
     samples: int
+    videos: int = 0
+    """Clusters."""
 
 
 def accuracy(records: pl.DataFrame) -> Accuracy:
@@ -34,10 +38,10 @@ def accuracy(records: pl.DataFrame) -> Accuracy:
     if samples == 0:
         return Accuracy(math.nan, math.nan, 0)
     mean = int(answered["correct"].sum()) / samples
-    if mean in (0.0, 1.0):
-        return Accuracy(mean, math.nan, samples)
-    residuals = answered.group_by("video_id").agg((pl.col("correct").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
-    return Accuracy(mean, clustered_error(residuals.to_list(), samples), samples)
+    by_video = answered.group_by("video_id").agg(pl.col("correct").sum().alias("right"), pl.len().alias("of"))
+    residuals = by_video["right"].cast(pl.Float64) - mean * by_video["of"]
+    error = math.nan if mean in (0.0, 1.0) else clustered_error(residuals.to_list(), samples)
+    return Accuracy(mean, error, samples, len(by_video))
 
 
 def clustered_error(cluster_sums: Sequence[float], samples: int) -> float:
@@ -90,6 +94,12 @@ class Summary:
     tokens_per_second: float = math.nan
     peak_memory_bytes: float = math.nan
     pareto: bool = False
+    videos: int = 0
+    """Clusters of the standard error."""
+
+
+def scores_of(row: Summary) -> Accuracy:
+    return Accuracy(row.accuracy, row.accuracy_error, row.samples, row.videos)
 
 
 def summarize(trial: Trial) -> Summary:
@@ -105,6 +115,7 @@ def summarize(trial: Trial) -> Summary:
         accuracy_error=scores.error,
         samples=scores.samples,
         errors=len(trial.records) - scores.samples,
+        videos=scores.videos,
         **costs,
     )
 
@@ -115,30 +126,39 @@ def _measured_costs(trial: Trial) -> dict[str, float]:
 
 def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
-    columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops", "option_rows")
-    counted = answered.select(columns)
-    if not len(counted):
+    if not len(answered):
         return dict.fromkeys(LEDGER_COSTS, math.nan)
-    own, dense = [], []
-    for visual, text, before, frames, generated, reduction, options in counted.iter_rows():
-        own.append((ledger(shape, visual, text, before, frames, generated, reduction, options), visual))
-        all_tokens = [before] * shape.layers
-        dense.append((ledger(shape, all_tokens, text, before, frames, generated, 0, options), all_tokens))
-    means = {name: _mean(getattr(cost, name) for cost, _ in own) for name in RATIOS}
-    means["kv_bytes"] = _mean(cost.kv_bytes for cost, _ in own)
-    means["reduction_flops"] = _mean(cost.reduction for cost, _ in own)
+    visual = tokens_by_layer(answered["visual_tokens"])
+    counts: list[Any] = [answered[name].to_numpy() for name in COUNTS]  # arrays where the ledger's types say numbers
+    text, before, frames, generated, reduction, option_rows, option_pairs = counts
+    all_tokens = [before] * len(visual)
+    own: Any = ledger(shape, visual, text, before, frames, generated, reduction, option_rows, option_pairs)
+    dense: Any = ledger(shape, all_tokens, text, before, frames, generated, 0, option_rows, option_pairs)
+    means = {name: float(getattr(own, name).mean()) for name in RATIOS}
+    means["kv_bytes"] = _mean(own.kv_bytes)
+    means["reduction_flops"] = _mean(own.reduction)
     for name, part in (("llm_flops", "prefill"), ("total_flops", "total")):
-        means[name] = _mean(getattr(cost, part) for cost, _ in own)
-        means[f"{name}_ratio"] = means[name] / _mean(getattr(cost, part) for cost, _ in dense)
+        means[name] = _mean(getattr(own, part))
+        means[f"{name}_ratio"] = means[name] / _mean(getattr(dense, part))
     for name, convention in CONVENTIONS.items():
-        few, many = (_mean(published_prefill(convention, shape, tokens) for _, tokens in side) for side in (own, dense))
-        means[f"{name}_flops_ratio"] = few / many
+        counted: list[Any] = [published_prefill(convention, shape, tokens) for tokens in (visual, all_tokens)]
+        means[f"{name}_flops_ratio"] = _mean(counted[0]) / _mean(counted[1])
     return means
 
 
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
+def tokens_by_layer(counts: pl.Series) -> list[Any]:
+    """One array per layer of a column of lists, each as long as the others; equal neighbours are one and the same array."""
+    table = counts.explode().to_numpy().reshape(len(counts), -1).T
+    layers: list[Any] = []
+    for row in table:
+        layers.append(layers[-1] if layers and (row == layers[-1]).all() else row.copy())
+    return layers
+
+
+def _mean(values: Int64[np.ndarray, " samples"]) -> float:
+    """The mean of whole numbers whose sum may need more than 64 bits."""
+    high, low = values >> WORD, values & ((1 << WORD) - 1)
+    return ((int(high.sum()) << WORD) + int(low.sum())) / len(values)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
@@ -146,15 +166,20 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
     Points with NaN are never on the front; equal points are on it together.
     """
-    return [not any(math.isnan(v) for v in p) and not any(_dominates(q, p) for q in points) for p in points]
-
-
-def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    return a[0] <= b[0] and a[1] >= b[1] and a != b
+    order = sorted((i for i, p in enumerate(points) if not any(map(math.isnan, p))), key=lambda i: (points[i][0], -points[i][1]))
+    on, best = [False] * len(points), (math.nan, -math.inf)
+    for index in order:
+        if points[index][1] > best[1] or points[index] == best:
+            on[index], best = True, points[index]
+    return on
 
 
 OBJECTIVES = tuple(field.name for field in fields(Summary) if field.type in ("float", "int"))
 """What a search can optimise."""
+COUNTS = ("text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops", "option_rows", "option_pairs")
+"""What a record tells the ledger besides its visual tokens, in the ledger's order."""
+WORD = 32
+"""Bits."""
 RATIOS = ("entrance_ratio", "final_ratio", "layer_ratio", "kv_ratio")
 """Of visual tokens; what papers call the retained ratio may be any of them."""
 MEASURED_COSTS = ("first_token_seconds", "tokens_per_second", "peak_memory_bytes")
@@ -183,14 +208,20 @@ def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[
     Raises ValueError if `cost` is not one of COSTS.
     """
     require_cost(cost)
-    table = [summarize(trial) for trial in trials]
-    marked: list[Summary] = []
-    settings = [(trial.info.model, trial.info.benchmark) for trial in trials]
-    for setting in dict.fromkeys(settings):
-        rows = [row for row, own in zip(table, settings, strict=True) if own == setting]
-        front = pareto_front([(getattr(row, cost), row.accuracy) for row in rows])
-        marked += [replace(row, pareto=on) for row, on in zip(rows, front, strict=True)]
-    return sorted(marked, key=lambda row: (math.isnan(row.llm_flops), getattr(row, cost), -row.accuracy))
+    groups: dict[tuple[str, str], list[Summary]] = {}
+    for trial in trials:
+        groups.setdefault((trial.info.model, trial.info.benchmark), []).append(summarize(trial))
+    return cheapest_first([row for rows in groups.values() for row in mark_front(rows, cost)], cost)
+
+
+def mark_front(table: Sequence[Summary], cost: str) -> list[Summary]:
+    """The same rows, those of one model and benchmark, with the Pareto-optimal ones marked."""
+    front = pareto_front([(getattr(row, cost), row.accuracy) for row in table])
+    return [replace(row, pareto=on) for row, on in zip(table, front, strict=True)]
+
+
+def cheapest_first(table: Sequence[Summary], cost: str) -> list[Summary]:
+    return sorted(table, key=lambda row: (math.isnan(row.llm_flops), getattr(row, cost), -row.accuracy))
 
 
 def table_frame(table: Sequence[Summary]) -> pl.DataFrame:

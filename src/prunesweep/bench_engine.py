@@ -190,7 +190,9 @@ def _answers(outcomes: Sequence[Outcome]) -> dict[Any, Answer]:
 
 def _ledger(model: LlavaOnevision, answer: Answer, frames: int) -> Ledger:
     own = (answer.visual_tokens, answer.text_tokens, answer.dense_tokens, frames)
-    return ledger(model.shape, *own, reduction=answer.reduction_flops, option_rows=answer.option_rows)
+    return ledger(
+        model.shape, *own, reduction=answer.reduction_flops, option_rows=answer.option_rows, option_pairs=answer.option_pairs
+    )
 
 
 def in_turns(works: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:

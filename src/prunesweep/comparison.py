@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
+from prunesweep import statistics
 from prunesweep.analysis import clustered_error
+from prunesweep.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
     import polars as pl
-
-CONFIDENCE = 0.95
-FEW_VIDEOS = 30
-"""Below about this many clusters, clustered errors are known to be too small (Cameron and Miller, 2015, section VI)."""
 
 
 class Difference(NamedTuple):
@@ -26,7 +23,8 @@ class Difference(NamedTuple):
     """Standard error of the mean difference, clustered by video; NaN with fewer than two videos."""
     low: float
     high: float
-    """Normal interval at CONFIDENCE."""
+    """At CONFIDENCE: Student's with one degree of freedom less than there are videos, which is what few clusters ask for
+    (Cameron and Miller, 2015, section VI); where no answer differs, exact for zero flips in that many videos."""
     p_value: float
     """Two-sided, from the clustered error: 1 if no answer differs."""
     mcnemar: float
@@ -37,7 +35,7 @@ class Difference(NamedTuple):
     """Samples that only the second one has right."""
     samples: int
     videos: int
-    """Clusters: with fewer than FEW_VIDEOS of them the error is too small and so is the p-value."""
+    """Clusters."""
 
 
 def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
@@ -57,9 +55,13 @@ def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
     mean = (gained - lost) / samples
     sums = change.group_by("video_id").agg((pl.col("change").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
     error = clustered_error(sums.to_list(), samples)
-    margin = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
-    tests = (_p_value(mean, error), mcnemar(gained, lost))
-    return Difference(mean, error, mean - margin, mean + margin, *tests, gained, lost, samples, len(sums))
+    if gained or lost:
+        margin = statistics.t_quantile((1 + CONFIDENCE) / 2, len(sums)) * error
+    else:
+        margin = statistics.exact_interval(0, len(sums)).high
+    low, high = max(-1.0, mean - margin), min(1.0, mean + margin)
+    tests = (_p_value(mean, error, len(sums)), mcnemar(gained, lost))
+    return Difference(mean, error, low, high, *tests, gained, lost, samples, len(sums))
 
 
 def _answered(records: pl.DataFrame) -> pl.DataFrame:
@@ -68,26 +70,20 @@ def _answered(records: pl.DataFrame) -> pl.DataFrame:
     return records.filter(pl.col("correct").is_not_null()).select("sample_id", "video_id", "correct")
 
 
-def _p_value(mean: float, error: float) -> float:
+def _p_value(mean: float, error: float, videos: int) -> float:
     if mean == 0:
         return 1.0
-    return math.erfc(abs(mean) / error / math.sqrt(2)) if error else math.nan
+    return float(statistics.t_p_value(mean / error, videos)) if error else math.nan
 
 
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact p-value of `gained` against `lost` discordant pairs (McNemar 1947, binomial form)."""
-    pairs, fewer = gained + lost, min(gained, lost)
-    return min(1.0, 2 * sum(math.comb(pairs, k) for k in range(fewer + 1)) / 2**pairs)
+    return float(statistics.mcnemar(gained, lost))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for looking at all of them (Holm 1979); the order is kept."""
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+    return statistics.holm(p_values).tolist()
 
 
 def main() -> None:

@@ -4,12 +4,16 @@ A multiply-add counts as two operations.  Attention is counted in full, as the k
 not halved for causality.  Elementwise work (norms, activations, softmax, rotary embedding) is left out, as
 `torch.utils.flop_counter` leaves it out; a test holds the ledger against that counter.  Costs are those of a trial that
 runs alone, whatever it shared with others.
+
+Every count may also be a numpy array with one number per sample; the costs are then arrays, too.  Layers that hold one and
+the same array are worked out once, so that millions of records take seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 
@@ -54,9 +58,15 @@ def attention_flops(shape: Shape, pairs: int) -> int:
     return 2 * 2 * pairs * shape.heads * shape.head_size
 
 
+def over_layers(cost: Callable[[int], int], tokens: Sequence[int]) -> int:
+    """The sum of `cost` over the layers, worked out once for neighbours with the same tokens (the same array, that is)."""
+    runs = [list(run) for _, run in groupby(tokens, key=id)]
+    return sum(len(run) * cost(run[0]) for run in runs)
+
+
 def prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
     """The decoder layers on the whole prompt; `visual_tokens` holds one count per layer."""
-    return sum(layer_flops(shape, n + text_tokens, n + text_tokens) for n in visual_tokens)
+    return over_layers(lambda n: layer_flops(shape, n + text_tokens, n + text_tokens), visual_tokens)
 
 
 def causal_prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
@@ -93,16 +103,19 @@ def decode_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, g
 
     The caches of all layers are cut to the tokens that the last layer kept.
     """
-    cached = visual_tokens[-1] + text_tokens
-    steps = range(1, max(generated, 1))
-    return sum(shape.layers * layer_flops(shape, 1, cached + step) + head_flops(shape) for step in steps)
+    steps = (generated > 0) * (generated - 1)
+    attended = steps * (visual_tokens[-1] + text_tokens) + steps * (steps + 1) // 2  # in all steps together
+    per_token, per_attended = layer_flops(shape, 1, 0), layer_flops(shape, 1, 1) - layer_flops(shape, 1, 0)
+    return shape.layers * (steps * per_token + attended * per_attended) + steps * head_flops(shape)
 
 
-def option_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, option_rows: Sequence[int]) -> int:
-    """Scoring options of several tokens: the rows of each option after its first token, as one chunk on the pruned caches."""
-    cached = visual_tokens[-1] + text_tokens
-    chunks = [rows for rows in option_rows if rows]
-    return sum(shape.layers * layer_flops(shape, rows, cached + rows) + head_flops(shape, rows) for rows in chunks)
+def option_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, rows: int, pairs: int) -> int:
+    """Scoring options of several tokens: the rows of each option after its first token, as one chunk on the pruned caches.
+
+    `rows` of all options together; `pairs` is the sum of each option's squared number of rows.
+    """
+    columns = rows * (visual_tokens[-1] + text_tokens) + pairs
+    return shape.layers * (linear_flops(shape, rows) + attention_flops(shape, columns)) + head_flops(shape, rows)
 
 
 def fastv_layer(shape: Shape, n: int) -> int:
@@ -145,7 +158,7 @@ CONVENTIONS: dict[str, Convention] = {
 
 def published_prefill(convention: Convention, shape: Shape, tokens: Sequence[int]) -> int:
     """The prefill in a paper's convention; `tokens` holds the tokens that it counts, one number per layer."""
-    return sum(convention.layer(shape, n) for n in tokens)
+    return over_layers(lambda n: convention.layer(shape, n), tokens)
 
 
 HALF_PRECISION = 2
@@ -154,7 +167,7 @@ HALF_PRECISION = 2
 
 def kv_bytes(shape: Shape, tokens: Sequence[int], bytes_per_value: int = HALF_PRECISION) -> int:
     """Keys and values of all layers; `tokens` holds the cached tokens of each layer."""
-    return sum(2 * n * shape.kv_heads * shape.head_size * bytes_per_value for n in tokens)
+    return over_layers(lambda n: 2 * n * shape.kv_heads * shape.head_size * bytes_per_value, tokens)
 
 
 @dataclass(frozen=True)
@@ -193,7 +206,8 @@ def ledger(
     frames: int,
     generated: int = 0,
     reduction: int = 0,
-    option_rows: Sequence[int] = (),
+    option_rows: int = 0,
+    option_pairs: int = 0,
 ) -> Ledger:
     """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction."""
     return Ledger(
@@ -202,10 +216,10 @@ def ledger(
         prefill=prefill_flops(shape, visual_tokens, text_tokens),
         head=head_flops(shape),
         decode=decode_flops(shape, visual_tokens, text_tokens, generated),
-        options=option_flops(shape, visual_tokens, text_tokens, option_rows),
+        options=option_flops(shape, visual_tokens, text_tokens, option_rows, option_pairs),
         entrance_ratio=visual_tokens[0] / dense_tokens,
         final_ratio=visual_tokens[-1] / dense_tokens,
-        layer_ratio=sum(visual_tokens) / len(visual_tokens) / dense_tokens,
+        layer_ratio=over_layers(lambda n: n, visual_tokens) / len(visual_tokens) / dense_tokens,
         kv_ratio=visual_tokens[-1] / dense_tokens,
         kv_bytes=kv_bytes(shape, [visual_tokens[-1] + text_tokens] * len(visual_tokens)),
     )

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,6 +74,7 @@ def score(sample: Sample, trial: str, answer: Answer, frames: int, protocol: Pro
         dense_tokens=answer.dense_tokens,
         reduction_flops=answer.reduction_flops,
         option_rows=answer.option_rows,
+        option_pairs=answer.option_pairs,
     )
 
 
@@ -112,7 +113,8 @@ def schema() -> dict[str, Any]:
         "frames": pl.Int64,
         "dense_tokens": pl.Int64,
         "reduction_flops": pl.Int64,
-        "option_rows": pl.List(pl.Int64),
+        "option_rows": pl.Int64,
+        "option_pairs": pl.Int64,
         "error": pl.String,
     }
 
@@ -179,7 +181,8 @@ def write_trial(folder: Path, info: TrialInfo, records: pl.DataFrame, measured: 
     write_parquet(records, folder / RECORDS)
 
 
-def read_trial(folder: Path) -> Trial:
+def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
+    """A trial as written, or with these columns of its records only."""
     import polars as pl
 
     raw = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
@@ -187,7 +190,8 @@ def read_trial(folder: Path) -> Trial:
     raw["shape"] = read_shape(raw["shape"])
     measured = folder / MEASURED
     times = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
-    return Trial(TrialInfo(**raw), pl.read_parquet(folder / RECORDS), folder, times)
+    records = pl.read_parquet(folder / RECORDS, columns=list(columns) if columns else None)
+    return Trial(TrialInfo(**raw), records, folder, times)
 
 
 def read_shape(raw: dict[str, Any]) -> Shape:
@@ -195,7 +199,12 @@ def read_shape(raw: dict[str, Any]) -> Shape:
     return Shape(**{**raw, "vision": VisionShape(**raw["vision"])})
 
 
+def trial_folders(sweep: Path) -> list[Path]:
+    """The folders of all complete trials below a sweep's folder, in the order of their numbers."""
+    folders = [path.parent for path in sweep.glob(f"*/{RECORDS}")]
+    return sorted(folders, key=lambda f: (not f.name.isdigit(), f.name.zfill(9)))
+
+
 def read_trials(sweep: Path) -> list[Trial]:
     """All complete trials below a sweep's folder, in the order of their folders' numbers."""
-    folders = [path.parent for path in sweep.glob(f"*/{RECORDS}")]
-    return [read_trial(folder) for folder in sorted(folders, key=lambda f: (not f.name.isdigit(), f.name.zfill(9)))]
+    return [read_trial(folder) for folder in trial_folders(sweep)]

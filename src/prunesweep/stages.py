@@ -210,8 +210,9 @@ class Choose:
         first = model.logits(prefix.hidden[-1:]).float().log_softmax(-1)
         scores = tuple(self._score(option, first, prefix, model) for option in self.options)
         best = scores.index(max(scores))
-        rows = tuple(len(option) - 1 for option in self.options)
-        return replace(_answer(prefix, self.texts[best], (), scores), option_rows=rows)
+        rows = [len(option) - 1 for option in self.options]
+        answer = _answer(prefix, self.texts[best], (), scores)
+        return replace(answer, option_rows=sum(rows), option_pairs=sum(n * n for n in rows))
 
     def _score(self, option: tuple[int, ...], first: torch.Tensor, prefix: Prefix, model: Model) -> float:
         score = first[0, option[0]]

@@ -21,11 +21,14 @@ from prunesweep.analysis import Summary, failures, require_cost, summarize, swee
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
+from prunesweep.outcomes import collect
 from prunesweep.records import Trial as FinishedTrial
 from prunesweep.records import TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.reducers import Reducer
 from prunesweep.store import Store, StoredTrial
 from prunesweep.types import Sample
+from prunesweep.verdict import text as words
+from prunesweep.verdict import verdict
 from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do, made_of
 
 if TYPE_CHECKING:
@@ -330,6 +333,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
 
         tracking.attempt(tracking.log_sweep, config, table, sweep, group=_group(sweep))
     print(tables.sweep(table, config.analysis.cost))
+    print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
     timing = sweep / TIMING
     if timing.exists():
         _print_times(json.loads(timing.read_text(encoding="utf-8")), elapsed, config)

@@ -7,23 +7,31 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunesweep.analysis import Accuracy, Summary, task_accuracies
-from prunesweep.comparison import FEW_VIDEOS, Difference
+from prunesweep.analysis import Accuracy, Summary, scores_of, task_accuracies
+from prunesweep.comparison import Difference
 from prunesweep.records import Trial
+from prunesweep.statistics import accuracy_interval
 
 SHARES = ("decode", "encode", "merge", "LLM", "records and W&B")
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 """Proposed by a search; the table shows three digits, the records have all."""
 SMALLEST_P = 1e-12
 """Smaller p-values say nothing more: the normal approximation does not reach there."""
+ALIKE = "[...]: exact 95 % interval where all answers are alike, each video counted once"
 MOST_NAMED = 5
 """Samples named per error message."""
 
 
-def accuracy_text(mean: float, error: float, samples: int) -> str:
-    """`0.812 ± 0.014 (n=1000)`; without the error where too few videos allow none."""
+def accuracy_text(mean: float, error: float, samples: int, videos: int = 0) -> str:
+    """`0.812 ± 0.014 (n=1000)`; `1.000 [0.964, 1.000] (n=100)`, an exact interval, where all answers are alike.
+
+    Without either where too few videos allow none.
+    """
     if samples == 0:
         return "no answer (n=0)"
+    if mean in (0.0, 1.0) and videos:
+        low, high = accuracy_interval(Accuracy(mean, error, samples, videos))
+        return f"{mean:.3f} [{low:.3f}, {high:.3f}] (n={samples})"
     spread = "± n/a" if math.isnan(error) else f"± {error:.3f}"
     return f"{mean:.3f} {spread} (n={samples})"
 
@@ -34,7 +42,6 @@ def difference_text(difference: Difference) -> str:
     return (
         f"{d.mean:+.3f} ± {d.error:.3f} (n={d.samples}), 95 % interval {d.low:+.3f} to {d.high:+.3f}, {p_text(d.p_value)}, "
         f"clustered by {d.videos} videos; gained {d.gained}, lost {d.lost}, exact McNemar {p_text(d.mcnemar)}"
-        + (f"; with fewer than {FEW_VIDEOS} videos trust McNemar only" if d.videos < FEW_VIDEOS else "")
     )
 
 
@@ -87,7 +94,7 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
         (
             name,
             "*" if row.pareto else "",
-            accuracy_text(row.accuracy, row.accuracy_error, row.samples),
+            accuracy_text(*scores_of(row)),
             _ratio(row.entrance_ratio),
             _ratio(row.final_ratio),
             flops_text(row.llm_flops),
@@ -99,6 +106,8 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
     notes = [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
     if len({row.samples for row in table}) > 1:
         notes.append("the trials differ in how many samples they answered: compare with care")
+    if any(row.accuracy in (0.0, 1.0) for row in table):
+        notes.append(ALIKE)
     notes.append(f"* on the Pareto front of accuracy against {cost}; SE: standard error, clustered by video")
     notes.append("tokens in, at end: visual tokens entering the LLM and in its last layer, of the dense model's")
     return "\n".join([grid(header, rows), *notes])
@@ -119,7 +128,7 @@ def single(row: Summary, trial: Trial) -> str:
     """A trial's numbers, then its accuracy by task."""
     lines = [
         f"trial       {row.trial} on {trial.info.benchmark}, {trial.info.model}",
-        f"accuracy    {accuracy_text(row.accuracy, row.accuracy_error, row.samples)}, standard error clustered by video",
+        f"accuracy    {accuracy_text(*scores_of(row))}, standard error clustered by video",
         f"tokens      {_ratio(row.entrance_ratio)} of the visual tokens enter the LLM, {_ratio(row.final_ratio)} reach its end",
         f"FLOPs       {flops_text(row.llm_flops)} LLM prefill, {_ratio(row.llm_flops_ratio)} of dense",
         f"            {flops_text(row.total_flops)} in all with vision and decoding, {_ratio(row.total_flops_ratio)} of dense",
@@ -129,7 +138,9 @@ def single(row: Summary, trial: Trial) -> str:
             f"measured    {line}" if i == 0 else f"            {line}" for i, line in enumerate(measured_lines(trial.measured))
         ]
     tasks = task_accuracies(trial.records)
-    return "\n".join(lines + (["", _task_grid(tasks)] if len(tasks) > 1 else []))
+    lines += ["", _task_grid(tasks)] if len(tasks) > 1 else []
+    alike = any(scores.mean in (0.0, 1.0) for scores in tasks.values())
+    return "\n".join([*lines, *([ALIKE] if alike else [])])
 
 
 def measured_lines(measured: Mapping[str, Any]) -> list[str]:

@@ -129,8 +129,10 @@ class Answer:
     """Visual tokens of the same video without any reduction."""
     reduction_flops: int
     """Spent on merging and on scoring tokens."""
-    option_rows: tuple[int, ...] = ()
-    """Per scored option, its tokens after the first: rows that the LLM ran besides the prompt."""
+    option_rows: int = 0
+    """Tokens after the first of all scored options: rows that the LLM ran besides the prompt."""
+    option_pairs: int = 0
+    """Of these rows, pairs that belong to one option: the sum of their squared numbers."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ class Record:
     frames: int = 0
     dense_tokens: int = 0
     reduction_flops: int = 0
-    option_rows: tuple[int, ...] = ()
+    option_rows: int = 0
+    option_pairs: int = 0
     error: str | None = None
     """Why there is no prediction; such a sample counts in no accuracy."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prunesweep.analysis import Summary, pareto_front, summarize, task_accuracies
+from prunesweep.analysis import Summary, accuracy, pareto_front, summarize, task_accuracies
 from prunesweep.comparison import Difference, holm, paired
 from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
 from prunesweep.records import Trial, read_trials
@@ -64,7 +64,7 @@ class Row(NamedTuple):
 
     @property
     def accuracy(self) -> str:
-        return accuracy_text(self.summary.accuracy, self.summary.accuracy_error, self.summary.samples)
+        return accuracy_text(*accuracy(self.trial.records))
 
     @property
     def settings(self) -> dict[str, float | None]:

@@ -1,0 +1,393 @@
+"""Which setting matters?  Main effects and interactions of an ablation, and the importance of parameters.
+
+Every effect is a linear combination of the trials' accuracies on the samples that all of them answered, so its error
+follows from the same combination of answers within each video: paired, and clustered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from prunesweep.outcomes import RIGHT, Outcomes, settings
+from prunesweep.statistics import CONFIDENCE, holm, t_quantile
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+IGNORED = ("_target_",)
+"""Parts of a setting's name that say how it is built, not what it is."""
+RANK_TOLERANCE = 1e-9
+"""Of the smallest eigenvalue of a design's products, relative to the largest."""
+FEW_LEVELS = 3
+"""A factor of so few values is a factor, however few trials there are; one of many that hardly repeat is continuous."""
+TREES = 16
+MOST_FOR_IMPORTANCE = 500
+"""fANOVA's time grows faster than the trials; of more than these a drawn subset is looked at, and the report says how many."""
+
+
+class Factor(NamedTuple):
+    """A setting that varies among trials."""
+
+    name: str
+    levels: tuple[Any, ...]
+    """Its values in order: numbers ascending, then words, then None."""
+    value: np.ndarray
+    """Index of each trial's level."""
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (2, "") if value is None else (0, value) if number else (1, str(value))
+
+
+def factors(outcomes: Outcomes) -> list[Factor]:
+    """The settings that vary among the trials, in the order of the configuration; None where a trial has no such setting."""
+    flat = [settings(info) for info in outcomes.infos]
+    names = dict.fromkeys(name for own in flat for name in own if not name.endswith(IGNORED))
+    found = []
+    for name in names:
+        values = [_hashable(own.get(name)) for own in flat]
+        levels = tuple(sorted(set(values), key=_rank))
+        if len(levels) > 1:
+            found.append(Factor(name, levels, np.array([levels.index(value) for value in values])))
+    return found
+
+
+def _hashable(value: Any) -> Any:
+    return value if value is None or isinstance(value, (int, float, str, bool)) else str(value)
+
+
+def short(names: Sequence[str]) -> dict[str, str]:
+    """Each dotted name cut to its last part where that is unique among them."""
+    leaves = [name.rpartition(".")[2] for name in names]
+    return {name: leaf if leaves.count(leaf) == 1 else name for name, leaf in zip(names, leaves, strict=True)}
+
+
+def by_reducer(outcomes: Outcomes) -> dict[str, Outcomes]:
+    """The answered trials of each reducer, apart: different methods have different settings."""
+    groups: dict[str, list[int]] = {}
+    for index, row in enumerate(outcomes.table):
+        if row.samples:
+            groups.setdefault(row.reducer, []).append(index)
+    return {name: outcomes.trials(chosen) for name, chosen in groups.items()}
+
+
+class Estimate(NamedTuple):
+    """A linear combination of accuracies with its interval at CONFIDENCE."""
+
+    value: float
+    error: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a factor: its adjusted mean accuracy over the other factors' values."""
+
+    value: Any
+    trials: int
+    accuracy: Estimate
+    effect: Estimate
+    """Against the mean of the factor's levels, paired: what of the accuracy this value is good for."""
+
+
+@dataclass(frozen=True)
+class MainEffect:
+    factor: str
+    levels: tuple[Level, ...]
+    p_value: float
+    """Clustered Wald test that all levels are alike; NaN where the videos are too few for it."""
+    adjusted: float = math.nan
+    """Holm-corrected over the factors."""
+
+    @property
+    def range(self) -> float:
+        """Between the best and the worst level."""
+        values = [level.effect.value for level in self.levels]
+        return max(values) - min(values)
+
+
+@dataclass(frozen=True)
+class Cell:
+    first: Any
+    second: Any
+    trials: int
+    accuracy: Estimate
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Two factors together: mean accuracies of their cells, and whether one's effect depends on the other."""
+
+    factors: tuple[str, str]
+    cells: tuple[Cell, ...]
+    p_value: float
+    """Clustered Wald test that the effects add up; NaN where it cannot be estimated."""
+    adjusted: float = math.nan
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What the trials of one reducer say about its settings."""
+
+    reducer: str
+    trials: int
+    samples: int
+    """That all these trials answered."""
+    videos: int
+    main: tuple[MainEffect, ...]
+    interactions: tuple[Interaction, ...]
+    confounded: tuple[str, ...]
+    """Factors whose effects these trials cannot tell from others'."""
+    continuous: tuple[str, ...] = ()
+    """Factors whose values hardly ever repeat, as in a search: importance tells about them."""
+
+
+class _Answers(NamedTuple):
+    """Right answers per trial and video, and answers per video, on the samples that all trials answered."""
+
+    right: Float[np.ndarray, "trials videos"]
+    asked: Float[np.ndarray, " videos"]
+
+
+def ablation(outcomes: Outcomes, reducer: str) -> Ablation | None:
+    """Of trials of one reducer; None with fewer than two trials or no factor.
+
+    Main effects come from the additive model of all factors (least squares, effects that sum to zero), so they are adjusted
+    for the others where the grid is unbalanced; an interaction adds one pair's products to it.
+    """
+    varying = factors(outcomes)
+    if len(outcomes.table) < 2 or not varying:
+        return None
+    most = max(FEW_LEVELS, len(outcomes.table) // 2)
+    repeat = [len(varying) == 1 or len(factor.levels) <= most for factor in varying]
+    found = [factor for factor, again in zip(varying, repeat, strict=True) if again]
+    answers = _common(outcomes)
+    blocks = {factor.name: _contrasts(factor) for factor in found}
+    kept, confounded = _estimable(blocks)
+    main = [_main_effect(factor, kept, answers) for factor in found if factor.name in kept]
+    pairs = [_interaction(one, other, kept, answers) for one, other in combinations(found, 2)]
+    interactions = [pair for pair in pairs if pair]
+    return Ablation(
+        reducer=reducer,
+        trials=len(outcomes.table),
+        samples=int(answers.asked.sum()),
+        videos=int((answers.asked > 0).sum()),
+        main=tuple(_corrected(main)),
+        interactions=tuple(_corrected(interactions)),
+        confounded=confounded,
+        continuous=tuple(factor.name for factor, again in zip(varying, repeat, strict=True) if not again),
+    )
+
+
+def _corrected(effects: Sequence[Any]) -> list[Any]:
+    adjusted = holm([effect.p_value for effect in effects])
+    return [replace(effect, adjusted=float(p)) for effect, p in zip(effects, adjusted, strict=True)]
+
+
+def _common(outcomes: Outcomes) -> _Answers:
+    both: np.ndarray = np.all(outcomes.answered, axis=0, keepdims=True)
+    right = outcomes.per_video((outcomes.correct == RIGHT) & both)
+    return _Answers(right.astype(float), outcomes.per_video(both)[0].astype(float))
+
+
+def _contrasts(factor: Factor) -> Float[np.ndarray, "trials columns"]:
+    """Effects that sum to zero over the levels: one column per level but the last, which is minus one in all."""
+    one_hot = np.eye(len(factor.levels))[factor.value]
+    return one_hot[:, :-1] - one_hot[:, -1:]
+
+
+def _estimable(blocks: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The factors that the trials can tell apart, taken in order, and the names of the others."""
+    kept: dict[str, np.ndarray] = {}
+    confounded = []
+    for name, block in blocks.items():
+        if _independent(_design([*kept.values(), block])):
+            kept[name] = block
+        else:
+            confounded.append(name)
+    return kept, tuple(confounded)
+
+
+def _design(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """A column of ones for the mean, then the blocks' columns."""
+    return np.hstack([np.ones((len(blocks[0]), 1)), *blocks])
+
+
+def _independent(design: np.ndarray) -> bool:
+    eigenvalues = np.linalg.eigvalsh(design.T @ design)
+    return bool(eigenvalues[0] > RANK_TOLERANCE * eigenvalues[-1])
+
+
+def _weights(blocks: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, slice]]:
+    """Rows that turn accuracies into coefficients, and where each block's are; the first is the mean."""
+    design = _design(list(blocks.values()))
+    inverse = np.linalg.solve(design.T @ design, design.T)
+    edges = np.cumsum([1, *(block.shape[1] for block in blocks.values())])
+    return inverse, {name: slice(a, b) for name, a, b in zip(blocks, edges, edges[1:], strict=False)}
+
+
+class _Combined(NamedTuple):
+    value: Float[np.ndarray, " rows"]
+    covariance: Float[np.ndarray, "rows rows"]
+    videos: int
+
+
+def _combine(rows: Float[np.ndarray, "rows trials"], answers: _Answers) -> _Combined:
+    """Linear combinations of the trials' accuracies, with their covariance clustered by video."""
+    samples, videos = answers.asked.sum(), int((answers.asked > 0).sum())
+    if not samples:
+        return _Combined(np.full(len(rows), math.nan), np.full((len(rows),) * 2, math.nan), 0)
+    sums = rows @ answers.right
+    value = sums.sum(1) / samples
+    residuals = sums - value[:, None] * answers.asked
+    factor = videos / (videos - 1) if videos > 1 else math.nan
+    return _Combined(value, factor * residuals @ residuals.T / samples**2, videos)
+
+
+def _estimates(rows: np.ndarray, answers: _Answers) -> list[Estimate]:
+    value, covariance, videos = _combine(rows, answers)
+    error = np.sqrt(np.diag(covariance))
+    margin = t_quantile((1 + CONFIDENCE) / 2, videos) * error
+    return [Estimate(*(float(x) for x in row)) for row in zip(value, error, value - margin, value + margin, strict=True)]
+
+
+def _wald(rows: np.ndarray, answers: _Answers) -> float:
+    """P-value of all combinations being zero: F with as many and `videos - 1` degrees of freedom."""
+    from scipy.special import fdtrc
+
+    value, covariance, videos = _combine(rows, answers)
+    rank = len(rows)
+    if videos <= rank or np.isnan(value).any():
+        return math.nan
+    if not value.any():
+        return 1.0
+    if np.linalg.matrix_rank(covariance) < rank:
+        return math.nan
+    statistic = value @ np.linalg.solve(covariance, value) / rank
+    return float(fdtrc(rank, videos - 1, statistic))
+
+
+def _main_effect(factor: Factor, blocks: dict[str, np.ndarray], answers: _Answers) -> MainEffect:
+    inverse, place = _weights(blocks)
+    own = inverse[place[factor.name]]
+    effects = np.vstack([own, -own.sum(0, keepdims=True)])
+    accuracy, effect = _estimates(inverse[:1] + effects, answers), _estimates(effects, answers)
+    counts = np.bincount(factor.value, minlength=len(factor.levels))
+    levels = [Level(*row) for row in zip(factor.levels, counts.tolist(), accuracy, effect, strict=True)]
+    return MainEffect(factor.name, tuple(levels), _wald(own, answers))
+
+
+def _interaction(one: Factor, other: Factor, blocks: dict[str, np.ndarray], answers: _Answers) -> Interaction | None:
+    """None if one of the factors cannot be told from others, or no two values of each were tried together."""
+    if one.name not in blocks or other.name not in blocks:
+        return None
+    cells = {
+        (a, b): np.flatnonzero((one.value == a) & (other.value == b))
+        for a in range(len(one.levels))
+        for b in range(len(other.levels))
+    }
+    tried = {cell: trials for cell, trials in cells.items() if len(trials)}
+    if len({a for a, _ in tried}) < 2 or len(tried) < len(one.levels) + len(other.levels):
+        return None
+    rows = np.zeros((len(tried), len(one.value)))
+    for row, trials in zip(rows, tried.values(), strict=True):
+        row[trials] = 1 / len(trials)
+    means = _estimates(rows, answers)
+    found = [
+        Cell(one.levels[a], other.levels[b], len(trials), mean)
+        for ((a, b), trials), mean in zip(tried.items(), means, strict=True)
+    ]
+    return Interaction((one.name, other.name), tuple(found), _interaction_p(one, other, blocks, answers))
+
+
+def _interaction_p(one: Factor, other: Factor, blocks: dict[str, np.ndarray], answers: _Answers) -> float:
+    first, second = blocks[one.name], blocks[other.name]
+    product = (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
+    design = {**blocks, "product": product}
+    if not _independent(_design(list(design.values()))):
+        return math.nan
+    inverse, place = _weights(design)
+    return _wald(inverse[place["product"]], answers)
+
+
+def ablations(outcomes: Outcomes) -> list[Ablation]:
+    """Of every reducer that has something to say."""
+    found = (ablation(own, reducer) for reducer, own in by_reducer(outcomes).items())
+    return [one for one in found if one]
+
+
+# Importance
+
+
+class Importance(NamedTuple):
+    """Of the parameters of one reducer for one number, summing to one."""
+
+    reducer: str
+    target: str
+    shares: dict[str, float]
+    """Largest first."""
+    trials: int
+
+
+def importance(outcomes: Outcomes, reducer: str, target: str = "accuracy", seed: int = 0) -> Importance | None:
+    """Optuna's fANOVA: the share of the number's variance over the tried settings that each parameter explains.
+
+    (Hutter, Hoos and Leyton-Brown, 2014.)  Of one reducer's trials; None with fewer than four of them, or if nothing varies.
+    """
+    import optuna
+
+    found = factors(outcomes)
+    values = np.array([getattr(row, target) for row in outcomes.table], dtype=float)
+    chosen = np.flatnonzero(~np.isnan(values))
+    if len(chosen) > MOST_FOR_IMPORTANCE:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, MOST_FOR_IMPORTANCE, replace=False))
+    if len(chosen) < FEWEST_FOR_IMPORTANCE or not found or not np.ptp(values[chosen]):
+        return None
+    distributions = {factor.name: _distribution(factor) for factor in found}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(study_name=reducer)
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                params={factor.name: distributions[factor.name].encode(factor.levels[factor.value[i]]) for factor in found},
+                distributions={name: one.distribution for name, one in distributions.items()},
+                value=float(values[i]),
+            )
+            for i in chosen
+        ]
+    )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=seed)
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return Importance(reducer, target, {name: float(share) for name, share in shares.items()}, len(chosen))
+
+
+FEWEST_FOR_IMPORTANCE = 4
+"""A forest over fewer trials explains nothing."""
+
+
+class _Encoded(NamedTuple):
+    distribution: Any
+    encode: Callable[[Any], Any]
+
+
+def _distribution(factor: Factor) -> _Encoded:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    numbers = all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in factor.levels)
+    if numbers:
+        return _Encoded(FloatDistribution(float(factor.levels[0]), float(factor.levels[-1])), float)
+    return _Encoded(CategoricalDistribution([str(level) for level in factor.levels]), str)
+
+
+def importances(outcomes: Outcomes, target: str = "accuracy") -> list[Importance]:
+    """Of every reducer with enough trials."""
+    found = (importance(own, reducer, target) for reducer, own in by_reducer(outcomes).items())
+    return [one for one in found if one]

@@ -1,0 +1,229 @@
+"""What all trials of a sweep answered, as one matrix: the input of every statistic.  No model, no GPU.
+
+Records are read trial by trial and only the matrix stays, so millions of them fit: a byte per trial and sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from prunesweep.analysis import COUNTS, Summary, mark_front, require_cost, summarize
+from prunesweep.records import Trial, TrialInfo, read_trial, trial_folders
+
+if TYPE_CHECKING:
+    import polars as pl
+    from jaxtyping import Bool, Int, Int8
+
+COLUMNS = ("sample_id", "video_id", "task", "correct", "visual_tokens", *COUNTS)
+"""Of the records: all that statistics need."""
+READERS = 2
+"""Trials read at a time."""
+RIGHT, WRONG, UNANSWERED = 1, 0, -1
+
+
+class ByVideo(NamedTuple):
+    """Right answers and answers of each trial on each video."""
+
+    right: Int[np.ndarray, "trials videos"]
+    answers: Int[np.ndarray, "trials videos"]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """All trials of one model and benchmark, in the order of the sweep; samples are sorted by video, then by id."""
+
+    model: str
+    benchmark: str
+    infos: tuple[TrialInfo, ...]
+    folders: tuple[Path | None, ...]
+    table: tuple[Summary, ...]
+    """One row per trial, Pareto-optimal ones marked."""
+    cost: str
+    """The axis of the front."""
+    samples: tuple[str, ...]
+    tasks: tuple[str, ...]
+    """Of each sample."""
+    video: Int[np.ndarray, " samples"]
+    """Ascending indices."""
+    correct: Int8[np.ndarray, "trials samples"]
+    """RIGHT, WRONG or UNANSWERED."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(row.trial for row in self.table)
+
+    @property
+    def videos(self) -> int:
+        return int(self.video[-1]) + 1 if len(self.video) else 0
+
+    @property
+    def answered(self) -> Bool[np.ndarray, "trials samples"]:
+        return self.correct != UNANSWERED
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """Of each trial on the chosen axis."""
+        return np.array([getattr(row, self.cost) for row in self.table])
+
+    @cached_property
+    def by_video(self) -> ByVideo:
+        return ByVideo(self.per_video(self.correct == RIGHT), self.per_video(self.answered))
+
+    def per_video(self, values: np.ndarray) -> Int[np.ndarray, "trials videos"]:
+        """Sums of a `trials samples` array over each video's samples."""
+        starts = np.searchsorted(self.video, np.arange(self.videos))
+        return np.add.reduceat(values, starts, axis=1, dtype=np.int32) if self.videos else np.zeros((len(values), 0), np.int32)
+
+    def of_task(self, task: str) -> Outcomes:
+        """The same trials on one task's samples; the table, costs included, stays that of all samples."""
+        return self.where(np.array(self.tasks) == task)
+
+    def where(self, chosen: Bool[np.ndarray, " samples"]) -> Outcomes:
+        """The same trials on some of the samples."""
+        index = np.flatnonzero(chosen)
+        _, video = np.unique(self.video[index], return_inverse=True)
+        samples, tasks = (tuple(names[i] for i in index) for names in (self.samples, self.tasks))
+        return replace(self, samples=samples, tasks=tasks, video=video, correct=self.correct[:, index])
+
+    def trials(self, chosen: Sequence[int]) -> Outcomes:
+        """Some of the trials, on all samples."""
+        infos, table = tuple(self.infos[i] for i in chosen), tuple(self.table[i] for i in chosen)
+        folders = tuple(self.folders[i] for i in chosen)
+        return replace(self, infos=infos, folders=folders, table=table, correct=self.correct[list(chosen)])
+
+
+class Finding(NamedTuple):
+    """What is kept of one trial."""
+
+    info: TrialInfo
+    folder: Path | None
+    summary: Summary
+    samples: pl.DataFrame
+    """sample_id, video_id, task."""
+    correct: Int8[np.ndarray, " samples"]
+
+
+def find(trial: Trial) -> Finding:
+    import polars as pl
+
+    correct = trial.records["correct"].cast(pl.Int8).fill_null(UNANSWERED).to_numpy()
+    return Finding(trial.info, trial.folder, summarize(trial), trial.records.select("sample_id", "video_id", "task"), correct)
+
+
+def read_findings(sweep: Path) -> Iterator[Finding]:
+    """The findings of all trials below a sweep's folder, in the order of their numbers.
+
+    Raises ValueError if a trial's records cannot be read.
+    """
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from readers.map(_read_finding, trial_folders(sweep))
+
+
+def _read_finding(folder: Path) -> Finding:
+    import polars as pl
+
+    try:
+        return find(read_trial(folder, COLUMNS))
+    except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder.name} cannot be read as a trial ({' '.join(str(error).split())[:200]}); written by another "
+                         "version, or damaged: move it out of the sweep's folder") from error  # fmt: skip
+
+
+@dataclass
+class _Group:
+    """The findings of one model and benchmark, gathered."""
+
+    infos: list[TrialInfo] = field(default_factory=list)
+    folders: list[Path | None] = field(default_factory=list)
+    table: list[Summary] = field(default_factory=list)
+    rows: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    """Per trial: places of its samples, and its outcomes."""
+    index: dict[str, int] = field(default_factory=dict)
+    described: list[tuple[str, str]] = field(default_factory=list)
+    """Video and task of each sample."""
+    last: Any = None
+    places: Any = None
+
+    def add(self, found: Finding) -> None:
+        if self.last is None or not self.last["sample_id"].equals(found.samples["sample_id"]):
+            self.places, self.last = self._places(found.samples), found.samples
+        self.infos.append(found.info)
+        self.folders.append(found.folder)
+        self.table.append(found.summary)
+        self.rows.append((self.places, found.correct))
+
+    def _places(self, samples: pl.DataFrame) -> np.ndarray:
+        for sample, video, task in samples.iter_rows():
+            if sample not in self.index:
+                self.index[sample] = len(self.described)
+                self.described.append((video, task))
+        return np.array([self.index[sample] for sample in samples["sample_id"]], dtype=np.int64)
+
+    def matrix(self) -> np.ndarray:
+        correct = np.full((len(self.rows), len(self.described)), UNANSWERED, dtype=np.int8)
+        for row, (places, values) in zip(correct, self.rows, strict=True):
+            row[places] = values
+        return correct
+
+
+def gather(findings: Iterable[Finding], cost: str = "llm_flops_ratio") -> list[Outcomes]:
+    """One Outcomes per model and benchmark.  Raises ValueError if `cost` is not one of COSTS."""
+    require_cost(cost)
+    groups: dict[tuple[str, str], _Group] = {}
+    for found in findings:
+        groups.setdefault((found.info.model, found.info.benchmark), _Group()).add(found)
+    return [_outcomes(*setting, group, cost) for setting, group in groups.items()]
+
+
+def _outcomes(model: str, benchmark: str, group: _Group, cost: str) -> Outcomes:
+    ids = list(group.index)
+    order = sorted(range(len(ids)), key=lambda i: (group.described[i][0], ids[i]))
+    _, video = np.unique([group.described[i][0] for i in order], return_inverse=True)
+    return Outcomes(
+        model=model,
+        benchmark=benchmark,
+        infos=tuple(group.infos),
+        folders=tuple(group.folders),
+        table=tuple(mark_front(group.table, cost)),
+        cost=cost,
+        samples=tuple(ids[i] for i in order),
+        tasks=tuple(group.described[i][1] for i in order),
+        video=video,
+        correct=group.matrix()[:, order],
+    )
+
+
+def collect(trials: Iterable[Trial], cost: str = "llm_flops_ratio") -> list[Outcomes]:
+    """Of trials that have been read."""
+    return gather(map(find, trials), cost)
+
+
+def read_outcomes(sweep: Path, cost: str = "llm_flops_ratio") -> list[Outcomes]:
+    """Of a sweep's folder.  Raises ValueError if there is no finished trial in it, or one that cannot be read."""
+    if not sweep.is_dir():
+        raise ValueError(f"{sweep} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME")
+    found = gather(read_findings(sweep), cost)
+    if not found:
+        raise ValueError(f"{sweep} holds no finished trial; name the folder of a sweep, such as multirun/DATE/TIME")
+    return found
+
+
+def settings(info: TrialInfo) -> dict[str, Any]:
+    """A trial's settings by dotted name: `reducer.prune.layer` and so on; None where a part is switched off."""
+    return dict(_flat("", info.settings))
+
+
+def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(f"{name}.", value)
+        else:
+            yield name, value

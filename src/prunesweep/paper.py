@@ -1,0 +1,290 @@
+"""Tables in the layout of PruneVid's paper, as Markdown, LaTeX or CSV; published numbers stand beside ours where they exist."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prunesweep import statistics
+from prunesweep.analysis import Summary, scores_of
+from prunesweep.outcomes import Outcomes
+from prunesweep.paths import DATA
+from prunesweep.tables import ALIKE, accuracy_text, grid, markdown, p_text, short_names
+
+PUBLISHED = DATA / "published.json"
+SAME_RETAINED = 3.0
+"""Points between our share of tokens in the last layer and the published one up to which a row is the same experiment."""
+ERRORS = f"accuracy ± standard error clustered by video (n = samples); {ALIKE}"
+TICK, DASH = "✓", "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def published() -> dict[str, Any]:
+    return json.loads(PUBLISHED.read_text(encoding="utf-8"))
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _known_as(name: str, names: dict[str, str]) -> str | None:
+    """The published name that ours contains: `pllava_7b` is `pllava`."""
+    return next((known for known in names if known in _key(name)), None)
+
+
+def _published_row(model: str, row: Summary, data: dict[str, Any]) -> dict[str, Any] | None:
+    """Of table 1: same model and method, and about the same share of tokens in the last layer."""
+    known, method = _known_as(model, data["models"]), data["methods"].get(_key(row.reducer))
+    for entry in data["table1"]:
+        near = abs(100 * row.final_ratio - entry["retained"]) <= SAME_RETAINED
+        if (entry["model"], entry["method"]) == (known, method) and near:
+            return entry
+    return None
+
+
+def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
+    """Table 1 of the paper: a row per model and trial, a column per benchmark; with `tasks` a column per task, too."""
+    data = published()
+    benchmarks = list(dict.fromkeys(one.benchmark for one in found))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str], Summary] = {}
+    for outcomes in found:
+        by_task = statistics.by_task(outcomes) if tasks else {}
+        scores = statistics.accuracies(outcomes)
+        for index, row in enumerate(outcomes.table):
+            key = (outcomes.model, row.trial)
+            rows.setdefault(key, row)
+            own = cells.setdefault(key, {})
+            own[outcomes.benchmark] = accuracy_text(*scores[index])
+            own |= {f"{outcomes.benchmark}/{task}": accuracy_text(*values[index]) for task, values in by_task.items()}
+    columns = [
+        c for name in benchmarks for c in (name, *sorted({k for own in cells.values() for k in own if k.startswith(f"{name}/")}))
+    ]
+    matched = {key: _published_row(key[0], row, data) for key, row in rows.items()}
+    printed = [name for name in benchmarks if _known_as(name, data["benchmarks"])] if any(matched.values()) else []
+    several = len({model for model, _ in rows}) > 1
+    names = dict(zip(rows, short_names(list(rows.values()))[0], strict=True))
+    common = short_names(list(rows.values()))[1]
+    header = (
+        *(("model",) if several else ()),
+        "method",
+        "retained",
+        "FLOPs",
+        *columns,
+        *(("published retained", "published FLOPs") if printed else ()),
+        *(f"published {name}" for name in printed),
+    )
+    body = []
+    for key in sorted(rows, key=lambda k: (k[0], rows[k].reducer != "none", rows[k].reducer, rows[k].llm_flops_ratio)):
+        row, entry = rows[key], matched[key]
+        body.append(
+            (
+                *((key[0],) if several else ()),
+                names[key],
+                _percent(row.final_ratio),
+                _times(row.llm_flops_ratio),
+                *(cells[key].get(column, DASH) for column in columns),
+                *(
+                    (f"{entry['retained']:.1f} %" if entry else DASH, _times(entry["flops"]) if entry else DASH)
+                    if printed
+                    else ()
+                ),
+                *(_score(entry, name, data) for name in printed),
+            )
+        )
+    notes = [ERRORS, "retained: visual tokens in the last layer; FLOPs: LLM prefill, relative to the dense model"]
+    notes += [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
+    if printed:
+        notes.append(f"published: {data['source']}; beside trials that retain as much to within {SAME_RETAINED:g} points")
+    return Table("Methods", header, tuple(body), tuple(notes))
+
+
+def _costs(entry: dict[str, Any] | None) -> tuple[str, str]:
+    return (f"{entry['retained']:.1f} %", _times(entry["flops"])) if entry else (DASH, DASH)
+
+
+def _score(entry: dict[str, Any] | None, benchmark: str, data: dict[str, Any]) -> str:
+    score = entry["scores"].get(_known_as(benchmark, data["benchmarks"])) if entry else None
+    return DASH if score is None else f"{score / 100:.3f}"
+
+
+def _percent(ratio: float) -> str:
+    return DASH if math.isnan(ratio) else f"{100 * ratio:.1f} %"
+
+
+def _times(ratio: float) -> str:
+    return DASH if math.isnan(ratio) else f"{ratio:.2f}x"
+
+
+def components(settings: dict[str, Any]) -> tuple[bool, bool, bool]:
+    """Whether a trial merges over time, merges in space, and selects by attention."""
+    reducer = settings["reducer"]
+    merge, prune = reducer.get("merge") or {}, reducer.get("prune")
+    return merge.get("static_threshold") is not None, merge.get("cluster_ratio", 1) != 1, prune is not None
+
+
+def components_table(outcomes: Outcomes) -> Table:
+    """Table 2 of the paper's ACL version: what merging over time, merging in space and attention selection add.
+
+    Of the dense model's and PruneVid's trials.
+    """
+    data = published()
+    model = _known_as(outcomes.model, data["models"])
+    scores = statistics.accuracies(outcomes)
+    names = short_names(outcomes.table)[0]
+    entries = {(e["time"], e["space"], e["attention"]): e for e in data["components"] if e["model"] == model}
+    printed = bool(entries) and _known_as(outcomes.benchmark, data["benchmarks"]) is not None
+    rows = []
+    for index, (info, row) in enumerate(zip(outcomes.infos, outcomes.table, strict=True)):
+        if row.reducer != "none" and "prunevid" not in row.reducer:
+            continue
+        parts = components(info.settings)
+        entry = entries.get(parts)
+        ours = (names[index], _percent(row.final_ratio), _times(row.llm_flops_ratio), accuracy_text(*scores[index]))
+        theirs = (*_costs(entry), _score(entry, outcomes.benchmark, data)) if printed else ()
+        rows.append((parts, (*(TICK if part else DASH for part in parts), *ours, *theirs)))
+    header = ["time", "space", "attention", "trial", "retained", "FLOPs", outcomes.benchmark]
+    if printed:
+        header += ["published retained", "published FLOPs", f"published {outcomes.benchmark}"]
+    ordered = [cells for _, cells in sorted(rows, key=lambda row: (sum(row[0]), [not part for part in row[0]]))]
+    return Table("Components of PruneVid", tuple(header), tuple(ordered), (ERRORS,))
+
+
+def against_table(outcomes: Outcomes) -> Table:
+    """Every trial against the dense model.  Raises ValueError without one."""
+    against = statistics.against_dense(outcomes)
+    if against is None:
+        raise ValueError("the sweep has no trial without reduction; add reducer=none to compare with it")
+    probability = statistics.front(outcomes).probability
+    names, d = short_names(outcomes.table)[0], against.difference
+    order = [i for i in np.argsort(outcomes.costs, kind="stable") if outcomes.table[i].samples]
+    rows = [
+        (
+            names[i],
+            f"{getattr(outcomes.table[i], outcomes.cost):.4g}",
+            accuracy_text(*scores_of(outcomes.table[i])),
+            f"{probability[i]:.2f}",
+            *(("the dense model", *[DASH] * 5) if i == against.dense else
+              (f"{d.mean[i]:+.3f} ({d.low[i]:+.3f} to {d.high[i]:+.3f})", f"{d.gained[i]}/{d.lost[i]}",
+               *(_p(p[i]) for p in (d.p_value, against.holm, against.fdr, d.mcnemar)))),
+        )
+        for i in order
+    ]  # fmt: skip
+    header = (
+        "trial",
+        outcomes.cost,
+        "accuracy ± SE",
+        "on front",
+        "against dense (95 %)",
+        "gained/lost",
+        "p",
+        "Holm",
+        "FDR",
+        "McNemar",
+    )
+    notes = (
+        "against dense: paired by question, Student's t, errors clustered by video; McNemar takes questions for independent",
+        f"Holm, FDR: p corrected over {sum(~np.isnan(against.holm))} trials",
+        f"on front: share of {statistics.REPLICATES} draws of the videos",
+    )
+    return Table(f"Against the dense model, {outcomes.model} on {outcomes.benchmark}", header, tuple(rows), notes)
+
+
+def _p(value: float) -> str:
+    return "n/a" if math.isnan(value) else p_text(value).removeprefix("p ").removeprefix("= ")
+
+
+def tasks_table(outcomes: Outcomes) -> Table:
+    """Accuracy of every trial on every task."""
+    by_task = statistics.by_task(outcomes)
+    names = short_names(outcomes.table)[0]
+    order = [i for i in np.argsort(outcomes.costs, kind="stable") if outcomes.table[i].samples]
+    rows = tuple((names[i], *(accuracy_text(*scores[i]) for scores in by_task.values())) for i in order)
+    return Table(f"By task, {outcomes.model} on {outcomes.benchmark}", ("trial", *by_task), rows)
+
+
+def effects_table(outcomes: Outcomes) -> Table:
+    """Adjusted mean accuracy of every setting's values."""
+    from prunesweep.effects import ablations
+
+    rows = [
+        (ablation.reducer, effect.factor, str(level.value), str(level.trials),
+         f"{level.accuracy.value:.3f} ({level.accuracy.low:.3f} to {level.accuracy.high:.3f})",
+         f"{level.effect.value:+.3f} ({level.effect.low:+.3f} to {level.effect.high:+.3f})", _p(effect.adjusted))
+        for ablation in ablations(outcomes) for effect in ablation.main for level in effect.levels
+    ]  # fmt: skip
+    header = ("reducer", "setting", "value", "trials", "mean accuracy (95 %)", "effect (95 %)", "Holm p of setting")
+    notes = (
+        "means over the other settings' values (additive model); effect: against the mean of the values, paired by question",
+    )
+    return Table(f"Main effects, {outcomes.model} on {outcomes.benchmark}", header, tuple(rows), notes)
+
+
+def to_text(table: Table) -> str:
+    return "\n".join([table.title, "", grid(table.header, table.rows), *table.notes])
+
+
+def to_markdown(table: Table) -> str:
+    """With the characters escaped that end a cell or start markup; names are shown as typed."""
+    header, *rows = (tuple(_markdown_cell(cell) for cell in line) for line in (table.header, *table.rows))
+    return "\n".join(
+        [f"**{_markdown_cell(table.title)}**", "", *markdown(header, rows), "", *(f"{_markdown_cell(n)}  " for n in table.notes)]
+    )
+
+
+def _markdown_cell(cell: str) -> str:
+    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(cell.split()))
+
+
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", TICK: r"\checkmark", DASH: "--"}
+LATEX |= {character: f"\\{character}" for character in "&%$#_{}"} | {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
+
+
+def to_latex(table: Table) -> str:
+    r"""A booktabs `tabular` in a `table`, to be `\input`; needs the packages booktabs and amssymb (for the tick)."""
+    body = [" & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows]
+    notes = r" \\ ".join(map(_latex_cell, table.notes))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex_cell(table.title)}.}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(_latex_cell, table.header)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *([rf"\par\footnotesize {notes}"] if notes else []),
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_cell(cell: str) -> str:
+    return "".join(LATEX.get(character, character) for character in " ".join(cell.split()))
+
+
+def to_csv(table: Table) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([table.header, *table.rows])
+    return out.getvalue().rstrip("\n")
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {"text": to_text, "markdown": to_markdown, "latex": to_latex, "csv": to_csv}

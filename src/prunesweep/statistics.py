@@ -1,0 +1,433 @@
+"""How sure can one be?  Intervals, paired tests and fronts with uncertainty, as functions of outcomes.
+
+Samples of one video are not independent, so videos are the units everywhere: errors are cluster-robust (Liang and Zeger,
+1986; Miller, "Adding error bars to evals", 2024), quantiles are Student's with one degree of freedom less than there are
+videos, and the bootstrap draws videos.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from prunesweep.analysis import Accuracy
+from prunesweep.outcomes import RIGHT, Outcomes
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+CONFIDENCE = 0.95
+POWER = 0.8
+"""Chance of finding an effect of the size that is called detectable; the usual choice (Cohen, 1988)."""
+MARGIN = 0.03
+"""A loss that many would accept for a cheaper model: three points, as in the project's evidence."""
+REPLICATES = 1000
+"""Of the bootstrap: the error of a probability is then at most 0.016."""
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+def t_quantile(probability: float, videos: int) -> float:
+    """Student's with `videos - 1` degrees of freedom; NaN with fewer than two videos."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(videos - 1, probability)) if videos > 1 else math.nan
+
+
+def t_p_value(statistic: np.ndarray | float, videos: int) -> np.ndarray:
+    """Two-sided p-values of t statistics."""
+    from scipy.special import stdtr
+
+    if videos < 2:
+        return np.full_like(np.asarray(statistic, dtype=float), math.nan)
+    return 2 * stdtr(videos - 1, -np.abs(statistic))
+
+
+def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
+    """Of a share, from the binomial distribution (Clopper and Pearson, 1934); the whole of [0, 1] without trials."""
+    from scipy.special import betaincinv
+
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(successes, trials - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, trials - successes, 1 - tail)) if successes < trials else 1.0
+    return Interval(low, high)
+
+
+def accuracy_interval(scores: Accuracy, confidence: float = CONFIDENCE) -> Interval:
+    """Of an accuracy: Student's with its clustered error, cut to [0, 1].
+
+    Where all answers are alike no error can be estimated; the interval is then the exact binomial one with each video
+    counted once, as if a video's questions were one.
+    """
+    if scores.samples and scores.mean in (0.0, 1.0):
+        return exact_interval(round(scores.mean * scores.videos), scores.videos, confidence)
+    margin = t_quantile((1 + confidence) / 2, scores.videos) * scores.error
+    return Interval(max(0.0, scores.mean - margin), min(1.0, scores.mean + margin))
+
+
+def accuracies(outcomes: Outcomes) -> list[Accuracy]:
+    """Of every trial, over the samples that it answered."""
+    right, answers = outcomes.by_video
+    samples = answers.sum(1)
+    mean = _share(right.sum(1), samples)
+    videos = (answers > 0).sum(1)
+    error = clustered_errors(right - mean[:, None] * answers, samples, videos)
+    error[(mean == 0) | (mean == 1)] = math.nan
+    return [Accuracy(*row) for row in zip(mean.tolist(), error.tolist(), samples.tolist(), videos.tolist(), strict=True)]
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(part), math.nan), where=whole > 0)
+
+
+def clustered_errors(
+    sums: Float[np.ndarray, "rows videos"], samples: Int[np.ndarray, " rows"], videos: Int[np.ndarray, " rows"]
+) -> Float[np.ndarray, " rows"]:
+    """Standard errors of means whose residuals sum to `sums` in each video; NaN with fewer than two videos.
+
+    As `analysis.clustered_error`, for many means at once; a video without answers adds nothing.
+    """
+    squares = np.einsum("rv,rv->r", sums, sums, optimize=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(videos / (videos - 1) * squares) / samples
+    return np.where(videos > 1, error, math.nan)
+
+
+def by_task(outcomes: Outcomes) -> dict[str, list[Accuracy]]:
+    """Accuracy of every trial on every task."""
+    return {task: accuracies(outcomes.of_task(task)) for task in sorted(set(outcomes.tasks))}
+
+
+class Paired(NamedTuple):
+    """Every trial minus a reference on the samples that both answered, one entry per trial."""
+
+    mean: Float[np.ndarray, " trials"]
+    error: Float[np.ndarray, " trials"]
+    """Clustered by video; 0 where no answer differs."""
+    low: Float[np.ndarray, " trials"]
+    high: Float[np.ndarray, " trials"]
+    p_value: Float[np.ndarray, " trials"]
+    """Of the clustered t test; 1 where no answer differs."""
+    mcnemar: Float[np.ndarray, " trials"]
+    """Exact, samples taken for independent."""
+    gained: Int[np.ndarray, " trials"]
+    lost: Int[np.ndarray, " trials"]
+    samples: Int[np.ndarray, " trials"]
+    videos: Int[np.ndarray, " trials"]
+
+
+def paired_with(outcomes: Outcomes, reference: int, confidence: float = CONFIDENCE) -> Paired:
+    """All trials against the trial with index `reference`; NaN where the two have no answer in common.
+
+    Where no answer differs the interval is exact: zero flips in that many videos, each counted once.
+    """
+    both = outcomes.answered & outcomes.answered[reference]
+    change = np.where(both, outcomes.correct - outcomes.correct[reference], 0).astype(np.int8)
+    gained, lost = ((change == sign).sum(1) for sign in (1, -1))
+    samples, count = both.sum(1), outcomes.per_video(both)
+    videos = (count > 0).sum(1)
+    mean = _share(gained - lost, samples)
+    error = clustered_errors(outcomes.per_video(change) - np.nan_to_num(mean)[:, None] * count, samples, videos)
+    quantile = _each(videos, lambda v: t_quantile((1 + confidence) / 2, v))
+    margin = quantile * error
+    same = (gained + lost == 0) & (samples > 0)
+    margin[same] = _each(videos[same], lambda v: exact_interval(0, v, confidence).high)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_value = _each_p(mean / error, videos)
+    p_value[(mean == 0) & (samples > 0)] = 1.0
+    p_value[(error == 0) & (mean != 0)] = math.nan  # every video changed alike: the error says nothing
+    low, high = np.maximum(mean - margin, -1), np.minimum(mean + margin, 1)
+    return Paired(mean, error, low, high, p_value, mcnemar(gained, lost), gained, lost, samples, videos)
+
+
+def _each(videos: np.ndarray, function: Callable[[int], float]) -> np.ndarray:
+    """A function of the number of videos, worked out once per number."""
+    numbers, index = np.unique(videos, return_inverse=True)
+    return np.array([function(int(v)) for v in numbers], dtype=float)[index]
+
+
+def _each_p(statistics: np.ndarray, videos: np.ndarray) -> np.ndarray:
+    found = np.full(len(videos), math.nan)
+    for number in np.unique(videos):
+        chosen = videos == number
+        found[chosen] = t_p_value(statistics[chosen], int(number))
+    return found
+
+
+def mcnemar(gained: np.ndarray | int, lost: np.ndarray | int) -> np.ndarray:
+    """Two-sided exact p-values of `gained` against `lost` discordant pairs (McNemar 1947, binomial form)."""
+    from scipy.special import bdtr
+
+    pairs, fewer = np.add(gained, lost), np.minimum(gained, lost)
+    return np.where(pairs == 0, 1.0, np.minimum(1.0, 2 * bdtr(fewer.astype(float), np.maximum(pairs, 1), 0.5)))
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """P-values adjusted for looking at all of them (Holm, 1979): the chance of any false finding stays below the level.
+
+    The order is kept; NaN stays NaN and is not counted as a test.
+    """
+    return _adjusted(p_values, lambda p: np.maximum.accumulate(p * np.arange(len(p), 0, -1)))
+
+
+def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """P-values adjusted so that the expected share of false findings stays below the level (Benjamini and Hochberg, 1995)."""
+    return _adjusted(p_values, lambda p: np.minimum.accumulate((p * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1])
+
+
+def _adjusted(p_values: Sequence[float] | np.ndarray, adjust: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    p = np.asarray(p_values, dtype=float)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    adjusted = np.full(len(p), math.nan)
+    adjusted[order] = np.minimum(1.0, adjust(p[order]))
+    return adjusted
+
+
+def detectable_effect(error: float, videos: int, confidence: float = CONFIDENCE, power: float = POWER) -> float:
+    """The smallest true difference that a paired test with this standard error finds with the given power."""
+    return (t_quantile((1 + confidence) / 2, videos) + t_quantile(power, videos)) * error
+
+
+def samples_needed(effect: float, error: float, samples: int, videos: int) -> int:
+    """How many samples would make a difference of `effect` detectable, if videos keep their number of samples.
+
+    The standard error shrinks with the square root of the samples; quantiles are kept, which matters below 30 videos only.
+    """
+    return math.ceil(samples * (detectable_effect(error, videos) / effect) ** 2)
+
+
+def error_for(error: float, samples: int, wanted: int) -> float:
+    """The standard error that a difference measured on `samples` samples would have on `wanted` of them."""
+    return error * math.sqrt(samples / wanted)
+
+
+# The bootstrap over videos
+
+
+def draw_videos(videos: int, replicates: int = REPLICATES, seed: int = 0) -> Float[np.ndarray, "replicates videos"]:
+    """How often each video was drawn in each replicate."""
+    drawn = np.random.default_rng(seed).integers(videos, size=(replicates, videos))
+    drawn += np.arange(replicates)[:, None] * videos
+    return np.bincount(drawn.ravel(), minlength=replicates * videos).reshape(replicates, videos).astype(np.float32)
+
+
+def resampled(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0) -> Float[np.ndarray, "replicates trials"]:
+    """Accuracies of all trials on videos drawn with replacement, the same ones for all trials; NaN where none was answered."""
+    weights = draw_videos(outcomes.videos, replicates, seed)
+    right, answers = outcomes.by_video
+    complete = (answers == answers[:1]).all()  # one denominator serves all
+    wholes = weights @ (answers[:1] if complete else answers).T.astype(np.float32)
+    parts = weights @ right.T.astype(np.float32)  # counts: exact in 24 bits
+    return _share(parts.astype(np.float64), np.broadcast_to(wholes.astype(np.float64), parts.shape))
+
+
+def paired_bootstrap(
+    outcomes: Outcomes, trial: int, reference: int, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE
+) -> Interval:
+    """Percentile interval of the difference of two trials on their common samples, videos drawn with replacement."""
+    both = outcomes.answered[trial] & outcomes.answered[reference]
+    change = np.where(both, outcomes.correct[trial] - outcomes.correct[reference], 0)
+    sums, counts = outcomes.per_video(np.stack([change, both]))
+    weights = draw_videos(outcomes.videos, replicates, seed)
+    differences = _share(weights @ sums.astype(float), weights @ counts.astype(float))
+    tail = (1 - confidence) / 2
+    return Interval(*(float(q) for q in np.nanquantile(differences, [tail, 1 - tail])))
+
+
+class Steps(NamedTuple):
+    """The front as a function of cost: the best accuracy that at most this cost buys."""
+
+    cost: Float[np.ndarray, " costs"]
+    """The distinct costs, ascending."""
+    best: Float[np.ndarray, "... costs"]
+
+
+def steps(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, "... trials"]) -> Steps:
+    """The running maximum of accuracy over cost; trials with NaN are left out."""
+    order = np.argsort(costs, kind="stable")
+    order = order[~np.isnan(costs[order])]
+    levels, first = np.unique(costs[order], return_index=True)
+    values = np.where(np.isnan(accuracy[..., order]), -math.inf, accuracy[..., order])
+    best = np.maximum.accumulate(np.maximum.reduceat(values, first, axis=-1), axis=-1) if len(order) else values
+    return Steps(levels, best)
+
+
+def on_front(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, "... trials"]) -> Bool[np.ndarray, "... trials"]:
+    """Which trials no cheaper or equally cheap one reaches or beats, as `analysis.pareto_front`, for many draws at once."""
+    level, best = steps(costs, accuracy)
+    place = np.searchsorted(level, np.nan_to_num(costs, nan=math.inf)).clip(max=max(len(level) - 1, 0))
+    if not len(level):
+        return np.zeros(accuracy.shape, dtype=bool)
+    cheaper = np.concatenate([np.full((*best.shape[:-1], 1), -math.inf), best[..., :-1]], axis=-1)[..., place]
+    with np.errstate(invalid="ignore"):
+        return (accuracy > cheaper) & (accuracy >= best[..., place]) & ~np.isnan(costs)
+
+
+class Front(NamedTuple):
+    """A Pareto front and how sure it is."""
+
+    probability: Float[np.ndarray, " trials"]
+    """Of each trial to be on the front, videos drawn anew; costs are taken as measured."""
+    cost: Float[np.ndarray, " costs"]
+    best: Float[np.ndarray, " costs"]
+    low: Float[np.ndarray, " costs"]
+    high: Float[np.ndarray, " costs"]
+    """Pointwise band of the best accuracy at each cost.  The best of many trials is partly luck: the band shows the spread
+    of that maximum, not what its trial reaches on new videos."""
+    hypervolume: float
+    """Area below the front between no cost and `reference_cost`, of the rectangle: 1 would be full accuracy for nothing."""
+    hypervolume_interval: Interval
+    reference_cost: float
+    knee: int | None
+    """The trial on the front where it turns: farthest above the line between its ends; None with fewer than three."""
+    knee_probability: float
+    """Of the same trial to be the knee, videos drawn anew."""
+
+
+def front(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE) -> Front:
+    """The front of all trials on the outcomes' cost axis."""
+    accuracy = np.array([scores.mean for scores in accuracies(outcomes)])
+    return front_of(outcomes.costs, accuracy, resampled(outcomes, replicates, seed), confidence)
+
+
+def front_of(
+    costs: Float[np.ndarray, " trials"],
+    accuracy: Float[np.ndarray, " trials"],
+    drawn: Float[np.ndarray, "replicates trials"],
+    confidence: float = CONFIDENCE,
+) -> Front:
+    """The front on any axis; `drawn` holds the accuracies on videos drawn anew, as `resampled` gives them."""
+    if np.isnan(accuracy).all():
+        none, unknown = np.zeros(0), math.nan
+        return Front(np.zeros(len(costs)), none, none, none, none, unknown, Interval(unknown, unknown), unknown, None, unknown)
+    level, best = steps(costs, accuracy)
+    spread = steps(costs, drawn).best
+    spread = np.where(np.isinf(spread), math.nan, spread)
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
+    worst = float(level[-1])
+    volumes = hypervolume(level, spread, worst)
+    knee = knee_point(costs, accuracy)
+    again = [knee_point(costs, row) for row in drawn[:KNEE_DRAWS]] if knee is not None else []
+    return Front(
+        probability=on_front(costs, drawn).mean(0),
+        cost=level,
+        best=best,
+        low=low,
+        high=high,
+        hypervolume=float(hypervolume(level, best, worst)),
+        hypervolume_interval=Interval(*(float(q) for q in np.quantile(volumes, [tail, 1 - tail]))),
+        reference_cost=worst,
+        knee=knee,
+        knee_probability=sum(other == knee for other in again) / len(again) if again else math.nan,
+    )
+
+
+KNEE_DRAWS = 200
+"""Replicates for the knee's probability, which is worked out one by one."""
+
+
+def hypervolume(cost: Float[np.ndarray, " costs"], best: Float[np.ndarray, "... costs"], worst_cost: float) -> np.ndarray:
+    """Area below the steps from no cost to `worst_cost`, of the rectangle up to full accuracy; accuracy counts from 0.
+
+    NaN where nothing costs anything.
+    """
+    if worst_cost <= 0:
+        return np.full(best.shape[:-1], math.nan)
+    within = cost <= worst_cost
+    width = np.diff(np.append(cost[within], worst_cost))
+    return (np.nan_to_num(best[..., within]) * width).sum(-1) / worst_cost
+
+
+def knee_point(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, " trials"]) -> int | None:
+    """The front's trial farthest above the line from its cheapest to its best one, both axes scaled to their range.
+
+    The distance to the chord as in Kneedle (Satopää et al., 2011); None where the front has fewer than three points.
+    """
+    members = np.flatnonzero(on_front(costs, accuracy))
+    members = members[np.argsort(costs[members], kind="stable")]
+    if len(members) < 3 or costs[members[0]] == costs[members[-1]]:
+        return None
+    scaled = [(values - values[0]) / (values[-1] - values[0]) for values in (costs[members], accuracy[members])]
+    return int(members[np.argmax(scaled[1] - scaled[0])])
+
+
+# Against the dense model
+
+
+def dense_trial(outcomes: Outcomes) -> int | None:
+    """The trial without reduction, of several the first; None if there is none.
+
+    A trial is dense if all its visual tokens reach the last layer; a reducer whose name says so goes first.
+    """
+    whole = [i for i, row in enumerate(outcomes.table) if row.final_ratio == 1 and row.entrance_ratio == 1 and row.samples]
+    return min(whole, key=lambda i: (outcomes.table[i].reducer != "none", i), default=None)
+
+
+class AgainstDense(NamedTuple):
+    """A sweep's trials against its dense model."""
+
+    dense: int
+    difference: Paired
+    holm: Float[np.ndarray, " trials"]
+    """P-values corrected over all other trials; NaN for the dense one."""
+    fdr: Float[np.ndarray, " trials"]
+    indistinguishable: tuple[int, ...]
+    """Trials without a significant difference after Holm's correction, cheapest first: not proof of being equal."""
+    within_margin: tuple[int, ...]
+    """Trials that lose less than the margin: the lower end of the two-sided interval is above it, cheapest first."""
+    margin: float
+    detectable: float
+    """The smallest difference that the median trial's paired test would find, without correction."""
+
+
+def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 - CONFIDENCE) -> AgainstDense | None:
+    """None without a dense trial.  Complete trials only can be called indistinguishable: few samples distinguish nothing."""
+    dense = dense_trial(outcomes)
+    if dense is None:
+        return None
+    difference = paired_with(outcomes, dense)
+    p_value = difference.p_value.copy()
+    p_value[dense] = math.nan
+    others = [i for i in np.argsort(outcomes.costs, kind="stable").tolist() if i != dense and difference.samples[i]]
+    complete = [i for i in others if difference.samples[i] == difference.samples[dense]]
+    corrected = holm(p_value)
+    errors = [e for e in difference.error[others] if e > 0]
+    return AgainstDense(
+        dense=dense,
+        difference=difference,
+        holm=corrected,
+        fdr=benjamini_hochberg(p_value),
+        indistinguishable=tuple(i for i in complete if corrected[i] > level),
+        within_margin=tuple(i for i in complete if difference.low[i] > -margin),
+        margin=margin,
+        detectable=detectable_effect(float(np.median(errors)), int(difference.videos[dense])) if errors else math.nan,
+    )
+
+
+class Agreement(NamedTuple):
+    """How a trial's answers relate to the dense model's."""
+
+    both_right: int
+    both_wrong: int
+    gained: tuple[str, ...]
+    """Samples that only the trial has right."""
+    lost: tuple[str, ...]
+    """Samples that only the dense model has right."""
+
+
+def agreement(outcomes: Outcomes, trial: int, reference: int) -> Agreement:
+    own, other = outcomes.correct[trial], outcomes.correct[reference]
+    both = outcomes.answered[trial] & outcomes.answered[reference]
+    gained, lost = (np.flatnonzero(both & (own - other == sign)) for sign in (1, -1))
+    names = outcomes.samples
+    right = int((both & (own == RIGHT) & (other == RIGHT)).sum())
+    wrong = int(both.sum()) - right - len(gained) - len(lost)
+    return Agreement(right, wrong, tuple(names[i] for i in gained), tuple(names[i] for i in lost))

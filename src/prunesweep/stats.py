@@ -1,0 +1,65 @@
+"""`prunesweep-stats FOLDER`: a finished sweep's statistics in words, and its tables as text, Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from prunesweep import paper, statistics
+from prunesweep.outcomes import Outcomes, read_outcomes
+from prunesweep.verdict import text, verdict
+
+TABLES: dict[str, Callable[[Sequence[Outcomes]], list[paper.Table]]] = {
+    "against": lambda found: [paper.against_table(one) for one in found],
+    "methods": lambda found: [paper.methods_table(found)],
+    "components": lambda found: [paper.components_table(one) for one in found],
+    "tasks": lambda found: [paper.tasks_table(one) for one in found],
+    "effects": lambda found: [paper.effects_table(one) for one in found],
+}
+
+
+def planning(outcomes: Outcomes, samples: int) -> str:
+    """What a benchmark of so many samples could tell apart, from the errors seen here."""
+    against = statistics.against_dense(outcomes)
+    if against is None or against.detectable != against.detectable:
+        return "nothing to plan with: needs a dense trial (reducer=none) and one whose answers differ from it"
+    have = int(against.difference.samples[against.dense])
+    effect = statistics.error_for(against.detectable, have, samples)
+    return f"{samples:,} questions like these would tell {100 * effect:.1f} points apart (power {statistics.POWER:.0%})"
+
+
+def fill(sweep: Path, cost: str) -> list[Outcomes]:
+    """The sweep's outcomes, or the command ends with one line that says why not."""
+    try:
+        return read_outcomes(sweep, cost)
+    except ValueError as error:
+        sys.exit(f"prunesweep: {error}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="prunesweep-stats", description="Statistics of a finished sweep, from its records.")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME")
+    parser.add_argument("--cost", default="llm_flops_ratio", help="axis of the front: any cost of the ledger")
+    parser.add_argument("--table", choices=TABLES, help="print this table instead of the words")
+    parser.add_argument("--format", choices=paper.FORMATS, default="text", help="of the table")
+    parser.add_argument("--tasks", action="store_true", help="with --table methods: a column per task, too")
+    parser.add_argument("--samples", type=int, help="what a benchmark of so many questions could tell apart", metavar="N")
+    arguments = parser.parse_args()
+    if arguments.samples is not None and arguments.samples < 2:
+        parser.error(f"--samples must be at least 2, got {arguments.samples}")
+    found = fill(arguments.sweep, arguments.cost)
+    if arguments.table:
+        try:
+            tables = TABLES[arguments.table](found)
+        except ValueError as error:
+            sys.exit(f"prunesweep: {error}")
+        if arguments.tasks and arguments.table == "methods":
+            tables = [paper.methods_table(found, tasks=True)]
+        print("\n\n".join(map(paper.FORMATS[arguments.format], tables)))
+        return
+    for number, outcomes in enumerate(found):
+        print(("\n" if number else "") + text(verdict(outcomes)))
+        if arguments.samples:
+            print(f"{'planning':<11} {planning(outcomes, arguments.samples)}")

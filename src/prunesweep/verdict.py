@@ -1,0 +1,219 @@
+"""A sweep's statistics in words: what the terminal prints at its end, and the report at its top."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunesweep import statistics
+from prunesweep.analysis import Summary, scores_of
+from prunesweep.effects import Ablation, Importance, ablations, importances, short
+from prunesweep.outcomes import Outcomes
+from prunesweep.statistics import CONFIDENCE, POWER, AgainstDense, Front
+from prunesweep.tables import p_text, short_names
+
+LEVEL = 1 - CONFIDENCE
+MOST_LISTED = 3
+UNSURE = 0.5
+"""A trial on the front in fewer draws than this is there by luck as likely as not."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Everything that is said about the trials of one model and benchmark."""
+
+    outcomes: Outcomes
+    front: Front
+    against: AgainstDense | None
+    ablations: tuple[Ablation, ...]
+    importances: tuple[Importance, ...]
+
+
+def verdict(outcomes: Outcomes, with_importance: bool = True) -> Verdict:
+    """Importance takes seconds (forests), the rest far less."""
+    return Verdict(
+        outcomes=outcomes,
+        front=statistics.front(outcomes),
+        against=statistics.against_dense(outcomes),
+        ablations=tuple(ablations(outcomes)),
+        importances=tuple(importances(outcomes)) if with_importance else (),
+    )
+
+
+def lines(found: Verdict) -> list[tuple[str, str]]:
+    """Pairs of a keyword and what there is to say, for any renderer; nothing in it is marked up."""
+    outcomes = found.outcomes
+    answered = [row for row in outcomes.table if row.samples]
+    said = [("trials", _trials(outcomes, answered))]
+    if not answered:
+        return said
+    names = _names(outcomes)
+    said += _dense(found, names)
+    said += _front(found, names)
+    said += [("settings", _settings(ablation)) for ablation in found.ablations]
+    said += [("importance", _importance(importance)) for importance in found.importances if len(importance.shares) > 1]
+    return said
+
+
+def headline(found: Verdict) -> str | None:
+    """One sentence: how cheap can it be without a loss that shows?  None where nothing can be compared."""
+    outcomes, against = found.outcomes, found.against
+    others = sum(1 for row in outcomes.table if row.samples) - 1
+    if against is None or others < 1:
+        return None
+    equal = against.indistinguishable
+    count = f"{len(equal)} of {others} trial{'s' if others > 1 else ''}"
+    if not equal:
+        loss = min((abs(m), i) for i, m in enumerate(against.difference.mean) if i != against.dense and not math.isnan(m))[1]
+        cost = cost_text(outcomes.cost, outcomes.costs[loss])
+        low, high = against.difference.low[loss], against.difference.high[loss]
+        near = f"the closest, at {cost}, differs by {against.difference.mean[loss]:+.3f} ({_interval(low, high, '+')})"
+        return f"{count} are indistinguishable from dense; {near}."
+    cost = cost_text(outcomes.cost, outcomes.costs[equal[0]])
+    unseen = f"differences below {100 * against.detectable:.1f} points would likely go unnoticed"
+    caution = "" if math.isnan(against.detectable) else f"; {unseen}"
+    return f"{count} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense, the cheapest at {cost}{caution}."
+
+
+def text(found: Verdict) -> str:
+    """The lines for a terminal."""
+    return "\n".join(f"{key:<11} {words}" for key, words in lines(found))
+
+
+def _names(outcomes: Outcomes) -> list[str]:
+    return short_names(outcomes.table)[0]
+
+
+def _trials(outcomes: Outcomes, answered: Sequence[Summary]) -> str:
+    where = f"{outcomes.model} on {outcomes.benchmark}"
+    count = f"{len(outcomes.table)} trial{'s' if len(outcomes.table) > 1 else ''}"
+    if not answered:
+        return f"{count} of {where}, none of which has an answer: nothing can be said"
+    fewest, most = (of(row.samples for row in answered) for of in (min, max))
+    samples = f"{most}" if fewest == most else f"{fewest} to {most}"
+    failed = len(outcomes.table) - len(answered)
+    return (
+        f"{count} of {where}, {samples} questions on {outcomes.videos} videos; videos are the units of every interval and test"
+        + (f"; {failed} without any answer" if failed else "")
+    )
+
+
+def _interval(low: float, high: float, sign: str = "") -> str:
+    return "no interval" if math.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
+
+
+def _dense(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
+    outcomes, against = found.outcomes, found.against
+    if against is None:
+        return [("dense", "no trial without reduction: add reducer=none to compare with it")]
+    row, difference = outcomes.table[against.dense], against.difference
+    low, high = statistics.accuracy_interval(scores_of(row))
+    said = [("dense", f"{row.accuracy:.3f}, 95 % interval {_interval(low, high)} (n={row.samples})")]
+    others = sum(1 for i, r in enumerate(outcomes.table) if i != against.dense and r.samples)
+    if not others:
+        return said
+    test = f"(paired t test clustered by video, Holm-corrected over {others}, p > {LEVEL:.2f})"
+    equal = against.indistinguishable
+    many = f"{len(equal)} of {others} other trial{'s' if others > 1 else ''}"
+    words = f"{many} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense {test}"
+    said.append(("like dense", words + (f"; the cheapest: {_cheapest(found, equal[0], names)}" if equal else "")))
+    safe, margin = against.within_margin, f"{100 * against.margin:g} points"
+    words = f"{len(safe)} of {others} lose less than {margin} for sure (lower end of the 95 % interval)"
+    said.append(("surely near", words + (f"; the cheapest: {_cheapest(found, safe[0], names)}" if safe else "")))
+    if not math.isnan(against.detectable):
+        samples, videos = int(difference.samples[against.dense]), int(difference.videos[against.dense])
+        error = against.detectable / statistics.detectable_effect(1.0, videos)
+        needed = statistics.samples_needed(against.margin, error, samples, videos)
+        words = f"true differences below {100 * against.detectable:.1f} points are likely to go unnoticed with these {samples} "
+        words += f"questions (power {POWER:.0%}, the median trial's error); {margin} take about {needed:,}"
+        said.append(("detectable", words))
+    return said
+
+
+def _cheapest(found: Verdict, index: int, names: Sequence[str]) -> str:
+    against, row = found.against, found.outcomes.table[index]
+    assert against is not None
+    d = against.difference
+    return (
+        f"{names[index]} at {cost_text(found.outcomes.cost, getattr(row, found.outcomes.cost))}, {d.mean[index]:+.3f} "
+        f"({_interval(d.low[index], d.high[index], '+')}), gained {d.gained[index]}, lost {d.lost[index]}"
+    )
+
+
+COST_NAMES = {
+    "llm_flops_ratio": "LLM prefill FLOPs",
+    "llm_flops": "LLM prefill FLOPs",
+    "total_flops_ratio": "all FLOPs",
+    "total_flops": "FLOPs in all",
+    "fastv_flops_ratio": "FLOPs as FastV counts",
+    "sparsevlm_flops_ratio": "FLOPs as SparseVLM counts",
+    "fastvid_flops_ratio": "FLOPs as FastVID counts",
+    "reduction_flops": "FLOPs of merging and scoring",
+    "kv_bytes": "bytes of KV caches",
+    "entrance_ratio": "visual tokens entering the LLM",
+    "final_ratio": "visual tokens in the last layer",
+    "layer_ratio": "visual tokens over the layers",
+    "kv_ratio": "visual tokens in the KV caches",
+}
+
+
+def cost_text(cost: str, value: float) -> str:
+    """`0.210x LLM prefill FLOPs`: relative to the dense model, or `4.1e+12 FLOPs in all`."""
+    name = COST_NAMES.get(cost, cost)
+    return f"{value:.3f}x {name}" if cost.endswith("ratio") else f"{value:.3g} {name}"
+
+
+def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
+    outcomes, front = found.outcomes, found.front
+    members = [i for i, row in enumerate(outcomes.table) if row.pareto]
+    unsure = [i for i in members if front.probability[i] < UNSURE]
+    missed = [i for i, p in enumerate(front.probability) if p >= UNSURE and i not in members]
+    words = f"{len(members)} of {len(outcomes.table)} trials; {len(members) - len(unsure)} of them in at least half of "
+    words += f"{statistics.REPLICATES} draws of the videos"
+    if missed:
+        words += f", as {'is' if len(missed) == 1 else 'are'} {len(missed)} that missed it here"
+    if not math.isnan(front.hypervolume):
+        low, high = front.hypervolume_interval
+        words += f"; hypervolume {front.hypervolume:.3f} ({_interval(low, high)}) up to "
+        words += cost_text(outcomes.cost, front.reference_cost)
+    said = [("front", words)]
+    if front.knee is not None:
+        row = outcomes.table[front.knee]
+        where = cost_text(outcomes.cost, getattr(row, outcomes.cost))
+        said.append(("knee", f"{names[front.knee]} at {where} (so in {front.knee_probability:.0%} of the draws)"))
+    return said
+
+
+def _settings(ablation: Ablation) -> str:
+    short_of = short([effect.factor for effect in ablation.main])
+    ranked = sorted(ablation.main, key=lambda effect: -effect.range)
+    sure = [e for e in ranked if e.adjusted <= LEVEL]
+    parts = [f"{short_of[e.factor]} moves accuracy by {100 * e.range:.1f} points ({p_text(e.adjusted)})" for e in sure]
+    quiet = [short_of[e.factor] for e in ranked if e.adjusted > LEVEL]
+    if quiet:
+        parts.append(f"no significant effect of {', '.join(quiet)}")
+    unknown = [short_of[e.factor] for e in ranked if math.isnan(e.adjusted)]
+    if unknown:
+        parts.append(f"no test possible for {', '.join(unknown)}: as many degrees of freedom as videos, or more")
+    joint = sorted((i for i in ablation.interactions if i.adjusted <= LEVEL), key=lambda i: i.adjusted)
+    tested = sum(not math.isnan(i.adjusted) for i in ablation.interactions)
+    if joint:
+        named = [f"{' x '.join(short_of.get(f, f) for f in i.factors)} ({p_text(i.adjusted)})" for i in joint[:MOST_LISTED]]
+        more = f" and {len(joint) - MOST_LISTED} more" if len(joint) > MOST_LISTED else ""
+        parts.append(f"interactions: {', '.join(named)}{more}")
+    elif tested:
+        parts.append(f"none of {tested} interaction{'s' if tested > 1 else ''} significant")
+    if ablation.continuous:
+        names = short(ablation.continuous)
+        parts.append(f"hardly a value tried twice of {', '.join(names.values())}: see importance")
+    if ablation.confounded:
+        names = short([*short_of, *ablation.confounded])
+        parts.append(f"not told apart by these trials: {', '.join(names[name] for name in ablation.confounded)}")
+    return f"{ablation.reducer}, {ablation.trials} trials, Holm-corrected: {'; '.join(parts)}"
+
+
+def _importance(importance: Importance) -> str:
+    names = short(list(importance.shares))
+    shares = ", ".join(f"{names[name]} {share:.0%}" for name, share in importance.shares.items())
+    return f"{importance.reducer}, {importance.trials} trials, share of accuracy's variance (fANOVA): {shares}"

@@ -1,0 +1,364 @@
+"""Statistics of outcomes, against the same worked out record by record, by hand, or by simulation."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prunesweep import effects, paper, statistics
+from prunesweep.analysis import accuracy, pareto_front
+from prunesweep.comparison import paired
+from prunesweep.outcomes import collect, read_outcomes
+from prunesweep.records import Trial, TrialInfo, to_frame, write_trial
+from prunesweep.stats import main as stats_command
+from prunesweep.verdict import lines, text, verdict
+from test_analysis import SHAPE, record
+
+
+def made(name: str, answers: str, videos: list[str] | None = None, visual: tuple = (8, 8), tasks: str = "", **reducer) -> Trial:
+    """A trial whose letters are its answers: `+` right, `-` wrong, `?` none; one video per question unless told."""
+    truth = {"+": True, "-": False, "?": None}
+    rows = [
+        record(f"q{i}", truth[a], videos[i] if videos else str(i), name, visual, error="gone" if a == "?" else None)
+        for i, a in enumerate(answers)
+    ]
+    frame = to_frame(rows)
+    if tasks:
+        import polars as pl
+
+        frame = frame.with_columns(task=pl.Series(list(tasks)))
+    kind = name.split(" ")[0]
+    info = TrialInfo(
+        name, kind, "tiny", "blocks", (), {"reducer": {"name": kind, "merge": None, "prune": None, **reducer}}, SHAPE
+    )
+    return Trial(info, frame, None)
+
+
+def drawn(trials: int = 6, questions: int = 60, videos: int = 20, seed: int = 0) -> list[Trial]:
+    """Random answers, some missing, the dense model first."""
+    draw = random.Random(seed)
+    names = [str(draw.randrange(videos)) for _ in range(questions)]
+    return [
+        made(
+            "none" if t == 0 else f"prunevid layer={t}",
+            "".join(draw.choices("+-?", [6, 3, 1 if t else 0], k=questions)),
+            names,
+            (8, 8) if t == 0 else (1 + t % 7, 1 + t % 3),
+            prune={"layer": t},
+        )
+        for t in range(trials)
+    ]
+
+
+def test_accuracies_of_a_matrix_equal_those_of_each_trials_records() -> None:
+    trials = drawn()
+    (found,) = collect(trials)
+    for scores, trial in zip(statistics.accuracies(found), trials, strict=True):
+        expected = accuracy(trial.records)
+        assert scores[2:] == expected[2:]
+        assert scores[:2] == pytest.approx(expected[:2])
+
+
+def test_paired_tests_of_a_matrix_equal_those_of_each_pair_of_records() -> None:
+    trials = drawn()
+    (found,) = collect(trials)
+    against = statistics.paired_with(found, 0)
+    for index, trial in enumerate(trials):
+        expected = paired(trial.records, trials[0].records)
+        values = [getattr(against, name)[index] for name in expected._fields]
+        assert values == pytest.approx(list(expected), rel=1e-9)
+
+
+def test_the_order_of_samples_and_missing_rows_change_nothing() -> None:
+    trials = drawn()
+    shuffled = [t._replace(records=t.records.sample(fraction=1, shuffle=True, seed=i)) for i, t in enumerate(trials)]
+    (one,), (other,) = collect(trials), collect(shuffled)
+    assert statistics.accuracies(one) == statistics.accuracies(other)
+    np.testing.assert_array_equal(statistics.paired_with(one, 0).p_value, statistics.paired_with(other, 0).p_value)
+
+
+def test_models_and_benchmarks_are_kept_apart() -> None:
+    one, other = made("none", "+-"), made("none", "++")
+    other = other._replace(info=TrialInfo(**{**vars(other.info), "benchmark": "else"}))
+    assert [(o.benchmark, len(o.table)) for o in collect([one, other])] == [("blocks", 1), ("else", 1)]
+
+
+def test_an_exact_interval_covers_what_the_binomial_says() -> None:
+    assert statistics.exact_interval(100, 100) == pytest.approx((0.025 ** (1 / 100), 1))
+    assert statistics.exact_interval(0, 100) == pytest.approx((0, 1 - 0.025 ** (1 / 100)))
+    low, high = statistics.exact_interval(8, 10)  # Clopper and Pearson's own table: 0.444 to 0.975
+    assert (low, high) == pytest.approx((0.4439, 0.9748), abs=1e-4)
+
+
+def test_benjamini_hochberg_and_holm_on_a_worked_example() -> None:
+    p = [0.01, 0.04, math.nan, 0.03, 0.5]
+    assert statistics.benjamini_hochberg(p)[[0, 1, 3, 4]] == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
+    assert statistics.holm(p)[[0, 1, 3, 4]] == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert math.isnan(statistics.holm(p)[2])
+
+
+def test_clustered_intervals_cover_the_truth_where_questions_of_a_video_agree() -> None:
+    draw, covered, naive = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        right = np.repeat(draw.random(25) < 0.7, 4)  # four questions per video, all alike
+        trial = made("none", "".join("+" if r else "-" for r in right), [str(i // 4) for i in range(100)])
+        scores = accuracy(trial.records)
+        low, high = statistics.accuracy_interval(scores)
+        covered += low <= 0.7 <= high
+        naive += abs(scores.mean - 0.7) <= 1.96 * math.sqrt(scores.mean * (1 - scores.mean) / 100)
+    assert 0.92 <= covered / 400 <= 0.98
+    assert naive / 400 < 0.8
+
+
+def test_a_detectable_effect_is_found_as_often_as_its_power_says() -> None:
+    error, videos = 0.02, 200
+    effect = statistics.detectable_effect(error, videos)
+    found = np.abs(np.random.default_rng(0).normal(effect, error, 20_000)) > statistics.t_quantile(0.975, videos) * error
+    assert found.mean() == pytest.approx(statistics.POWER, abs=0.01)
+    assert statistics.samples_needed(effect, error, 500, videos) == 500
+    assert statistics.samples_needed(effect / 2, error, 500, videos) == 2000
+
+
+def test_the_front_of_many_draws_is_the_front_of_each() -> None:
+    draw = np.random.default_rng(0)
+    costs = draw.integers(0, 6, 12) / 5
+    costs[3] = math.nan
+    accuracy_ = draw.integers(0, 8, (50, 12)) / 8
+    accuracy_[7, 5] = math.nan
+    found = statistics.on_front(costs, accuracy_)
+    for row, on in zip(accuracy_, found, strict=True):
+        assert on.tolist() == pareto_front(list(zip(costs.tolist(), row.tolist(), strict=True)))
+
+
+def test_resampling_draws_videos_for_all_trials_alike() -> None:
+    (found,) = collect(drawn())
+    weights = statistics.draw_videos(found.videos, replicates=30)
+    assert (weights.sum(1) == found.videos).all()
+    values = statistics.resampled(found, replicates=30)
+    picked = weights[7][found.video]  # how often each sample was drawn
+    for row, answers in zip(values[7], found.correct, strict=True):
+        assert row == pytest.approx((picked * (answers == 1)).sum() / (picked * (answers >= 0)).sum())
+
+
+def test_probabilities_of_the_front_tell_a_clear_case_from_a_coin_toss() -> None:
+    good = "+" * 90 + "-" * 10
+    trials = [
+        made("none", "+" * 95 + "-" * 5, visual=(8, 8)),
+        made("cheap", good, visual=(2, 2)),
+        made("hopeless", "-" * 100, visual=(4, 4)),
+        made("alike", good[::-1], visual=(2, 2)),  # as cheap and as good on average, on other questions
+    ]
+    (found,) = collect(trials)
+    front = statistics.front(found)
+    dense, cheap, hopeless, alike = front.probability
+    assert dense > 0.8
+    assert hopeless == 0
+    assert 0.4 < cheap < 0.65
+    assert 0.4 < alike < 0.65
+    assert (front.low <= front.best).all()
+    assert (front.best <= front.high).all()
+
+
+def test_hypervolume_and_knee_by_hand() -> None:
+    cost, best = np.array([0.25, 0.5, 1.0]), np.array([0.4, 0.8, 0.9])
+    assert statistics.hypervolume(cost, best, 1.0) == pytest.approx(0.25 * 0.4 + 0.5 * 0.8)
+    assert statistics.knee_point(cost, best) == 1
+    assert statistics.knee_point(cost[:2], best[:2]) is None
+
+
+def test_trials_like_the_dense_one_are_found_and_the_cheapest_named() -> None:
+    dense = "+" * 180 + "-" * 20
+    trials = [
+        made("none", dense),
+        made("near", "-+" + dense[2:], visual=(3, 3)),
+        made("nearer", dense[:-1] + "+", visual=(5, 5)),
+        made("far", "-" * 100 + dense[100:], visual=(2, 2)),
+        made("partial", dense[:5] + "?" * 195, visual=(1, 1)),
+    ]
+    (found,) = collect(trials)
+    against = statistics.against_dense(found)
+    assert [found.names[i] for i in against.indistinguishable] == ["near", "nearer"]
+    assert [found.names[i] for i in against.within_margin] == ["near", "nearer"]
+    flips = statistics.agreement(found, 3, 0)
+    assert (flips.both_right, flips.both_wrong, len(flips.lost), flips.gained) == (80, 20, 100, ())
+    said = text(verdict(found))
+    assert "2 of 4 other trials are indistinguishable from dense" in said
+    assert "the cheapest: near at" in said
+    assert "gained 0, lost 1" in said
+
+
+def grid_trials(levels: dict[str, list], effect, questions: int = 200, seed: int = 0) -> list[Trial]:
+    """A full grid whose probability of a right answer is `effect(*values)`; harder questions are harder for all."""
+    draw = np.random.default_rng(seed)
+    hardness = draw.random(questions)
+    trials = []
+    for values in product(*levels.values()):
+        right = hardness < effect(*values)
+        name = "prunevid " + " ".join(f"{k}={v}" for k, v in zip(levels, values, strict=True))
+        prune = dict(zip(levels, values, strict=True))
+        trials.append(made(name, "".join("+" if r else "-" for r in right), visual=(4, 2), prune=prune))
+    return trials
+
+
+def test_main_effects_of_a_grid_are_differences_of_its_means() -> None:
+    trials = grid_trials({"layer": [1, 2, 4], "keep": [0.2, 0.4]}, lambda layer, keep: 0.5 + 0.1 * layer - 0.1 * (keep == 0.2))
+    (found,) = collect(trials)
+    (ablation,) = effects.ablations(found)
+    layer, keep = ablation.main
+    means = {row.trial: row.accuracy for row in found.table}
+    of_four = sum(value for name, value in means.items() if "layer=4" in name) / 2
+    assert layer.levels[2].accuracy.value == pytest.approx(of_four)
+    assert sum(level.effect.value for level in layer.levels) == pytest.approx(0)
+    assert keep.range == pytest.approx(0.1, abs=0.05)
+    assert layer.p_value < 1e-6
+    assert keep.p_value < 1e-6
+    assert ablation.confounded == ()
+
+
+def test_the_error_of_an_effect_is_that_of_the_paired_difference() -> None:
+    trials = grid_trials({"keep": [0.2, 0.4]}, lambda keep: 0.5 + keep / 2)
+    (found,) = collect(trials)
+    ((effect,),) = (a.main for a in effects.ablations(found))
+    difference = paired(trials[1].records, trials[0].records)
+    assert effect.levels[1].effect.value == pytest.approx(difference.mean / 2)
+    assert effect.levels[1].effect.error == pytest.approx(difference.error / 2)
+    assert effect.p_value == pytest.approx(difference.p_value)  # F(1, v) is the square of t(v)
+
+
+def test_an_interaction_is_found_where_there_is_one_and_not_where_effects_add_up() -> None:
+    levels = {"layer": [1, 2], "keep": [0.2, 0.4]}
+    (joint,) = collect(grid_trials(levels, lambda layer, keep: 0.9 if (layer, keep) == (2, 0.4) else 0.5))
+    assert effects.ablations(joint)[0].interactions[0].p_value < 1e-6
+    (additive,) = collect(grid_trials(levels, lambda layer, keep: 0.4 + 0.1 * layer + keep / 2))
+    assert effects.ablations(additive)[0].interactions[0].p_value > 0.01
+
+
+def test_false_alarms_of_effects_stay_at_their_level() -> None:
+    draw, alarms = np.random.default_rng(1), 0
+    for _ in range(200):
+        rows = [made(f"prunevid layer={i}", "".join(draw.choice(list("+-"), 60)), prune={"layer": i}) for i in range(3)]
+        alarms += effects.ablations(collect(rows)[0])[0].main[0].p_value < 0.05
+    assert alarms / 200 < 0.1
+
+
+def test_settings_that_always_move_together_are_named_not_guessed() -> None:
+    trials = [made(f"prunevid layer={i}", "+-" * 10, prune={"layer": i, "keep": i / 10}) for i in (1, 2)]
+    (ablation,) = effects.ablations(collect(trials)[0])
+    assert ablation.confounded == ("reducer.prune.keep",)
+    assert "not told apart by these trials: keep" in text(verdict(collect(trials)[0]))
+
+
+def test_the_parameter_that_matters_is_the_important_one() -> None:
+    trials = grid_trials({"layer": [1, 2, 3, 4], "keep": [0.2, 0.4, 0.6]}, lambda layer, keep: 0.3 + 0.15 * layer + 0.02 * keep)
+    (found,) = collect(trials)
+    (importance,) = effects.importances(found)
+    assert next(iter(importance.shares)) == "reducer.prune.layer"
+    assert sum(importance.shares.values()) == pytest.approx(1)
+    assert importance == effects.importances(found)[0]
+
+
+def test_a_grid_with_switched_off_parts_and_words_has_importances() -> None:
+    values = [None, 0.8, 0.9, None, 0.8]
+    trials = [
+        made(f"prunevid t={v} {i}", "+" * (i + 3) + "-" * (9 - i), merge={"t": v, "order": "ab"[i % 2]})
+        for i, v in enumerate(values)
+    ]
+    (importance,) = effects.importances(collect(trials)[0])
+    assert set(importance.shares) == {"reducer.merge.t", "reducer.merge.order"}
+
+
+def test_tables_export_and_escape() -> None:
+    odd = "prunevid a_b|c & <i>50%</i>"
+    (found,) = collect([made("none", "+-+-", tasks="aabb"), made(odd, "++--", tasks="aabb", visual=(2, 1))])
+    table = paper.methods_table([found], tasks=True)
+    assert table.header == ("method", "retained", "FLOPs", "blocks", "blocks/a", "blocks/b")
+    assert r"a\_b\|c & \<i\>50%\</i\>" in paper.to_markdown(table)
+    latex = paper.to_latex(table)
+    assert r"a\_b|c \& $<$i$>$50\%$<$/i$>$" in latex
+    assert latex.count(r"\\") == 1 + 2 + 1
+    assert paper.to_csv(table).splitlines()[1].startswith("none,100.0 %,1.00x,0.500 ± ")
+    assert paper.components_table(found).rows[0][:3] == ("–", "–", "–")
+
+
+def test_published_numbers_stand_beside_the_same_experiment_only() -> None:
+    import polars as pl
+
+    def trial(name: str, visual: tuple) -> Trial:
+        own = made(name, "+-+-", visual=visual)
+        info = TrialInfo(**{**vars(own.info), "model": "pllava_7b", "benchmark": "mvbench"})
+        return Trial(info, own.records.with_columns(dense_tokens=pl.lit(6, dtype=pl.Int64)), None)
+
+    (found,) = collect([trial("none", (6, 6)), trial("fastv", (6, 6)), trial("prunevid", (3, 1))])
+    rows = {row[0]: row for row in paper.methods_table([found]).rows}
+    assert rows["none"][-1] == "0.466"
+    assert rows["prunevid"][-3:] == ("16.2 %", "0.23x", "0.476")  # ours: 16.7 % in the last layer
+    assert rows["fastv"][-3:] == ("–", "–", "–")  # the published FastV keeps 30 %
+    assert "published" not in " ".join(paper.methods_table(collect([made("none", "+-")])).header)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (["+-+-"], "1 trial of tiny on blocks, 4 questions on 4 videos"),
+        (["????", "????"], "2 trials of tiny on blocks, none of which has an answer: nothing can be said"),
+        (["++++", "????"], "1 without any answer"),
+        (["++++", "++++"], "1 of 1 other trial is indistinguishable from dense"),
+    ],
+)
+def test_odd_sweeps_get_a_sentence(answers: list[str], said: str) -> None:
+    trials = [made("none" if i == 0 else f"random {i}", a, visual=(8, 8) if i == 0 else (4, 4)) for i, a in enumerate(answers)]
+    (found,) = collect(trials)
+    assert said in text(verdict(found))
+    for table in (paper.methods_table([found]), paper.tasks_table(found), paper.effects_table(found)):
+        assert paper.to_text(table)
+
+
+def test_a_sweep_without_a_dense_trial_says_what_to_add() -> None:
+    assert ("dense", "no trial without reduction: add reducer=none to compare with it") in lines(
+        verdict(collect([made("random 1", "+-", visual=(4, 4))])[0])
+    )
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def call(*arguments: str) -> tuple[object, str]:
+        monkeypatch.setattr("sys.argv", ["prunesweep-stats", *arguments])
+        code: object = 0
+        try:
+            stats_command()
+        except SystemExit as stop:
+            code = stop.code
+        return code, capsys.readouterr().out
+
+    return call
+
+
+def test_the_command_prints_words_and_tables(command, tmp_path: Path) -> None:
+    for index, one in enumerate(drawn()):
+        write_trial(tmp_path / str(index), one.info, one.records)
+    code, out = command(str(tmp_path), "--samples", "4000")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()][:2] == ["trials", "dense"]
+    assert "4,000 questions like these would tell" in out
+    for table, form in product(("against", "methods", "components", "tasks", "effects"), paper.FORMATS):
+        assert command(str(tmp_path), "--table", table, "--format", form)[0] == 0
+
+
+def test_the_command_says_what_is_wrong_with_a_folder(command, tmp_path: Path) -> None:
+    assert command(str(tmp_path / "none"))[0] == (
+        f"prunesweep: {tmp_path / 'none'} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME"
+    )
+    assert "holds no finished trial" in command(str(tmp_path))[0]
+    one = made("none", "+-")
+    write_trial(tmp_path / "0", one.info, one.records.drop("frames"))
+    assert "0 cannot be read as a trial (" in command(str(tmp_path))[0]
+    write_trial(tmp_path / "0", one.info, one.records)
+    assert "analysis.cost must be one of" in command(str(tmp_path), "--cost", "dollars")[0]
+    (tmp_path / "0" / "records.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(ValueError, match="0 cannot be read as a trial"):
+        read_outcomes(tmp_path)
