@@ -108,12 +108,12 @@ def summarize(trial: Trial) -> Summary:
 def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
     columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops")
-    counted = answered.select(columns)
+    counted = answered.select(*columns, *(_or_null(answered, name) for name in ("cached_tokens", "vision_patches")))
     if not len(counted):
         return dict.fromkeys(COSTS, math.nan)
     own, dense = [], []
-    for visual, text, before, frames, generated, reduction in counted.iter_rows():
-        own.append((ledger(shape, visual, text, before, frames, generated, reduction), visual))
+    for visual, text, before, frames, generated, reduction, cached, patches in counted.iter_rows():
+        own.append((ledger(shape, visual, text, before, frames, generated, reduction, cached, patches), visual))
         all_tokens = [before] * shape.layers
         dense.append((ledger(shape, all_tokens, text, before, frames, generated), all_tokens))
     means = {name: _mean(getattr(cost, name) for cost, _ in own) for name in RATIOS}
@@ -126,6 +126,13 @@ def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
         few, many = (_mean(published_prefill(convention, shape, tokens) for _, tokens in side) for side in (own, dense))
         means[f"{name}_flops_ratio"] = few / many
     return means
+
+
+def _or_null(records: pl.DataFrame, name: str) -> pl.Expr:
+    """A column that older records lack."""
+    import polars as pl
+
+    return pl.col(name) if name in records.columns else pl.lit(None).alias(name)
 
 
 def _mean(values: Iterable[float]) -> float:

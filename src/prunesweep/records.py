@@ -65,6 +65,8 @@ def score(sample: Sample, trial: str, answer: Answer, frames: int, protocol: Pro
         frames=frames,
         dense_tokens=answer.dense_tokens,
         reduction_flops=answer.reduction_flops,
+        cached_tokens=answer.cached_tokens,
+        vision_patches=answer.vision_patches,
     )
 
 
@@ -103,6 +105,8 @@ def schema() -> dict[str, Any]:
         "frames": pl.Int64,
         "dense_tokens": pl.Int64,
         "reduction_flops": pl.Int64,
+        "cached_tokens": pl.Int64,
+        "vision_patches": pl.Int64,
         "error": pl.String,
     }
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from prunesweep.evaluate import Timing
+    from prunesweep.matching import Solution
     from prunesweep.protocol import Protocol
+    from prunesweep.types import Model, Sample
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[s
     pairs = [(key.lstrip("+~"), value) for key, _, value in (o.partition("=") for o in own)]
     leaves = [key.rpartition(".")[2] for key, _ in pairs]
     short = [leaf if leaves.count(leaf) == 1 else key for leaf, (key, _) in zip(leaves, pairs, strict=True)]
+    pairs = [(key, "".join(value.split())) for key, value in pairs]  # a mapping has spaces; names are split at them
     return " ".join([config.reducer.name, *(f"{key}={value}" for key, (_, value) in zip(short, pairs, strict=True))])
 
 
@@ -74,6 +77,8 @@ class Planned(NamedTuple):
     overrides: tuple[str, ...]
     reducer: Reducer
     protocol: Protocol
+    solution: Solution | None = None
+    """Of its match with a cost."""
 
 
 def evaluate_configs(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[Finished]:
@@ -111,6 +116,7 @@ def _evaluate_group(group: list[Planned]) -> list[Finished]:
     model = instantiate(config.model.load)
     for one in group:
         require_fit(one.reducer, model)
+    group = _matched(group, model, samples)
     several = config.trainer.devices > 1
     result = evaluate(
         functools.partial(instantiate, config.model.load) if several else lambda: model,
@@ -124,9 +130,28 @@ def _evaluate_group(group: list[Planned]) -> list[Finished]:
     return [Finished(_info(one, model.shape), result.records[one.name], result.timing) for one in group]
 
 
+def _matched(group: list[Planned], model: Model, samples: Sequence[Sample]) -> list[Planned]:
+    """Reducers that are to cost a certain share, with their free setting solved for it."""
+    if not any(one.reducer.match for one in group):
+        return group
+    from prunesweep.matching import Calibration, solve
+
+    calibration = Calibration(model, samples)
+    matched = []
+    for one in group:
+        if one.reducer.match:
+            reducer, solution = solve(one.reducer, calibration, one.config.video.frames, one.protocol)
+            print(f"{one.name}: {solution}")
+            one = one._replace(reducer=reducer, solution=solution)
+        matched.append(one)
+    return matched
+
+
 def _info(one: Planned, shape: Any) -> TrialInfo:
     config = one.config
     settings = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("reducer", "video", "protocol")}
+    if one.solution is not None:
+        settings["matched"] = asdict(one.solution)
     return TrialInfo(one.name, config.reducer.name, config.model.name, config.benchmark.name, one.overrides, settings, shape)
 
 

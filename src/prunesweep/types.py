@@ -51,6 +51,20 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Tower:
+    """What the vision tower knows of its u patches, for methods that choose before the projector."""
+
+    features: Float[Tensor, "t u v"]
+    """What the projector gets."""
+    key: Float[Tensor, "t u v"]
+    """Of the tower's last layer, heads side by side."""
+    attention: Float[Tensor, "t u"]
+    """Received in that layer, heads side by side as one: from the class token, or on average where a tower has none."""
+    flops: int
+    """Spent on this attention."""
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Visual tokens after vision tower and projector."""
 
@@ -58,6 +72,20 @@ class Tokens:
     x: Float[Tensor, "t p c"]
     suffix: Float[Tensor, "m c"]
     """Tokens that a model appends to the visual ones (LLaVA-OneVision: one newline); treated as text, never reduced."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of a frame's tokens, where they are no square."""
+    tower: Tower | None = None
+    """If asked for."""
+    unreduced: int | None = None
+    """Visual tokens of the video at full resolution, where `x` has fewer because the frames were made smaller."""
+    vision_patches: int | None = None
+    """Patches per frame that the tower saw, where they are not those of the model's shape."""
+
+    @property
+    def dense_tokens(self) -> int:
+        """Visual tokens of the video without any reduction."""
+        frames, patches, _ = self.x.shape
+        return frames * patches if self.unreduced is None else self.unreduced
 
 
 @dataclass(frozen=True)
@@ -70,7 +98,7 @@ class Merged:
     group: Int[Tensor, " n"]
     """Which static pool or which frame a token belongs to, counted through the video."""
     source: Int[Tensor, "t p"]
-    """The token that each patch went to; -1 where a patch was dropped."""
+    """The token that each patch went to (of the tower's patches, if the merge chose among them); -1: dropped."""
     position: Int[Tensor, " n"]
     """Place of each token in the visual sequence, for position embeddings."""
     span: int
@@ -102,8 +130,14 @@ class Prefix:
     kv: tuple[KeyValue, ...] = ()
     attention: Float[Tensor, "h q n"] | None = None
     """Of the last layer run: how much each question token attends to each visual token."""
+    received: tuple[Float[Tensor, "h s"], ...] = ()
+    """Per layer run, if asked for: the attention that each token received from all tokens after it, summed."""
     visual_tokens: tuple[int, ...] = ()
     """Per layer run."""
+    cached_tokens: int | None = None
+    """Visual tokens left in the caches, where these were cut apart from the sequence."""
+    vision_patches: int | None = None
+    """As in Tokens."""
     reduction_flops: int = 0
     """Spent so far on merging and on scoring tokens."""
 
@@ -129,6 +163,10 @@ class Answer:
     """Visual tokens of the same video without any reduction."""
     reduction_flops: int
     """Spent on merging and on scoring tokens."""
+    cached_tokens: int | None = None
+    """Visual tokens in the caches while decoding, where these were cut apart from the sequence."""
+    vision_patches: int | None = None
+    """Patches per frame that the tower saw, where they are not those of the model's shape."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +188,8 @@ class Record:
     frames: int = 0
     dense_tokens: int = 0
     reduction_flops: int = 0
+    cached_tokens: int | None = None
+    vision_patches: int | None = None
     error: str | None = None
     """Why there is no prediction; such a sample counts in no accuracy."""
 
@@ -161,6 +201,8 @@ class Run(NamedTuple):
     kv: tuple[KeyValue, ...]
     attention: Float[Tensor, "h s total"] | None
     """Of the last layer, if asked for: each row's attention over cache and row tokens, in float32."""
+    received: tuple[Float[Tensor, "h total"], ...] = ()
+    """Per layer, if asked for: what cache and row tokens receive of all rows' attention, in float32."""
 
 
 class Model(Protocol):
@@ -175,7 +217,16 @@ class Model(Protocol):
     @property
     def layers(self) -> int: ...
 
-    def encode(self, clip: Clip) -> Tokens: ...
+    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False) -> Tokens:
+        """Visual tokens of frames whose sides are `scale` of the model's own, with the tower's own knowledge if asked for.
+
+        Raises ValueError for what the family's vision tower cannot do.
+        """
+        ...
+
+    def project(self, features: Float[Tensor, "n v"]) -> Float[Tensor, "n c"]:
+        """Tower features as visual tokens, without pooling."""
+        ...
 
     def prompt(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids before and after the video."""
@@ -196,6 +247,7 @@ class Model(Protocol):
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
         past_position: Int[Tensor, " past"] | None = None,
+        received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
 
