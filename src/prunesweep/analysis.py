@@ -51,6 +51,23 @@ def clustered_error(cluster_sums: Sequence[float], samples: int) -> float:
     return math.sqrt(clusters / (clusters - 1) * sum(r * r for r in cluster_sums)) / samples
 
 
+def macro_accuracy(records: pl.DataFrame) -> Accuracy:
+    """Mean over tasks of each task's accuracy; its error counts that tasks may share videos."""
+    import polars as pl
+
+    answered = records.filter(pl.col("correct").is_not_null()).with_columns(pl.col("correct").cast(pl.Float64))
+    samples = len(answered)
+    if samples == 0:
+        return Accuracy(math.nan, math.nan, 0)
+    tasks = answered.group_by("task").agg(pl.col("correct").mean().alias("mean"), pl.len().alias("size"))
+    weighted = answered.join(tasks, on="task").with_columns(
+        ((pl.col("correct") - pl.col("mean")) / pl.col("size") / len(tasks) * samples).alias("residual")
+    )
+    sums = weighted.group_by("video_id").agg(pl.col("residual").sum())["residual"].to_list()
+    error = clustered_error(sums, samples) if any(sums) else math.nan
+    return Accuracy(sum(tasks["mean"].to_list()) / len(tasks), error, samples)
+
+
 @dataclass(frozen=True)
 class Summary:
     """One line of a sweep's table.  FLOPs are means per sample, as if the trial ran alone."""
@@ -86,20 +103,27 @@ class Summary:
     sparsevlm_flops_ratio: float
     fastvid_flops_ratio: float
     pareto: bool = False
+    macro_accuracy: float = math.nan
+    """Mean over the tasks of their accuracies."""
+    macro_error: float = math.nan
+    """Its standard error, clustered by video."""
 
 
 def summarize(trial: Trial) -> Summary:
     import polars as pl
 
     scores = accuracy(trial.records)
-    answered = trial.records.filter(pl.col("correct").is_not_null())
+    answered = trial.records.filter(pl.col("error").is_null())
+    macro = macro_accuracy(trial.records)
     return Summary(
         trial=trial.info.name,
         reducer=trial.info.reducer,
         accuracy=scores.mean,
         accuracy_error=scores.error,
         samples=scores.samples,
-        errors=len(trial.records) - scores.samples,
+        errors=len(trial.records) - len(answered),
+        macro_accuracy=macro.mean,
+        macro_error=macro.error,
         pareto=False,
         **_mean_costs(answered, trial.info.shape),
     )

@@ -149,7 +149,7 @@ class Evaluation(L.LightningModule):
                     log.error("sample %s of trial %s failed", sample_id, name, exc_info=result)
                 yield store.failure(sample, name, result)
             else:
-                yield store.score(sample, name, result, trial.frames, trial.protocol)
+                yield store.score(sample, name, result, trial.protocol)
 
 
 def _unchanged(batch: Any) -> Any:

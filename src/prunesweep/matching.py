@@ -22,8 +22,8 @@ from prunesweep.stages import plan
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import VideoError
 
-STEPS = 20
-"""Of a bisection: to a millionth of the range."""
+STEPS = 14
+"""Of a bisection: to a token in ten thousand."""
 SHARES = (2.0**-12, 1.0)
 """Bounds of settings that are shares; powers of two give settings of few digits."""
 BOUNDS: dict[str, tuple[float, float]] = {

@@ -23,23 +23,26 @@ from torch.nn import functional as F
 from prunesweep.cost import scoring_flops
 from prunesweep.protocol import Protocol, option_texts, question_text
 from prunesweep.reducers import Evictor, Merger, Pruner, Reducer, level_of
-from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Tokens
+from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Sampling, Tokens
 from prunesweep.video import read_clip
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Frames of a video file, evenly spaced."""
+    """Frames of a video file or of a folder of frames."""
 
     path: Path
     video_id: str
     frames: int
     start: float | None
     end: float | None
+    sampling: Sampling = "even"
+    frame_rate: float | None = None
+    """Of a folder."""
     share = "decode"
 
     def __call__(self, _: None, model: Model) -> Clip:
-        return read_clip(self.path, self.video_id, self.frames, self.start, self.end)
+        return read_clip(self.path, self.video_id, self.frames, self.start, self.end, self.sampling, self.frame_rate)
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Embed:
             group=merged.group,
             next_position=stop + len(suffix),
             vision_patches=merged.tokens.vision_patches,
+            frames=len(merged.tokens.x) if merged.tokens.frames is None else merged.tokens.frames,
             reduction_flops=merged.flops,
         )
 
@@ -280,15 +284,18 @@ def _answer(prefix: Prefix, text: str, ids: tuple[int, ...], scores: tuple[float
         prefix.reduction_flops,
         prefix.cached_tokens,
         prefix.vision_patches,
+        prefix.frames,
     )
 
 
 def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, model: Model) -> tuple[Any, ...]:
     """The stages of one trial on one sample, in order."""
-    before, question = model.prompt(question_text(sample, protocol))
+    if sample.problem is not None:
+        raise ValueError(sample.problem)
+    before, question = model.prompt(question_text(sample, protocol), protocol.system, protocol.prefix)
     prune, received = reducer.prune, reducer.evict is not None
     stages: list[Any] = [
-        Decode(sample.path, sample.video_id, frames, sample.start, sample.end),
+        Decode(sample.path, sample.video_id, frames, sample.start, sample.end, protocol.sampling, sample.frame_rate),
         encoding(reducer),
         Reduce(reducer.merge),
         Embed(before),
@@ -302,7 +309,22 @@ def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, mode
     if protocol.answering == "generate":
         return (*stages, Generate(protocol.most_tokens))
     texts = option_texts(sample, protocol)
-    return (*stages, Choose(tuple(model.tokenize(text) for text in texts), texts))
+    if not texts:
+        raise ValueError(f"sample {sample.id} has no options to choose from; use protocol.answering=generate")
+    return (*stages, Choose(tuple(continuation(model, protocol.prefix, text) for text in texts), texts))
+
+
+def continuation(model: Model, prefix: str, text: str) -> tuple[int, ...]:
+    """The tokens of a text that follows the answer's prefix, spelled together with it.
+
+    Raises ValueError if the tokenizer joins the two in one token.
+    """
+    if not prefix:
+        return model.tokenize(text)
+    before, both = model.tokenize(prefix), model.tokenize(prefix + text)
+    if both[: len(before)] != before or len(both) == len(before):
+        raise ValueError(f"{text!r} does not follow {prefix!r} as tokens of its own; use protocol.answering=generate")
+    return both[len(before) :]
 
 
 def encoding(reducer: Reducer) -> Encode:

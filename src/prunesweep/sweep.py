@@ -182,7 +182,7 @@ def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], start
     print(tables.single(summarize(trial), trial))
     print(tables.time_line([_timing_entry(finished.timing)], time.time() - started))
     print(f"records, configuration and log: {folder}")
-    _report_failures([trial], [summarize(trial)])
+    _report_failures([trial])
 
 
 def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
@@ -218,7 +218,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     if timing.exists():
         print(tables.time_line(json.loads(timing.read_text(encoding="utf-8")), elapsed))
     print(f"table, chart and records: {sweep}")
-    _report_failures(trials, table)
+    _report_failures(trials)
 
 
 def _title(trials: Sequence[FinishedTrial]) -> str:
@@ -234,10 +234,10 @@ def write_table(table: Sequence[Summary], sweep: Path) -> None:
     frame.write_csv(sweep / "summary.csv")
 
 
-def _report_failures(trials: Sequence[FinishedTrial], table: Sequence[Summary]) -> None:
+def _report_failures(trials: Sequence[FinishedTrial]) -> None:
     """Name the samples without an answer; ends the command with an error if no sample has one."""
     found = failures(trials)
     for line in tables.failure_lines(found):
         print(line)
-    if not any(row.samples for row in table):
+    if all(trial.records["error"].is_not_null().all() for trial in trials):
         raise SystemExit("prunesweep: no sample could be evaluated; the reasons are listed above")

@@ -23,7 +23,7 @@ MOST_NAMED = 5
 def accuracy_text(mean: float, error: float, samples: int) -> str:
     """`0.812 ± 0.014 (n=1000)`; without the error where too few videos allow none."""
     if samples == 0:
-        return "no answer (n=0)"
+        return "not scored (n=0)"
     spread = "± n/a" if math.isnan(error) else f"± {error:.3f}"
     return f"{mean:.3f} {spread} (n={samples})"
 
@@ -125,7 +125,22 @@ def single(row: Summary, trial: Trial) -> str:
         f"            {flops_text(row.total_flops)} in all with vision and decoding, {_ratio(row.total_flops_ratio)} of dense",
     ]
     tasks = task_accuracies(trial.records)
+    if len(tasks) > 1:
+        macro = accuracy_text(row.macro_accuracy, row.macro_error, row.samples)
+        lines.insert(2, f"            {macro} as the mean over {len(tasks)} tasks")
+    if unclear := _unclear(trial):
+        lines.append(f"            {unclear} generated answers name none of the options")
     return "\n".join(lines + (["", _task_grid(tasks)] if len(tasks) > 1 else []))
+
+
+def _unclear(trial: Trial) -> int:
+    """Answered questions with options whose answer is none of them: wrong where the right one is known."""
+    import polars as pl
+
+    if "chosen" not in trial.records.columns:
+        return 0
+    asked = trial.records.filter(pl.col("error").is_null() & (pl.col("choices").list.len() > 0))
+    return int((asked["chosen"].is_null() & (asked["choice_scores"].list.len() == 0)).sum())
 
 
 def _task_grid(tasks: Mapping[str, Accuracy]) -> str:

@@ -21,23 +21,42 @@ AttentionVariant = Literal["causal", "before_rotary"]
 """Attention as the layer used it; or of queries and keys before the rotary embedding, over all tokens without a mask."""
 
 
+Sampling = Literal["even", "released", "per_second"]
+"""Which frames of a video: the middles of equal parts; the same with the rounding of PLLaVA's and PruneVid's released code;
+or one a second, but 4 at least and as many as asked for at most, as ST-LLM's released code does on MVBench."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One question about one video."""
 
     id: str
     path: Path
-    """The video file."""
+    """The video file, or a folder of frames."""
     question: str
     choices: tuple[str, ...]
-    target: int
-    """Index of the right choice."""
+    """Empty for a question that is answered freely."""
+    target: int | None
+    """Index of the right choice; None where there is none, or where it is not public."""
     task: str
     video_id: str
     """Questions with one video id share a video; standard errors are clustered by it."""
     start: float | None = None
     end: float | None = None
     """Seconds; None is the beginning or the end of the file."""
+    answer: str = ""
+    """What a free answer is compared with, by a judge."""
+    frame_rate: float | None = None
+    """Of a folder of frames, per second."""
+    subtitles: str = ""
+    """Lines of text that a protocol may put before the question."""
+    problem: str | None = None
+    """Why this item cannot be asked: its record says so, and it counts in no accuracy."""
+
+    @property
+    def reference(self) -> str:
+        """The right answer as text; empty where it is not public."""
+        return self.answer if self.target is None else self.choices[self.target]
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,8 @@ class Tokens:
     """Visual tokens of the video at full resolution, where `x` has fewer because the frames were made smaller."""
     vision_patches: int | None = None
     """Patches per frame that the tower saw, where they are not those of the model's shape."""
+    frames: int | None = None
+    """That the tower saw, where they are not t."""
 
     @property
     def dense_tokens(self) -> int:
@@ -138,6 +159,8 @@ class Prefix:
     """Visual tokens left in the caches, where these were cut apart from the sequence."""
     vision_patches: int | None = None
     """As in Tokens."""
+    frames: int = 0
+    """That the tower saw."""
     reduction_flops: int = 0
     """Spent so far on merging and on scoring tokens."""
 
@@ -167,6 +190,8 @@ class Answer:
     """Visual tokens in the caches while decoding, where these were cut apart from the sequence."""
     vision_patches: int | None = None
     """Patches per frame that the tower saw, where they are not those of the model's shape."""
+    frames: int = 0
+    """That the tower saw."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +206,7 @@ class Record:
     target: str
     prediction: str | None
     correct: bool | None
+    """None for an error, and for what is judged later or elsewhere."""
     choice_scores: tuple[float, ...] = ()
     visual_tokens: tuple[int, ...] = ()
     text_tokens: int = 0
@@ -190,6 +216,8 @@ class Record:
     reduction_flops: int = 0
     cached_tokens: int | None = None
     vision_patches: int | None = None
+    chosen: int | None = None
+    """The option that the answer names; None if it names none."""
     error: str | None = None
     """Why there is no prediction; such a sample counts in no accuracy."""
 
@@ -228,8 +256,8 @@ class Model(Protocol):
         """Tower features as visual tokens, without pooling."""
         ...
 
-    def prompt(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids before and after the video."""
+    def prompt(self, text: str, system: str = "", prefix: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids before and after the video: a system prompt if given, the question, how the answer begins."""
         ...
 
     def tokenize(self, text: str) -> tuple[int, ...]: ...

@@ -85,9 +85,11 @@ class LlavaOnevision(Decoder):
     def project(self, features: Float[Tensor, "n v"]) -> Float[Tensor, "n c"]:
         return self.network.model.multi_modal_projector(features.to(self.network.dtype))
 
-    def prompt(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def prompt(self, text: str, system: str = "", prefix: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
         content = [{"type": "video"}, {"type": "text", "text": text}]
-        chat = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+        messages.append({"role": "user", "content": content})
+        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True) + prefix
         ids = self.processor.tokenizer(chat)["input_ids"]
         video = self.network.config.video_token_id
         if ids.count(video) != 1:
