@@ -64,9 +64,9 @@ def test_a_pooled_token_stands_at_its_first_frame_and_middle_patch() -> None:
 
 
 def test_pooling_refuses_a_grid_that_does_not_fit() -> None:
-    with pytest.raises(ValueError, match="6 square grids of 36 visual tokens, got 6 x 7 x 3"):
+    with pytest.raises(ValueError, match="6 grids of 6 x 6 visual tokens, got 6 x 7 x 3"):
         Pool(7, 3)(video())
-    with pytest.raises(ValueError, match="6 square grids of 35 visual tokens"):
+    with pytest.raises(ValueError, match="35 visual tokens of a frame are no square grid"):
         Pool(3, 3)(video(patches=35))
 
 

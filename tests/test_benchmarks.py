@@ -6,10 +6,17 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+import trees
 from conftest import CONF
 from prunesweep.benchmarks import blocks, by_video, jsonl, spread
 from prunesweep.embedded.questions import ANSWERS
 
+TREES = {
+    "mvbench": trees.mvbench,
+    "videomme": lambda root, video: trees.videomme(root, video, "parquet"),
+    "egoschema": lambda root, video: trees.egoschema(root, video, "questions"),
+    "vcgbench": trees.vcgbench,
+}
 GOOD = {"video": "a.mp4", "question": "what?", "choices": ["x", "y"], "answer": "y"}
 
 
@@ -65,12 +72,13 @@ def test_spread_takes_tasks_evenly_and_keeps_the_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_configured_benchmark_loads(path: Path, benchmark_folder: Path) -> None:
-    config = OmegaConf.create({"benchmark": OmegaConf.load(path)})
+def test_every_configured_benchmark_loads(path: Path, benchmark_folder: Path, tmp_path: Path) -> None:
+    config = OmegaConf.create({"benchmark": OmegaConf.load(path), "video": {"frames": 8}})
     if OmegaConf.is_missing(config.benchmark, "path"):
-        config.benchmark.path = str(benchmark_folder)
+        video = next(benchmark_folder.glob("*.mp4"))
+        config.benchmark.path = str(TREES[path.stem](tmp_path, video) if path.stem in TREES else benchmark_folder)
     samples = instantiate(config.benchmark.load)
-    assert all(sample.path.is_file() for sample in samples)
+    assert all(sample.path.exists() and sample.problem is None for sample in samples)
     assert sum(len(group) for group in by_video(samples)) == len(samples)
 
 

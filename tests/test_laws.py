@@ -16,11 +16,11 @@ from conftest import CONF, REDUCERS
 from prunesweep.engine import Clock, Job, Outcome, cut, evaluate_jobs
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.protocol import Protocol
-from prunesweep.reducers import Reducer
+from prunesweep.reducers import Reducer, level_of
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
 from prunesweep.reducers.random import Prune as RandomPrune
-from prunesweep.stages import Ask, Decode, Embed, Encode, Generate, Layers, Prune, Reduce, plan
+from prunesweep.stages import Ask, Decode, Embed, Generate, Layers, Prune, Reduce, encoding, plan
 from prunesweep.types import Answer, Prefix, Sample, Tokens
 from prunesweep.video import VideoError
 
@@ -44,6 +44,8 @@ def all_trials() -> dict[str, Reducer]:
     """Every reducer as configured, and neighbours of some that share stages with them."""
     return {
         **{name: reducer_of(name) for name in REDUCERS},
+        "prumerge on pooled tokens": reducer_of("prumerge", merge__level="pooled"),
+        "lookm pruned": replace(reducer_of("lookm"), prune=RandomPrune(layer=3, keep_ratio=0.5)),
         "prunevid layer 2": reducer_of("prunevid", prune__layer=2),
         "prunevid keep 0.1": reducer_of("prunevid", prune__keep_ratio=0.1),
         "prunevid grouped": reducer_of("prunevid", prune__selection="grouped"),
@@ -72,13 +74,14 @@ def one_video(samples: Sequence[Sample]) -> list[Sample]:
     return [s for s in samples if s.video_id == video][:3]
 
 
-def decoded(sample: Sample, model: LlavaOnevision) -> Tokens:
+def decoded(sample: Sample, model: LlavaOnevision, reducer: Reducer = DENSE) -> Tokens:
     clip = Decode(sample.path, sample.video_id, FRAMES, None, None)(None, model)
-    return Encode()(clip, model)
+    return encoding(reducer)(clip, model)
 
 
 def embedded(sample: Sample, model: LlavaOnevision, merge: object = None) -> Prefix:
-    return Embed(model.prompt(sample.question)[0])(Reduce(merge)(decoded(sample, model), model), model)
+    tokens = decoded(sample, model, Reducer("its encoding", merge=merge))
+    return Embed(model.prompt(sample.question)[0])(Reduce(merge)(tokens, model), model)
 
 
 # 1. Shared = separate, bit for bit, in any order.
@@ -97,7 +100,12 @@ def test_shared_equals_separate(samples: list[Sample], model: LlavaOnevision, pr
 
 def test_the_answers_differ_between_trials_so_that_sharing_could_be_caught(samples: list[Sample], model: LlavaOnevision) -> None:
     found = answers(evaluate_jobs(model, jobs_of(one_video(samples)[:1], model, CHOOSE), Clock()))
-    assert len({answer.choice_scores for answer in found.values()}) == len(found)
+    evicting = {
+        name for name, reducer in all_trials().items() if reducer.evict and not reducer.prune
+    }  # reads the prompt as the dense model does
+    scores = {name: answer.choice_scores for (name, _), answer in found.items() if name not in evicting}
+    assert len(set(scores.values())) == len(scores)
+    assert {found[key].choice_scores for key in found if key[0] in evicting} == {scores["none"]}
 
 
 def test_permuting_samples_permutes_answers(samples: list[Sample], model: LlavaOnevision) -> None:
@@ -284,9 +292,11 @@ def test_pruned_decoding_equals_a_dense_run_whose_mask_hides_the_pruned_tokens(
 
 @pytest.mark.parametrize("name", REDUCERS)
 def test_sources_name_tokens_and_every_token_has_a_source(samples: list[Sample], model: LlavaOnevision, name: str) -> None:
-    tokens = decoded(samples[0], model)
-    merged = Reduce(reducer_of(name).merge)(tokens, model)
-    assert merged.source.shape == tokens.x.shape[:2]
+    reducer = reducer_of(name)
+    tokens = decoded(samples[0], model, reducer)
+    merged = Reduce(reducer.merge)(tokens, model)
+    patches = tokens.tower.features.shape[1] if level_of(reducer.merge) == "tower" else tokens.x.shape[1]
+    assert merged.source.shape == (FRAMES, patches)
     assert set(merged.source.unique().tolist()) - {-1} == set(range(len(merged.x)))
     assert len(merged.position) == len(merged.group) == len(merged.x)
     assert merged.position.max() < merged.span

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from prunesweep.protocol import INSTRUCTION, Protocol, names_target, option_texts, question_text
+from prunesweep.protocol import INSTRUCTION, Protocol, chosen_option, names_target, option_texts, question_text
 from prunesweep.types import Sample
 
 SAMPLE = Sample("1", Path("a.mp4"), "what color?", ("red", "blue"), 1, "color", "a")
@@ -33,3 +34,46 @@ def test_more_options_than_letters_are_refused() -> None:
     many = Sample("1", Path("a.mp4"), "?", tuple(map(str, range(27))), 0, "t", "a")
     with pytest.raises(ValueError, match="sample 1 has 27 options, at most 26"):
         question_text(many, LETTERS)
+
+
+MVBENCH = Protocol(
+    "letters",
+    "generate",
+    template="Question: {question}\nOptions:\n{options} \nOnly give the best option.",
+    option="({letter}) {text}",
+    prefix="Best option:(",
+    parser="lenient",
+)
+
+
+def test_a_template_lays_the_question_out() -> None:
+    expected = "Question: what color?\nOptions:\n(A) red\n(B) blue \nOnly give the best option."
+    assert question_text(SAMPLE, MVBENCH) == expected
+    braces = replace(SAMPLE, question="is {x} red?")
+    assert "is {x} red?" in question_text(braces, MVBENCH)
+    for broken in ({"template": "{questions}"}, {"option": "{0}"}, {"template": "{"}):
+        with pytest.raises(ValueError, match=r"may hold \{"):
+            replace(MVBENCH, **broken)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [("B", True), ("B) blue", True), ("b", True), ("(B) blue", True), ("A) red", False), ("", False), (")", False), ("x", False)],
+)
+def test_the_lenient_parser_compares_first_words(text: str, right: bool) -> None:
+    assert names_target(text, SAMPLE, MVBENCH) is right
+
+
+def test_the_parsers_differ_where_the_released_one_is_lenient() -> None:
+    unprefixed = replace(MVBENCH, prefix="")
+    for text, lenient, strict in (("(b)(a)", True, True), ("(A)(B)", True, False), ("Blue", False, False), ("(", False, False)):
+        assert names_target(text, SAMPLE, unprefixed) is lenient, text
+        assert names_target(text, SAMPLE, replace(unprefixed, parser="strict")) is strict, text
+    assert chosen_option("(A)(B)", SAMPLE, unprefixed) == 0
+    assert chosen_option("I do not know", SAMPLE, unprefixed) is None
+
+
+def test_free_answers_have_no_options() -> None:
+    free = replace(SAMPLE, choices=(), target=None, answer="it is blue")
+    assert (option_texts(free, WORDS), names_target("blue", free, WORDS), chosen_option("blue", free, WORDS)) == ((), False, None)
+    assert free.reference == "it is blue"

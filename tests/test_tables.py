@@ -14,7 +14,7 @@ def test_an_accuracy_has_its_error_and_count() -> None:
     assert tables.accuracy_text(0.8123, 0.0141, 200) == "0.812 ± 0.014 (n=200)"
     assert tables.accuracy_text(0.5, math.nan, 2) == "0.500 ± n/a (n=2)"
     assert tables.accuracy_text(1.0, math.nan, 100, 100) == "1.000 [0.964, 1.000] (n=100)"
-    assert tables.accuracy_text(math.nan, math.nan, 0) == "no answer (n=0)"
+    assert tables.accuracy_text(math.nan, math.nan, 0) == "not scored (n=0)"
 
 
 def test_flops_have_si_prefixes() -> None:

@@ -57,11 +57,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def request(path: Path, seconds: float = 60.0) -> dict[str, object]:
-    return {"path": str(path), "frames": 6, "start": None, "end": None, "seconds": seconds}
+    return {"path": str(path), "frames": 6, "start": None, "end": None, "sampling": "even", "seconds": seconds}
 
 
 def test_the_decoders_process_gives_the_frames_of_the_decoder(video: Path) -> None:
-    _, pixels = decoding._decode(str(video), 6, None, None)
+    _, pixels = decoding._decode(request(video))
     assert pixels is not None
     assert (read_clip(video, "v", frames=6).frames.numpy() == pixels).all()
 

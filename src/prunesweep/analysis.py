@@ -55,6 +55,23 @@ def clustered_error(cluster_sums: Sequence[float], samples: int) -> float:
     return math.sqrt(clusters / (clusters - 1) * sum(r * r for r in cluster_sums)) / samples
 
 
+def macro_accuracy(records: pl.DataFrame) -> Accuracy:
+    """Mean over tasks of each task's accuracy; its error counts that tasks may share videos."""
+    import polars as pl
+
+    answered = records.filter(pl.col("correct").is_not_null()).with_columns(pl.col("correct").cast(pl.Float64))
+    samples = len(answered)
+    if samples == 0:
+        return Accuracy(math.nan, math.nan, 0)
+    tasks = answered.group_by("task").agg(pl.col("correct").mean().alias("mean"), pl.len().alias("size"))
+    weighted = answered.join(tasks, on="task").with_columns(
+        ((pl.col("correct") - pl.col("mean")) / pl.col("size") / len(tasks) * samples).alias("residual")
+    )
+    sums = weighted.group_by("video_id").agg(pl.col("residual").sum())["residual"].to_list()
+    error = clustered_error(sums, samples) if any(sums) else math.nan
+    return Accuracy(sum(tasks["mean"].to_list()) / len(tasks), error, samples)
+
+
 @dataclass(frozen=True)
 class Summary:
     """One line of a sweep's table.  FLOPs are means per sample, as if the trial ran alone."""
@@ -96,6 +113,10 @@ class Summary:
     pareto: bool = False
     videos: int = 0
     """Clusters of the standard error."""
+    macro_accuracy: float = math.nan
+    """Mean over the tasks of their accuracies."""
+    macro_error: float = math.nan
+    """Its standard error, clustered by video."""
 
 
 def scores_of(row: Summary) -> Accuracy:
@@ -106,7 +127,8 @@ def summarize(trial: Trial) -> Summary:
     import polars as pl
 
     scores = accuracy(trial.records)
-    answered = trial.records.filter(pl.col("correct").is_not_null())
+    answered = trial.records.filter(pl.col("error").is_null())
+    macro = macro_accuracy(trial.records)
     costs: dict[str, Any] = _mean_costs(answered, trial.info.shape) | _measured_costs(trial)
     return Summary(
         trial=trial.info.name,
@@ -114,8 +136,10 @@ def summarize(trial: Trial) -> Summary:
         accuracy=scores.mean,
         accuracy_error=scores.error,
         samples=scores.samples,
-        errors=len(trial.records) - scores.samples,
+        errors=len(trial.records) - len(answered),
         videos=scores.videos,
+        macro_accuracy=macro.mean,
+        macro_error=macro.error,
         **costs,
     )
 
@@ -131,9 +155,12 @@ def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     visual = tokens_by_layer(answered["visual_tokens"])
     counts: list[Any] = [answered[name].to_numpy() for name in COUNTS]  # arrays where the ledger's types say numbers
     text, before, frames, generated, reduction, option_rows, option_pairs = counts
+    cached: Any = answered["cached_tokens"].fill_null(pl.Series(visual[-1])).to_numpy()
+    patches: Any = answered["vision_patches"].fill_null(shape.vision.patches).to_numpy()
     all_tokens = [before] * len(visual)
-    own: Any = ledger(shape, visual, text, before, frames, generated, reduction, option_rows, option_pairs)
-    dense: Any = ledger(shape, all_tokens, text, before, frames, generated, 0, option_rows, option_pairs)
+    options = {"option_rows": option_rows, "option_pairs": option_pairs}
+    own: Any = ledger(shape, visual, text, before, frames, generated, reduction, cached, patches, **options)
+    dense: Any = ledger(shape, all_tokens, text, before, frames, generated, **options)
     means = {name: float(getattr(own, name).mean()) for name in RATIOS}
     means["kv_bytes"] = _mean(own.kv_bytes)
     means["reduction_flops"] = _mean(own.reduction)

@@ -43,7 +43,11 @@ class Scale(NamedTuple):
     real: Shape
     small: TinyShape
     layers: tuple[int, int, int, int]
-    """Pruning layers of the grid; the second one, the paper's M = 10, is that of the other comparisons."""
+    """Pruning layers of the grid; the second one, the paper's M = 10, is that of the questions, too."""
+    wide: TinyShape
+    """For the prefill: half as many layers, but wide enough that a layer's time is that of its products."""
+    wide_layer: int
+    """Half of the paper's M."""
 
 
 SCALES = {
@@ -55,6 +59,8 @@ SCALES = {
             **SIGLIP_GRID,
         ),
         (5, 10, 15, 20),
+        TinyShape(hidden=384, layers=12, heads=6, kv_heads=1, mlp=2088, vision_hidden=96, vision_layers=1, **SIGLIP_GRID),
+        5,
     ),
     "7b": Scale(
         Shape(28, 3584, 28, 4, 128, 18944, 152064, SIGLIP),
@@ -64,6 +70,8 @@ SCALES = {
             **SIGLIP_GRID,
         ),
         (5, 10, 15, 20),
+        TinyShape(hidden=384, layers=14, heads=6, kv_heads=1, mlp=2032, vision_hidden=96, vision_layers=1, **SIGLIP_GRID),
+        5,
     ),
 }
 
@@ -81,8 +89,8 @@ def proportion(shape: Shape, frames: int) -> float:
     return vision_flops(shape, frames) / prefill_flops(shape, [frames * REAL_TOKENS] * shape.layers, 0)
 
 
-def build_model(scale: Scale) -> LlavaOnevision:
-    return LlavaOnevision("random weights", build_network(scale.small, seed=0), build_processor(scale.small))
+def build_model(shape: TinyShape) -> LlavaOnevision:
+    return LlavaOnevision("random weights", build_network(shape, seed=0), build_processor(shape))
 
 
 def questions_on_one_video() -> tuple[Sample, ...]:
@@ -106,9 +114,9 @@ def grid_of(tokens: Tokens, scale: Scale) -> list[Reducer]:
     ]
 
 
-def default_of(tokens: Tokens, scale: Scale) -> Reducer:
+def default_of(tokens: Tokens, layer: int) -> Reducer:
     """PruneVid with the first threshold and the paper's other settings."""
-    return Reducer("prunevid", Merge(static_threshold=thresholds_for(tokens)[0]), Prune(scale.layers[1]))
+    return Reducer("prunevid", Merge(static_threshold=thresholds_for(tokens)[0]), Prune(layer))
 
 
 def operator_counter() -> FlopCounterMode:
@@ -238,19 +246,19 @@ def bench_grid(model: LlavaOnevision, scale: Scale, rounds: int, peak: float) ->
 
 def bench_questions(model: LlavaOnevision, scale: Scale, rounds: int, peak: float) -> list[str]:
     samples = questions_on_one_video()[:QUESTIONS]
-    reducer = default_of(encoded(model, samples[0], PREFILL_FRAMES), scale)
+    reducer = default_of(encoded(model, samples[0], PREFILL_FRAMES), scale.layers[1])
     jobs = [Job(sample.id, plan(sample, PREFILL_FRAMES, reducer, CHOOSE, model)) for sample in samples]
     title = f"PruneVid, layer {scale.layers[1]}, {len(jobs)} questions on one video of {PREFILL_FRAMES} frames"
     return [title, *against_last(sides_of(model, jobs, PREFILL_FRAMES), rounds, peak)]
 
 
-def bench_prefill(model: LlavaOnevision, scale: Scale, rounds: int) -> list[str]:
+def bench_prefill(model: LlavaOnevision, layer: int, rounds: int) -> list[str]:
     """From encoded tokens to the first answer: PruneVid with what it spends on merging and scoring, against the dense model."""
     sample = questions_on_one_video()[0]
     tokens = encoded(model, sample, PREFILL_FRAMES)
     works: list[Callable[[], object]] = []
     costs: list[int] = []
-    for reducer in (Reducer("none"), default_of(tokens, scale)):
+    for reducer in (Reducer("none"), default_of(tokens, layer)):
         stages = plan(sample, PREFILL_FRAMES, reducer, CHOOSE, model)
         work = partial(_after, model, tokens, stages[2:])
         cost = _ledger(model, work(), PREFILL_FRAMES)
@@ -260,8 +268,9 @@ def bench_prefill(model: LlavaOnevision, scale: Scale, rounds: int) -> list[str]
     ratios = sorted(d / p for d, p in zip(dense, pruned, strict=True))
     measured, predicted = statistics.median(ratios), costs[0] / costs[1]
     reached = f"{measured / predicted:.0%} of the {predicted:.2f}x that its FLOPs predict"
+    network = f"{model.shape.layers} layers of width {model.shape.hidden}"
     return [
-        f"prefill of {tokens.x[..., 0].numel()} visual tokens, PruneVid at layer {scale.layers[1]} with merging and scoring",
+        f"prefill of {tokens.x[..., 0].numel()} visual tokens, {network}, PruneVid at layer {layer} with merging and scoring",
         f"dense {statistics.median(dense):.3f} s, PruneVid {statistics.median(pruned):.3f} s, medians of {rounds}",
         f"speed-up {measured:.2f}x ({ratios[0]:.2f} to {ratios[-1]:.2f}), {reached}",
     ]
@@ -276,7 +285,7 @@ def _after(model: LlavaOnevision, state: Any, stages: Sequence[Any]) -> Answer:
 
 def bench_engine(name: str, scale: Scale, rounds: int) -> str:
     """The three comparisons on one stand-in.  Raises ValueError if two sides answer differently."""
-    model = build_model(scale)
+    model = build_model(scale.small)
     peak = matmul_peak()
     small, real = proportion(model.shape, GRID_FRAMES), proportion(scale.real, REAL_FRAMES)
     lines = [
@@ -288,7 +297,7 @@ def bench_engine(name: str, scale: Scale, rounds: int) -> str:
         "",
         *bench_questions(model, scale, rounds, peak),
         "",
-        *bench_prefill(model, scale, max(rounds, PREFILL_ROUNDS)),
+        *bench_prefill(build_model(scale.wide), scale.wide_layer, max(rounds, PREFILL_ROUNDS)),
     ]
     return "\n".join(lines)
 

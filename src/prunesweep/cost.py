@@ -90,31 +90,29 @@ def head_flops(shape: Shape, rows: int = 1) -> int:
     return 2 * rows * shape.hidden * shape.vocabulary
 
 
-def vision_flops(shape: Shape, frames: int) -> int:
-    """Vision tower and two-layer projector on every patch of every frame."""
+def vision_flops(shape: Shape, frames: int, patches: int | None = None) -> int:
+    """Vision tower and two-layer projector on every patch of every frame; `patches` per frame, if not those of the shape."""
     v = shape.vision
-    tokens = frames * v.patches
-    tower = v.layers * (2 * tokens * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * tokens * v.patches * v.hidden)
+    patches = v.patches if patches is None else patches
+    tokens = frames * patches
+    tower = v.layers * (2 * tokens * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * tokens * patches * v.hidden)
     return tower + 2 * tokens * (v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2)
 
 
-def decode_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, generated: int) -> int:
-    """All tokens after the first, one at a time, each attending to the caches as the prefill left them and grew since.
-
-    The caches of all layers are cut to the tokens that the last layer kept.
-    """
+def decode_flops(shape: Shape, cached: int, generated: int) -> int:
+    """All tokens after the first, one at a time, each attending to the `cached` tokens of every layer and those since."""
     steps = (generated > 0) * (generated - 1)
-    attended = steps * (visual_tokens[-1] + text_tokens) + steps * (steps + 1) // 2  # in all steps together
+    attended = steps * cached + steps * (steps + 1) // 2  # in all steps together
     per_token, per_attended = layer_flops(shape, 1, 0), layer_flops(shape, 1, 1) - layer_flops(shape, 1, 0)
     return shape.layers * (steps * per_token + attended * per_attended) + steps * head_flops(shape)
 
 
-def option_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, rows: int, pairs: int) -> int:
+def option_flops(shape: Shape, cached: int, rows: int, pairs: int) -> int:
     """Scoring options of several tokens: the rows of each option after its first token, as one chunk on the pruned caches.
 
     `rows` of all options together; `pairs` is the sum of each option's squared number of rows.
     """
-    columns = rows * (visual_tokens[-1] + text_tokens) + pairs
+    columns = rows * cached + pairs
     return shape.layers * (linear_flops(shape, rows) + attention_flops(shape, columns)) + head_flops(shape, rows)
 
 
@@ -189,7 +187,7 @@ class Ledger:
     layer_ratio: float
     """Mean over the layers of their visual tokens during prefill, over those of the dense model."""
     kv_ratio: float
-    """Visual tokens in the caches while decoding, over those of the dense model: what the last layer kept, in all layers."""
+    """Visual tokens in the caches while decoding, over those of the dense model."""
     kv_bytes: int
     """Of these caches with the text tokens of the prompt, in half precision."""
 
@@ -206,20 +204,27 @@ def ledger(
     frames: int,
     generated: int = 0,
     reduction: int = 0,
+    cached_tokens: int | None = None,
+    vision_patches: int | None = None,
     option_rows: int = 0,
     option_pairs: int = 0,
 ) -> Ledger:
-    """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction."""
+    """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction.
+
+    The caches of all layers hold `cached_tokens` visual tokens while decoding; by default what the last layer kept.
+    """
+    cached_tokens = visual_tokens[-1] if cached_tokens is None else cached_tokens
+    cached = cached_tokens + text_tokens
     return Ledger(
-        vision=vision_flops(shape, frames),
+        vision=vision_flops(shape, frames, vision_patches),
         reduction=reduction,
         prefill=prefill_flops(shape, visual_tokens, text_tokens),
         head=head_flops(shape),
-        decode=decode_flops(shape, visual_tokens, text_tokens, generated),
-        options=option_flops(shape, visual_tokens, text_tokens, option_rows, option_pairs),
+        decode=decode_flops(shape, cached, generated),
+        options=option_flops(shape, cached, option_rows, option_pairs),
         entrance_ratio=visual_tokens[0] / dense_tokens,
         final_ratio=visual_tokens[-1] / dense_tokens,
         layer_ratio=over_layers(lambda n: n, visual_tokens) / len(visual_tokens) / dense_tokens,
-        kv_ratio=visual_tokens[-1] / dense_tokens,
-        kv_bytes=kv_bytes(shape, [visual_tokens[-1] + text_tokens] * len(visual_tokens)),
+        kv_ratio=cached_tokens / dense_tokens,
+        kv_bytes=kv_bytes(shape, [cached] * len(visual_tokens)),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -54,7 +54,7 @@ def _pieces(stage: Any, bounds: list[int]) -> list[Any]:
         return [stage]
     inside = [layer for layer in bounds if stage.start < layer < stage.stop]
     edges = [stage.start, *inside, stage.stop]
-    return [Layers(a, b) for a, b in pairwise(edges)]
+    return [replace(stage, start=a, stop=b) for a, b in pairwise(edges)]
 
 
 @torch.inference_mode()

@@ -78,6 +78,8 @@ def report(config: DictConfig) -> str:
         require_at_least(name, config[name], 1)
     for name in ("text_tokens", "generated"):
         require_at_least(name, config[name], 0)
+    if config.reducer.match is not None:
+        raise ValueError("reducer.match is solved on videos, by prunesweep; give prunesweep-cost the setting itself")
     shape = shape_in(config)
     dense = config.frames * config.tokens_per_frame
     plans = {"dense": [dense] * shape.layers, config.reducer.name: planned_tokens(config, dense, shape.layers)}

@@ -161,7 +161,7 @@ class Evaluation(L.LightningModule):
                     log.error("sample %s of trial %s failed", sample_id, name, exc_info=result)
                 yield recording.failure(sample, name, result)
             else:
-                yield recording.score(sample, name, result, trial.frames, trial.protocol)
+                yield recording.score(sample, name, result, trial.protocol)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from prunesweep.checks import require_at_least, require_choice
-from prunesweep.types import Sample
+from prunesweep.types import Sample, Sampling
 
 Style = Literal["words", "letters"]
+"""Options are answered with their words, or listed and answered with their letters."""
 Answering = Literal["choose", "generate"]
+Parser = Literal["strict", "lenient"]
+"""Strict: the answer begins with one option, as words of its own.  Lenient: as the released code of PLLaVA and PruneVid
+compares, which takes the first words of answer and option for equal if one is part of the other."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 INSTRUCTION = "Answer with the option's letter from the given choices directly."
 """The wording of the common multiple-choice harnesses for LLaVA-OneVision."""
+LENIENT_LETTERS = frozenset("abcdefg")
+"""A first word without any of these is wrong to the lenient parser."""
 
 
 @dataclass(frozen=True)
@@ -23,21 +30,44 @@ class Protocol:
     answering: Answering
     most_tokens: int = 16
     """Of a generated answer."""
+    template: str | None = None
+    """Of the user's turn, with {question}, {options} and {subtitles}; None is the style's own."""
+    option: str = "{letter}. {text}"
+    """Of one line of {options}."""
+    system: str = ""
+    """System prompt; empty is the model's own."""
+    prefix: str = ""
+    """How the answer begins: part of the prompt."""
+    parser: Parser = "strict"
+    sampling: Sampling = "even"
+    """Which frames of the video."""
 
     def __post_init__(self) -> None:
         require_choice("protocol.style", self.style, Style)
         require_choice("protocol.answering", self.answering, Answering)
         require_at_least("protocol.most_tokens", self.most_tokens, 1)
+        require_choice("protocol.parser", self.parser, Parser)
+        require_choice("protocol.sampling", self.sampling, Sampling)
+        for name, text, fields in (
+            ("template", self.template or "", ("question", "options", "subtitles")),
+            ("option", self.option, ("letter", "text")),
+        ):
+            try:
+                text.format(**dict.fromkeys(fields, ""))
+            except (KeyError, IndexError, ValueError) as error:
+                raise ValueError(f"protocol.{name} may hold {', '.join(f'{{{f}}}' for f in fields)}, got {text!r}") from error
 
 
 def question_text(sample: Sample, protocol: Protocol) -> str:
     """The user's turn.  Raises ValueError for more options than there are letters."""
     if protocol.style == "words":
-        return sample.question
+        return (protocol.template or "{question}").format(question=sample.question, options="", subtitles=sample.subtitles)
     if len(sample.choices) > len(LETTERS):
         raise ValueError(f"sample {sample.id} has {len(sample.choices)} options, at most {len(LETTERS)} can be lettered")
-    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, sample.choices, strict=False)]
-    return "\n".join([sample.question, *options, INSTRUCTION])
+    pairs = zip(LETTERS, sample.choices, strict=False)
+    options = "\n".join(protocol.option.format(letter=letter, text=choice) for letter, choice in pairs)
+    template = protocol.template or "{question}\n{options}\n" + INSTRUCTION
+    return template.format(question=sample.question, options=options, subtitles=sample.subtitles)
 
 
 def option_texts(sample: Sample, protocol: Protocol) -> tuple[str, ...]:
@@ -46,7 +76,28 @@ def option_texts(sample: Sample, protocol: Protocol) -> tuple[str, ...]:
 
 
 def names_target(text: str, sample: Sample, protocol: Protocol) -> bool:
-    """Whether a generated text begins with the right option, as words of its own, whatever the case."""
-    wanted = option_texts(sample, protocol)[sample.target].casefold()
+    """Whether a generated text is the right option to the protocol's parser."""
+    return sample.target is not None and _names(text, sample, protocol, sample.target)
+
+
+def chosen_option(text: str, sample: Sample, protocol: Protocol) -> int | None:
+    """The first option that a generated text is to the protocol's parser; None if it is none."""
+    return next((index for index in range(len(sample.choices)) if _names(text, sample, protocol, index)), None)
+
+
+def _names(text: str, sample: Sample, protocol: Protocol, index: int) -> bool:
+    if protocol.parser == "lenient" and protocol.style == "letters":
+        return lenient_match(text, f"({LETTERS[index].lower()})", protocol.prefix)
+    wanted = option_texts(sample, protocol)[index].casefold()
     said = text.strip().lstrip("(").casefold()
     return said.startswith(wanted) and not said[len(wanted) : len(wanted) + 1].isalnum()
+
+
+def lenient_match(text: str, wanted: str, prefix: str) -> bool:
+    """Whether the answer's first word is part of `wanted`, such as "(b)", or the other way round; a bracket that the prefix
+    ends with belongs to the answer."""
+    said = ("(" if prefix.endswith("(") else "") + text.strip()
+    first = re.split(r"\s", said.lower(), maxsplit=1)[0].replace(".", "")
+    if not LENIENT_LETTERS & set(first):
+        return False
+    return first in wanted or wanted in first

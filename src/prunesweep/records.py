@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.protocol import Protocol, names_target
+from prunesweep.protocol import Protocol, chosen_option, names_target
 from prunesweep.types import Answer, Record, Sample
 
 if TYPE_CHECKING:
@@ -55,26 +55,31 @@ class Trial(NamedTuple):
     """Seconds and memory, as `measure.as_columns` names them, if the trial was measured."""
 
 
-def score(sample: Sample, trial: str, answer: Answer, frames: int, protocol: Protocol) -> Record:
-    """The record of an answered sample.  Scored options are compared by index, generated text by its first words."""
+def score(sample: Sample, trial: str, answer: Answer, protocol: Protocol) -> Record:
+    """The record of an answered sample.  Scored options are compared by index, generated text by the protocol's parser."""
+    chosen: int | None
     if answer.choice_scores:
-        best = answer.choice_scores.index(max(answer.choice_scores))
-        prediction, correct = sample.choices[best], best == sample.target
+        chosen = answer.choice_scores.index(max(answer.choice_scores))
+        prediction, correct = sample.choices[chosen], chosen == sample.target
     else:
-        prediction, correct = answer.text, names_target(answer.text, sample, protocol)
+        chosen = chosen_option(answer.text, sample, protocol)
+        prediction, correct = answer.text, sample.target is not None and names_target(answer.text, sample, protocol)
     return Record(
         **_identity(sample, trial),
         prediction=prediction,
-        correct=correct,
+        correct=None if sample.target is None else correct,
         choice_scores=answer.choice_scores,
         visual_tokens=answer.visual_tokens,
         text_tokens=answer.text_tokens,
         generated_tokens=len(answer.token_ids),
-        frames=frames,
+        frames=answer.frames,
         dense_tokens=answer.dense_tokens,
         reduction_flops=answer.reduction_flops,
         option_rows=answer.option_rows,
         option_pairs=answer.option_pairs,
+        cached_tokens=answer.cached_tokens,
+        vision_patches=answer.vision_patches,
+        chosen=chosen,
     )
 
 
@@ -90,7 +95,7 @@ def _identity(sample: Sample, trial: str) -> dict[str, Any]:
         "video_id": sample.video_id,
         "task": sample.task,
         "choices": sample.choices,
-        "target": sample.choices[sample.target],
+        "target": sample.reference,
     }
 
 
@@ -115,6 +120,9 @@ def schema() -> dict[str, Any]:
         "reduction_flops": pl.Int64,
         "option_rows": pl.Int64,
         "option_pairs": pl.Int64,
+        "cached_tokens": pl.Int64,
+        "vision_patches": pl.Int64,
+        "chosen": pl.Int64,
         "error": pl.String,
     }
 

@@ -3,7 +3,7 @@
 A stage's fields are everything it reads besides state and model, so equal stages on equal states give equal results and
 are run once.  `plan` is the one place that knows their order:
 
-    Decode -> Encode -> Reduce -> Embed -> Layers(0, M) -> Ask -> Prune -> Layers(M, L) -> Choose or Generate
+    Decode -> Encode -> Reduce -> Embed -> Layers(0, M) -> Ask -> Prune -> Layers(M, L) -> Evict -> Choose or Generate
 
 Each stage names the kind of work (`share`) that its seconds are booked under.
 
@@ -20,38 +20,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from prunesweep.cache import EncoderCache
 from prunesweep.cost import scoring_flops
 from prunesweep.protocol import Protocol, option_texts, question_text
-from prunesweep.reducers import Merger, Pruner, Reducer
-from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Tokens
+from prunesweep.reducers import Evictor, Merger, Pruner, Reducer, level_of
+from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Sampling, Tokens
 from prunesweep.video import read_clip
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Frames of a video file, evenly spaced."""
+    """Frames of a video file or of a folder of frames."""
 
     path: Path
     video_id: str
     frames: int
     start: float | None
     end: float | None
+    sampling: Sampling = "even"
+    frame_rate: float | None = None
+    """Of a folder."""
     share = "decode"
 
     def __call__(self, _: None, model: Model) -> Clip:
-        return read_clip(self.path, self.video_id, self.frames, self.start, self.end)
+        return read_clip(self.path, self.video_id, self.frames, self.start, self.end, self.sampling, self.frame_rate)
 
 
 @dataclass(frozen=True)
 class Encode:
     """Visual tokens: vision tower, projector, pooling."""
 
+    scale: float = 1.0
+    """Of the sides of the frames that the tower sees."""
+    tower: bool = False
+    """Whether the next stage wants to know the tower's features and attention."""
     share = "encode"
 
     def __call__(self, clip: Clip, model: Model) -> Tokens:
-        return model.encode(clip)
+        return model.encode(clip, self.scale, self.tower)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,10 @@ class Reduce:
     share = "merge"
 
     def __call__(self, tokens: Tokens, model: Model) -> Merged:
-        return self.merge(tokens) if self.merge else _unmerged(tokens)
+        if self.merge is None:
+            return _unmerged(tokens)
+        merged = self.merge(tokens)
+        return replace(merged, x=model.project(merged.x)) if level_of(self.merge) == "tower" else merged
 
 
 def _unmerged(tokens: Tokens) -> Merged:
@@ -121,12 +132,14 @@ class Embed:
         )
         return Prefix(
             video_id=merged.tokens.video_id,
-            dense_tokens=merged.source.numel(),
+            dense_tokens=merged.tokens.dense_tokens,
             hidden=hidden,
             position=position,
             visual=visual,
             group=merged.group,
             next_position=stop + len(suffix),
+            vision_patches=merged.tokens.vision_patches,
+            frames=len(merged.tokens.x) if merged.tokens.frames is None else merged.tokens.frames,
             reduction_flops=merged.flops,
         )
 
@@ -137,14 +150,24 @@ class Layers:
 
     start: int
     stop: int
+    received: bool = False
+    """Whether a later stage wants to know how much attention each token received."""
     share = "LLM"
 
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         if prefix.depth != self.start:
             raise ValueError(f"layers {self.start} to {self.stop} need a prefix of depth {self.start}, got {prefix.depth}")
-        run = model.run(prefix.hidden, prefix.position, self.start, self.stop)
-        counts = (len(prefix.group),) * (self.stop - self.start)
-        return replace(prefix, hidden=run.hidden, kv=prefix.kv + run.kv, visual_tokens=prefix.visual_tokens + counts)
+        run = model.run(prefix.hidden, prefix.position, self.start, self.stop, received=self.received)
+        layers, tokens = self.stop - self.start, len(prefix.hidden)
+        return replace(
+            prefix,
+            hidden=run.hidden,
+            kv=prefix.kv + run.kv,
+            received=prefix.received + run.received,
+            visual_tokens=prefix.visual_tokens + (len(prefix.group),) * layers,
+            reduction_flops=prefix.reduction_flops
+            + (layers * scoring_flops(model.shape, tokens, tokens) if self.received else 0),
+        )
 
 
 @dataclass(frozen=True)
@@ -154,15 +177,18 @@ class Ask:
     question: tuple[int, ...]
     attention: AttentionVariant | None
     """What the next stage reads of how the question attends to the visual tokens in the last of these layers."""
+    received: bool = False
+    """As in Layers."""
     share = "LLM"
 
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         hidden = model.embed(self.question)
         rows = len(hidden)
         position = prefix.next_position + torch.arange(rows, device=hidden.device)
-        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, prefix.position)
+        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, prefix.position, self.received)
         asked = torch.zeros(rows, dtype=torch.bool, device=hidden.device)
         visual = torch.cat([prefix.visual, asked])
+        scored = prefix.depth if self.received else 1 if self.attention else 0
         return replace(
             prefix,
             hidden=torch.cat([prefix.hidden, run.hidden]),
@@ -171,7 +197,8 @@ class Ask:
             next_position=prefix.next_position + rows,
             kv=run.kv,
             attention=run.attention[:, :, visual] if run.attention is not None else None,
-            reduction_flops=prefix.reduction_flops + (scoring_flops(model.shape, rows, len(visual)) if self.attention else 0),
+            received=tuple(F.pad(r, (0, rows)) + more for r, more in zip(prefix.received, run.received, strict=True)),
+            reduction_flops=prefix.reduction_flops + scored * scoring_flops(model.shape, rows, len(visual)),
         )
 
 
@@ -195,6 +222,25 @@ class Prune:
             group=prefix.group[chosen],
             kv=tuple(KeyValue(k.index_select(2, kept), v.index_select(2, kept)) for k, v in prefix.kv),
             attention=None,
+            received=tuple(r[:, kept] for r in prefix.received),
+        )
+
+
+@dataclass(frozen=True)
+class Evict:
+    """Smaller caches for what comes after the prompt; the prompt itself has been through all layers."""
+
+    evictor: Evictor
+    share = "LLM"
+
+    def __call__(self, prefix: Prefix, model: Model) -> Prefix:
+        kept = [self.evictor(kv, received, prefix.visual) for kv, received in zip(prefix.kv, prefix.received, strict=True)]
+        return replace(
+            prefix,
+            kv=tuple(cache.kv for cache in kept),
+            received=(),
+            cached_tokens=kept[-1].visual,
+            reduction_flops=prefix.reduction_flops + sum(cache.flops for cache in kept),
         )
 
 
@@ -258,29 +304,70 @@ def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model) -> torch.Tenso
 
 def _answer(prefix: Prefix, text: str, ids: tuple[int, ...], scores: tuple[float, ...]) -> Answer:
     text_tokens = int((~prefix.visual).sum())
-    return Answer(text, ids, scores, prefix.visual_tokens, text_tokens, prefix.dense_tokens, prefix.reduction_flops)
+    return Answer(
+        text,
+        ids,
+        scores,
+        prefix.visual_tokens,
+        text_tokens,
+        prefix.dense_tokens,
+        prefix.reduction_flops,
+        cached_tokens=prefix.cached_tokens,
+        vision_patches=prefix.vision_patches,
+        frames=prefix.frames,
+    )
 
 
 def plan(
     sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, model: Model, cache: EncoderCache | None = None
 ) -> tuple[Any, ...]:
     """The stages of one trial on one sample, in order; with a cache the first two may be read from disk."""
-    before, question = model.prompt(question_text(sample, protocol))
-    prune = reducer.prune
-    see = (Decode(sample.path, sample.video_id, frames, sample.start, sample.end), Encode())
+    if sample.problem is not None:
+        raise ValueError(sample.problem)
+    before, question = model.prompt(question_text(sample, protocol), protocol.system, protocol.prefix)
+    prune, received = reducer.prune, reducer.evict is not None
+    see = (
+        Decode(sample.path, sample.video_id, frames, sample.start, sample.end, protocol.sampling, sample.frame_rate),
+        encoding(reducer),
+    )
     stages: list[Any] = [
         *((Kept(see, cache),) if cache else see),
         Reduce(reducer.merge),
         Embed(before),
-        Layers(0, prune.full_layers if prune else model.layers),
-        Ask(question, attention=prune.attention if prune else None),
+        Layers(0, prune.full_layers if prune else model.layers, received),
+        Ask(question, attention=prune.attention if prune else None, received=received),
     ]
     if prune:
-        stages += [Prune(prune), Layers(prune.full_layers, model.layers)]
+        stages += [Prune(prune), Layers(prune.full_layers, model.layers, received)]
+    if reducer.evict:
+        stages.append(Evict(reducer.evict))
     if protocol.answering == "generate":
         return (*stages, Generate(protocol.most_tokens))
     texts = option_texts(sample, protocol)
-    return (*stages, Choose(tuple(model.tokenize(text) for text in texts), texts))
+    if not texts:
+        raise ValueError(f"sample {sample.id} has no options to choose from; use protocol.answering=generate")
+    return (*stages, Choose(tuple(continuation(model, protocol.prefix, text) for text in texts), texts))
+
+
+def continuation(model: Model, prefix: str, text: str) -> tuple[int, ...]:
+    """The tokens of a text that follows the answer's prefix, spelled together with it.
+
+    Raises ValueError if the tokenizer joins the two in one token.
+    """
+    if not prefix:
+        return model.tokenize(text)
+    before, both = model.tokenize(prefix), model.tokenize(prefix + text)
+    if both[: len(before)] != before or len(both) == len(before):
+        raise ValueError(f"{text!r} does not follow {prefix!r} as tokens of its own; use protocol.answering=generate")
+    return both[len(before) :]
+
+
+def encoding(reducer: Reducer) -> Encode:
+    """How the frames are encoded for a reducer."""
+    return Encode(
+        scale=reducer.input.scale if reducer.input else 1.0,
+        tower=level_of(reducer.merge) != "tokens",
+    )
 
 
 def require_fit(reducer: Reducer, model: Model) -> None:

@@ -34,6 +34,7 @@ from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_d
 if TYPE_CHECKING:
     import polars as pl
 
+    from prunesweep.matching import Solution
     from prunesweep.measure import Measured
     from prunesweep.protocol import Protocol
     from prunesweep.types import Model
@@ -65,6 +66,7 @@ def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[s
     pairs = [(key.lstrip("+~"), value) for key, _, value in (o.partition("=") for o in own)]
     leaves = [key.rpartition(".")[2] for key, _ in pairs]
     short = [leaf if leaves.count(leaf) == 1 else key for leaf, (key, _) in zip(leaves, pairs, strict=True)]
+    pairs = [(key, "".join(value.split())) for key, value in pairs]  # a mapping has spaces; names are split at them
     return " ".join([config.reducer.name, *(f"{key}={value}" for key, (_, value) in zip(short, pairs, strict=True))])
 
 
@@ -87,6 +89,8 @@ class Planned(NamedTuple):
     overrides: tuple[str, ...]
     reducer: Reducer
     protocol: Protocol
+    solution: Solution | None = None
+    """Of its match with a cost."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,12 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
 
 
 def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finished]:
-    with _open_store(group[0].config) as store:
-        batch = _batch(group, store)
-        make_model = functools.cache(functools.partial(instantiate, batch.config.model.load))
+    config = group[0].config
+    with _open_store(config) as store:
+        make_model = functools.cache(functools.partial(instantiate, config.model.load))
+        samples = tuple(instantiate(config.benchmark.load))
+        group = _matched(group, make_model, samples)
+        batch = _batch(group, samples, store)
         records, timing = _evaluate_batch(batch, group, spread, make_model)
         store.commit(batch.addresses.trials.values())
         measured = _measure(batch, group, make_model) if batch.config.engine.measure else [None] * len(group)
@@ -162,9 +169,8 @@ def _open_store(config: DictConfig) -> Iterator[Store]:
         yield Store.open(Path(folder))
 
 
-def _batch(group: Sequence[Planned], store: Store) -> Batch:
+def _batch(group: Sequence[Planned], samples: tuple[Sample, ...], store: Store) -> Batch:
     config = group[0].config
-    samples = tuple(instantiate(config.benchmark.load))
     files = Files(store.files)
     load: Any = OmegaConf.to_container(config.model.load, resolve=True)
     device = device_kind(config.trainer.accelerator)
@@ -224,6 +230,23 @@ def _evaluate_batch(
     return result.records, result.timing
 
 
+def _matched(group: list[Planned], make_model: Callable[[], Model], samples: Sequence[Sample]) -> list[Planned]:
+    """Reducers that are to cost a certain share, with their free setting solved for it."""
+    if not any(one.reducer.match for one in group):
+        return group
+    from prunesweep.matching import Calibration, solve
+
+    calibration = Calibration(make_model(), samples)
+    matched = []
+    for one in group:
+        if one.reducer.match:
+            reducer, solution = solve(one.reducer, calibration, one.config.video.frames, one.protocol)
+            print(f"{one.name}: {solution}")
+            one = one._replace(reducer=reducer, solution=solution)
+        matched.append(one)
+    return matched
+
+
 def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Model]) -> list[Measured]:
     from prunesweep.measure import Candidate, accelerator_device, measure
 
@@ -237,12 +260,13 @@ def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
     for one in group:
         config, key = one.config, batch.addresses.trials[one.name]
         about = {"reducer": config.reducer.name, "model": config.model.name, "benchmark": config.benchmark.name}
-        about["settings"] = _settings(config)
+        about["settings"] = _settings(one)
         batch.store.describe(StoredTrial(key, batch.origins[key], {**about, "shape": asdict(shape)}))
 
 
-def _settings(config: DictConfig) -> dict[str, Any]:
-    return {key: OmegaConf.to_container(config[key], resolve=True) for key in ("reducer", "video", "protocol")}
+def _settings(one: Planned) -> dict[str, Any]:
+    settings = {key: OmegaConf.to_container(one.config[key], resolve=True) for key in ("reducer", "video", "protocol")}
+    return settings | ({"matched": asdict(one.solution)} if one.solution else {})
 
 
 def _info(one: Planned, batch: Batch) -> TrialInfo:
@@ -252,7 +276,7 @@ def _info(one: Planned, batch: Batch) -> TrialInfo:
         raise EvaluationError(f"{batch.store.folder} has lost the description of trial {one.name!r}; run the same command again")
     shape = read_shape(dict(stored.about["shape"]))
     return TrialInfo(
-        one.name, config.reducer.name, config.model.name, config.benchmark.name, one.overrides, _settings(config), shape, key
+        one.name, config.reducer.name, config.model.name, config.benchmark.name, one.overrides, _settings(one), shape, key
     )
 
 
@@ -294,7 +318,7 @@ def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], start
     print(tables.single(summarize(trial), trial))
     _print_times([_timing_entry(finished.timing)], time.time() - started, config)
     print(f"records, configuration and log: {folder}")
-    _report_failures([trial], [summarize(trial)])
+    _report_failures([trial])
 
 
 def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
@@ -338,7 +362,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     if timing.exists():
         _print_times(json.loads(timing.read_text(encoding="utf-8")), elapsed, config)
     print(f"table, chart and records: {sweep}")
-    _report_failures(trials, table)
+    _report_failures(trials)
 
 
 def _title(trials: Sequence[FinishedTrial]) -> str:
@@ -354,10 +378,10 @@ def write_table(table: Sequence[Summary], sweep: Path) -> None:
     frame.write_csv(sweep / "summary.csv")
 
 
-def _report_failures(trials: Sequence[FinishedTrial], table: Sequence[Summary]) -> None:
+def _report_failures(trials: Sequence[FinishedTrial]) -> None:
     """Name the samples without an answer; ends the command with an error if no sample has one."""
     found = failures(trials)
     for line in tables.failure_lines(found):
         print(line)
-    if not any(row.samples for row in table):
+    if all(trial.records["error"].is_not_null().all() for trial in trials):
         raise SystemExit("prunesweep: no sample could be evaluated; the reasons are listed above")

@@ -28,7 +28,7 @@ def accuracy_text(mean: float, error: float, samples: int, videos: int = 0) -> s
     Without either where too few videos allow none.
     """
     if samples == 0:
-        return "no answer (n=0)"
+        return "not scored (n=0)"
     if mean in (0.0, 1.0) and videos:
         low, high = accuracy_interval(Accuracy(mean, error, samples, videos))
         return f"{mean:.3f} [{low:.3f}, {high:.3f}] (n={samples})"
@@ -138,6 +138,11 @@ def single(row: Summary, trial: Trial) -> str:
             f"measured    {line}" if i == 0 else f"            {line}" for i, line in enumerate(measured_lines(trial.measured))
         ]
     tasks = task_accuracies(trial.records)
+    if len(tasks) > 1:
+        macro = accuracy_text(row.macro_accuracy, row.macro_error, row.samples)
+        lines.insert(2, f"            {macro} as the mean over {len(tasks)} tasks")
+    if unclear := _unclear(trial):
+        lines.append(f"            {unclear} generated answers name none of the options")
     lines += ["", _task_grid(tasks)] if len(tasks) > 1 else []
     alike = any(scores.mean in (0.0, 1.0) for scores in tasks.values())
     return "\n".join([*lines, *([ALIKE] if alike else [])])
@@ -158,6 +163,16 @@ def measured_lines(measured: Mapping[str, Any]) -> list[str]:
 def _with_quartiles(measured: Mapping[str, Any], name: str, unit: float, digits: str) -> str:
     median, low, high = (measured[name + end] * unit for end in ("", "_low", "_high"))
     return f"{median:{digits}} ({low:{digits}} to {high:{digits}})"
+
+
+def _unclear(trial: Trial) -> int:
+    """Answered questions with options whose answer is none of them: wrong where the right one is known."""
+    import polars as pl
+
+    if "chosen" not in trial.records.columns:
+        return 0
+    asked = trial.records.filter(pl.col("error").is_null() & (pl.col("choices").list.len() > 0))
+    return int((asked["chosen"].is_null() & (asked["choice_scores"].list.len() == 0)).sum())
 
 
 def _task_grid(tasks: Mapping[str, Accuracy]) -> str:

@@ -121,12 +121,12 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
     clip, merged, answer = seen[Clip], seen[Merged], seen[Answer]
     survivors = np.zeros(len(merged.x), dtype=bool)
     survivors[slice(None) if kept is None else kept.cpu().numpy()] = True
-    record = score(sample, name, answer, frames, protocol)
+    record = score(sample, name, answer, protocol)
     return Trace(
         trial=name,
         sample=sample.id,
         question=sample.question,
-        target=sample.choices[sample.target],
+        target=record.target or "",
         answer=str(record.prediction),
         correct=bool(record.correct),
         frames=clip.frames.cpu().numpy(),

@@ -21,23 +21,42 @@ AttentionVariant = Literal["causal", "before_rotary"]
 """Attention as the layer used it; or of queries and keys before the rotary embedding, over all tokens without a mask."""
 
 
+Sampling = Literal["even", "released", "per_second"]
+"""Which frames of a video: the middles of equal parts; the same with the rounding of PLLaVA's and PruneVid's released code;
+or one a second, but 4 at least and as many as asked for at most, as ST-LLM's released code does on MVBench."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One question about one video."""
 
     id: str
     path: Path
-    """The video file."""
+    """The video file, or a folder of frames."""
     question: str
     choices: tuple[str, ...]
-    target: int
-    """Index of the right choice."""
+    """Empty for a question that is answered freely."""
+    target: int | None
+    """Index of the right choice; None where there is none, or where it is not public."""
     task: str
     video_id: str
     """Questions with one video id share a video; standard errors are clustered by it."""
     start: float | None = None
     end: float | None = None
     """Seconds; None is the beginning or the end of the file."""
+    answer: str = ""
+    """What a free answer is compared with, by a judge."""
+    frame_rate: float | None = None
+    """Of a folder of frames, per second."""
+    subtitles: str = ""
+    """Lines of text that a protocol may put before the question."""
+    problem: str | None = None
+    """Why this item cannot be asked: its record says so, and it counts in no accuracy."""
+
+    @property
+    def reference(self) -> str:
+        """The right answer as text; empty where it is not public."""
+        return self.answer if self.target is None else self.choices[self.target]
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,20 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Tower:
+    """What the vision tower knows of its u patches, for methods that choose before the projector."""
+
+    features: Float[Tensor, "t u v"]
+    """What the projector gets."""
+    key: Float[Tensor, "t u v"]
+    """Of the tower's last layer, heads side by side."""
+    attention: Float[Tensor, "t u"]
+    """Received in that layer, heads side by side as one: from the class token, or on average where a tower has none."""
+    flops: int
+    """Spent on this attention."""
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Visual tokens after vision tower and projector."""
 
@@ -58,6 +91,22 @@ class Tokens:
     x: Float[Tensor, "t p c"]
     suffix: Float[Tensor, "m c"]
     """Tokens that a model appends to the visual ones (LLaVA-OneVision: one newline); treated as text, never reduced."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of a frame's tokens, where they are no square."""
+    tower: Tower | None = None
+    """If asked for."""
+    unreduced: int | None = None
+    """Visual tokens of the video at full resolution, where `x` has fewer because the frames were made smaller."""
+    vision_patches: int | None = None
+    """Patches per frame that the tower saw, where they are not those of the model's shape."""
+    frames: int | None = None
+    """That the tower saw, where they are not t."""
+
+    @property
+    def dense_tokens(self) -> int:
+        """Visual tokens of the video without any reduction."""
+        frames, patches, _ = self.x.shape
+        return frames * patches if self.unreduced is None else self.unreduced
 
 
 @dataclass(frozen=True)
@@ -70,7 +119,7 @@ class Merged:
     group: Int[Tensor, " n"]
     """Which static pool or which frame a token belongs to, counted through the video."""
     source: Int[Tensor, "t p"]
-    """The token that each patch went to; -1 where a patch was dropped."""
+    """The token that each patch went to (of the tower's patches, if the merge chose among them); -1: dropped."""
     position: Int[Tensor, " n"]
     """Place of each token in the visual sequence, for position embeddings."""
     span: int
@@ -102,8 +151,16 @@ class Prefix:
     kv: tuple[KeyValue, ...] = ()
     attention: Float[Tensor, "h q n"] | None = None
     """Of the last layer run: how much each question token attends to each visual token."""
+    received: tuple[Float[Tensor, "h s"], ...] = ()
+    """Per layer run, if asked for: the attention that each token received from all tokens after it, summed."""
     visual_tokens: tuple[int, ...] = ()
     """Per layer run."""
+    cached_tokens: int | None = None
+    """Visual tokens left in the caches, where these were cut apart from the sequence."""
+    vision_patches: int | None = None
+    """As in Tokens."""
+    frames: int = 0
+    """That the tower saw."""
     reduction_flops: int = 0
     """Spent so far on merging and on scoring tokens."""
 
@@ -133,6 +190,12 @@ class Answer:
     """Tokens after the first of all scored options: rows that the LLM ran besides the prompt."""
     option_pairs: int = 0
     """Of these rows, pairs that belong to one option: the sum of their squared numbers."""
+    cached_tokens: int | None = None
+    """Visual tokens in the caches while decoding, where these were cut apart from the sequence."""
+    vision_patches: int | None = None
+    """Patches per frame that the tower saw, where they are not those of the model's shape."""
+    frames: int = 0
+    """That the tower saw."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +210,7 @@ class Record:
     target: str
     prediction: str | None
     correct: bool | None
+    """None for an error, and for what is judged later or elsewhere."""
     choice_scores: tuple[float, ...] = ()
     visual_tokens: tuple[int, ...] = ()
     text_tokens: int = 0
@@ -156,6 +220,10 @@ class Record:
     reduction_flops: int = 0
     option_rows: int = 0
     option_pairs: int = 0
+    cached_tokens: int | None = None
+    vision_patches: int | None = None
+    chosen: int | None = None
+    """The option that the answer names; None if it names none."""
     error: str | None = None
     """Why there is no prediction; such a sample counts in no accuracy."""
 
@@ -167,6 +235,8 @@ class Run(NamedTuple):
     kv: tuple[KeyValue, ...]
     attention: Float[Tensor, "h s total"] | None
     """Of the last layer, if asked for: each row's attention over cache and row tokens, in float32."""
+    received: tuple[Float[Tensor, "h total"], ...] = ()
+    """Per layer, if asked for: what cache and row tokens receive of all rows' attention, in float32."""
 
 
 class Model(Protocol):
@@ -186,10 +256,19 @@ class Model(Protocol):
         """Changes with whatever determines the result of `encode` besides the clip."""
         ...
 
-    def encode(self, clip: Clip) -> Tokens: ...
+    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False) -> Tokens:
+        """Visual tokens of frames whose sides are `scale` of the model's own, with the tower's own knowledge if asked for.
 
-    def prompt(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids before and after the video."""
+        Raises ValueError for what the family's vision tower cannot do.
+        """
+        ...
+
+    def project(self, features: Float[Tensor, "n v"]) -> Float[Tensor, "n c"]:
+        """Tower features as visual tokens, without pooling."""
+        ...
+
+    def prompt(self, text: str, system: str = "", prefix: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids before and after the video: a system prompt if given, the question, how the answer begins."""
         ...
 
     def tokenize(self, text: str) -> tuple[int, ...]: ...
@@ -207,6 +286,7 @@ class Model(Protocol):
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
         past_position: Int[Tensor, " past"] | None = None,
+        received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
 

@@ -18,12 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from prunesweep.decoding import frame_indices
-from prunesweep.types import Clip
+from prunesweep.decoding import chosen_indices, frame_indices, nothing_there, released_indices
+from prunesweep.types import Clip, Sampling
 
-__all__ = ["VideoError", "frame_indices", "read_clip"]
+__all__ = ["VideoError", "chosen_indices", "frame_indices", "read_clip", "released_indices"]
 
 DECODE_SECONDS = 120.0
 """Longest time for one clip: minutes of 4K video take seconds, the rest is for slow disks and busy machines."""
@@ -38,21 +39,58 @@ class VideoError(Exception):
 
 
 def read_clip(
-    path: Path, video_id: str, frames: int, start: float | None = None, end: float | None = None, seconds: float = DECODE_SECONDS
+    path: Path,
+    video_id: str,
+    frames: int,
+    start: float | None = None,
+    end: float | None = None,
+    sampling: Sampling = "even",
+    frame_rate: float | None = None,
+    seconds: float = DECODE_SECONDS,
 ) -> Clip:
     """`frames` frames spread evenly over a file, or over the seconds `start` to `end` of it.
 
-    Raises VideoError if the file is missing, is no video, does not hold the frames it promises, or takes more than
-    `seconds` to decode.
+    With a frame rate, `path` is a folder of frames.  Raises VideoError if the file is missing, is no video, does not hold the
+    frames it promises, or takes more than `seconds` to decode.
     """
+    if frame_rate is not None:
+        return _read_folder(path, video_id, frames, start, end, sampling, frame_rate)
     if not path.is_file():
         raise VideoError(f"{path.name}: no such file")
-    request = {"path": str(path), "frames": frames, "start": start, "end": end, "seconds": seconds}
+    request = {"path": str(path), "frames": frames, "start": start, "end": end, "sampling": sampling, "seconds": seconds}
     try:
         timestamps, pixels = _decoder(os.getpid()).ask(request)
     except DecoderError as error:
         raise VideoError(f"{path.name}: {error}") from error
     return Clip(video_id, pixels, timestamps)
+
+
+FIRST_FRAME = 1
+"""Frames in folders are named from 00001 on, as those of TVQA in MVBench."""
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def _read_folder(
+    path: Path, video_id: str, frames: int, start: float | None, end: float | None, sampling: Sampling, rate: float
+) -> Clip:
+    from PIL import Image, UnidentifiedImageError
+
+    files = {int(file.stem): file for file in path.glob("*") if file.suffix.lower() in FRAME_SUFFIXES and file.stem.isdecimal()}
+    if not files:
+        raise VideoError(f"{path.name}: no folder of numbered frames")
+    chosen = chosen_indices(len(files), rate, frames, start, end, sampling, FIRST_FRAME)
+    if not chosen:
+        raise VideoError(f"{path.name}: {nothing_there(start, end, len(files) / rate)}")
+    pixels = []
+    for index in chosen:
+        try:
+            with Image.open(files[index]) as image:
+                pixels.append(torch.from_numpy(np.array(image.convert("RGB"))))
+        except (KeyError, OSError, UnidentifiedImageError) as error:
+            raise VideoError(f"{path.name}: frame {index} of {len(files)} is missing or damaged") from error
+    if len({p.shape for p in pixels}) > 1:
+        raise VideoError(f"{path.name}: the frames differ in size")
+    return Clip(video_id, torch.stack(pixels), tuple((index - FIRST_FRAME) / rate for index in chosen))
 
 
 class DecoderError(Exception):

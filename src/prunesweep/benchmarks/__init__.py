@@ -1,9 +1,17 @@
-"""Benchmarks: each is one file with a `load` function that returns samples, and one YAML in `conf/benchmark/`."""
+"""Benchmarks: each is one file with a `load` function that returns samples, and one YAML in `conf/benchmark/`.
+
+A file of a real benchmark also has `COUNTS`, how many questions each task has as published; `prunesweep-data check` compares.
+An item that cannot be asked becomes a sample with a `problem`, so that it is counted and named instead of left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
 
 from prunesweep.checks import require_at_least
 from prunesweep.types import Sample
@@ -31,3 +39,88 @@ def spread(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     rounds = chain.from_iterable(zip_longest(*tasks.values()))
     chosen = {sample.id for sample in [s for s in rounds if s is not None][:limit]}
     return [sample for sample in samples if sample.id in chosen]
+
+
+def root_folder(path: str, name: str) -> Path:
+    """Raises ValueError if the folder does not exist."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"benchmark folder {str(root)!r} does not exist; set benchmark.path to the folder of {name}")
+    return root
+
+
+def read_json(file: Path) -> Any:
+    """Raises ValueError, naming the file, if it is missing or no JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{file} does not exist; prunesweep-data check names all that is missing") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not JSON: {error}; download it again") from error
+
+
+def read_items(file: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON list.  Raises ValueError, naming the file, for anything else."""
+    items = read_json(file)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise ValueError(f"{file} must hold a list of objects")
+    return items
+
+
+def read_parquet(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Rows of parquet files, in the order of their names.  Raises ValueError, naming the file, if one cannot be read."""
+    import polars as pl
+
+    rows: list[dict[str, Any]] = []
+    for file in sorted(files):
+        try:
+            rows += pl.read_parquet(file).to_dicts()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise ValueError(f"{file} is no readable parquet file ({str(error).splitlines()[0]}); download it again") from error
+    return rows
+
+
+def choice_sample(item: dict[str, Any], question: str = "question", answer: str = "answer", **known: Any) -> Sample:
+    """A multiple-choice sample of an item with candidates, whose answer is the text of one of them, or null.
+
+    What is wrong with the item becomes the sample's problem.
+    """
+    candidates = item.get("candidates")
+    texts = tuple(str(c) for c in candidates) if isinstance(candidates, list) else ()
+    asked, right = item.get(question), item.get(answer)
+    problem = None
+    if not isinstance(asked, str) or not asked.strip():
+        problem = f"no text in {question!r}"
+    elif len(texts) < 2 or len(set(texts)) < len(texts):
+        problem = f"'candidates' must be at least two different texts, got {candidates!r}"
+    elif right is not None and str(right) not in texts:
+        problem = f"answer {right!r} is not among the candidates {list(texts)!r}"
+    target = texts.index(str(right)) if problem is None and right is not None else None
+    return Sample(question=str(asked), choices=texts, target=target, problem=problem, **known)
+
+
+def inside(root: Path, name: Any) -> tuple[Path, str | None]:
+    """A file below `root`, and what is wrong with its name."""
+    if not isinstance(name, str) or not name:
+        return root, f"no file name in 'video', got {name!r}"
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        return root, f"video {name!r} lies outside the benchmark's folder"
+    return path, None
+
+
+def require_unique(samples: Iterable[Sample], where: str) -> None:
+    """Raises ValueError for ids that occur more than once: records could not be told apart."""
+    twice = [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]
+    if twice:
+        raise ValueError(f"{where}: {len(twice)} ids occur more than once, such as {twice[0]!r}; remove the doubled questions")
+
+
+def seconds(item: dict[str, Any], name: str) -> float | None:
+    """Raises ValueError for a bound that is no number."""
+    value = item.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name!r} must be a number of seconds, got {value!r}")
+    return float(value)

@@ -163,8 +163,8 @@ def _distributions(samples: Sequence[Sample], tasks: Sequence[str]) -> list[str]
     rows = []
     for task in tasks:
         own = [sample for sample in samples if sample.task == task]
-        answers = Counter(sample.choices[sample.target] for sample in own)
-        places = Counter(sample.target for sample in own)
+        answers = Counter(sample.reference for sample in own)
+        places = Counter(sample.choices.index(sample.reference) for sample in own)
         rows.append(
             (
                 task.replace("_", " "),
@@ -187,11 +187,9 @@ def constant_policy(samples: Sequence[Sample]) -> float:
     offered, right = Counter[str](), Counter[str]()
     for sample in samples:
         offered.update(sample.choices)
-        right[sample.choices[sample.target]] += 1
+        right[sample.reference] += 1
     rate = {choice: right[choice] / n for choice, n in offered.items()}
-    return float(
-        np.mean([max(sample.choices, key=lambda c: (rate[c], c)) == sample.choices[sample.target] for sample in samples])
-    )
+    return float(np.mean([max(sample.choices, key=lambda c: (rate[c], c)) == sample.reference for sample in samples]))
 
 
 def exchanged(samples: Sequence[Sample]) -> list[Sample]:

@@ -112,6 +112,7 @@ class Decoder:
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
         past_position: Int[Tensor, " past"] | None = None,
+        received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` on one sequence, after the cached tokens of `past` if there are any."""
         hidden = hidden[None]
@@ -128,16 +129,18 @@ class Decoder:
                 position_ids=None,
                 past_key_values=cache,
                 use_cache=True,
-                capture=captured if attention and index == stop - 1 else None,
+                capture=captured if received or (attention and index == stop - 1) else None,
             )
         rows = None
         if attention:
-            query, key = captured[0]
+            query, key = captured[-1]
             if attention == "before_rotary":
                 everywhere = position if past_position is None else torch.cat([past_position, position])
                 query, key = self._unrotated(query, position), self._unrotated(key, everywhere)
             rows = attention_rows(query, key, layer.self_attn.scaling, causal=attention == "causal")
-        return Run(hidden[0], tuple(cache.content for cache in caches), rows)
+        scaling = self.language_model.layers[0].self_attn.scaling
+        sums = tuple(attention_received(query, key, scaling) for query, key in captured) if received else ()
+        return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums)
 
     def _unrotated(self, x: Float[Tensor, "1 h s d"], position: Int[Tensor, " s"]) -> Float[Tensor, "1 h s d"]:
         """Queries or keys as they were before the rotary embedding: a rotation is undone by the opposite one."""
@@ -156,6 +159,23 @@ def chunk_mask(rows: int, cached: int, like: Tensor) -> Float[Tensor, "1 1 rows 
         return None
     mask = torch.full((rows, cached + rows), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device)
     return mask.triu(cached + 1)[None, None]
+
+
+ROWS_AT_ONCE = 512
+"""Of an attention map that is summed up: a whole one may not fit into memory."""
+
+
+def attention_received(
+    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float
+) -> Float[Tensor, "h total"]:
+    """Causal attention that each of `total` tokens receives from the last s of them, summed in float32."""
+    rows, total = query.shape[2], key.shape[2]
+    received = torch.zeros(query.shape[1], total, device=query.device)
+    for start in range(0, rows, ROWS_AT_ONCE):
+        some = query[:, :, start : start + ROWS_AT_ONCE]
+        seen = total - rows + start + some.shape[2]
+        received[:, :seen] += attention_rows(some, key[:, :, :seen], scaling).sum(1)
+    return received
 
 
 def attention_rows(

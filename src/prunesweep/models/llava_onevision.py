@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import urllib.error
 import urllib.request
@@ -10,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
 
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.decoder import ATTENTION, Decoder
-from prunesweep.types import Clip, Tokens
+from prunesweep.models.towers import last_layer_attention
+from prunesweep.types import Clip, Tokens, Tower
 
 MODEL_TYPE = "llava_onevision"
 HUB_TIMEOUT = 10.0
@@ -36,15 +41,55 @@ class LlavaOnevision(Decoder):
         stop = self.network.generation_config.eos_token_id
         return frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop])
 
-    def encode(self, clip: Clip) -> Tokens:
-        pixels = self.processor.video_processor(clip.frames.permute(0, 3, 1, 2), return_tensors="pt")["pixel_values_videos"]
-        pixels = pixels.to(self.network.device, self.network.dtype)
-        features = self.network.model.get_video_features(pixel_values_videos=pixels).pooler_output[0]
-        return Tokens(clip.video_id, x=features[:-1].unflatten(0, (len(clip.frames), -1)), suffix=features[-1:])
+    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False) -> Tokens:
+        if scale != 1:
+            return self._encode_smaller(clip, scale, tower)
+        pixels = self._pixels(clip)
+        seen = self.network.model.get_video_features(pixel_values_videos=pixels, output_hidden_states=True)
+        features = seen.pooler_output[0]
+        return Tokens(
+            clip.video_id,
+            x=features[:-1].unflatten(0, (len(clip.frames), -1)),
+            suffix=features[-1:],
+            tower=self._tower(seen.hidden_states) if tower else None,
+        )
 
-    def prompt(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _pixels(self, clip: Clip, **size: Any) -> Float[Tensor, "1 t 3 side side"]:
+        pixels = self.processor.video_processor(clip.frames.permute(0, 3, 1, 2), return_tensors="pt", **size)
+        return pixels["pixel_values_videos"].to(self.network.device, self.network.dtype)
+
+    def _encode_smaller(self, clip: Clip, scale: float, tower: bool) -> Tokens:
+        """The stock model has no frames of another size; its tower has, with interpolated position embeddings."""
+        network, vision = self.network.model, self.network.config.vision_config
+        full = vision.image_size // vision.patch_size
+        side = max(1, round(scale * full))
+        pixels = self._pixels(clip, size={"height": side * vision.patch_size, "width": side * vision.patch_size})
+        seen = network.vision_tower(pixels[0], interpolate_pos_encoding=True, output_hidden_states=True)
+        features = network.multi_modal_projector(seen.hidden_states[self.network.config.vision_feature_layer])
+        half, full_half = math.ceil(side / 2), math.ceil(full / 2)
+        grid = features.unflatten(1, (side, side)).permute(0, 3, 1, 2).contiguous()
+        pooled = F.interpolate(grid, size=(half, half), mode="bilinear")  # as the stock model pools
+        return Tokens(
+            clip.video_id,
+            x=pooled.flatten(2).transpose(1, 2),
+            suffix=network.image_newline[None],
+            tower=self._tower(seen.hidden_states) if tower else None,
+            unreduced=len(clip.frames) * full_half**2,
+            vision_patches=side**2,
+        )
+
+    def _tower(self, hidden_states: tuple[Tensor, ...]) -> Tower:
+        features = hidden_states[self.network.config.vision_feature_layer]
+        return last_layer_attention(self.network.model.vision_tower, hidden_states[-2], features, class_token=False)
+
+    def project(self, features: Float[Tensor, "n v"]) -> Float[Tensor, "n c"]:
+        return self.network.model.multi_modal_projector(features.to(self.network.dtype))
+
+    def prompt(self, text: str, system: str = "", prefix: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
         content = [{"type": "video"}, {"type": "text", "text": text}]
-        chat = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+        messages.append({"role": "user", "content": content})
+        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True) + prefix
         ids = self.processor.tokenizer(chat)["input_ids"]
         video = self.network.config.video_token_id
         if ids.count(video) != 1:

@@ -1,26 +1,37 @@
 """Token reduction methods.  A method is one file here and one YAML in `conf/reducer/`.
 
-A reducer has two slots, either may be empty: `merge` turns the visual tokens of a video into fewer before they enter the
-LLM, `prune` picks the visual tokens that survive a decoder layer.
+A reducer has four slots, each may be empty: `input` makes the frames smaller before the vision tower, `merge` turns the
+visual tokens of a video into fewer before they enter the LLM, `prune` picks the visual tokens that survive a decoder layer,
+and `evict` cuts the caches after the last one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
+from prunesweep.checks import require_at_least, require_ratio
+from prunesweep.types import AttentionVariant, KeyValue, Merged, Prefix, Tokens
+
+Level = Literal["tokens", "pooled", "tower"]
+"""What a merger works on: visual tokens; these, with the tower's attention pooled to their grid; or the tower's features,
+which are projected afterwards."""
 
 
 @runtime_checkable
 class Merger(Protocol):
-    """A frozen dataclass that maps Tokens to Merged."""
+    """A frozen dataclass that maps Tokens to Merged; with a `level` if it needs the vision tower."""
 
     def __call__(self, tokens: Tokens) -> Merged: ...
+
+
+def level_of(merge: Merger | None) -> Level:
+    return getattr(merge, "level", "tokens")
 
 
 @runtime_checkable
@@ -48,13 +59,90 @@ class Pruner(Protocol):
         ...
 
 
+Cost = Literal["flops", "layer_average", "entrance", "kv"]
+"""Of the dense model: prefill of the LLM on the whole prompt; visual tokens per layer, at its entrance, in the caches."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One cost of the dense model's that a reducer is to have, as a share; exactly one is given."""
+
+    flops: float | None = None
+    layer_average: float | None = None
+    entrance: float | None = None
+    kv: float | None = None
+    videos: int = 8
+    """Evenly spread over the benchmark, on which costs are counted: what a method keeps may depend on the video."""
+    tolerance: float = 0.1
+    """How far the nearest cost may be off, relative to the one asked for; many settings come in steps."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in get_args(Cost) if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"reducer.match needs exactly one of {', '.join(get_args(Cost))}, got {', '.join(given) or 'none'}")
+        require_ratio(f"reducer.match.{given[0]}", getattr(self, given[0]))
+        require_at_least("reducer.match.videos", self.videos, 1)
+        require_ratio("reducer.match.tolerance", self.tolerance)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Match:
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise ValueError(f"reducer.match has no {name!r}; known: {', '.join(known)}")
+        return cls(**{str(name): value for name, value in settings.items()})
+
+    @property
+    def cost(self) -> Cost:
+        return next(name for name in get_args(Cost) if getattr(self, name) is not None)
+
+    @property
+    def target(self) -> float:
+        return getattr(self, self.cost)
+
+
+class Evicted(NamedTuple):
+    """One layer's cache after an eviction."""
+
+    kv: KeyValue
+    visual: int
+    """Visual tokens in it, the same for every head."""
+    flops: int
+
+
+@runtime_checkable
+class Evictor(Protocol):
+    """A frozen dataclass that makes one layer's cache smaller once the whole prompt has been read."""
+
+    def __call__(self, kv: KeyValue, received: Float[Tensor, "h s"], visual: Bool[Tensor, " s"]) -> Evicted: ...
+
+
+@runtime_checkable
+class Resizer(Protocol):
+    """A frozen dataclass that says how much smaller the frames become before the vision tower."""
+
+    scale: float
+
+
 @dataclass(frozen=True)
 class Reducer:
-    """A token reduction method with its settings; both slots empty is the dense model."""
+    """A token reduction method with its settings; all slots empty is the dense model."""
 
     name: str
     merge: Merger | None = None
     prune: Pruner | None = None
+    input: Resizer | None = None
+    evict: Evictor | None = None
+    match: Match | None = None
+    """What it should cost; `prunesweep.matching` solves the knob for it."""
+    knob: str | None = None
+    """The setting that is free to be solved for, such as `merge.keep_ratio`."""
+
+    def __post_init__(self) -> None:
+        if self.match is not None and not isinstance(self.match, Match):  # a mapping from the configuration
+            object.__setattr__(self, "match", Match.of(self.match))
+        if self.match is not None and self.knob is None:
+            raise ValueError(f"reducer.match needs a free setting, and {self.name} names none; set reducer.knob")
 
 
 Positions = Literal["renumbered", "original"]

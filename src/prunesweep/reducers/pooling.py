@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
@@ -19,31 +20,31 @@ from prunesweep.types import Merged, Tokens
 class Pool:
     """Average blocks of tokens in time and space; blocks differ by one in length where sizes do not divide."""
 
-    rows: int = 3
-    columns: int = 3
+    rows: int | None = 3
+    columns: int | None = 3
+    """None leaves rows or columns alone."""
     frames: int | None = None
     """Pooled over time to this many frames; None leaves time alone."""
     positions: Positions = "renumbered"
     """`original`: the position of a block's first frame and middle patch."""
 
     def __post_init__(self) -> None:
-        require_at_least("rows", self.rows, 1)
-        require_at_least("columns", self.columns, 1)
-        if self.frames is not None:
-            require_at_least("frames", self.frames, 1)
+        for name in ("rows", "columns", "frames"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
         require_choice("positions", self.positions, Positions)
 
     def __call__(self, tokens: Tokens) -> Merged:
-        """Raises ValueError if the frames are no square grids, or smaller than the grid asked for."""
+        """Raises ValueError if the video is smaller than the grid asked for, or its frames are no grids."""
         frames, patches, _ = tokens.x.shape
-        side = math.isqrt(patches)
-        wanted = (self.frames or frames, self.rows, self.columns)
-        if side * side != patches or any(w > size for w, size in zip(wanted, (frames, side, side), strict=True)):
+        sizes = (frames, *grid_of(tokens))
+        wanted = (self.frames or frames, self.rows or sizes[1], self.columns or sizes[2])
+        if any(w > size for w, size in zip(wanted, sizes, strict=True)):
             raise ValueError(
-                f"frames, rows and columns must fit into {frames} square grids of {patches} visual tokens, "
+                f"frames, rows and columns must fit into {frames} grids of {sizes[1]} x {sizes[2]} visual tokens, "
                 f"got {' x '.join(map(str, wanted))}"
             )
-        time, row, column = (blocks(size, w) for size, w in zip((frames, side, side), wanted, strict=True))
+        time, row, column = (blocks(size, w) for size, w in zip(sizes, wanted, strict=True))
         label = ((time[:, None, None] * wanted[1] + row[:, None]) * wanted[2] + column).to(tokens.x.device)
         return self._merged(tokens, label.view(frames, patches), math.prod(wanted))
 
@@ -64,6 +65,38 @@ class Pool:
             span=frames * patches if original else count,
             flops=2 * tokens.x.numel(),
         )
+
+    def candidates(self, tokens: Tokens) -> Iterator[Pool]:
+        """All settings of its free knob: the number of frames if it pools over time, else the grid."""
+        if self.frames is not None:
+            return (replace(self, frames=frames) for frames in range(1, len(tokens.x) + 1))
+        return (replace(self, rows=rows, columns=columns) for rows, columns in grids(*grid_of(tokens)))
+
+
+MOST_ELONGATED = 2
+"""Grids considered for a budget: blocks at most twice as high as wide, or as wide as high."""
+
+
+def grids(height: int, width: int) -> list[tuple[int, int]]:
+    """Rows and columns of all coarser grids with blocks that are not too elongated."""
+    sizes = [(rows, columns) for rows in range(1, height + 1) for columns in range(1, width + 1)]
+    return [(r, c) for r, c in sizes if 1 / MOST_ELONGATED <= (height / r) / (width / c) <= MOST_ELONGATED]
+
+
+def grid_of(tokens: Tokens) -> tuple[int, int]:
+    """Rows and columns of a frame's tokens.  Raises ValueError where they are no grid."""
+    patches = tokens.x.shape[1]
+    side = math.isqrt(patches)
+    if tokens.grid is not None:
+        return tokens.grid
+    if side * side != patches:
+        raise ValueError(f"the {patches} visual tokens of a frame are no square grid")
+    return side, side
+
+
+def middles(size: int, count: int) -> Int[Tensor, " count"]:
+    """The middle place of each of `count` equal stretches of `size` places."""
+    return (2 * torch.arange(count) + 1) * size // (2 * count)
 
 
 def blocks(size: int, count: int) -> Int[Tensor, " size"]:

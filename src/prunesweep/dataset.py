@@ -1,0 +1,146 @@
+"""`prunesweep-data`: what a benchmark's folder lacks, before a long run; and submission files.
+
+prunesweep-data check benchmark=mvbench benchmark.path=FOLDER
+prunesweep-data submission TRIAL_FOLDER FILE
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prunesweep.main import reported
+from prunesweep.paths import CONF
+from prunesweep.tables import grid
+from prunesweep.types import Sample
+
+MOST_NAMED = 5
+"""Examples of each fault."""
+
+
+@dataclass
+class Findings:
+    """What is wrong with a benchmark's folder."""
+
+    samples: int = 0
+    videos: int = 0
+    tasks: Counter[str] = field(default_factory=Counter)
+    miscounted: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    unlabelled: int = 0
+    """Questions that cannot be scored here; no fault."""
+
+    @property
+    def faults(self) -> int:
+        return len(self.miscounted) + len(self.problems) + len(self.missing) + len(self.unreadable)
+
+
+def check(samples: Sequence[Sample], counts: dict[str, int], read: bool = True) -> Findings:
+    """Every question and every video; with `read` one frame of each video is decoded.
+
+    `counts` are the published numbers of questions per task; only tasks that occur are compared.
+    """
+    found = Findings(samples=len(samples))
+    found.tasks.update(sample.task for sample in samples)
+    for task, number in found.tasks.items():
+        if task in counts and counts[task] != number:
+            found.miscounted.append(f"{task} has {number} questions, {counts[task]} were published")
+    found.problems = [f"{sample.id}: {sample.problem}" for sample in samples if sample.problem]
+    found.unlabelled = sum(sample.target is None and not sample.answer and not sample.problem for sample in samples)
+    ranges = {(s.path, s.start, s.end): s for s in samples if not s.problem}
+    found.videos = len({path for path, *_ in ranges})
+    for sample in ranges.values():  # one at a time: decoders are silenced for the whole process
+        text = _video_fault(sample, read)
+        if text:
+            gone = text.endswith(("no such file", "no folder of numbered frames"))
+            (found.missing if gone else found.unreadable).append(text)
+    return found
+
+
+def _video_fault(sample: Sample, read: bool) -> str | None:
+    if not sample.path.exists():
+        return f"{sample.path}: no such file"
+    if not read:
+        return None
+    from prunesweep.video import VideoError, read_clip
+
+    try:
+        read_clip(sample.path, sample.video_id, 1, sample.start, sample.end, frame_rate=sample.frame_rate)
+    except VideoError as error:
+        return str(error)
+    return None
+
+
+def report(found: Findings) -> str:
+    lines = [f"{found.samples} questions on {found.videos} videos", ""]
+    lines += [grid(("task", "questions"), [(task, str(number)) for task, number in sorted(found.tasks.items())]), ""]
+    for title, texts in (
+        ("tasks with another number of questions than published", found.miscounted),
+        ("questions that cannot be asked", found.problems),
+        ("videos missing", found.missing),
+        ("videos or parts of videos that cannot be read", found.unreadable),
+    ):
+        lines += [f"{len(texts)} {title}", *(f"  {' '.join(text.split())}" for text in texts[:MOST_NAMED])]
+        if len(texts) > MOST_NAMED:
+            lines.append(f"  and {len(texts) - MOST_NAMED} more")
+    if found.unlabelled:
+        lines.append(f"{found.unlabelled} questions have no public answer: they are answered, not scored")
+    return "\n".join(lines)
+
+
+def run_check(overrides: Sequence[str]) -> int:
+    """Composes the configuration as `prunesweep` does, loads its benchmark, prints what is wrong; the number of faults."""
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import instantiate
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("eval", list(overrides))
+    samples = instantiate(config.benchmark.load)
+    module = importlib.import_module(config.benchmark.load._target_.rpartition(".")[0])
+    counts = getattr(module, "COUNTS", {}) if config.benchmark.limit is None else {}
+    found = check(samples, counts)
+    print(report(found))
+    return found.faults
+
+
+def run_submission(trial: Path, out: Path) -> None:
+    """Raises ValueError if an answer names no option: the server counts only what it gets."""
+    from prunesweep.benchmarks.egoschema import submission
+    from prunesweep.records import RECORDS, read_trial
+
+    if not (trial / RECORDS).is_file():
+        raise ValueError(f"{trial} holds no {RECORDS}; name the folder of a trial")
+    read = read_trial(trial)
+    if read.info.benchmark != "egoschema":
+        raise ValueError(f"{trial} is a trial on {read.info.benchmark}; submissions are for egoschema")
+    rows = read.records.select("sample_id", "chosen").rows()
+    unclear = [name for name, chosen in rows if chosen is None]
+    if unclear:
+        raise ValueError(
+            f"{len(unclear)} of {len(rows)} answers name no option, such as that to {unclear[0]}; "
+            "use protocol.answering=choose, which always picks one"
+        )
+    out.write_text(json.dumps(submission(rows)), encoding="utf-8")
+    print(f"{len(rows)} answers written to {out}")
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    with reported():
+        if arguments[:1] == ["check"]:
+            sys.exit(1 if run_check(arguments[1:]) else 0)
+        elif arguments[:1] == ["submission"] and len(arguments) == 3:
+            run_submission(Path(arguments[1]), Path(arguments[2]))
+        else:
+            sys.exit((__doc__ or "").strip())
+
+
+if __name__ == "__main__":
+    main()

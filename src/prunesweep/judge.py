@@ -1,0 +1,396 @@
+"""`prunesweep-judge`: free answers graded from 0 to 5 by a language model behind an OpenAI-compatible endpoint.
+
+    prunesweep-judge TRIAL_FOLDER... --url http://localhost:8000/v1 --model NAME
+
+The five scores of VideoChatGPT-Bench (arXiv 2306.05424): generic answers are graded for correctness, detail and context,
+those about time for order, and pairs of answers to one question asked twice for consistency.  The prompts are our wording of
+the published criteria, so scores are comparable among trials graded here, not with published ones.
+
+The key is read from an environment variable and goes nowhere else.  Verdicts are kept in a file and never asked for twice.
+A verdict that cannot be had (timeouts, refusals, nonsense) is counted and left out; `--failures zero` counts it as 0, as the
+released evaluation does.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import httpx
+    import polars as pl
+
+JUDGEMENTS = "judgements.parquet"
+CACHE = "judge_cache.jsonl"
+PROMPT_VERSION = 1
+"""Part of the name under which a verdict is kept: raise it when a wording changes."""
+KEY_VARIABLE = "OPENAI_API_KEY"
+HIGHEST = 5.0
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""HTTP codes that may pass."""
+FIRST_PAUSE = 0.5
+"""Seconds before the second try; doubled every time."""
+LONGEST_PAUSE = 30.0
+Failures = Literal["leave_out", "zero"]
+
+CRITERIA = {
+    "CI": (
+        "correctness of information",
+        "The facts in the prediction must agree with those in the correct answer; nothing may be made up or misleading.",
+    ),
+    "DO": (
+        "detail orientation",
+        "The prediction must cover the major points of the correct answer and name its particulars, not generalities.",
+    ),
+    "CU": (
+        "contextual understanding",
+        "The prediction must fit the overall context and themes of the video as the correct answer shows them.",
+    ),
+    "TU": (
+        "understanding of time",
+        "The prediction must have the order of events as the correct answer has it.",
+    ),
+    "CO": (
+        "consistency",
+        "The two predictions, answers to one question put in two ways, must agree with each other and with the correct answer.",
+    ),
+}
+DIMENSIONS = {"generic_qa": ("CI", "DO", "CU"), "temporal_qa": ("TU",), "consistency_qa": ("CO",)}
+COLUMNS = ("CI", "DO", "CU", "TU", "CO")
+
+
+class Case(NamedTuple):
+    """One grade to be given."""
+
+    sample_id: str
+    video_id: str
+    dimension: str
+    prompt: str
+
+
+class Verdict(NamedTuple):
+    """What the judge said; without a score, `error` says why."""
+
+    score: float | None
+    error: str | None
+    prompt_tokens: int
+    answer_tokens: int
+    cached: bool
+
+
+class JudgeError(Exception):
+    """A verdict that could not be had."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """An endpoint and how it is asked."""
+
+    url: str
+    """Up to and without `/chat/completions`."""
+    model: str
+    tries: int = 3
+    timeout: float = 60.0
+    """Seconds per try."""
+    concurrency: int = 8
+
+    def __post_init__(self) -> None:
+        if not re.match(r"https?://", self.url):
+            raise ValueError(f"--url must begin with http:// or https://, got {self.url!r}")
+        for name, value in (("--tries", self.tries), ("--timeout", self.timeout), ("--concurrency", self.concurrency)):
+            if value <= 0:
+                raise ValueError(f"{name} must be above 0, got {value:g}")
+
+
+def prompt_of(dimension: str, question: str, answer: str, predictions: Sequence[str], other_question: str = "") -> str:
+    title, rule = CRITERIA[dimension]
+    lines = [
+        f"You grade answers to questions about videos for {title}.",
+        rule,
+        "Synonyms and other wordings of the same meaning are right.",
+        "",
+        f"Question: {question}",
+        *([f"The same question put otherwise: {other_question}"] if other_question else []),
+        f"Correct answer: {answer}",
+        *(f"Predicted answer{f' {i + 1}' if len(predictions) > 1 else ''}: {text}" for i, text in enumerate(predictions)),
+        "",
+        "Reply with a dictionary and nothing else, its score a number from 0 (worst) to 5 (best), such as {'score': 4.8}.",
+    ]
+    return "\n".join(lines)
+
+
+def cases(records: pl.DataFrame, questions: dict[str, str]) -> tuple[list[Case], list[str]]:
+    """The grades that a trial's records need, and the samples that cannot be graded; `questions` by sample id."""
+    found: list[Case] = []
+    left_out: list[str] = []
+    pairs: dict[str, list[dict[str, Any]]] = {}
+    for row in records.iter_rows(named=True):
+        name, task = row["sample_id"], row["task"]
+        if row["error"] is not None or name not in questions or task not in DIMENSIONS:
+            left_out.append(name)
+        elif task == "consistency_qa":
+            pairs.setdefault(name.rpartition(".")[0], []).append(row)
+        else:
+            for dimension in DIMENSIONS[task]:
+                prompt = prompt_of(dimension, questions[name], row["target"], [row["prediction"]])
+                found.append(Case(name, row["video_id"], dimension, prompt))
+    for pair, rows in pairs.items():
+        if len(rows) != 2:
+            left_out += [row["sample_id"] for row in rows]
+            continue
+        first, second = sorted(rows, key=lambda row: row["sample_id"])
+        asked = [questions[row["sample_id"]] for row in (first, second)]
+        prompt = prompt_of("CO", asked[0], first["target"], [first["prediction"], second["prediction"]], asked[1])
+        found.append(Case(pair, first["video_id"], "CO", prompt))
+    return found, left_out
+
+
+def parse_score(text: str) -> float:
+    """The score of a reply that holds one dictionary.  Raises JudgeError for anything else."""
+    match = re.search(r"\{[^{}]*\}", text)
+    shown = " ".join(text.split())[:80]
+    try:
+        value = ast.literal_eval(match[0])["score"] if match else None
+        score = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+    except (ValueError, SyntaxError, KeyError, TypeError):
+        score = None
+    if score is None:
+        raise JudgeError(f"the judge's reply holds no score: {shown!r}")
+    if not 0 <= score <= HIGHEST:
+        raise JudgeError(f"the judge's score must be in [0, {HIGHEST:g}], got {score:g}")
+    return score
+
+
+class Cache:
+    """Verdicts by what was asked; a file to which whole lines are appended, safe for several threads."""
+
+    def __init__(self, path: Path):
+        self.path, self.lock = path, threading.Lock()
+        self.known: dict[str, dict[str, Any]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                entry = json.loads(line)
+                self.known[entry["name"]] = entry
+            except (json.JSONDecodeError, KeyError, TypeError):  # the last line of a killed run
+                continue
+
+    def add(self, name: str, score: float, prompt_tokens: int, answer_tokens: int) -> None:
+        entry = {"name": name, "score": score, "prompt_tokens": prompt_tokens, "answer_tokens": answer_tokens}
+        with self.lock:
+            self.known[name] = entry
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(("\n" if file.tell() and not self._ends_with_newline() else "") + json.dumps(entry) + "\n")
+
+    def _ends_with_newline(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+
+def cache_name(judge: Judge, prompt: str) -> str:
+    return hashlib.sha256(json.dumps([PROMPT_VERSION, judge.model, prompt]).encode()).hexdigest()
+
+
+def grade(
+    wanted: Sequence[Case], judge: Judge, cache: Cache, key: str | None, progress: Callable[[int], None] = lambda _: None
+) -> list[Verdict]:
+    """Verdicts in the order of the cases, several asked for at once; equal prompts are asked once."""
+    import httpx
+
+    prompts = list(dict.fromkeys(case.prompt for case in wanted))
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(timeout=judge.timeout, headers=headers) as client, ThreadPoolExecutor(judge.concurrency) as pool:
+        found: dict[str, Verdict] = {}
+        for prompt, verdict in zip(prompts, pool.map(lambda p: _verdict(client, judge, cache, p), prompts), strict=True):
+            found[prompt] = verdict
+            progress(len(found))
+    return [found[case.prompt] for case in wanted]
+
+
+def _verdict(client: httpx.Client, judge: Judge, cache: Cache, prompt: str) -> Verdict:
+    name = cache_name(judge, prompt)
+    if known := cache.known.get(name):
+        return Verdict(known["score"], None, 0, 0, cached=True)
+    spent = [0, 0]
+    error, pause = "", FIRST_PAUSE
+    for attempt in range(judge.tries):
+        if attempt:
+            time.sleep(min(pause, LONGEST_PAUSE))
+            pause *= 2
+        try:
+            reply, passing, wait = _ask(client, judge, prompt)
+            pause = max(pause, wait)
+            if isinstance(reply, str):
+                error = reply
+                if not passing:
+                    break
+                continue
+            usage = reply.get("usage") or {}
+            spent[0] += int(usage.get("prompt_tokens") or 0)
+            spent[1] += int(usage.get("completion_tokens") or 0)
+            score = parse_score(reply["choices"][0]["message"]["content"] or "")
+            cache.add(name, score, *spent)
+            return Verdict(score, None, spent[0], spent[1], cached=False)
+        except JudgeError as nonsense:
+            error = str(nonsense)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            error = "the endpoint's reply is no chat completion"
+    return Verdict(None, error, spent[0], spent[1], cached=False)
+
+
+def _ask(client: httpx.Client, judge: Judge, prompt: str) -> tuple[dict[str, Any] | str, bool, float]:
+    """The endpoint's reply, or what went wrong, whether it may pass, and the seconds that it asks to wait."""
+    import httpx
+
+    message = {"model": judge.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
+    try:
+        response = client.post(f"{judge.url.rstrip('/')}/chat/completions", json=message)
+    except httpx.TimeoutException:
+        return f"no reply within {judge.timeout:g} s", True, 0.0
+    except httpx.HTTPError as error:
+        return f"the endpoint cannot be reached: {type(error).__name__}", True, 0.0
+    if response.status_code != httpx.codes.OK:
+        after = response.headers.get("retry-after", "")
+        wait = float(after) if re.fullmatch(r"\d+(\.\d+)?", after) else 0.0
+        return f"the endpoint answered with HTTP {response.status_code}", response.status_code in RETRIED, wait
+    return response.json(), True, 0.0
+
+
+class Score(NamedTuple):
+    """A column of the published table."""
+
+    mean: float
+    error: float
+    """Standard error clustered by video."""
+    graded: int
+    failed: int
+
+
+def scores(judgements: pl.DataFrame, failures: Failures) -> dict[str, Score]:
+    import math
+
+    import polars as pl
+
+    from prunesweep.analysis import clustered_error
+
+    found = {}
+    for dimension in COLUMNS:
+        own = judgements.filter(pl.col("dimension") == dimension)
+        failed = own["score"].null_count()
+        counted = own.with_columns(pl.col("score").fill_null(0.0)) if failures == "zero" else own.drop_nulls("score")
+        if not len(counted):
+            found[dimension] = Score(math.nan, math.nan, 0, failed)
+            continue
+        mean = float(counted["score"].sum()) / len(counted)
+        sums = counted.group_by("video_id").agg((pl.col("score") - mean).sum().alias("sum"))["sum"].to_list()
+        found[dimension] = Score(mean, clustered_error(sums, len(counted)), len(counted), failed)
+    return found
+
+
+def table(found: dict[str, Score]) -> str:
+    """The five columns and their plain mean, as the paper averages them."""
+    from prunesweep.tables import grid
+
+    rows = [
+        (f"{name}  {CRITERIA[name][0]}", f"{s.mean:.2f} ± {s.error:.2f} (n={s.graded})", str(s.failed))
+        for name, s in found.items()
+    ]
+    known = [s.mean for s in found.values() if s.graded]
+    mean = f"{sum(known) / len(known):.2f}" if len(known) == len(found) else "needs all five"
+    return grid(("", "score ± SE", "no verdict"), [*rows, ("mean of the five", mean, "")])
+
+
+def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failures: Failures) -> list[Verdict]:
+    """Grades a trial's records, writes its judgements and prints its scores.  Raises ValueError for records of another kind."""
+    import polars as pl
+
+    from prunesweep.records import RECORDS, read_trial, write_parquet
+
+    if not (folder / RECORDS).is_file():
+        raise ValueError(f"{folder} holds no {RECORDS}; name the folder of a trial")
+    trial = read_trial(folder)
+    wanted, left_out = cases(trial.records, questions_of(folder))
+    if not wanted:
+        raise ValueError(f"{folder} holds no free answers to grade; run prunesweep benchmark=vcgbench protocol=vcgbench first")
+    verdicts = grade(wanted, judge, cache, key)
+    rows = [
+        {"sample_id": c.sample_id, "video_id": c.video_id, "dimension": c.dimension, "score": v.score, "error": v.error}
+        for c, v in zip(wanted, verdicts, strict=True)
+    ]
+    kinds = {"sample_id": pl.String, "video_id": pl.String, "dimension": pl.String, "score": pl.Float64, "error": pl.String}
+    judgements = pl.DataFrame(rows, schema=kinds)
+    write_parquet(judgements, folder / JUDGEMENTS)
+    print(f"{trial.info.name}, graded by {judge.model}")
+    print(table(scores(judgements, failures)))
+    for error, count in judgements["error"].drop_nulls().value_counts(sort=True).iter_rows():
+        print(f"{count} without a verdict: {error}")
+    if left_out:
+        print(f"{len(left_out)} samples without an answer, or without their pair, are not graded")
+    return verdicts
+
+
+def questions_of(folder: Path) -> dict[str, str]:
+    """Questions by sample id, from the benchmark that the trial's configuration names: records hold answers only."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from prunesweep.sweep import CONFIG
+
+    config = OmegaConf.load(folder / CONFIG)
+    if config.benchmark.load["_target_"] != "prunesweep.benchmarks.vcgbench.load":
+        raise ValueError(f"{folder} is a trial on {config.benchmark.name}; the judge grades vcgbench")
+    return {sample.id: sample.question for sample in instantiate(config.benchmark.load)}
+
+
+def costs(verdicts: Iterable[Verdict], price_in: float, price_out: float) -> str:
+    """Tokens of this run and, with prices per million, what they cost."""
+    listed = list(verdicts)
+    asked = sum(not v.cached for v in listed)
+    given, answered = (sum(getattr(v, name) for v in listed) for name in ("prompt_tokens", "answer_tokens"))
+    text = f"{len(listed)} verdicts, {len(listed) - asked} of them from the cache; {given:,} tokens in, {answered:,} out"
+    if price_in or price_out:
+        text += f", {(given * price_in + answered * price_out) / 1e6:.4f} at the prices given"
+    return text
+
+
+def main() -> None:
+    import argparse
+
+    from prunesweep.main import reported
+
+    defaults = {name: value for name, value in vars(Judge).items() if isinstance(value, (int, float))}
+    parser = argparse.ArgumentParser(description="Grade the free answers of trials with a language model.")
+    parser.add_argument("trials", type=Path, nargs="+", help="folders of trials on vcgbench")
+    parser.add_argument("--url", required=True, help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
+    parser.add_argument("--model", required=True, help="the judge; the paper used gpt-3.5-turbo-0125")
+    parser.add_argument("--key-variable", default=KEY_VARIABLE, help="environment variable that holds the key (%(default)s)")
+    parser.add_argument("--tries", type=int, default=defaults["tries"])
+    parser.add_argument("--timeout", type=float, default=defaults["timeout"], help="seconds per try (%(default)s)")
+    parser.add_argument("--concurrency", type=int, default=defaults["concurrency"])
+    parser.add_argument("--cache", type=Path, help=f"of verdicts; {CACHE} beside the first trial by default")
+    parser.add_argument("--failures", choices=("leave_out", "zero"), default="leave_out")
+    parser.add_argument("--price-in", type=float, default=0.0, help="per million tokens")
+    parser.add_argument("--price-out", type=float, default=0.0)
+    given = parser.parse_args()
+    with reported():
+        judge = Judge(given.url, given.model, given.tries, given.timeout, given.concurrency)
+        cache = Cache(given.cache or given.trials[0].absolute().parent / CACHE)
+        key = os.environ.get(given.key_variable)
+        verdicts = [v for folder in given.trials for v in judge_trial(folder, judge, cache, key, given.failures)]
+        print(costs(verdicts, given.price_in, given.price_out))
+        if all(verdict.score is None for verdict in verdicts):
+            raise ValueError("no verdict could be had; the reasons are listed above")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Budget matching: the value of a method's one free setting with which it costs what was asked for.
+
+`reducer.match={flops: 0.23}` solves `reducer.knob`, which every method's YAML names.  Token counts are what a method leaves of a
+few videos, spread evenly over the benchmark, because for some methods they depend on the video; nothing but token counts is
+looked at, and no question is answered.  Counts come in steps: the nearest cost that can be reached is taken, and refused if
+it is further off than the tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+
+from prunesweep.benchmarks import by_video
+from prunesweep.cost import Shape, prefill_flops
+from prunesweep.protocol import Protocol
+from prunesweep.reducers import Cost, Evictor, Pruner, Reducer
+from prunesweep.stages import plan
+from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
+from prunesweep.video import VideoError
+
+STEPS = 14
+"""Of a bisection: to a token in ten thousand."""
+SHARES = (2.0**-12, 1.0)
+"""Bounds of settings that are shares; powers of two give settings of few digits."""
+BOUNDS: dict[str, tuple[float, float]] = {
+    "static_threshold": (-1.0, 1.0),
+    "outlier_factor": (-16.0, 64.0),  # everything an outlier, to nothing
+}
+"""Of the others."""
+SLOTS = ("input", "merge", "prune", "evict")
+GRID = ("rows", "columns", "frames")
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a knob was set to, and why."""
+
+    knob: str
+    value: Any
+    cost: Cost
+    target: float
+    reached: float
+    """On the videos looked at."""
+    videos: tuple[str, ...]
+
+    def __str__(self) -> str:
+        some = f"{len(self.videos)} video" + ("s" if len(self.videos) > 1 else "")
+        return f"{self.knob}={self.value} gives {self.cost} {self.reached:.4f} on {some}, asked for {self.target:g}"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tokens of one video's first question."""
+
+    visual: tuple[int, ...]
+    """Per layer."""
+    cached: int
+    text: int
+    dense: int
+
+
+class Calibration:
+    """Some videos of a benchmark, encoded once however many methods are counted on them."""
+
+    def __init__(self, model: Model, samples: Sequence[Sample]):
+        self.model = model
+        self.videos = by_video(samples)
+        self.encoded: dict[Any, Tokens] = {}
+        """By their first two stages."""
+
+    def chosen(self, count: int) -> list[Sample]:
+        """The first question of each of `count` videos, spread evenly."""
+        count = min(count, len(self.videos))
+        return [self.videos[(2 * i + 1) * len(self.videos) // (2 * count)][0] for i in range(count)]
+
+    @torch.inference_mode()
+    def tokens(self, sample: Sample, reducer: Reducer, frames: int, protocol: Protocol) -> Tokens:
+        """A video's visual tokens before a reducer merges them."""
+        decode, encode, *_ = plan(sample, frames, reducer, protocol, self.model)
+        if (decode, encode) not in self.encoded:
+            self.encoded[decode, encode] = encode(decode(None, self.model), self.model)
+        return self.encoded[decode, encode]
+
+    @torch.inference_mode()
+    def counts(self, sample: Sample, reducer: Reducer, frames: int, protocol: Protocol) -> Counts:
+        """Raises VideoError for a video that cannot be read."""
+        _, _, reduce, embed, _, ask, *_ = plan(sample, frames, reducer, protocol, self.model)
+        tokens = self.tokens(sample, reducer, frames, protocol)
+        text = len(embed.before) + len(tokens.suffix) + len(ask.question)
+        return counted(reduce(tokens, self.model), reducer, self.model.layers, text)
+
+
+def counted(merged: Merged, reducer: Reducer, layers: int, text: int) -> Counts:
+    """What a reducer leaves of a video's merged tokens."""
+    prune, group = reducer.prune, merged.group
+    full = prune.full_layers if prune else layers
+    kept = _kept(prune, merged) if prune else len(group)
+    left = kept if reducer.evict is None else _left(reducer.evict, kept, text)
+    visual = (len(group),) * full + (kept,) * (layers - full)
+    return Counts(visual, left, text, merged.tokens.dense_tokens)
+
+
+def _kept(prune: Pruner, merged: Merged) -> int:
+    """How many a pruner keeps: that depends on the groups, not on the attention, which is zero here."""
+    count = len(merged.group)
+    nothing = torch.zeros(count, 1, device=merged.group.device)
+    everything = torch.ones(count, dtype=torch.bool, device=merged.group.device)
+    prefix = Prefix(
+        video_id=merged.tokens.video_id,
+        dense_tokens=merged.tokens.dense_tokens,
+        hidden=nothing,
+        position=merged.position,
+        visual=everything,
+        group=merged.group,
+        next_position=count,
+        attention=nothing.T[None],
+    )
+    return len(prune(prefix))
+
+
+def _left(evict: Evictor, visual: int, text: int) -> int:
+    """How many visual tokens an evictor leaves in a cache."""
+    cache = torch.zeros(1, 1, visual + text, 1)
+    is_visual = torch.arange(visual + text) < visual
+    return evict(KeyValue(cache, cache), cache[0, :, :, 0], is_visual).visual
+
+
+def mean_cost(cost: Cost, counts: Sequence[Counts], shape: Shape) -> float:
+    """Of the dense model's on the same videos and questions."""
+    if cost == "flops":
+        own = sum(prefill_flops(shape, c.visual, c.text) for c in counts)
+        return own / sum(prefill_flops(shape, [c.dense] * shape.layers, c.text) for c in counts)
+    share = {
+        "layer_average": lambda c: sum(c.visual) / len(c.visual),
+        "entrance": lambda c: c.visual[0],
+        "kv": lambda c: c.cached,
+    }[cost]
+    return sum(share(c) / c.dense for c in counts) / len(counts)
+
+
+def solve(reducer: Reducer, calibration: Calibration, frames: int, protocol: Protocol) -> tuple[Reducer, Solution]:
+    """The reducer with its knob set, and what that costs.
+
+    Raises ValueError if no video can be read, if the knob does not exist or cannot be varied, or if no setting of it comes
+    close enough to the cost asked for.
+    """
+    match, knob = reducer.match, reducer.knob
+    if match is None or knob is None:
+        raise ValueError(f"{reducer.name} has nothing to match; set reducer.match and reducer.knob")
+    model = calibration.model
+    samples = _readable(calibration, match.videos, reducer, frames, protocol)
+
+    def cost(candidate: Reducer) -> float:
+        counts = [calibration.counts(sample, candidate, frames, protocol) for sample in samples]
+        return mean_cost(match.cost, counts, model.shape)
+
+    steps = _steps(reducer, knob, calibration, samples[0], frames, protocol)
+    if steps is not None:
+        tried = {value: (cost(candidate), candidate) for value, candidate in steps.items()}
+    else:
+        tried = _bisected(lambda value: _with(reducer, knob, value), cost, match.target, *_bounds(reducer, knob))
+    value = min(tried, key=lambda v: abs(tried[v][0] - match.target))
+    reached, chosen = tried[value]
+    if abs(reached - match.target) > match.tolerance * match.target:
+        low, high = min(c for c, _ in tried.values()), max(c for c, _ in tried.values())
+        raise ValueError(
+            f"{reducer.name} comes no closer to {match.cost}={match.target:g} than {reached:.4f} with {knob}={value} "
+            f"(it reaches {low:.4f} to {high:.4f}); change its other settings, reducer.knob or reducer.match.tolerance"
+        )
+    videos = tuple(sample.video_id for sample in samples)
+    return chosen, Solution(knob, value, match.cost, match.target, reached, videos)
+
+
+def _readable(calibration: Calibration, videos: int, reducer: Reducer, frames: int, protocol: Protocol) -> list[Sample]:
+    """The chosen samples but for those whose video cannot be read: they answer nothing in the evaluation either."""
+    found, why = [], None
+    for sample in calibration.chosen(videos):
+        try:
+            calibration.counts(sample, Reducer("dense"), frames, protocol)
+            found.append(sample)
+        except VideoError as error:
+            why = error
+    if not found:
+        raise ValueError(f"none of the {videos} videos to match {reducer.name} on can be read: {why}")
+    return found
+
+
+def _steps(
+    reducer: Reducer, knob: str, calibration: Calibration, sample: Sample, frames: int, protocol: Protocol
+) -> dict[Any, Reducer] | None:
+    """All settings of a knob that comes in steps, by their text; None for one that is a number on a scale."""
+    slot, _, name = knob.partition(".")
+    part = getattr(reducer, slot, None) if slot in SLOTS else None
+    if part is None:
+        raise ValueError(f"reducer.knob must begin with a part that {reducer.name} has, got {knob!r}")
+    if name:
+        if name not in {field.name for field in fields(part)}:
+            raise ValueError(f"reducer.knob {knob!r}: {type(part).__name__} has no setting {name!r}")
+        value = getattr(part, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"reducer.knob must be a number, but {knob} is {value!r}")
+        if isinstance(value, float):
+            return None
+        if knob != "prune.layer":
+            raise ValueError(f"reducer.knob can be a share, prune.layer or a method's grid, not {knob}")
+        return {layer: _with(reducer, knob, layer) for layer in range(1, calibration.model.layers)}
+    if not hasattr(part, "candidates"):
+        raise ValueError(f"reducer.knob must name a setting of {slot}, such as {slot}.{fields(part)[0].name}")
+    tokens = calibration.tokens(sample, reducer, frames, protocol)
+    changed = ((c, replace(reducer, **{slot: c})) for c in part.candidates(tokens))
+    return {_difference(part, c): candidate for c, candidate in changed}
+
+
+def _difference(part: Any, candidate: Any) -> str:
+    """`rows=3 columns=4`: what a candidate's own settings are, where candidates differ."""
+    names = [f.name for f in fields(part) if f.name in GRID and getattr(candidate, f.name) is not None]
+    return " ".join(f"{name}={getattr(candidate, name)}" for name in names)
+
+
+def _bounds(reducer: Reducer, knob: str) -> tuple[float, float]:
+    if knob == "evict.heavy_ratio":  # what the recent tokens leave of the cache
+        return 0.0, 1.0 - reducer.evict.recent_ratio  # type: ignore[union-attr]
+    return BOUNDS.get(knob.rpartition(".")[2], SHARES)
+
+
+def _with(reducer: Reducer, knob: str, value: Any) -> Reducer:
+    slot, _, name = knob.partition(".")
+    return replace(reducer, **{slot: replace(getattr(reducer, slot), **{name: value})})
+
+
+def _bisected(
+    make: Callable[[float], Reducer], cost: Callable[[Reducer], float], target: float, low: float, high: float
+) -> dict[Any, tuple[float, Reducer]]:
+    """Costs around the target; between the bounds they rise or fall."""
+    tried: dict[Any, tuple[float, Reducer]] = {}
+
+    def look(value: float) -> float:
+        candidate = make(value)
+        tried[value] = (cost(candidate), candidate)
+        return tried[value][0]
+
+    rising = look(low) <= look(high)
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        if (look(middle) < target) == rising:
+            low = middle
+        else:
+            high = middle
+    return tried

@@ -1,0 +1,257 @@
+"""MVBench, Video-MME, EgoSchema and VideoChatGPT-Bench in their published layouts, with real videos."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import trees
+from conftest import CONF
+from prunesweep import dataset
+from prunesweep.benchmarks import egoschema, mvbench, vcgbench, videomme
+from prunesweep.cost import Shape, VisionShape
+from prunesweep.records import TrialInfo, to_frame, write_trial
+from prunesweep.types import Record, Sample
+from prunesweep.video import VideoError, chosen_indices, read_clip, released_indices
+
+
+@pytest.fixture(scope="module")
+def video(samples: list[Sample]) -> Path:
+    return samples[0].path
+
+
+@pytest.fixture
+def mvbench_root(tmp_path: Path, video: Path) -> Path:
+    return trees.mvbench(tmp_path, video)
+
+
+# MVBench.
+
+
+def test_mvbench_has_20_tasks_with_their_folders_and_bounds(mvbench_root: Path) -> None:
+    samples = mvbench.load(str(mvbench_root))
+    assert [sample.task for sample in samples] == list(mvbench.TASKS)
+    assert len(samples) == 20
+    assert {s.task for s in samples if s.start is not None} == {
+        "action_sequence",
+        "action_prediction",
+        "object_interaction",
+        "action_localization",
+        "episodic_reasoning",
+    }
+    for sample in samples:
+        assert sample.choices[sample.target] == "it stays"
+        clip = read_clip(sample.path, sample.video_id, 4, sample.start, sample.end, "released", sample.frame_rate)
+        assert len(clip.frames) == 4
+
+
+def test_frame_folders_are_read_at_three_frames_a_second(mvbench_root: Path) -> None:
+    (sample,) = mvbench.load(str(mvbench_root), tasks=["episodic_reasoning"])
+    assert (sample.frame_rate, sample.start, sample.end) == (3.0, 0.2, 0.8)
+    whole = read_clip(sample.path, "v", 6, frame_rate=3.0)
+    assert whole.timestamps == pytest.approx([i / 3 for i in range(6)])
+    assert torch.allclose(whole.frames[:, 0, 0, 0].float(), torch.tensor([10.0, 20, 30, 40, 50, 60]), atol=3)
+    (sample.path / "00003.jpg").unlink()
+    with pytest.raises(VideoError, match="frame 3 of 5 is missing or damaged"):
+        read_clip(sample.path, "v", 5, frame_rate=3.0)
+
+
+def test_clips_that_are_already_cut_are_not_cut_again(mvbench_root: Path, video: Path) -> None:
+    trees.put(video, mvbench_root / "video" / "star" / "Charades_segment" / "a.mp4")
+    (sample,) = mvbench.load(str(mvbench_root), tasks=["action_sequence"], precut=True)
+    assert (sample.path.parent.name, sample.start, sample.end) == ("Charades_segment", None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"answer": "it flies"}, "answer 'it flies' is not among the candidates"),
+        ({"candidates": "it stays"}, "'candidates' must be at least two different texts"),
+        ({"candidates": ["a", "a"], "answer": "a"}, "'candidates' must be at least two different texts"),
+        ({"question": ""}, "no text in 'question'"),
+        ({"video": "../../../../etc/passwd"}, "lies outside the benchmark's folder"),
+        ({"video": None}, "no file name in 'video'"),
+        ({"start": "soon"}, "'start' must be a number of seconds, got 'soon'"),
+        ({"start": None}, "no 'start' and 'end', which this task's questions need"),
+    ],
+)
+def test_an_item_that_cannot_be_asked_is_a_problem_of_its_own(mvbench_root: Path, change: dict, problem: str) -> None:
+    file = mvbench_root / "json" / "action_sequence.json"
+    good = json.loads(file.read_text())[0]
+    trees.write_json(file, [good, {**good, **change}])
+    fine, broken = mvbench.load(str(mvbench_root), tasks=["action_sequence"])
+    assert fine.problem is None
+    assert problem in broken.problem
+
+
+def test_a_missing_task_file_and_an_unknown_task_are_refused(mvbench_root: Path) -> None:
+    (mvbench_root / "json" / "state_change.json").unlink()
+    with pytest.raises(ValueError, match=r"state_change.json does not exist; prunesweep-data check"):
+        mvbench.load(str(mvbench_root))
+    with pytest.raises(ValueError, match="unknown task 'Acton' in benchmark.tasks; known: action_sequence"):
+        mvbench.load(str(mvbench_root), tasks=["Acton"])
+    (mvbench_root / "json" / "state_change.json").write_text("[{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        mvbench.load(str(mvbench_root))
+
+
+def test_released_frames_are_those_of_the_reference_formula() -> None:
+    assert released_indices(0, 99, 4) == [12, 37, 62, 86]  # parts of 24.75: 12.375 + 0, 25, 50 (49.5, half to even), 74
+    assert chosen_indices(100, 25, 4, None, None, "released") == [12, 37, 62, 86]
+    assert chosen_indices(100, 25, 4, 1.0, 2.0, "released") == [28, 34, 40, 47]  # 25 to 50: 28.125 + 0, 6, 12, 19
+    assert chosen_indices(3, 1, 8, None, None, "released") == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert chosen_indices(6, 3, 2, None, None, "released", origin=1) == [2, 4]  # 1 to 6: 2.25 + 0, 2
+
+
+def test_one_frame_a_second_has_bounds() -> None:
+    assert chosen_indices(300, 30, 16, None, None, "per_second") == chosen_indices(300, 30, 10, None, None)
+    assert len(chosen_indices(30, 30, 16, None, None, "per_second")) == 4
+    assert len(chosen_indices(3000, 30, 16, None, None, "per_second")) == 16
+
+
+# Video-MME.
+
+
+@pytest.mark.parametrize("layout", ["parquet", "questions", "json"])
+def test_videomme_is_read_from_the_hub_s_rows_and_from_pllava_s_json(tmp_path: Path, video: Path, layout: str) -> None:
+    (sample,) = videomme.load(str(trees.videomme(tmp_path, video, layout)))
+    assert sample.choices[:3] == ("it falls", "it stays", "it jumps")
+    assert (sample.target, sample.task, sample.video_id) == (1, "short", "yt1")
+    assert sample.path.is_file()
+    assert sample.subtitles == ""
+
+
+def test_subtitles_are_those_spoken_at_the_sampled_frames(tmp_path: Path, video: Path) -> None:
+    root = str(trees.videomme(tmp_path, video, "parquet"))
+    (every,) = videomme.load(root, subtitles="all")
+    assert every.subtitles == "first line\nbetween the frames\nlast line"
+    (some,) = videomme.load(root, subtitles="frames", frames=12)
+    assert some.subtitles == "first line\nlast line"
+    (tmp_path / "subtitle" / "yt1.srt").unlink()
+    (silent,) = videomme.load(root, subtitles="all")
+    assert silent.subtitles == ""
+
+
+def test_a_letter_without_an_option_is_a_problem(tmp_path: Path, video: Path) -> None:
+    root = trees.videomme(tmp_path, video, "questions")
+    trees.write_json(root / "questions.json", [trees.ROW, {**trees.ROW, "question_id": "001-2", "answer": "E"}])
+    fine, broken = videomme.load(str(root))
+    assert fine.problem is None
+    assert "answer 'letter E' is not among the candidates" in broken.problem
+
+
+def test_doubled_ids_and_damaged_tables_are_refused(tmp_path: Path, video: Path) -> None:
+    root = trees.videomme(tmp_path, video, "questions")
+    trees.write_json(root / "questions.json", [trees.ROW, trees.ROW])
+    with pytest.raises(ValueError, match="1 ids occur more than once, such as '001-1'"):
+        videomme.load(str(root))
+    (root / "half.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"half.parquet is no readable parquet file"):
+        videomme.load(str(root))
+
+
+# EgoSchema.
+
+
+@pytest.mark.parametrize("layout", ["parquet", "questions", "json"])
+def test_the_subset_of_egoschema_has_public_answers(tmp_path: Path, video: Path, layout: str) -> None:
+    (sample,) = egoschema.load(str(trees.egoschema(tmp_path, video, layout)))
+    assert (sample.id, sample.target, sample.task) == ("uid-1", 3, "subset")
+    assert len(sample.choices) == 5
+
+
+@pytest.mark.parametrize("layout", ["questions", "json"])
+def test_the_full_set_has_questions_without_an_answer(tmp_path: Path, video: Path, layout: str) -> None:
+    one, other = egoschema.load(str(trees.egoschema(tmp_path, video, layout)), split="full")
+    assert (one.target, other.target, other.reference, other.problem) == (3, None, "", None)
+
+
+def test_without_answers_there_is_no_subset(tmp_path: Path, video: Path) -> None:
+    root = trees.egoschema(tmp_path, video, "questions")
+    trees.write_json(root / "subset_answers.json", {"uid-1": 7})
+    (sample,) = egoschema.load(str(root))
+    assert sample.problem == "answer 7 is no number of one of the 5 options"
+    (root / "subset_answers.json").unlink()
+    with pytest.raises(ValueError, match=r"no subset_answers.json and no other answers: the subset cannot be scored"):
+        egoschema.load(str(root))
+
+
+# VideoChatGPT-Bench.
+
+
+def test_free_questions_have_a_reference_answer(tmp_path: Path, video: Path) -> None:
+    samples = vcgbench.load(str(trees.vcgbench(tmp_path, video)))
+    assert [s.id for s in samples] == [
+        "generic_qa-0000",
+        "generic_qa-0001",
+        "temporal_qa-0000",
+        "consistency_qa-0000.1",
+        "consistency_qa-0000.2",
+    ]
+    assert all(s.choices == () and s.target is None and s.path.is_file() for s in samples)
+    assert samples[1].path.suffix == ".mkv"
+    assert (samples[4].question, samples[4].reference) == ("which thing?", "a block")
+
+
+# prunesweep-data.
+
+
+def test_check_counts_what_is_missing_unreadable_and_wrong(mvbench_root: Path) -> None:
+    (mvbench_root / "video" / "vlnqa" / "a.mp4").unlink()
+    (mvbench_root / "video" / "nturgbd" / "a.mp4").write_bytes(b"no video")
+    items = json.loads((mvbench_root / "json" / "moving_count.json").read_text())
+    trees.write_json(mvbench_root / "json" / "moving_count.json", [{**items[0], "answer": "?"}])
+    found = dataset.check(mvbench.load(str(mvbench_root)), mvbench.COUNTS)
+    assert (len(found.missing), len(found.unreadable), len(found.problems), len(found.miscounted)) == (1, 1, 1, 20)
+    text = dataset.report(found)
+    assert "vlnqa/a.mp4: no such file" in text
+    assert "moving_count-000: answer '?' is not among the candidates" in text
+    assert "action_sequence has 1 questions, 200 were published" in text
+
+
+def test_the_check_fails_where_something_is_wrong_and_not_otherwise(
+    tmp_path: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = trees.videomme(tmp_path, video, "parquet")
+    arguments = ("benchmark=videomme", f"benchmark.path={root}")
+    assert dataset.run_check((*arguments, "benchmark.limit=1")) == 0
+    assert "1 questions on 1 videos" in capsys.readouterr().out
+    assert dataset.run_check(arguments) == 1
+    assert "short has 1 questions, 900 were published" in capsys.readouterr().out
+
+
+def test_the_command_says_on_one_line_what_it_cannot_check(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prunesweep.dataset", "check", "benchmark=videomme", "benchmark.path=/nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "benchmark folder '/nowhere' does not exist; set benchmark.path" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def trial(folder: Path, benchmark: str, chosen: list[int | None]) -> Path:
+    names = [f"uid-{i}" for i in range(len(chosen))]
+    rows = [Record("t", n, n, "other", ("a", "b"), "", "B", None, chosen=c) for n, c in zip(names, chosen, strict=True)]
+    shape = Shape(1, 1, 1, 1, 1, 1, 1, VisionShape(1, 1, 1, 1, 1))
+    write_trial(folder, TrialInfo("t", "none", "m", benchmark, (), {}, shape), to_frame(rows))
+    return folder
+
+
+def test_a_submission_holds_the_option_numbers_and_refuses_unclear_answers(tmp_path: Path) -> None:
+    out = tmp_path / "submission.json"
+    dataset.run_submission(trial(tmp_path / "fine", "egoschema", [1, 0]), out)
+    assert json.loads(out.read_text()) == {"uid-0": 1, "uid-1": 0}
+    with pytest.raises(ValueError, match="1 of 2 answers name no option, such as that to uid-1"):
+        dataset.run_submission(trial(tmp_path / "unclear", "egoschema", [1, None]), out)
+    with pytest.raises(ValueError, match="is a trial on blocks; submissions are for egoschema"):
+        dataset.run_submission(trial(tmp_path / "other", "blocks", [1]), out)
+
+
+@pytest.mark.parametrize("name", ["mvbench", "videomme", "egoschema", "vcgbench"])
+def test_every_published_benchmark_has_its_protocol(name: str) -> None:
+    assert (CONF / "benchmark" / f"{name}.yaml").is_file()
+    assert (CONF / "protocol" / f"{name}.yaml").is_file()

@@ -1,0 +1,110 @@
+"""Small benchmark folders in the published layouts, with real video files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+from PIL import Image
+
+from prunesweep.benchmarks.mvbench import TASKS
+
+QUESTION = {"question": "what happens?", "candidates": ["it falls", "it stays", "it jumps"], "answer": "it stays"}
+
+
+def put(video: Path, *places: Path) -> None:
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, place)
+
+
+def write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def draw_frames(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(1, count + 1):
+        Image.new("RGB", (48, 32), (10 * number, 0, 0)).save(folder / f"{number:05d}.jpg", quality=95)
+
+
+def mvbench(root: Path, video: Path) -> Path:
+    """One question per task."""
+    for name, task in TASKS.items():
+        bounds = {"start": 0.2, "end": 0.8} if task.bounded else {}
+        item = {"video": "a" if task.frames else "a.mp4", **QUESTION, **bounds}
+        write_json(root / "json" / f"{name}.json", [item])
+        if not task.frames:
+            put(video, root / "video" / task.folder / "a.mp4")
+    draw_frames(root / "video" / TASKS["episodic_reasoning"].folder / "a", 6)
+    return root
+
+
+ROW = {
+    "videoID": "yt1",
+    "duration": "short",
+    "question_id": "001-1",
+    "question": "what happens?",
+    "options": ["A. it falls", "B. it stays", "C. it jumps", "D. it ends"],
+    "answer": "B",
+}
+SRT = """1
+00:00:00,100 --> 00:00:00,400
+<i>first</i> line
+
+2
+00:00:00,450 --> 00:00:00,460
+between the frames
+
+3
+00:00:00,600 --> 00:00:10,000
+last line
+"""
+
+
+def videomme(root: Path, video: Path, layout: str) -> Path:
+    put(video, root / "data" / "yt1.mp4")
+    (root / "subtitle").mkdir()
+    (root / "subtitle" / "yt1.srt").write_text(SRT, encoding="utf-8")
+    if layout == "parquet":
+        (root / "videomme").mkdir()
+        pl.DataFrame([ROW]).write_parquet(root / "videomme" / "test-00000-of-00001.parquet")
+    elif layout == "questions":
+        write_json(root / "questions.json", [ROW])
+    else:
+        for name in ("short", "medium", "long"):
+            items = [{"video": "yt1.mp4", **QUESTION}] if name == "short" else []
+            write_json(root / "json" / f"{name}.json", items)
+    return root
+
+
+def egoschema(root: Path, video: Path, layout: str) -> Path:
+    """Two questions; the answer of the first is public."""
+    names, options = ("uid-1", "uid-2"), [f"option {i}" for i in range(5)]
+    put(video, *(root / "videos" / f"{name}.mp4" for name in names))
+    if layout == "parquet":
+        (root / "Subset").mkdir()
+        row = {"question_idx": "1", "question": "why?", "video_idx": "uid-1", "option": options, "answer": "3"}
+        pl.DataFrame([row]).write_parquet(root / "Subset" / "test-00000-of-00001.parquet")
+        return root
+    write_json(root / "subset_answers.json", {"uid-1": 3})
+    if layout == "questions":
+        texts = {f"option {i}": text for i, text in enumerate(options)}
+        write_json(root / "questions.json", [{"q_uid": name, "question": "why?", **texts} for name in names])
+    else:
+        items = [{"video": f"{name}.mp4", "question": "why?", "candidates": options, "answer": None} for name in names]
+        write_json(root / "json" / "egoschema_fullset.json", items)
+    return root
+
+
+def vcgbench(root: Path, video: Path) -> Path:
+    put(video, root / "Videos" / "Benchmarking" / "v1.mp4", root / "Videos" / "Benchmarking" / "v2.mkv")
+    folder = root / "Zero_Shot_QA" / "Benchmarking_QA"
+    one = {"video_name": "v1", "Q": "what happens?", "A": "a block moves"}
+    write_json(folder / "generic_qa.json", [one, {**one, "video_name": "v2"}])
+    write_json(folder / "temporal_qa.json", [one])
+    write_json(folder / "consistency_qa.json", [{"video_name": "v1", "Q1": "what is it?", "Q2": "which thing?", "A": "a block"}])
+    return root
