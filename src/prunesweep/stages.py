@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from prunesweep.cost import scoring_flops
-from prunesweep.protocol import Protocol, option_texts, question_text
+from prunesweep.protocol import Protocol, encoder_text, option_texts, question_text
 from prunesweep.reducers import Evictor, Merger, Pruner, Reducer, level_of
 from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Sampling, Tokens
 from prunesweep.video import read_clip
@@ -53,10 +53,12 @@ class Encode:
     """Of the sides of the frames that the tower sees."""
     tower: bool = False
     """Whether the next stage wants to know the tower's features and attention."""
+    question: str | None = None
+    """Of models whose vision tower reads it: such tokens are shared by trials only, not by questions on a video."""
     share = "encode"
 
     def __call__(self, clip: Clip, model: Model) -> Tokens:
-        return model.encode(clip, self.scale, self.tower)
+        return model.encode(clip, self.scale, self.tower, self.question)
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,15 @@ class Embed:
         suffix = merged.tokens.suffix.to(text.dtype)
         hidden = torch.cat([text, merged.x.to(text.dtype), suffix])
         device = hidden.device
-        start, stop = len(text), len(text) + merged.span
+        places = model.places(merged)
+        start, stop = len(text), len(text) + places.span
         visual = torch.zeros(len(hidden), dtype=torch.bool, device=device)
         visual[start : start + len(merged.x)] = True
         position = torch.cat(
             [
-                torch.arange(start, device=device),
-                start + merged.position,
-                torch.arange(stop, stop + len(suffix), device=device),
+                model.text_position(0, start),
+                start + places.visual,
+                model.text_position(stop, len(suffix)),
             ]
         )
         return Prefix(
@@ -116,6 +119,7 @@ class Embed:
             visual=visual,
             group=merged.group,
             next_position=stop + len(suffix),
+            ceiling=start + places.ceiling,
             vision_patches=merged.tokens.vision_patches,
             frames=len(merged.tokens.x) if merged.tokens.frames is None else merged.tokens.frames,
             reduction_flops=merged.flops,
@@ -162,7 +166,7 @@ class Ask:
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         hidden = model.embed(self.question)
         rows = len(hidden)
-        position = prefix.next_position + torch.arange(rows, device=hidden.device)
+        position = model.text_position(prefix.next_position, rows)
         run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, prefix.position, self.received)
         asked = torch.zeros(rows, dtype=torch.bool, device=hidden.device)
         visual = torch.cat([prefix.visual, asked])
@@ -172,7 +176,7 @@ class Ask:
             hidden=torch.cat([prefix.hidden, run.hidden]),
             position=torch.cat([prefix.position, position]),
             visual=visual,
-            next_position=prefix.next_position + rows,
+            next_position=max(prefix.next_position + rows, prefix.ceiling),
             kv=run.kv,
             attention=run.attention[:, :, visual] if run.attention is not None else None,
             received=tuple(F.pad(r, (0, rows)) + more for r, more in zip(prefix.received, run.received, strict=True)),
@@ -259,7 +263,7 @@ class Generate:
             if ids[-1] in model.stop_ids or len(ids) == self.most_tokens:
                 return _answer(prefix, model.detokenize(tuple(ids)), tuple(ids), ())
             hidden = model.embed((ids[-1],))
-            position = torch.tensor([prefix.next_position + len(ids) - 1], device=hidden.device)
+            position = model.text_position(prefix.next_position + len(ids) - 1, 1)
             run = model.run(hidden, position, 0, model.layers, prefix.kv)
             prefix = replace(prefix, kv=run.kv)
             logits = model.logits(run.hidden)
@@ -268,7 +272,7 @@ class Generate:
 def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model) -> torch.Tensor:
     """Logits after each of a few given tokens, `len(ids) vocabulary`, in float32."""
     hidden = model.embed(ids)
-    position = prefix.next_position + torch.arange(len(ids), device=hidden.device)
+    position = model.text_position(prefix.next_position, len(ids))
     return model.logits(model.run(hidden, position, 0, model.layers, prefix.kv).hidden).float()
 
 
@@ -296,7 +300,7 @@ def plan(sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, mode
     prune, received = reducer.prune, reducer.evict is not None
     stages: list[Any] = [
         Decode(sample.path, sample.video_id, frames, sample.start, sample.end, protocol.sampling, sample.frame_rate),
-        encoding(reducer),
+        encoding(reducer, encoder_text(sample, protocol) if model.question_conditioned else None),
         Reduce(reducer.merge),
         Embed(before),
         Layers(0, prune.full_layers if prune else model.layers, received),
@@ -327,11 +331,12 @@ def continuation(model: Model, prefix: str, text: str) -> tuple[int, ...]:
     return both[len(before) :]
 
 
-def encoding(reducer: Reducer) -> Encode:
+def encoding(reducer: Reducer, question: str | None = None) -> Encode:
     """How the frames are encoded for a reducer."""
     return Encode(
         scale=reducer.input.scale if reducer.input else 1.0,
         tower=level_of(reducer.merge) != "tokens",
+        question=question,
     )
 
 
