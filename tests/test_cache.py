@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from prunesweep.cache import ABANDONED_SECONDS, GIB, EncoderCache
 from prunesweep.engine import Clock, Job, evaluate_jobs
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.stages import Decode, Encode, Kept, plan
-from prunesweep.types import Sample, Tokens
+from prunesweep.types import Sample, Tokens, Tower
 from prunesweep.video import VideoError
 from test_laws import CHOOSE, FRAMES, all_trials, answers, jobs_of, one_video
 
@@ -112,6 +112,23 @@ def test_the_folder_stays_below_its_bound_and_what_was_unused_for_longest_goes(t
     left = [file.name for file in entries(cache)]
     assert left == [f"{number:02}.safetensors" for number in range(40 - len(left), 40)]
     assert len(left) >= 8
+
+
+def test_an_entry_holds_all_there_is_of_tokens(tmp_path: Path) -> None:
+    tower = Tower(torch.randn(2, 9, 3), torch.randn(2, 9, 3), torch.randn(2, 9), flops=7)
+    whole = Tokens("video", torch.randn(2, 4, 3).bfloat16(), torch.randn(1, 3), (1, 4), 0.5, tower, 72, 9, 3)
+    cache = EncoderCache(str(tmp_path))
+    cache.write(tmp_path / "it.safetensors", whole)
+    found = cache.read(tmp_path / "it.safetensors", "video", "cpu")
+    assert found is not None
+    for one, other in ((found, whole), (found.tower, tower)):
+        for field in fields(other):
+            mine, its = getattr(one, field.name), getattr(other, field.name)
+            if isinstance(its, torch.Tensor):
+                assert mine.dtype == its.dtype
+                assert torch.equal(mine, its)
+            elif field.name != "tower":
+                assert mine == its
 
 
 def test_reading_an_entry_makes_it_recent(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ read is computed again and reported.  When the folder outgrows its bound, entrie
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -16,13 +17,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 from prunesweep.checks import require_number
 from prunesweep.fingerprint import Files, digest
 from prunesweep.records import PARTIAL, replace_file
-from prunesweep.types import Model, Tokens
+from prunesweep.types import Model, Tokens, Tower
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ LOOK_AFTER = 0.05
 ABANDONED_SECONDS = 3600.0
 """Temporary files older than this belong to nobody: writing one takes seconds."""
 ENTRY = ".safetensors"
+OTHERS = "others"
+"""Of an entry's metadata: what is no tensor, as JSON."""
 GIB = 2**30
 
 
@@ -65,19 +69,18 @@ class EncoderCache:
     def read(self, path: Path, video_id: str, device: str) -> Tokens | None:
         """The entry, or None if there is none or it is damaged; a damaged one is reported."""
         try:
-            tensors = load_file(path, device=device)
-            tokens = Tokens(video_id, tensors["x"], tensors["suffix"])
+            tokens = _read(path, video_id, device)
             os.utime(path)  # used just now
         except FileNotFoundError:
             return None
-        except (SafetensorError, KeyError, OSError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             log.warning("cache file %s is damaged (%s); the video is encoded again", path, _one_line(error))
             return None
         return tokens
 
     def write(self, path: Path, tokens: Tokens) -> None:
         """Adds an entry; a full disk or a folder that cannot be written to is reported, and the sweep goes on."""
-        content = save({"x": tokens.x.cpu().contiguous(), "suffix": tokens.suffix.cpu().contiguous()})
+        content = _serialized(tokens)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             replace_file(path, content)
@@ -116,6 +119,26 @@ def _entries(folder: Path) -> Iterator[_Entry]:
             yield _Entry(Path(file.path), stat.st_size, stat.st_mtime)
         elif file.name.endswith(PARTIAL) and time.time() - stat.st_mtime > ABANDONED_SECONDS:
             Path(file.path).unlink(missing_ok=True)
+
+
+TOWER = "tower."
+
+
+def _serialized(tokens: Tokens) -> bytes:
+    values = {field.name: getattr(tokens, field.name) for field in fields(Tokens) if field.name not in ("video_id", "tower")}
+    if tokens.tower is not None:
+        values |= {TOWER + field.name: getattr(tokens.tower, field.name) for field in fields(Tower)}
+    tensors = {name: value.cpu().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+    others = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+    return save(tensors, metadata={OTHERS: json.dumps(others)})
+
+
+def _read(path: Path, video_id: str, device: str) -> Tokens:
+    with safe_open(path, framework="pt", device=device) as file:
+        values = json.loads(file.metadata()[OTHERS]) | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tower = {name.removeprefix(TOWER): values.pop(name) for name in list(values) if name.startswith(TOWER)}
+    values["grid"] = tuple(values["grid"]) if values["grid"] else None
+    return Tokens(video_id, **values, tower=Tower(**tower) if tower else None)
 
 
 def _one_line(error: Exception) -> str:

@@ -32,6 +32,8 @@ class Protocol:
     """Of a generated answer."""
     template: str | None = None
     """Of the user's turn, with {question}, {options} and {subtitles}; None is the style's own."""
+    encoder_template: str | None = None
+    """Of what a vision tower reads that reads the question (ST-LLM); None is the user's turn."""
     option: str = "{letter}. {text}"
     """Of one line of {options}."""
     system: str = ""
@@ -50,6 +52,7 @@ class Protocol:
         require_choice("protocol.sampling", self.sampling, Sampling)
         for name, text, fields in (
             ("template", self.template or "", ("question", "options", "subtitles")),
+            ("encoder_template", self.encoder_template or "", ("question", "options", "subtitles")),
             ("option", self.option, ("letter", "text")),
         ):
             try:
@@ -60,13 +63,22 @@ class Protocol:
 
 def question_text(sample: Sample, protocol: Protocol) -> str:
     """The user's turn.  Raises ValueError for more options than there are letters."""
+    return _laid_out(sample, protocol, protocol.template)
+
+
+def encoder_text(sample: Sample, protocol: Protocol) -> str:
+    """What a vision tower reads that reads the question."""
+    return _laid_out(sample, protocol, protocol.encoder_template or protocol.template)
+
+
+def _laid_out(sample: Sample, protocol: Protocol, template: str | None) -> str:
     if protocol.style == "words":
-        return (protocol.template or "{question}").format(question=sample.question, options="", subtitles=sample.subtitles)
+        return (template or "{question}").format(question=sample.question, options="", subtitles=sample.subtitles)
     if len(sample.choices) > len(LETTERS):
         raise ValueError(f"sample {sample.id} has {len(sample.choices)} options, at most {len(LETTERS)} can be lettered")
     pairs = zip(LETTERS, sample.choices, strict=False)
     options = "\n".join(protocol.option.format(letter=letter, text=choice) for letter, choice in pairs)
-    template = protocol.template or "{question}\n{options}\n" + INSTRUCTION
+    template = template or "{question}\n{options}\n" + INSTRUCTION
     return template.format(question=sample.question, options=options, subtitles=sample.subtitles)
 
 

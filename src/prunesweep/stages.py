@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from prunesweep.cache import EncoderCache
 from prunesweep.cost import scoring_flops
-from prunesweep.protocol import Protocol, option_texts, question_text
+from prunesweep.protocol import Protocol, encoder_text, option_texts, question_text
 from prunesweep.reducers import Evictor, Merger, Pruner, Reducer, level_of
 from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Sampling, Tokens
 from prunesweep.video import read_clip
@@ -56,10 +56,12 @@ class Encode:
     """Of the sides of the frames that the tower sees."""
     tower: bool = False
     """Whether the next stage wants to know the tower's features and attention."""
+    question: str | None = None
+    """Of models whose vision tower reads it: such tokens are shared by trials only, not by questions on a video."""
     share = "encode"
 
     def __call__(self, clip: Clip, model: Model) -> Tokens:
-        return model.encode(clip, self.scale, self.tower)
+        return model.encode(clip, self.scale, self.tower, self.question)
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,15 @@ class Embed:
         suffix = merged.tokens.suffix.to(text.dtype)
         hidden = torch.cat([text, merged.x.to(text.dtype), suffix])
         device = hidden.device
-        start, stop = len(text), len(text) + merged.span
+        places = model.places(merged)
+        start, stop = len(text), len(text) + places.span
         visual = torch.zeros(len(hidden), dtype=torch.bool, device=device)
         visual[start : start + len(merged.x)] = True
         position = torch.cat(
             [
-                torch.arange(start, device=device),
-                start + merged.position,
-                torch.arange(stop, stop + len(suffix), device=device),
+                model.text_position(0, start),
+                start + places.visual,
+                model.text_position(stop, len(suffix)),
             ]
         )
         return Prefix(
@@ -138,6 +141,7 @@ class Embed:
             visual=visual,
             group=merged.group,
             next_position=stop + len(suffix),
+            ceiling=start + places.ceiling,
             vision_patches=merged.tokens.vision_patches,
             frames=len(merged.tokens.x) if merged.tokens.frames is None else merged.tokens.frames,
             reduction_flops=merged.flops,
@@ -184,7 +188,7 @@ class Ask:
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         hidden = model.embed(self.question)
         rows = len(hidden)
-        position = prefix.next_position + torch.arange(rows, device=hidden.device)
+        position = model.text_position(prefix.next_position, rows)
         run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, prefix.position, self.received)
         asked = torch.zeros(rows, dtype=torch.bool, device=hidden.device)
         visual = torch.cat([prefix.visual, asked])
@@ -194,7 +198,7 @@ class Ask:
             hidden=torch.cat([prefix.hidden, run.hidden]),
             position=torch.cat([prefix.position, position]),
             visual=visual,
-            next_position=prefix.next_position + rows,
+            next_position=max(prefix.next_position + rows, prefix.ceiling),
             kv=run.kv,
             attention=run.attention[:, :, visual] if run.attention is not None else None,
             received=tuple(F.pad(r, (0, rows)) + more for r, more in zip(prefix.received, run.received, strict=True)),
@@ -290,15 +294,14 @@ def greedy(prefix: Prefix, model: Model) -> Iterator[int]:
     for position in count(prefix.next_position):
         token = int(logits[-1].argmax())
         yield token
-        hidden = model.embed((token,))
-        run = model.run(hidden, torch.tensor([position], device=hidden.device), 0, model.layers, kv)
+        run = model.run(model.embed((token,)), model.text_position(position, 1), 0, model.layers, kv)
         logits, kv = model.logits(run.hidden), run.kv
 
 
 def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model) -> torch.Tensor:
     """Logits after each of a few given tokens, `len(ids) vocabulary`, in float32."""
     hidden = model.embed(ids)
-    position = prefix.next_position + torch.arange(len(ids), device=hidden.device)
+    position = model.text_position(prefix.next_position, len(ids))
     return model.logits(model.run(hidden, position, 0, model.layers, prefix.kv).hidden).float()
 
 
@@ -328,7 +331,7 @@ def plan(
     prune, received = reducer.prune, reducer.evict is not None
     see = (
         Decode(sample.path, sample.video_id, frames, sample.start, sample.end, protocol.sampling, sample.frame_rate),
-        encoding(reducer),
+        encoding(reducer, encoder_text(sample, protocol) if model.question_conditioned else None),
     )
     stages: list[Any] = [
         *((Kept(see, cache),) if cache else see),
@@ -362,11 +365,12 @@ def continuation(model: Model, prefix: str, text: str) -> tuple[int, ...]:
     return both[len(before) :]
 
 
-def encoding(reducer: Reducer) -> Encode:
+def encoding(reducer: Reducer, question: str | None = None) -> Encode:
     """How the frames are encoded for a reducer."""
     return Encode(
         scale=reducer.input.scale if reducer.input else 1.0,
         tower=level_of(reducer.merge) != "tokens",
+        question=question,
     )
 
 

@@ -93,6 +93,8 @@ class Tokens:
     """Tokens that a model appends to the visual ones (LLaVA-OneVision: one newline); treated as text, never reduced."""
     grid: tuple[int, int] | None = None
     """Rows and columns of a frame's tokens, where they are no square."""
+    step: float = 1.0
+    """From one t to the next, in the position embedding of models that place tokens in time."""
     tower: Tower | None = None
     """If asked for."""
     unreduced: int | None = None
@@ -143,11 +145,14 @@ class Prefix:
     dense_tokens: int
     """Visual tokens of the video before any reduction."""
     hidden: Float[Tensor, "s c"]
-    position: Int[Tensor, " s"]
+    position: Int[Tensor, "s *axes"]
+    """Of models that place tokens in time and space, one column each for time, row and column."""
     visual: Bool[Tensor, " s"]
     group: Int[Tensor, " n"]
     next_position: int
     """Position of the next token, unaffected by pruning."""
+    ceiling: int = 0
+    """Generated tokens do not stand before this position, wherever the prompt's text ends."""
     kv: tuple[KeyValue, ...] = ()
     attention: Float[Tensor, "h q n"] | None = None
     """Of the last layer run: how much each question token attends to each visual token."""
@@ -239,6 +244,16 @@ class Run(NamedTuple):
     """Per layer, if asked for: what cache and row tokens receive of all rows' attention, in float32."""
 
 
+class Places(NamedTuple):
+    """Where a video's tokens stand, counted from the first one."""
+
+    visual: Int[Tensor, "n *axes"]
+    span: int
+    """Where the text after them begins."""
+    ceiling: int
+    """Behind all places that the video takes up before any reduction."""
+
+
 class Model(Protocol):
     """What the stages need of a video LLM; one file per family in `models/`."""
 
@@ -256,7 +271,7 @@ class Model(Protocol):
         """Changes with whatever determines the result of `encode` besides the clip."""
         ...
 
-    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False) -> Tokens:
+    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False, question: str | None = None) -> Tokens:
         """Visual tokens of frames whose sides are `scale` of the model's own, with the tower's own knowledge if asked for.
 
         Raises ValueError for what the family's vision tower cannot do.
@@ -271,6 +286,17 @@ class Model(Protocol):
         """Token ids before and after the video: a system prompt if given, the question, how the answer begins."""
         ...
 
+    def places(self, merged: Merged) -> Places: ...
+
+    def text_position(self, start: int, count: int) -> Int[Tensor, "count *axes"]:
+        """Of `count` text tokens from `start` on."""
+        ...
+
+    @property
+    def question_conditioned(self) -> bool:
+        """Whether the vision tower reads the question."""
+        ...
+
     def tokenize(self, text: str) -> tuple[int, ...]: ...
 
     def detokenize(self, ids: tuple[int, ...]) -> str: ...
@@ -280,12 +306,12 @@ class Model(Protocol):
     def run(
         self,
         hidden: Float[Tensor, "s c"],
-        position: Int[Tensor, " s"],
+        position: Int[Tensor, "s *axes"],
         start: int,
         stop: int,
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
-        past_position: Int[Tensor, " past"] | None = None,
+        past_position: Int[Tensor, "past *axes"] | None = None,
         received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.

@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from prunesweep.types import AttentionVariant, KeyValue, Run
+from prunesweep.types import AttentionVariant, KeyValue, Merged, Places, Run
 
 ATTENTION = "prunesweep_sdpa"
 ENCODING_PACKAGES = ("torch", "torchvision", "transformers")
@@ -99,6 +99,18 @@ class Decoder:
             digest.update(part.encode())
         return digest.hexdigest()
 
+    question_conditioned = False
+
+    def places(self, merged: Merged) -> Places:
+        """One after the other, as the reducer counts them."""
+        return Places(merged.position, merged.span, merged.span)
+
+    def text_position(self, start: int, count: int) -> Int[Tensor, " count"]:
+        return torch.arange(start, start + count, device=self.language_model.embed_tokens.weight.device)
+
+    def project(self, features: Float[Tensor, "n v"]) -> Float[Tensor, "n c"]:
+        raise ValueError(f"{type(self).__name__} has no projector of single tower features; use a method at the level of tokens")
+
     def embed(self, ids: tuple[int, ...]) -> Float[Tensor, "s c"]:
         table = self.language_model.embed_tokens
         return table(torch.tensor(ids, dtype=torch.long, device=table.weight.device))
@@ -106,17 +118,17 @@ class Decoder:
     def run(
         self,
         hidden: Float[Tensor, "s c"],
-        position: Int[Tensor, " s"],
+        position: Int[Tensor, "s *axes"],
         start: int,
         stop: int,
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
-        past_position: Int[Tensor, " past"] | None = None,
+        past_position: Int[Tensor, "past *axes"] | None = None,
         received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` on one sequence, after the cached tokens of `past` if there are any."""
         hidden = hidden[None]
-        rotary = self.language_model.rotary_emb(hidden, position[None])
+        rotary = self._rotation(hidden, position)
         mask = chunk_mask(hidden.shape[1], past[0].key.shape[2], hidden) if past else None
         caches = [LayerCache(past[i] if past else None) for i in range(stop - start)]
         captured: list[tuple[Tensor, Tensor]] = []
@@ -142,12 +154,16 @@ class Decoder:
         sums = tuple(attention_received(query, key, scaling) for query, key in captured) if received else ()
         return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums)
 
-    def _unrotated(self, x: Float[Tensor, "1 h s d"], position: Int[Tensor, " s"]) -> Float[Tensor, "1 h s d"]:
+    def _rotation(self, x: Tensor, position: Int[Tensor, "s *axes"]) -> tuple[Tensor, Tensor]:
+        """Cosines and sines; several axes come first in the stock rotary embeddings."""
+        return self.language_model.rotary_emb(x, position[None] if position.ndim == 1 else position.T[:, None])
+
+    def _unrotated(self, x: Float[Tensor, "1 h s d"], position: Int[Tensor, "s *axes"]) -> Float[Tensor, "1 h s d"]:
         """Queries or keys as they were before the rotary embedding: a rotation is undone by the opposite one."""
-        rotary = self.language_model.rotary_emb
-        cos, sin = rotary(x.float(), position[None])
+        cos, sin = self._rotation(x.float(), position)
         first, second = x.float().chunk(2, dim=-1)
-        return (x * cos[:, None] - torch.cat([-second, first], dim=-1) * sin[:, None]) / rotary.attention_scaling**2
+        turned = x * cos[:, None] - torch.cat([-second, first], dim=-1) * sin[:, None]
+        return turned / self.language_model.rotary_emb.attention_scaling**2
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
         return self.head(self.language_model.norm(hidden))

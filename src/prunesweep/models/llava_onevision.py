@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import urllib.error
-import urllib.request
-from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder
 from prunesweep.models.towers import last_layer_attention
 from prunesweep.types import Clip, Tokens, Tower
 
 MODEL_TYPE = "llava_onevision"
-HUB_TIMEOUT = 10.0
-"""Seconds."""
 
 
 class LlavaOnevision(Decoder):
@@ -41,7 +34,7 @@ class LlavaOnevision(Decoder):
         stop = self.network.generation_config.eos_token_id
         return frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop])
 
-    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False) -> Tokens:
+    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False, question: str | None = None) -> Tokens:
         if scale != 1:
             return self._encode_smaller(clip, scale, tower)
         pixels = self._pixels(clip)
@@ -105,70 +98,10 @@ class LlavaOnevision(Decoder):
 
 
 def load(name: str, checkpoint: str, dtype: str = "auto") -> LlavaOnevision:
-    """A checkpoint folder, or a name on the Hugging Face hub, with its own processor.
+    """A checkpoint folder, or a name on the Hugging Face hub, with its own processor."""
+    from transformers import LlavaOnevisionForConditionalGeneration
 
-    `dtype` "auto" is the checkpoint's own on a GPU and float32 on a CPU.  Weights are read from safetensors only and no
-    code of the checkpoint is run.  Raises ValueError, in one line, for a folder that is missing or incomplete.
-    """
-    from safetensors import SafetensorError
-    from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    checkpoint = os.path.expanduser(checkpoint)
-    _require_checkpoint(checkpoint)
-    if dtype == "auto" and not torch.cuda.is_available():
-        dtype = "float32"
-    try:
-        processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
-        network, report = LlavaOnevisionForConditionalGeneration.from_pretrained(
-            checkpoint, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"cannot load checkpoint {checkpoint!r}: {str(error).splitlines()[0]}") from error
-    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random weights and go on
-        raise ValueError(f"checkpoint {checkpoint!r} lacks {len(missing)} of the model's weights, such as {missing[0]}")
-    return LlavaOnevision(name, network, processor)
-
-
-def _require_checkpoint(checkpoint: str) -> None:
-    """Local folders are checked here, because transformers' own messages speak of the hub instead."""
-    folder = Path(checkpoint)
-    if not folder.is_dir():
-        if folder.is_absolute() or checkpoint.startswith(".") or checkpoint.count(os.sep) != 1:
-            raise ValueError(f"checkpoint folder {checkpoint!r} does not exist; set model.checkpoint to a folder or a hub name")
-        _require_hub(checkpoint)
-        return
-    needed = {
-        "config.json": "the model's configuration",
-        "processor_config.json": "the processor",
-        "tokenizer.json": "the tokenizer",
-    }
-    if (folder / "preprocessor_config.json").exists():  # the layout before transformers 5
-        del needed["processor_config.json"]
-    for file, what in needed.items():
-        if not (folder / file).exists():
-            raise ValueError(f"checkpoint folder {checkpoint!r} has no {file} ({what}); save it with save_pretrained")
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if kind != MODEL_TYPE:
-        raise ValueError(f"checkpoint folder {checkpoint!r} holds a {kind} model, expected {MODEL_TYPE}")
-    if not any(folder.glob("*.safetensors")):
-        raise ValueError(f"checkpoint folder {checkpoint!r} has no *.safetensors weights; other formats are not read")
-
-
-def _require_hub(name: str) -> None:
-    """Asks the hub once and shortly for a model that is not cached: transformers would try for minutes."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    if constants.HF_HUB_OFFLINE or isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return
-    try:
-        urllib.request.urlopen(f"{constants.ENDPOINT}/api/models/{name}", timeout=HUB_TIMEOUT).close()
-    except urllib.error.HTTPError as error:
-        raise ValueError(f"the hub does not give out {name!r} ({error}); set model.checkpoint to a folder") from error
-    except OSError as error:
-        raise ValueError(f"{name!r} is not cached and the hub cannot be reached; set model.checkpoint to a folder") from error
+    return LlavaOnevision(name, *stock(checkpoint, LlavaOnevisionForConditionalGeneration, MODEL_TYPE, dtype))
 
 
 def shape_of(config: Any) -> Shape:

@@ -1,0 +1,260 @@
+"""Reading checkpoints: what is checked before anything is loaded, and one clear line for whatever is wrong.
+
+Weights are read from safetensors; `.bin` and `.pth` files, where a release has nothing else, with torch's weights-only loading.
+No code of a checkpoint is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+HUB_TIMEOUT = 10.0
+"""Seconds."""
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+MOST_NAMED = 5
+
+
+def stock(checkpoint: str, network_class: Any, model_type: str, dtype: str = "auto") -> tuple[Any, Any]:
+    """Network and processor of a checkpoint that transformers can read: a folder, or a name on the Hugging Face hub.
+
+    `dtype` "auto" is the checkpoint's own on a GPU and float32 on a CPU.  Raises ValueError, in one line, for a folder that
+    is missing, incomplete or of another family.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoProcessor
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    checkpoint = os.path.expanduser(checkpoint)
+    require_checkpoint(checkpoint, model_type)
+    try:
+        processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+        network, report = network_class.from_pretrained(
+            checkpoint, dtype=dtype_name(dtype), use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"cannot load checkpoint {checkpoint!r}: {str(error).splitlines()[0]}") from error
+    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random weights and go on
+        raise ValueError(f"checkpoint {checkpoint!r} lacks {len(missing)} of the model's weights, such as {missing[0]}")
+    return network, processor
+
+
+def dtype_name(dtype: str) -> str:
+    import torch
+
+    return "float32" if dtype == "auto" and not torch.cuda.is_available() else dtype
+
+
+def require_checkpoint(checkpoint: str, model_type: str) -> None:
+    """Local folders are checked here, because transformers' own messages speak of the hub instead."""
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        if not looks_like_hub_name(checkpoint):
+            raise ValueError(f"checkpoint folder {checkpoint!r} does not exist; set model.checkpoint to a folder or a hub name")
+        require_hub(checkpoint)
+        return
+    needed = {
+        "config.json": "the model's configuration",
+        "processor_config.json": "the processor",
+        "tokenizer.json": "the tokenizer",
+    }
+    if (folder / "preprocessor_config.json").exists():  # the layout before transformers 5
+        del needed["processor_config.json"]
+    for file, what in needed.items():
+        if not (folder / file).exists():
+            raise ValueError(f"checkpoint folder {checkpoint!r} has no {file} ({what}); save it with save_pretrained")
+    require_family(folder, model_type)
+    require_shards(folder)
+
+
+def looks_like_hub_name(checkpoint: str) -> bool:
+    return not (Path(checkpoint).is_absolute() or checkpoint.startswith(".") or checkpoint.count(os.sep) != 1)
+
+
+def require_family(folder: Path, model_type: str) -> dict[str, Any]:
+    """The folder's config.json.  Raises ValueError for another family's."""
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"checkpoint folder {str(folder)!r} has no config.json (the model's configuration)") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if config.get("model_type") != model_type:
+        raise ValueError(f"checkpoint folder {str(folder)!r} holds a {config.get('model_type')} model, expected {model_type}")
+    return config
+
+
+def require_shards(folder: Path) -> list[Path]:
+    """All files of safetensors weights.  Raises ValueError if there are none, or if some are missing or half downloaded."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"checkpoint folder {str(folder)!r} has no *.safetensors weights; other formats are not read")
+    if (folder / INDEX).is_file():
+        named = set(json.loads((folder / INDEX).read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if missing := sorted(name for name in named if not (folder / name).is_file()):
+            raise ValueError(
+                f"checkpoint folder {str(folder)!r} lacks {len(missing)} of {len(named)} shards, such as {missing[0]}"
+            )
+    for file in files:
+        require_whole(file)
+    return files
+
+
+def require_whole(file: Path) -> None:
+    """Raises ValueError unless a safetensors file is as long as its header says."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(length)) if 0 < length < size else None
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            header = None
+    if header is None:
+        raise ValueError(f"cannot load checkpoint file {str(file)!r}: no safetensors header; download it again")
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise ValueError(f"cannot load checkpoint file {str(file)!r}: {size} of {expected} bytes are there; download it again")
+
+
+def require_hub(name: str) -> None:
+    """Asks the hub once and shortly for a model that is not cached: transformers would try for minutes."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if constants.HF_HUB_OFFLINE or isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        urllib.request.urlopen(f"{constants.ENDPOINT}/api/models/{name}", timeout=HUB_TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"the hub does not give out {name!r} ({error}); set model.checkpoint to a folder") from error
+    except OSError as error:
+        raise ValueError(f"{name!r} is not cached and the hub cannot be reached; set model.checkpoint to a folder") from error
+
+
+def local_folder(checkpoint: str) -> Path:
+    """The folder itself, or that of a hub name's download.  Raises ValueError if there is neither."""
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return folder
+    if not looks_like_hub_name(checkpoint):
+        raise ValueError(f"checkpoint folder {str(folder)!r} does not exist; set model.checkpoint to a folder or a hub name")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    require_hub(checkpoint)
+    try:
+        return Path(snapshot_download(checkpoint))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"cannot get {checkpoint!r} from the hub ({type(error).__name__}); set model.checkpoint to a folder"
+        ) from error
+
+
+class Source(NamedTuple):
+    """A tensor of a checkpoint, not read yet."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
+
+
+def safetensors_sources(files: Sequence[Path]) -> Iterator[Source]:
+    from safetensors import safe_open
+
+    for file in files:
+        require_whole(file)
+        with safe_open(file, "pt") as stream:
+            shapes = {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
+        for name, shape in shapes.items():
+            yield Source(name, shape, lambda file=file, name=name: _read(file, name))  # type: ignore[misc]
+
+
+def _read(file: Path, name: str) -> torch.Tensor:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as stream:
+        return stream.get_tensor(name)
+
+
+def pickled_sources(files: Sequence[Path]) -> Iterator[Source]:
+    """Tensors of .bin and .pth files, with torch's weights-only loading: whatever else a pickle holds is refused."""
+    import pickle
+
+    import torch
+
+    for file in files:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            raise ValueError(f"cannot load checkpoint file {str(file)!r}: {str(error).splitlines()[0]}") from error
+        tensors = content.get("model", content) if isinstance(content, dict) else None
+        if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+            raise ValueError(f"checkpoint file {str(file)!r} holds no table of tensors")
+        for name, tensor in tensors.items():
+            yield Source(name, tuple(tensor.shape), lambda tensor=tensor: tensor)  # type: ignore[misc]
+
+
+@dataclass
+class Manifest:
+    """Which tensor of a checkpoint becomes which of the model's: each exactly once."""
+
+    used: dict[str, Source] = field(default_factory=dict)
+    """By the model's name."""
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    """Known not to be needed."""
+
+    @property
+    def faults(self) -> list[str]:
+        kinds = {"missing": self.missing, "extra": self.extra, "doubled": self.doubled, "of another shape": self.misshapen}
+        return [f"{what}: {name}" for what, names in kinds.items() for name in names]
+
+    def require_complete(self, checkpoint: str) -> None:
+        """Raises ValueError with the number of faults and the first of them."""
+        if self.faults:
+            more = f" and {len(self.faults) - MOST_NAMED} more" if len(self.faults) > MOST_NAMED else ""
+            raise ValueError(f"checkpoint {checkpoint!r} does not fit the model: {'; '.join(self.faults[:MOST_NAMED])}{more}")
+
+
+def manifest(
+    sources: Sequence[Source],
+    expected: Mapping[str, tuple[int, ...]],
+    rename: Callable[[str], str | None],
+    optional: Callable[[str], bool],
+) -> Manifest:
+    """`rename` gives the model's name of a tensor, None where it is not needed; `optional` ones may be there or not."""
+    found = Manifest()
+    for source in sources:
+        name = rename(source.name)
+        if name is None:
+            found.ignored.append(source.name)
+        elif name in found.used:
+            found.doubled.append(f"{source.name} and {found.used[name].name}")
+        elif name not in expected and not optional(name):
+            found.extra.append(source.name)
+        else:
+            found.used[name] = source
+            if name in expected and source.shape != expected[name]:
+                found.misshapen.append(f"{source.name} is {_sizes(source.shape)}, expected {_sizes(expected[name])}")
+    found.missing = [name for name in expected if name not in found.used]
+    return found
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a scalar"

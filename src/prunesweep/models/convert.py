@@ -1,0 +1,162 @@
+"""`prunesweep-convert`: checkpoints that transformers cannot read, as safetensors folders that `prunesweep` reads.
+
+    prunesweep-convert check pllava FOLDER
+    prunesweep-convert pllava FOLDER OUT
+    prunesweep-convert stllm FOLDER OUT --variant qa --qformer-tokenizer bert-base-uncased-FOLDER
+
+Every tensor of the model must be found exactly once, in the shape expected; what is missing, left over or doubled is listed
+and nothing is written.  PLLaVA's LoRA matrices stay apart, so that their alpha can be chosen when the model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunesweep.models.checkpoints import Manifest, Source
+
+SHARD_BYTES = 4 * 2**30
+COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json", "generation_config.json")
+BERT_MARK = "[DEC]"
+"""The word that BLIP-2 adds to BERT's vocabulary."""
+
+
+def examine(family: str, folder: Path, variant: str = "qa") -> tuple[Manifest, dict[str, Any]]:
+    """The manifest of a checkpoint, and the configuration of its conversion.  Raises ValueError for another family's."""
+    import torch
+
+    from prunesweep.models import checkpoints, pllava, stllm
+
+    if family == "pllava":
+        config = pllava.read_config(folder)
+        with torch.device("meta"):
+            network: Any = pllava.Network(config)
+        return pllava.read_manifest(checkpoints.safetensors_sources(checkpoints.require_shards(folder)), network), config
+    config = {"model_type": stllm.MODEL_TYPE, **stllm.FULL_SIZE, **stllm.VARIANTS[variant], **_own_sizes(folder)}
+    with torch.device("meta"):
+        network = stllm.Network(config)
+    return stllm.read_manifest(_weights(folder), network, released=True), config
+
+
+def _own_sizes(folder: Path) -> dict[str, Any]:
+    """Sizes of the LLM from the released configuration, and any others that are given beside it."""
+    from prunesweep.models.checkpoints import require_family
+
+    released = require_family(folder, "st_llm_hf")
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rms_norm_eps")
+    sizes: dict[str, Any] = {"text_config": {name: released[name] for name in names if name in released}}
+    return {**sizes, **{key: released[key] for key in ("vision_config", "qformer_config", "num_query_tokens") if key in released}}
+
+
+def _weights(folder: Path) -> Iterator[Source]:
+    from prunesweep.models import checkpoints
+
+    if list(folder.glob("*.safetensors")):
+        return checkpoints.safetensors_sources(checkpoints.require_shards(folder))
+    files = sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise ValueError(f"{folder} has neither *.safetensors nor pytorch_model*.bin weights")
+    index = folder / "pytorch_model.bin.index.json"
+    if index.is_file():
+        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if missing := sorted(named - {file.name for file in files}):
+            raise ValueError(f"{folder} lacks {len(missing)} of {len(named)} shards, such as {missing[0]}")
+    return checkpoints.pickled_sources(files)
+
+
+def shards(found: Manifest) -> Iterator[dict[str, Tensor]]:
+    """All tensors under the model's names, in portions of at most SHARD_BYTES (or a single tensor)."""
+    portion: dict[str, Tensor] = {}
+    size = 0
+    for name, source in found.used.items():
+        tensor = source.read().contiguous()
+        if portion and size + tensor.nbytes > SHARD_BYTES:
+            yield portion
+            portion, size = {}, 0
+        portion[name] = tensor
+        size += tensor.nbytes
+    yield portion
+
+
+def write(found: Manifest, config: dict[str, Any], folder: Path, out: Path) -> int:
+    """Safetensors shards, the configuration, tokenizer and image processor; returns the number of shards."""
+    from safetensors.torch import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    number = 0
+    for number, portion in enumerate(shards(found), 1):
+        save_file(portion, out / f"model-{number:05d}.safetensors", metadata={"format": "pt"})
+    for file in _matching(folder, COPIED):
+        shutil.copy(file, out / file.name)
+    return number
+
+
+def _matching(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
+    return (file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
+
+
+def finish_stllm(out: Path, qformer_tokenizer: str, image_size: int) -> None:
+    """The Q-Former's tokenizer with its extra word, and the image processor: neither is part of the release."""
+    from transformers import AutoTokenizer, CLIPImageProcessor
+
+    from prunesweep.models.stllm import QFORMER_TOKENIZER
+
+    tokenizer = AutoTokenizer.from_pretrained(qformer_tokenizer, trust_remote_code=False)
+    tokenizer.add_special_tokens({"bos_token": BERT_MARK})
+    tokenizer.save_pretrained(out / QFORMER_TOKENIZER)
+    size = {"height": image_size, "width": image_size}
+    CLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=size).save_pretrained(out)
+
+
+def report(found: Manifest) -> str:
+    lines = [f"{len(found.used)} tensors fit, {len(found.ignored)} are not needed, {len(found.faults)} faults"]
+    return "\n".join([*lines, *(f"  {fault}" for fault in found.faults)])
+
+
+def main() -> None:
+    import argparse
+
+    from prunesweep.main import reported
+
+    parser = argparse.ArgumentParser(description="Convert checkpoints that transformers cannot read.")
+    kinds = parser.add_subparsers(dest="command", required=True)
+    for name in ("check", "pllava", "stllm"):
+        own = kinds.add_parser(name)
+        if name == "check":
+            own.add_argument("family", choices=("pllava", "stllm"))
+        own.add_argument("folder", type=Path, help="the checkpoint as released")
+        if name != "check":
+            own.add_argument("out", type=Path, help="where the converted one goes; must not exist")
+        if name != "pllava":
+            own.add_argument("--variant", choices=("qa", "conversation"), default="qa")
+        if name == "stllm":
+            own.add_argument("--qformer-tokenizer", required=True, help="folder or hub name of bert-base-uncased's tokenizer")
+    given = parser.parse_args()
+    with reported():
+        family = given.family if given.command == "check" else given.command
+        if given.command != "check" and given.out.exists():
+            raise ValueError(f"{given.out} exists; name a folder that does not")
+        found, config = examine(family, given.folder, getattr(given, "variant", "qa"))
+        print(report(found))
+        if found.faults:
+            sys.exit(1)
+        if given.command != "check":
+            number = write(found, config, given.folder, given.out)
+            if family == "stllm":
+                from transformers import InstructBlipVisionConfig
+
+                size = InstructBlipVisionConfig(**config["vision_config"]).image_size
+                finish_stllm(given.out, given.qformer_tokenizer, size)
+            print(f"{number} shard{'s' if number > 1 else ''} written to {given.out}")
+
+
+if __name__ == "__main__":
+    main()
