@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from prunesweep.cost import CONVENTIONS, Shape, ledger, published_prefill
+from prunesweep.cost import CONVENTIONS, Ledger, Shape, ledger, published_prefill
 from prunesweep.records import Trial
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Summary:
     sparsevlm_flops_ratio: float
     fastvid_flops_ratio: float
     pareto: bool = False
+    stopped: bool = False
+    """By a race, after the samples given: never on the front."""
 
 
 def summarize(trial: Trial) -> Summary:
@@ -101,31 +104,47 @@ def summarize(trial: Trial) -> Summary:
         samples=scores.samples,
         errors=len(trial.records) - scores.samples,
         pareto=False,
-        **_mean_costs(answered, trial.info.shape),
+        stopped=trial.info.stopped is not None,
+        **mean_costs(answered, trial.info.shape),
     )
 
 
-def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
+def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
     columns = ("visual_tokens", "text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops")
     counted = answered.select(columns)
     if not len(counted):
         return dict.fromkeys(COSTS, math.nan)
-    own, dense = [], []
-    for visual, text, before, frames, generated, reduction in counted.iter_rows():
-        own.append((ledger(shape, visual, text, before, frames, generated, reduction), visual))
-        all_tokens = [before] * shape.layers
-        dense.append((ledger(shape, all_tokens, text, before, frames, generated), all_tokens))
-    means = {name: _mean(getattr(cost, name) for cost, _ in own) for name in RATIOS}
-    means["kv_bytes"] = _mean(cost.kv_bytes for cost, _ in own)
-    means["reduction_flops"] = _mean(cost.reduction for cost, _ in own)
+    samples = [_sample_costs(shape, tuple(visual), *rest) for visual, *rest in counted.iter_rows()]
+    own = [sample.own for sample in samples]
+    means = {name: _mean(getattr(cost, name) for cost in own) for name in RATIOS}
+    means["kv_bytes"] = _mean(cost.kv_bytes for cost in own)
+    means["reduction_flops"] = _mean(cost.reduction for cost in own)
     for name, part in (("llm_flops", "prefill"), ("total_flops", "total")):
-        means[name] = _mean(getattr(cost, part) for cost, _ in own)
-        means[f"{name}_ratio"] = means[name] / _mean(getattr(cost, part) for cost, _ in dense)
-    for name, convention in CONVENTIONS.items():
-        few, many = (_mean(published_prefill(convention, shape, tokens) for _, tokens in side) for side in (own, dense))
+        means[name] = _mean(getattr(cost, part) for cost in own)
+        means[f"{name}_ratio"] = means[name] / _mean(getattr(sample.dense, part) for sample in samples)
+    for index, name in enumerate(CONVENTIONS):
+        few, many = (_mean(sample.published[index][side] for sample in samples) for side in (0, 1))
         means[f"{name}_flops_ratio"] = few / many
     return means
+
+
+class SampleCosts(NamedTuple):
+    """One answer's ledger, the dense model's on the same prompt, and the prefill of both in each of CONVENTIONS."""
+
+    own: Ledger
+    dense: Ledger
+    published: tuple[tuple[int, int], ...]
+
+
+@functools.lru_cache(maxsize=1 << 16)  # questions of one video cost alike, and a race asks for the same ones again
+def _sample_costs(
+    shape: Shape, visual: tuple[int, ...], text: int, before: int, frames: int, generated: int, reduction: int
+) -> SampleCosts:
+    whole = [before] * shape.layers
+    published = tuple(tuple(published_prefill(c, shape, tokens) for tokens in (visual, whole)) for c in CONVENTIONS.values())
+    own = ledger(shape, visual, text, before, frames, generated, reduction)
+    return SampleCosts(own, ledger(shape, whole, text, before, frames, generated), cast(Any, published))
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -138,13 +157,26 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
     Points with NaN are never on the front; equal points are on it together.
     """
-    return [not any(math.isnan(v) for v in p) and not any(_dominates(q, p) for q in points) for p in points]
+    return nondominated([(-cost, accuracy) for cost, accuracy in points])
 
 
-def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    return a[0] <= b[0] and a[1] >= b[1] and a != b
+def nondominated(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Which points no other beats, where more is better in every coordinate; never those with NaN, equal ones together."""
+    whole = [p if not any(math.isnan(v) for v in p) else None for p in map(tuple, points)]
+
+    def beaten(p: tuple[float, ...]) -> bool:
+        return any(q is not None and q != p and all(b >= a for a, b in zip(p, q, strict=True)) for q in whole)
+
+    return [p is not None and not beaten(p) for p in whole]
 
 
+def numbers(summary: Summary, trial: Trial) -> dict[str, float]:
+    """Whatever a search can optimise, by name: the summary's numbers, and `accuracy/TASK`."""
+    tasks = {f"{PER_TASK}{task}": scores.mean for task, scores in task_accuracies(trial.records).items()}
+    return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))} | tasks
+
+
+PER_TASK = "accuracy/"
 OBJECTIVES = tuple(field.name for field in fields(Summary) if field.type in ("float", "int"))
 """What a search can optimise."""
 RATIOS = ("entrance_ratio", "final_ratio", "layer_ratio", "kv_ratio")
@@ -178,7 +210,7 @@ def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[
     settings = [(trial.info.model, trial.info.benchmark) for trial in trials]
     for setting in dict.fromkeys(settings):
         rows = [row for row, own in zip(table, settings, strict=True) if own == setting]
-        front = pareto_front([(getattr(row, cost), row.accuracy) for row in rows])
+        front = pareto_front([(math.nan if row.stopped else getattr(row, cost), row.accuracy) for row in rows])
         marked += [replace(row, pareto=on) for row, on in zip(rows, front, strict=True)]
     return sorted(marked, key=lambda row: (math.isnan(row.llm_flops), getattr(row, cost), -row.accuracy))
 

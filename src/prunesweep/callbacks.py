@@ -16,7 +16,8 @@ class SummaryCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self.started = time.time()
         sweep = Path(config.hydra.sweep.dir)
-        if any(sweep.glob("*/records.parquet")):  # its trials would be taken for this sweep's
+        goes_on = config.hydra.runtime.choices["hydra/sweeper"] == "search" and (sweep / ".study").exists()
+        if any(sweep.glob("*/records.parquet")) and not goes_on:  # its trials would be taken for this sweep's
             raise SystemExit(f"prunesweep: {sweep} already holds a sweep; choose another hydra.sweep.dir")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:

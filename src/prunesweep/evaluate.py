@@ -58,6 +58,13 @@ class Timing:
     alone: int
 
 
+def sum_timings(timings: Sequence[Timing]) -> Timing:
+    """Of evaluations one after the other."""
+    names = dict.fromkeys(name for timing in timings for name in timing.seconds)
+    seconds = {name: sum(timing.seconds.get(name, 0.0) for timing in timings) for name in names}
+    return Timing(seconds, sum(t.total for t in timings), sum(t.run for t in timings), sum(t.alone for t in timings))
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """The records of each trial, and the time all of them took together."""

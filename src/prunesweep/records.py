@@ -24,6 +24,23 @@ TRIAL = "trial.json"
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """Why a trial has fewer records than samples: a race showed it worse than a rival that costs no more."""
+
+    rival: str
+    samples: int
+    planned: int
+    difference: float
+    """Accuracy minus the rival's on the samples seen."""
+    difference_low: float
+    difference_high: float
+    """Of the difference over all planned samples; valid although the race looked several times, like the next interval."""
+    accuracy_low: float
+    accuracy_high: float
+    confidence: float
+
+
+@dataclass(frozen=True)
 class TrialInfo:
     """What the numbers of a trial need besides its records."""
 
@@ -37,6 +54,7 @@ class TrialInfo:
     settings: dict[str, Any]
     """The resolved reducer, video and protocol settings."""
     shape: Shape
+    stopped: Stopped | None = None
 
 
 class Trial(NamedTuple):
@@ -136,6 +154,7 @@ def read_trial(folder: Path) -> Trial:
     raw = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
     raw["overrides"] = tuple(raw["overrides"])
     raw["shape"] = Shape(**{**raw["shape"], "vision": VisionShape(**raw["shape"]["vision"])})
+    raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
     return Trial(TrialInfo(**raw), pl.read_parquet(folder / RECORDS), folder)
 
 

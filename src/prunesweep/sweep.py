@@ -11,14 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep import tables
-from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table, table_frame
+from prunesweep.analysis import Summary, failures, nondominated, numbers, require_cost, summarize, sweep_table, table_frame
 from prunesweep.checks import require_at_least, require_flag
+from prunesweep.racing import Race, Rival, run_race
+from prunesweep.records import Stopped, TrialInfo, read_trials, write_parquet, write_trial
 from prunesweep.records import Trial as FinishedTrial
-from prunesweep.records import TrialInfo, read_trials, write_parquet, write_trial
 from prunesweep.reducers import Reducer
 
 if TYPE_CHECKING:
@@ -26,13 +29,14 @@ if TYPE_CHECKING:
 
     from prunesweep.evaluate import Timing
     from prunesweep.protocol import Protocol
+    from prunesweep.types import Sample
 
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
 TIMING = "timing.json"
-SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine")
+SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "race")
 """Trials that agree in these are evaluated together."""
 
 
@@ -105,33 +109,75 @@ def _evaluate_group(group: list[Planned]) -> list[Finished]:
     config = group[0].config
     samples = instantiate(config.benchmark.load)
 
-    from prunesweep.evaluate import Trial, evaluate  # Lightning: seconds, so after what may be wrong
+    from prunesweep.evaluate import Evaluated, Trial, evaluate, sum_timings  # Lightning: seconds, so after what may be wrong
     from prunesweep.stages import require_fit
 
     model = instantiate(config.model.load)
     for one in group:
         require_fit(one.reducer, model)
     several = config.trainer.devices > 1
-    result = evaluate(
-        functools.partial(instantiate, config.model.load) if several else lambda: model,
-        samples,
-        [Trial(one.name, one.reducer, one.config.video.frames, one.protocol) for one in group],
-        share=config.engine.share,
-        devices=config.trainer.devices,
-        accelerator=config.trainer.accelerator,
-        progress=config.trainer.progress,
-    )
-    return [Finished(_info(one, model.shape), result.records[one.name], result.timing) for one in group]
+    trials = {one.name: Trial(one.name, one.reducer, one.config.video.frames, one.protocol) for one in group}
+
+    def evaluate_some(some: Sequence[Sample], names: Sequence[str]) -> Evaluated:
+        return evaluate(
+            functools.partial(instantiate, config.model.load) if several else lambda: model,
+            some,
+            [trials[name] for name in names],
+            share=config.engine.share,
+            devices=config.trainer.devices,
+            accelerator=config.trainer.accelerator,
+            progress=config.trainer.progress,
+        )
+
+    race: Race = instantiate(config.race)
+    if race.rounds == 1:
+        whole = evaluate_some(samples, list(trials))
+        return [Finished(_info(one, model.shape), whole.records[one.name], whole.timing) for one in group]
+    timings: list[Timing] = []
+
+    def evaluate_round(some: Sequence[Sample], names: Sequence[str]) -> dict[str, pl.DataFrame]:
+        result = evaluate_some(some, names)
+        timings.append(result.timing)
+        return result.records
+
+    rivals = _rivals(config, samples, race)
+    raced = run_race(race, samples, model.shape, list(trials), rivals, evaluate_round)
+    timing = sum_timings(timings)
+    return [Finished(_info(one, model.shape, raced[one.name].stopped), raced[one.name].records, timing) for one in group]
 
 
-def _info(one: Planned, shape: Any) -> TrialInfo:
+def _rivals(config: DictConfig, samples: Sequence[Sample], race: Race) -> list[Rival]:
+    """The complete trials of the sweep so far that are on its front: others are beaten by one of these."""
+    folder = _sweep_folder(config)
+    ids = {sample.id for sample in samples}
+    earlier = [
+        trial
+        for trial in (read_trials(folder) if folder else [])
+        if trial.info.stopped is None
+        and (trial.info.model, trial.info.benchmark) == (config.model.name, config.benchmark.name)
+        and ids == set(trial.records["sample_id"])
+    ]
+    rows = [summarize(trial) for trial in earlier]
+    points = [(*(-getattr(row, cost) for cost in race.costs), row.accuracy) for row in rows]
+    front = nondominated(points)
+    return [Rival(t.info.name, t.records) for t, on in zip(earlier, front, strict=True) if on]
+
+
+def _sweep_folder(config: DictConfig) -> Path | None:
+    """Of the multirun that the configuration belongs to; None outside of one."""
+    hydra = config.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    return Path(hydra.sweep.dir) if hydra and hydra.mode == RunMode.MULTIRUN else None
+
+
+def _info(one: Planned, shape: Any, stopped: Stopped | None = None) -> TrialInfo:
     config = one.config
     settings = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("reducer", "video", "protocol")}
-    return TrialInfo(one.name, config.reducer.name, config.model.name, config.benchmark.name, one.overrides, settings, shape)
+    names = (one.name, config.reducer.name, config.model.name, config.benchmark.name)
+    return TrialInfo(*names, one.overrides, settings, shape, stopped)
 
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, float]:
-    """Write a trial's folder and its W&B run; returns its summary's numbers, for searches."""
+    """Write a trial's folder and its W&B run; returns its numbers, for searches."""
     write_trial(folder, finished.info, finished.records)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     trial = FinishedTrial(finished.info, finished.records, folder)
@@ -141,7 +187,7 @@ def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, f
         from prunesweep import tracking
 
         tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder.parent))
-    return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))}
+    return numbers(summary, trial)
 
 
 def _group(sweep: Path) -> str:

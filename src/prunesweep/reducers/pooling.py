@@ -33,6 +33,9 @@ class Pool:
             require_at_least("frames", self.frames, 1)
         require_choice("positions", self.positions, Positions)
 
+    def fewest(self, frames: int, patches: int) -> int:
+        return (self.frames or frames) * self.rows * self.columns
+
     def __call__(self, tokens: Tokens) -> Merged:
         """Raises ValueError if the frames are no square grids, or smaller than the grid asked for."""
         frames, patches, _ = tokens.x.shape
