@@ -117,6 +117,8 @@ class Summary:
     """Mean over the tasks of their accuracies."""
     macro_error: float = math.nan
     """Its standard error, clustered by video."""
+    stopped: bool = False
+    """By a race, after the samples given: never on the front."""
 
 
 def scores_of(row: Summary) -> Accuracy:
@@ -129,7 +131,7 @@ def summarize(trial: Trial) -> Summary:
     scores = accuracy(trial.records)
     answered = trial.records.filter(pl.col("error").is_null())
     macro = macro_accuracy(trial.records)
-    costs: dict[str, Any] = _mean_costs(answered, trial.info.shape) | _measured_costs(trial)
+    costs: dict[str, Any] = mean_costs(answered, trial.info.shape) | _measured_costs(trial)
     return Summary(
         trial=trial.info.name,
         reducer=trial.info.reducer,
@@ -140,6 +142,7 @@ def summarize(trial: Trial) -> Summary:
         videos=scores.videos,
         macro_accuracy=macro.mean,
         macro_error=macro.error,
+        stopped=trial.info.stopped is not None,
         **costs,
     )
 
@@ -148,7 +151,7 @@ def _measured_costs(trial: Trial) -> dict[str, float]:
     return {name: trial.measured[name] if trial.measured else math.nan for name in MEASURED_COSTS}
 
 
-def _mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
+def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
     if not len(answered):
         return dict.fromkeys(LEDGER_COSTS, math.nan)
@@ -201,6 +204,23 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     return on
 
 
+def nondominated(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Which points no other beats, where more is better in every coordinate; never those with NaN, equal ones together."""
+    whole = [p if not any(math.isnan(v) for v in p) else None for p in map(tuple, points)]
+
+    def beaten(p: tuple[float, ...]) -> bool:
+        return any(q is not None and q != p and all(b >= a for a, b in zip(p, q, strict=True)) for q in whole)
+
+    return [p is not None and not beaten(p) for p in whole]
+
+
+def numbers(summary: Summary, trial: Trial) -> dict[str, float]:
+    """Whatever a search can optimise, by name: the summary's numbers, and `accuracy/TASK`."""
+    tasks = {f"{PER_TASK}{task}": scores.mean for task, scores in task_accuracies(trial.records).items()}
+    return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))} | tasks
+
+
+PER_TASK = "accuracy/"
 OBJECTIVES = tuple(field.name for field in fields(Summary) if field.type in ("float", "int"))
 """What a search can optimise."""
 COUNTS = ("text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops", "option_rows", "option_pairs")
@@ -243,7 +263,7 @@ def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[
 
 def mark_front(table: Sequence[Summary], cost: str) -> list[Summary]:
     """The same rows, those of one model and benchmark, with the Pareto-optimal ones marked."""
-    front = pareto_front([(getattr(row, cost), row.accuracy) for row in table])
+    front = pareto_front([(math.nan if row.stopped else getattr(row, cost), row.accuracy) for row in table])
     return [replace(row, pareto=on) for row, on in zip(table, front, strict=True)]
 
 

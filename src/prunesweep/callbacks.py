@@ -24,8 +24,9 @@ class SummaryCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self.started = time.time()
         sweep = Path(config.hydra.sweep.dir)
+        goes_on = config.hydra.runtime.choices["hydra/sweeper"] == "search" and (sweep / ".study").exists()
         if any(sweep.glob("*/records.parquet")):  # its trials would be taken for this sweep's
-            if not is_same_sweep(sweep / MULTIRUN, config):
+            if not goes_on and not is_same_sweep(sweep / MULTIRUN, config):
                 raise SystemExit(f"prunesweep: {sweep} already holds another sweep; choose another hydra.sweep.dir")
             (sweep / TIMING).unlink(missing_ok=True)  # of the run before
 

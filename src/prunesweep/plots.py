@@ -43,6 +43,7 @@ class Point(NamedTuple):
     error: float
     samples: int
     pareto: bool
+    stopped: bool = False
 
 
 class ParetoPoints(NamedTuple):
@@ -54,7 +55,7 @@ def pareto_points(table: Sequence[Summary], cost: str) -> ParetoPoints:
     """The trials that have an accuracy, cheapest first."""
     rows = [row for row in table if row.samples]
     points = [
-        Point(r.trial, r.reducer, getattr(r, cost), r.accuracy, r.accuracy_error, r.samples, r.pareto)
+        Point(r.trial, r.reducer, getattr(r, cost), r.accuracy, r.accuracy_error, r.samples, r.pareto, r.stopped)
         for r in sorted(rows, key=lambda r: getattr(r, cost))
     ]
     return ParetoPoints(points, cost)
@@ -72,7 +73,16 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
             [p.cost for p in front], [p.accuracy for p in front], where="post", color="0.45", zorder=1, label="Pareto front"
         )
     for index, reducer in enumerate(sorted({p.reducer for p in data.points})):
-        own = [p for p in data.points if p.reducer == reducer]
+        own = [p for p in data.points if p.reducer == reducer and not p.stopped]
+        stopped = [p for p in data.points if p.reducer == reducer and p.stopped]
+        axes.scatter(
+            [p.cost for p in stopped],
+            [p.accuracy for p in stopped],
+            s=14,
+            marker="x",
+            alpha=0.5,
+            color=COLOURS[index % len(COLOURS)],
+        )
         axes.errorbar(
             [p.cost for p in own],
             [p.accuracy for p in own],
@@ -84,6 +94,8 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
             markersize=6,
             label=reducer,
         )
+    if any(p.stopped for p in data.points):
+        axes.scatter([], [], s=14, marker="x", color="0.5", label="stopped by a race (no bars: incomplete)")
     axes.set_xlabel(COST_LABELS[data.cost])
     axes.set_ylabel("accuracy")
     axes.set_title(f"{title}\nbars: one standard error, clustered by video; n = {_samples(data.points)}", fontsize=10)

@@ -28,6 +28,23 @@ MEASURED = "measured.json"
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """Why a trial has fewer records than samples: a race showed it worse than a rival that costs no more."""
+
+    rival: str
+    samples: int
+    planned: int
+    difference: float
+    """Accuracy minus the rival's on the samples seen."""
+    difference_low: float
+    difference_high: float
+    """Of the difference over all planned samples; valid although the race looked several times, like the next interval."""
+    accuracy_low: float
+    accuracy_high: float
+    confidence: float
+
+
+@dataclass(frozen=True)
 class TrialInfo:
     """What the numbers of a trial need besides its records."""
 
@@ -43,6 +60,7 @@ class TrialInfo:
     shape: Shape
     key: str = ""
     """Its fingerprint in the store; empty for what was evaluated without one."""
+    stopped: Stopped | None = None
 
 
 class Trial(NamedTuple):
@@ -196,6 +214,7 @@ def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
     raw = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
     raw["overrides"] = tuple(raw["overrides"])
     raw["shape"] = read_shape(raw["shape"])
+    raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
     measured = folder / MEASURED
     times = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
     records = pl.read_parquet(folder / RECORDS, columns=list(columns) if columns else None)

@@ -13,27 +13,31 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep import tables
-from prunesweep.analysis import Summary, failures, require_cost, summarize, sweep_table, table_frame
+from prunesweep.analysis import Summary, failures, nondominated, numbers, require_cost, summarize, sweep_table, table_frame
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.outcomes import collect
+from prunesweep.racing import Race, Rival, run_race
+from prunesweep.records import Stopped, TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.records import Trial as FinishedTrial
-from prunesweep.records import TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.reducers import Reducer
 from prunesweep.store import Store, StoredTrial
 from prunesweep.types import Sample
 from prunesweep.verdict import text as words
 from prunesweep.verdict import verdict
-from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do, made_of
+from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do, made_of, sum_timings
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from prunesweep.evaluate import Evaluated
     from prunesweep.matching import Solution
     from prunesweep.measure import Measured
     from prunesweep.protocol import Protocol
@@ -44,7 +48,7 @@ log = logging.getLogger(__name__)
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
 TIMING = "timing.json"
-SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "store")
+SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "store", "race")
 """Trials that agree in these are evaluated together."""
 
 
@@ -153,10 +157,20 @@ def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finishe
         samples = tuple(instantiate(config.benchmark.load))
         group = _matched(group, make_model, samples)
         batch = _batch(group, samples, store)
-        records, timing = _evaluate_batch(batch, group, spread, make_model)
-        store.commit(batch.addresses.trials.values())
+        race: Race = instantiate(config.race)
+        stopped: dict[str, Stopped] = {}
+        if race.rounds == 1:
+            records, timing = _evaluate_batch(batch, group, spread, make_model)
+        elif spread is None:
+            records, timing, stopped = _race(batch, group, race, make_model)
+        else:
+            raise ValueError(f"race.rounds must be 1 with a launcher that spreads its work over others, got {race.rounds}")
+        store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
         measured = _measure(batch, group, make_model) if batch.config.engine.measure else [None] * len(group)
-        return [Finished(_info(one, batch), records[one.name], timing, took) for one, took in zip(group, measured, strict=True)]
+        return [
+            Finished(_info(one, batch, stopped.get(one.name)), records[one.name], timing, took)
+            for one, took in zip(group, measured, strict=True)
+        ]
 
 
 @contextmanager
@@ -202,6 +216,34 @@ def _evaluate_batch(
     if spread is not None:
         timing = spread(batch, group, work)
         return assembled(batch.store, batch.samples, batch.addresses), replace(timing, total=time.perf_counter() - begin)
+    result = _evaluator(batch, group, make_model)(batch.samples, [trial.name for trial in batch.trials])
+    return result.records, result.timing
+
+
+def _race(
+    batch: Batch, group: Sequence[Planned], race: Race, make_model: Callable[[], Model]
+) -> tuple[dict[str, pl.DataFrame], Timing, dict[str, Stopped]]:
+    """Records of all trials, of those that the race stopped fewer than there are samples, and why."""
+    evaluate_some = _evaluator(batch, group, make_model)
+    timings: list[Timing] = []
+
+    def evaluate_round(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, pl.DataFrame]:
+        result = evaluate_some(samples, names)
+        timings.append(result.timing)
+        return result.records
+
+    names = [trial.name for trial in batch.trials]
+    rivals = _rivals(batch.config, batch.samples, race)
+    raced = run_race(race, batch.samples, make_model().shape, names, rivals, evaluate_round)
+    stopped = {name: one.stopped for name, one in raced.items() if one.stopped}
+    return {name: one.records for name, one in raced.items()}, sum_timings(timings), stopped
+
+
+def _evaluator(
+    batch: Batch, group: Sequence[Planned], make_model: Callable[[], Model]
+) -> Callable[[Sequence[Sample], Sequence[str]], Evaluated]:
+    """Evaluates some samples by the trials of some names, here and into the batch's store."""
+    config = batch.config
 
     from prunesweep.cache import EncoderCache
     from prunesweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
@@ -214,20 +256,47 @@ def _evaluate_batch(
     _describe(batch, group, model.shape)
     several = config.trainer.devices > 1
     cache = EncoderCache(config.engine.cache, config.engine.cache_gib) if config.engine.cache else None
-    result = evaluate(
-        functools.partial(instantiate, config.model.load) if several else make_model,
-        batch.samples,
-        batch.trials,
-        share=config.engine.share,
-        devices=config.trainer.devices,
-        accelerator=config.trainer.accelerator,
-        progress=config.trainer.progress,
-        store=batch.store,
-        addresses=batch.addresses,
-        retry_errors=config.retry_errors,
-        cache=cache,
-    )
-    return result.records, result.timing
+    load = functools.partial(instantiate, config.model.load) if several else make_model
+
+    def evaluate_some(samples: Sequence[Sample], names: Sequence[str]) -> Evaluated:
+        return evaluate(
+            load,
+            samples,
+            [trial for trial in batch.trials if trial.name in names],
+            share=config.engine.share,
+            devices=config.trainer.devices,
+            accelerator=config.trainer.accelerator,
+            progress=config.trainer.progress,
+            store=batch.store,
+            addresses=batch.addresses,
+            retry_errors=config.retry_errors,
+            cache=cache,
+        )
+
+    return evaluate_some
+
+
+def _rivals(config: DictConfig, samples: Sequence[Sample], race: Race) -> list[Rival]:
+    """The complete trials of the sweep so far that are on its front: others are beaten by one of these."""
+    folder = _sweep_folder(config)
+    ids = {sample.id for sample in samples}
+    earlier = [
+        trial
+        for trial in (read_trials(folder) if folder else [])
+        if trial.info.stopped is None
+        and (trial.info.model, trial.info.benchmark) == (config.model.name, config.benchmark.name)
+        and ids == set(trial.records["sample_id"])
+    ]
+    rows = [summarize(trial) for trial in earlier]
+    points = [(*(-getattr(row, cost) for cost in race.costs), row.accuracy) for row in rows]
+    front = nondominated(points)
+    return [Rival(t.info.name, t.records) for t, on in zip(earlier, front, strict=True) if on]
+
+
+def _sweep_folder(config: DictConfig) -> Path | None:
+    """Of the multirun that the configuration belongs to; None outside of one."""
+    hydra = config.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    return Path(hydra.sweep.dir) if hydra and hydra.mode == RunMode.MULTIRUN else None
 
 
 def _matched(group: list[Planned], make_model: Callable[[], Model], samples: Sequence[Sample]) -> list[Planned]:
@@ -269,15 +338,14 @@ def _settings(one: Planned) -> dict[str, Any]:
     return settings | ({"matched": asdict(one.solution)} if one.solution else {})
 
 
-def _info(one: Planned, batch: Batch) -> TrialInfo:
+def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
     config, key = one.config, batch.addresses.trials[one.name]
     stored = batch.store.trial(key)
     if stored is None:
         raise EvaluationError(f"{batch.store.folder} has lost the description of trial {one.name!r}; run the same command again")
     shape = read_shape(dict(stored.about["shape"]))
-    return TrialInfo(
-        one.name, config.reducer.name, config.model.name, config.benchmark.name, one.overrides, _settings(one), shape, key
-    )
+    names = (one.name, config.reducer.name, config.model.name, config.benchmark.name)
+    return TrialInfo(*names, one.overrides, _settings(one), shape, key, stopped)
 
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, float]:
@@ -294,7 +362,7 @@ def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, f
         from prunesweep import tracking
 
         tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder.parent))
-    return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))}
+    return numbers(summary, trial)
 
 
 def _is_delivered(folder: Path, finished: Finished) -> bool:

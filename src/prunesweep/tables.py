@@ -93,7 +93,7 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
     rows = [
         (
             name,
-            "*" if row.pareto else "",
+            "stopped" if row.stopped else "*" if row.pareto else "",
             accuracy_text(*scores_of(row)),
             _ratio(row.entrance_ratio),
             _ratio(row.final_ratio),
@@ -104,7 +104,11 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
         for name, row in zip(names, table, strict=True)
     ]
     notes = [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
-    if len({row.samples for row in table}) > 1:
+    if any(row.stopped for row in table):
+        notes.append(
+            "stopped by a race after n samples, for trials that cost no more are better: no candidates, whatever they show"
+        )
+    if len({row.samples for row in table if not row.stopped}) > 1:
         notes.append("the trials differ in how many samples they answered: compare with care")
     if any(row.accuracy in (0.0, 1.0) for row in table):
         notes.append(ALIKE)

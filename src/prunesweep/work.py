@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.benchmarks import by_video
@@ -41,6 +41,14 @@ class Timing:
     """Records made."""
     reused: int = 0
     """Records that the store had."""
+
+
+def sum_timings(timings: Sequence[Timing]) -> Timing:
+    """Of evaluations one after the other."""
+    names = dict.fromkeys(name for timing in timings for name in timing.seconds)
+    seconds = {name: sum(timing.seconds.get(name, 0.0) for timing in timings) for name in names}
+    numbers = {field.name: sum(getattr(timing, field.name) for timing in timings) for field in fields(Timing)[1:]}
+    return Timing(seconds, **numbers)
 
 
 class Addresses(NamedTuple):

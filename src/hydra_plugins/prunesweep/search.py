@@ -2,35 +2,42 @@
 
 hydra:
   sweeper:
-    trials: 40
+    trials: 40                                        # in all; running the same folder again goes on where it was
+    batch: 4                                          # proposed and evaluated together, sharing what they have in common
+    seed: 0
     objectives: {accuracy: maximize, llm_flops_ratio: minimize}
     space:
       reducer.prune.layer: range(1, 7)                # whole numbers, the end excluded as everywhere in Hydra
       reducer.prune.keep_ratio: interval(0.1, 0.8)    # real numbers; tag(log, interval(...)) for a log scale
       reducer.merge.positions: choice(renumbered, original)
+    fixed: {reducer.merge.segment_ratio: 0.5}         # in every proposed trial
     first: [{reducer.prune.keep_ratio: 0.4}]          # settings to try before anything is proposed
+    baselines: {dense: {reducer: none}}               # evaluated before everything else
+    constraints: [accuracy >= dense - 0.01, llm_flops_ratio <= 0.25]
+    ceiling: dense + 0.02                             # the best accuracy that is thought possible; 1 without it
+    warm_start: [multirun/2030-01-31/12-00-00]        # sweeps on the same model and benchmark
+    storage: null                                     # a journal in the sweep's folder, or a database URL of Optuna's
+    study: prunesweep
+
+The sampler is one of conf/sampler/.  Evaluation itself, with or without a race, is the launcher's; see prunesweep.search.
 """
 
-import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    import optuna
+    from prunesweep.search.loop import Job
 
-STUDY = "study.journal"
-DIRECTIONS = ("maximize", "minimize")
+STORAGE = "hydra.sweeper.storage"
 
 
 @dataclass
@@ -42,107 +49,69 @@ class SearchSweeperConf:
     seed: int = 0
     objectives: dict[str, str] = field(default_factory=lambda: {"accuracy": "maximize", "llm_flops_ratio": "minimize"})
     space: dict[str, str] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
     first: list[dict[str, Any]] = field(default_factory=list)
+    baselines: dict[str, Any] = field(default_factory=dict)
+    constraints: list[str] = field(default_factory=list)
+    ceiling: str | None = None
+    warm_start: list[str] = field(default_factory=list)
+    sampler: Any = None
+    storage: str | None = None
+    study: str = "prunesweep"
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="search", node=SearchSweeperConf, provider="prunesweep")
 
 
 class SearchSweeper(Sweeper):
-    """Multi-objective TPE over any keys of the configuration, with a journal file in the sweep's folder."""
+    """Hydra's side of `prunesweep.search`: parses overrides, composes configurations, launches batches."""
 
-    def __init__(
-        self, trials: int, batch: int, seed: int, objectives: dict[str, str], space: dict[str, str], first: list[dict[str, Any]]
-    ):
-        if trials < 1 or batch < 1:
-            raise ValueError(f"hydra.sweeper.trials and .batch must be at least 1, got {trials} and {batch}")
-        if not space:
-            raise ValueError("hydra.sweeper.space is empty; give at least one key, such as reducer.prune.layer: range(1, 7)")
-        for name, direction in objectives.items():
-            if direction not in DIRECTIONS:
-                raise ValueError(f"hydra.sweeper.objectives.{name} must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
-        self.trials, self.batch, self.seed = trials, batch, seed
-        self.objectives, self.space, self.first = dict(objectives), dict(space), list(first)
+    def __init__(self, **settings: Any):
+        self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
         self.config = config
+        self._hide_storage()
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
+    def _hide_storage(self) -> None:
+        """The address may hold a password: what Hydra writes down from here on names the kind of database only."""
+        if self.settings["storage"] is None:
+            return
+        from prunesweep.search.study import backend
+
+        kind = backend(self.settings["storage"])
+        with open_dict(self.config):
+            self.config.hydra.sweeper.storage = kind
+            given = [o for o in self.config.hydra.overrides.hydra if not o.lstrip("+").startswith(f"{STORAGE}=")]
+            self.config.hydra.overrides.hydra = [*given, f"{STORAGE}={kind}"]
+
     def sweep(self, arguments: list[str]) -> None:
-        self._require_known()
-        suggesters = self._suggesters(arguments)
-        folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
-        study = self._study(folder)
-        done = 0
-        while done < self.trials:
-            asked = [study.ask() for _ in range(min(self.batch, self.trials - done))]
-            jobs = [[*arguments, *(f"{key}={suggest(trial)}" for key, suggest in suggesters.items())] for trial in asked]
-            self.validate_batch_is_legal(jobs)
-            for trial, result in zip(asked, self.launcher.launch(jobs, initial_job_idx=done), strict=True):
-                self._tell(study, trial, result.return_value)
-            done += len(jobs)
+        from prunesweep.search.loop import Plan, Search
+        from prunesweep.search.report import report
+        from prunesweep.search.space import parse_space
 
-    def _require_known(self) -> None:
-        from prunesweep.analysis import OBJECTIVES
-
-        for name in self.objectives:
-            if name not in OBJECTIVES:
-                raise ValueError(f"unknown objective {name!r} in hydra.sweeper.objectives; known: {', '.join(OBJECTIVES)}")
-        for key in (key for settings in self.first for key in settings):
-            if key not in self.space:
-                raise ValueError(f"hydra.sweeper.first has {key!r}, which is not in hydra.sweeper.space")
-
-    def _suggesters(self, arguments: Sequence[str]) -> dict[str, Callable[["optuna.Trial"], Any]]:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         for override in parser.parse_overrides(list(arguments)):
             if override.is_sweep_override():
                 raise ValueError(f"{override.get_key_element()} is swept on the command line; put it into hydra.sweeper.space")
-        parsed = parser.parse_overrides([f"{key}={value}" for key, value in self.space.items()])
-        return {override.get_key_element(): _suggester(override) for override in parsed}
+        if not self.settings["space"]:
+            raise ValueError("hydra.sweeper.space is empty; give at least one key, such as reducer.prune.layer: range(1, 7)")
+        plan = Plan(**self.settings, distributions=parse_space(self.settings["space"], parser))
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        print(report(plan, Search(plan, folder, arguments, self).run(), folder))
 
-    def _study(self, folder: Path) -> "optuna.Study":
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with warnings.catch_warnings():  # Optuna marks the multivariate sampler and names of objectives as experimental
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(folder / STUDY))),
-                sampler=optuna.samplers.TPESampler(seed=self.seed, multivariate=True),
-                directions=list(self.objectives.values()),
-                study_name="prunesweep",
-            )
-            study.set_metric_names(list(self.objectives))
-        for settings in self.first:
-            study.enqueue_trial(settings)
-        return study
-
-    def _tell(self, study: "optuna.Study", trial: "optuna.Trial", numbers: dict[str, float]) -> None:
-        import optuna
-
-        values = [numbers[name] for name in self.objectives]
-        if any(math.isnan(value) for value in values):
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        else:
-            study.tell(trial, values)
-
-
-def _suggester(override: Override) -> Callable[["optuna.Trial"], Any]:
-    """How to ask Optuna for a value of one key."""
-    key, value = override.get_key_element(), override.value()
-    log_scale = "log" in getattr(value, "tags", ())
-    if isinstance(value, IntervalSweep):
-        return lambda trial: trial.suggest_float(key, value.start, value.end, log=log_scale)
-    if isinstance(value, RangeSweep) and all(isinstance(edge, int) for edge in (value.start, value.stop, value.step)):
-        return lambda trial: trial.suggest_int(key, value.start, value.stop - 1, step=value.step)
-    if isinstance(value, (ChoiceSweep, RangeSweep)):
-        choices = list(override.sweep_string_iterator())
-        return lambda trial: trial.suggest_categorical(key, choices)
-    raise ValueError(f"hydra.sweeper.space.{key} must be interval(...), range(...) or choice(...), got {override.input_line}")
+    def launch(self, jobs: "Sequence[Job]") -> list[dict[str, float]]:
+        batch = [[*job.overrides, f"hydra.sweep.subdir='{job.folder}'"] for job in jobs]
+        self.validate_batch_is_legal(batch)
+        numbered = [int(job.folder) for job in jobs if job.folder.isdigit()]
+        returns = self.launcher.launch(batch, initial_job_idx=min(numbered, default=0))
+        return [result.return_value for result in returns]

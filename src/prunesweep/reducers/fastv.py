@@ -41,10 +41,13 @@ class Prune:
     def full_layers(self) -> int:
         return self.layer
 
+    def fewest(self, tokens: int) -> int:
+        return max(1, round(self.keep_ratio * tokens))
+
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:
             raise ValueError("attention selection needs a prefix whose question was asked with attention")
         rows = prefix.attention[:, -1:] if self.rows == "last" else prefix.attention
         importance = rows.mean(dim=(0, 1))
-        budget = max(1, round(self.keep_ratio * len(importance)))
+        budget = self.fewest(len(importance))
         return importance.sort(descending=True, stable=True).indices[:budget].sort().values

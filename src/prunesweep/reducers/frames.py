@@ -34,6 +34,9 @@ class Stride:
         require_choice("spacing", self.spacing, Spacing)
         require_choice("positions", self.positions, Positions)
 
+    def fewest(self, frames: int, patches: int) -> int:
+        return max(1, round(self.keep_ratio * frames)) * patches
+
     def __call__(self, tokens: Tokens) -> Merged:
         frames, patches, _ = tokens.x.shape
         chosen = spaced(frames, max(1, round(self.keep_ratio * frames)), self.spacing).to(tokens.x.device)

@@ -34,6 +34,10 @@ class Pool:
                 require_at_least(name, getattr(self, name), 1)
         require_choice("positions", self.positions, Positions)
 
+    def fewest(self, frames: int, patches: int) -> int:
+        whole = patches if self.rows is None and self.columns is None else (self.rows or 1) * (self.columns or 1)
+        return (self.frames or frames) * whole
+
     def __call__(self, tokens: Tokens) -> Merged:
         """Raises ValueError if the video is smaller than the grid asked for, or its frames are no grids."""
         frames, patches, _ = tokens.x.shape

@@ -91,6 +91,22 @@ class Merge:
             if not -1 <= self.static_threshold <= 1:
                 raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
 
+    def fewest(self, frames: int, patches: int) -> int:
+        """Tokens left of a video in which as much is static as helps; exact without merging over time.
+
+        Every segment leaves a static pool and the dynamic tokens of at least one frame, and there are at least as many
+        segments as clusters of frames, unless these are repaired.
+        """
+
+        def left(size: int) -> int:
+            clusters = int(size * self.cluster_ratio)
+            return size if size < self.min_cluster_tokens or clusters == 0 or self.cluster_ratio == 1 else clusters
+
+        if self.static_threshold is None:
+            return frames * left(patches)
+        segments = 1 if self.segmentation == "repaired" else self._frame_clusters(frames)
+        return segments * min(left(static) + left(patches - static) for static in range(patches + 1))
+
     @torch.no_grad()
     def __call__(self, tokens: Tokens) -> Merged:
         """The static pools of all segments and the dynamic tokens of all frames are clustered at once."""
@@ -110,10 +126,11 @@ class Merge:
 
     def segment_lengths(self, x: Float[Tensor, "t p c"]) -> list[int]:
         """Frames per segment: DPC-KNN on the frames' mean tokens; at least one cluster."""
-        frames = len(x)
-        wanted = int(frames * self.segment_ratio) if self.segments is None else min(self.segments, frames)
-        label = dpc_knn(x.float().mean(1)[None], max(1, wanted), self.neighbours, self._noise)[0]
+        label = dpc_knn(x.float().mean(1)[None], self._frame_clusters(len(x)), self.neighbours, self._noise)[0]
         return contiguous_segments(label) if self.segmentation == "repaired" else run_lengths(label)
+
+    def _frame_clusters(self, frames: int) -> int:
+        return max(1, int(frames * self.segment_ratio) if self.segments is None else min(self.segments, frames))
 
     def _static(self, x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -> Bool[Tensor, "g p"]:
         """Which patches are static in each segment; none in a segment of one frame."""
@@ -260,6 +277,10 @@ class Prune:
     @property
     def full_layers(self) -> int:
         return self.layer + self.inclusive
+
+    def fewest(self, tokens: int) -> int:
+        """Exact for a global selection; a grouped one may leave less, one token in the worst case."""
+        return math.ceil(round(self.keep_ratio * tokens, 9)) if self.selection == "global" else 1
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:

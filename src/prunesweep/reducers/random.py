@@ -23,8 +23,12 @@ def random_subset(count: int, keep_ratio: float, seed: int, video_id: str) -> In
     """Sorted indices of ceil(keep_ratio count) tokens drawn without replacement."""
     digest = hashlib.sha256(f"{seed}/{video_id}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-    budget = math.ceil(round(keep_ratio * count, 9))
-    return torch.randperm(count, generator=generator)[:budget].sort().values
+    return torch.randperm(count, generator=generator)[: share(count, keep_ratio)].sort().values
+
+
+def share(count: int, keep_ratio: float) -> int:
+    """ceil(keep_ratio count), of the product as a decimal number."""
+    return math.ceil(round(keep_ratio * count, 9))
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Drop:
     def __post_init__(self) -> None:
         require_ratio("keep_ratio", self.keep_ratio)
         require_choice("positions", self.positions, Positions)
+
+    def fewest(self, frames: int, patches: int) -> int:
+        return share(frames * patches, self.keep_ratio)
 
     def __call__(self, tokens: Tokens) -> Merged:
         frames, patches, _ = tokens.x.shape
@@ -61,6 +68,9 @@ class Prune:
     @property
     def full_layers(self) -> int:
         return self.layer
+
+    def fewest(self, tokens: int) -> int:
+        return share(tokens, self.keep_ratio)
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         kept = random_subset(len(prefix.group), self.keep_ratio, self.seed, prefix.video_id)

@@ -1,0 +1,394 @@
+"""The search itself: baselines first, then batch after batch of proposals, until all trials have an outcome.
+
+Nothing here knows Hydra's plugins: a `Host` composes configurations and has batches of jobs evaluated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+
+from prunesweep.analysis import OBJECTIVES, PER_TASK, numbers, summarize
+from prunesweep.checks import require_at_least
+from prunesweep.records import RECORDS, TRIAL, Trial, read_trial, read_trials
+from prunesweep.search import study as proposals
+from prunesweep.search.bounds import least_costs
+from prunesweep.search.constraints import Bound, Constraint, parse_bound, parse_constraint
+from prunesweep.search.space import grid, lies_in, require_inside, written
+from prunesweep.search.study import Grid, Proposals, default_sampler
+from prunesweep.search.workers import Worker
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+
+log = logging.getLogger(__name__)
+
+DIRECTIONS = ("maximize", "minimize")
+DENSE = "dense"
+"""The baseline whose token counts tell costs beforehand."""
+PROPOSALS_PER_TRIAL = 5
+"""Where known costs rule out that many proposals per trial, the search ends: its space has nothing else to offer."""
+POLL = 1.0
+"""Seconds between looks at other workers' running trials, once there is nothing else to do."""
+WORKERS = ".workers"
+DESCRIBED = ("reducer", "video", "protocol")
+"""The settings that a trial's description holds."""
+
+Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to search for; field by field as in `hydra.sweeper`."""
+
+    trials: int
+    batch: int
+    seed: int
+    objectives: dict[str, str]
+    space: dict[str, str]
+    distributions: dict[str, BaseDistribution]
+    fixed: dict[str, Any] = field(default_factory=dict)
+    first: list[dict[str, Any]] = field(default_factory=list)
+    baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    constraints: list[str] = field(default_factory=list)
+    ceiling: str | None = None
+    warm_start: list[str] = field(default_factory=list)
+    sampler: Callable[..., BaseSampler] | None = None
+    storage: str | None = None
+    study: str = "prunesweep"
+
+    def __post_init__(self) -> None:
+        require_at_least("hydra.sweeper.trials", self.trials, 1)
+        require_at_least("hydra.sweeper.batch", self.batch, 1)
+        require_at_least("hydra.sweeper.seed", self.seed, 0)
+        if not self.objectives:
+            raise ValueError("hydra.sweeper.objectives is empty; give at least one, such as accuracy: maximize")
+        for name, direction in self.objectives.items():
+            if direction not in DIRECTIONS:
+                raise ValueError(f"hydra.sweeper.objectives.{name} must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
+        for name in self.baselines:
+            if not name.isidentifier():
+                raise ValueError(f"hydra.sweeper.baselines.{name} needs a name of letters, digits and underscores")
+        for metric in (*self.objectives, *(constraint.metric for constraint in self.parsed_constraints)):
+            if metric not in OBJECTIVES and not metric.startswith(PER_TASK):
+                known = ", ".join((*OBJECTIVES, f"{PER_TASK}TASK"))
+                raise ValueError(f"unknown objective {metric!r} in hydra.sweeper.objectives or .constraints; known: {known}")
+        for settings in self.first:
+            require_inside(settings, self.distributions, "hydra.sweeper.first")
+        if self.wants_grid and len(self.grid) > self.trials:
+            raise ValueError(
+                f"the grid has {len(self.grid)} settings, more than hydra.sweeper.trials={self.trials}; raise it or thin the grid"
+            )
+        self.parsed_ceiling  # noqa: B018  # raises if it cannot be read
+
+    @property
+    def parsed_constraints(self) -> list[Constraint]:
+        return [parse_constraint(text, list(self.baselines)) for text in self.constraints]
+
+    @property
+    def parsed_ceiling(self) -> Bound:
+        return Bound(1.0) if self.ceiling is None else parse_bound(str(self.ceiling), list(self.baselines))
+
+    @property
+    def wants_grid(self) -> bool:
+        return getattr(self.sampler, "func", None) is Grid
+
+    @property
+    def grid(self) -> list[dict[str, Any]]:
+        points = getattr(self.sampler, "keywords", {}).get("points", 3)
+        return grid(self.distributions, points)
+
+    def require_race(self, race: Any) -> None:
+        """Raises ValueError if racing could stop what this search looks for: it compares accuracy at the race's costs."""
+        compared = {"accuracy", *race.costs}
+        metrics = [*self.objectives, *(constraint.metric for constraint in self.parsed_constraints)]
+        if race.rounds > 1 and (unknown := sorted(set(metrics) - compared)):
+            raise ValueError(
+                f"a race compares accuracy at equal {', '.join(race.costs)} and would be blind to {', '.join(unknown)}; "
+                "add costs to race.costs, or set race.rounds=1"
+            )
+
+
+class Job(NamedTuple):
+    """Overrides of one trial, and its folder within the sweep's."""
+
+    overrides: list[str]
+    folder: str
+
+
+class Host(Protocol):
+    """Hydra, as far as a search needs it."""
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig: ...
+
+    def launch(self, jobs: Sequence[Job]) -> list[Numbers]:
+        """Evaluates the jobs at once and returns the numbers of each, as `analysis.numbers` does."""
+        ...
+
+
+class Search:
+    """One worker's part in a search; alone, all of it."""
+
+    def __init__(self, plan: Plan, folder: Path, arguments: Sequence[str], host: Host):
+        self.plan, self.folder, self.arguments, self.host = plan, folder, list(arguments), host
+        self.baselines: dict[str, Numbers] = {}
+        self.dense: Trial | None = None
+        self.signs = [1 if direction == "maximize" else -1 for direction in plan.objectives.values()]
+
+    def run(self) -> list[FrozenTrial]:
+        """All trials of the study, once every one of them has an outcome."""
+        with proposals.quiet(), Worker(self.folder / WORKERS) as worker:
+            base = self.host.compose(self._overrides({}))
+            self.plan.require_race(instantiate(base.race))
+            with worker.alone():
+                self.proposals = self._open(worker, base)
+            with worker.alone("baselines"):
+                self._evaluate_baselines()
+            with worker.alone():
+                self._prepare(base)
+            while True:
+                with worker.alone():
+                    adopted = self.proposals.adopt()
+                    asked = adopted or self._ask()
+                if asked:
+                    self._evaluate(asked, worker)
+                elif self.proposals.running_elsewhere():
+                    time.sleep(POLL)
+                else:
+                    return self.proposals.trials()
+
+    # Before the first proposal
+
+    def _open(self, worker: Worker, base: DictConfig) -> Proposals:
+        plan = self.plan
+        opened = Proposals(
+            self.folder,
+            plan.storage,
+            plan.study,
+            plan.objectives,
+            plan.distributions,
+            plan.sampler or default_sampler,
+            plan.seed,
+            worker,
+        )
+        opened.require_same(
+            {"objectives": plan.objectives, "space": plan.space, "seed": plan.seed, "settings": fingerprint(base)}
+        )
+        return opened
+
+    def _evaluate_baselines(self) -> None:
+        """Those that have no folder yet; one worker does it, the others wait and read."""
+        jobs = [
+            Job(self._baseline_overrides(settings), f"baseline-{name}")
+            for name, settings in self.plan.baselines.items()
+            if self._read(f"baseline-{name}") is None
+        ]
+        launched = dict(zip((job.folder for job in jobs), self.host.launch(jobs) if jobs else [], strict=True))
+        for name in self.plan.baselines:
+            trial = self._read(f"baseline-{name}")
+            self.baselines[name] = launched[f"baseline-{name}"] if trial is None else numbers(summarize(trial), trial)
+            if name == DENSE:
+                self.dense = trial
+
+    def _prepare(self, base: DictConfig) -> None:
+        """What is known beforehand: the baselines that lie in the space, earlier sweeps, the settings to try first."""
+        known = [(f"baseline {name}", self._read(f"baseline-{name}")) for name in self.plan.baselines]
+        usual = described(base)
+        for source, trial in [*((s, t) for s, t in known if t is not None), *self._earlier(base)]:
+            params = lies_in(trial.info.settings, usual, self.plan.distributions)
+            if params is not None:
+                self._tell_foreign(source, params, numbers(summarize(trial), trial))
+        self.proposals.enqueue(self.plan.grid if self.plan.wants_grid else self.plan.first)
+
+    def _earlier(self, base: DictConfig) -> list[tuple[str, Trial]]:
+        """The complete trials of the sweeps to start from; raises ValueError for another model or benchmark."""
+        if not self.plan.warm_start:
+            return []
+        ids = {sample.id for sample in instantiate(base.benchmark.load)}
+        found = []
+        for sweep in map(Path, self.plan.warm_start):
+            trials = read_trials(sweep)
+            if not trials:
+                raise ValueError(f"hydra.sweeper.warm_start: {sweep} holds no trials; name the folder of a sweep")
+            for trial in trials:
+                _require_same_task(trial, base, ids, sweep)
+            whole = [trial for trial in trials if trial.info.stopped is None]
+            found += [(f"{sweep.name}/{trial.folder.name}", trial) for trial in whole]
+        return found
+
+    def _tell_foreign(self, source: str, params: Mapping[str, Any], found: Numbers) -> None:
+        values = self._values(found)
+        if not any(math.isnan(value) for value in values):
+            self.proposals.tell_foreign(source, params, values, self._violations(found), found)
+
+    # Proposals
+
+    def _ask(self) -> list[optuna.Trial]:
+        """At most a batch; proposals whose known costs rule them out are told so and replaced."""
+        asked: list[optuna.Trial] = []
+        while len(asked) < self.plan.batch and len(self.proposals.own()) < self.plan.trials:
+            if sum(map(proposals.is_own, self.proposals.trials())) >= PROPOSALS_PER_TRIAL * self.plan.trials:
+                break
+            if self.plan.wants_grid and not self.proposals.trials(TrialState.WAITING):
+                break
+            trial = self.proposals.ask()
+            least = self._least_costs(trial.params)
+            reason = self._hopeless(least)
+            if reason is None:
+                asked.append(trial)
+            else:
+                broken = {c.text: v for c, v in self._known_violations(least) if v > 0}
+                self.proposals.give_up(trial, TrialState.PRUNED, proposals.NOT_STARTED, reason, broken)
+        return asked
+
+    def _least_costs(self, params: Mapping[str, Any]) -> dict[str, float]:
+        """What is known of a proposal's costs; nothing without the dense baseline's records, or on another model."""
+        if self.dense is None:
+            return {}
+        config = self.host.compose(self._overrides(params))
+        if (config.model.name, config.benchmark.name) != (self.dense.info.model, self.dense.info.benchmark):
+            return {}
+        return least_costs(instantiate(config.reducer), config.video.frames, self.dense)
+
+    def _hopeless(self, least: Numbers) -> str | None:
+        """Why a trial that costs at least so much need not be run; None if it may be worth it."""
+        for constraint, violation in self._known_violations(least):
+            if violation > 0:
+                return f"it costs at least {least[constraint.metric]:.4g} {constraint.metric}, against {constraint.text}"
+        best = [self._best_possible(name, sign, least) for name, sign in zip(self.plan.objectives, self.signs, strict=True)]
+        for name, values in self._front():
+            signed = [sign * value for sign, value in zip(self.signs, values, strict=True)]
+            if signed != best and all(have >= could for have, could in zip(signed, best, strict=True)):
+                return f"even at its best it would be beaten by {name}"
+        return None
+
+    def _known_violations(self, least: Numbers) -> list[tuple[Constraint, float]]:
+        """Of the constraints that keep a cost below a bound."""
+        return [
+            (constraint, constraint.violation(least, self.baselines))
+            for constraint in self.plan.parsed_constraints
+            if constraint.metric in least and not constraint.least
+        ]
+
+    def _best_possible(self, objective: str, sign: int, least: Numbers) -> float:
+        """Signed so that more is better."""
+        if objective in least and sign < 0:
+            return -least[objective]
+        if objective == "accuracy" and sign > 0:
+            return min(1.0, self.plan.parsed_ceiling.value({n: v["accuracy"] for n, v in self.baselines.items()}))
+        if objective.startswith(PER_TASK) and sign > 0:
+            return 1.0
+        return math.inf
+
+    def _front(self) -> list[tuple[str, list[float]]]:
+        """What is complete and keeps all constraints: trials and baselines."""
+        points = [(f"trial {t.number}", t.values) for t in self.proposals.trials(TrialState.COMPLETE) if keeps(t.constraints)]
+        points += [
+            (f"baseline {name}", self._values(found))
+            for name, found in self.baselines.items()
+            if not found["stopped"] and keeps(self._violations(found))
+        ]
+        return [point for point in points if not any(math.isnan(value) for value in point[1])]
+
+    # Results
+
+    def _evaluate(self, asked: Sequence[optuna.Trial], worker: Worker) -> None:
+        jobs = [Job(self._overrides(trial.params), str(trial.number)) for trial in asked]
+        there = {job.folder: self._read(job.folder) for job in jobs}  # a worker may have died before it told
+        missing = [job for job in jobs if there[job.folder] is None]
+        results = dict(zip((job.folder for job in missing), self.host.launch(missing) if missing else [], strict=True))
+        with worker.alone():
+            for trial in asked:
+                done = there[str(trial.number)]
+                self._tell(trial, results[str(trial.number)] if done is None else numbers(summarize(done), done))
+
+    def _tell(self, trial: optuna.Trial, found: Numbers) -> None:
+        values = self._values(found)
+        if any(math.isnan(value) for value in values):
+            self.proposals.give_up(trial, TrialState.FAIL, "failed", "no sample has an answer", {})
+        elif found["stopped"]:
+            trial.set_user_attr(proposals.NUMBERS, dict(found))
+            reason = f"stopped after {found['samples']} samples: worse than a trial that costs no more"
+            self.proposals.give_up(trial, TrialState.PRUNED, proposals.STOPPED, reason, {})
+        else:
+            self.proposals.tell(trial, values, self._violations(found), found)
+
+    def _values(self, found: Numbers) -> list[float]:
+        for name in self.plan.objectives:
+            _require_task(name, found)
+        return [found[name] for name in self.plan.objectives]
+
+    def _violations(self, found: Numbers) -> dict[str, float]:
+        for constraint in self.plan.parsed_constraints:
+            _require_task(constraint.metric, found)
+        return {c.text: c.violation(found, self.baselines) for c in self.plan.parsed_constraints}
+
+    # Overrides and folders
+
+    def _overrides(self, params: Mapping[str, Any]) -> list[str]:
+        settings = {**self.plan.fixed, **params}
+        return [*self.arguments, *(f"{key}={written(value)}" for key, value in settings.items())]
+
+    def _baseline_overrides(self, settings: Mapping[str, Any]) -> list[str]:
+        """Another reducer has no use for what the command line says about the searched one."""
+        foreign = "reducer" in settings
+        kept = [a for a in self.arguments if not (foreign and a.lstrip("+~").startswith(("reducer=", "reducer.")))]
+        return [*kept, *(f"{key}={written(value)}" for key, value in settings.items())]
+
+    def _read(self, folder: str) -> Trial | None:
+        """None if the trial is not there, or not whole."""
+        path = self.folder / folder
+        return read_trial(path) if (path / RECORDS).exists() and (path / TRIAL).exists() else None
+
+
+def keeps(violations: Mapping[str, float]) -> bool:
+    return all(violation <= 0 for violation in violations.values())
+
+
+def described(config: DictConfig) -> dict[str, Any]:
+    """As a trial's description has it."""
+    return {key: OmegaConf.to_container(config[key], resolve=True) for key in DESCRIBED}
+
+
+def fingerprint(base: DictConfig) -> str:
+    """Of everything that would make other trials of the same proposals; addresses of files are left out."""
+    benchmark: Any = OmegaConf.to_container(base.benchmark, resolve=True)
+    parts = {
+        "model": base.model.name,
+        "benchmark": {key: value for key, value in benchmark.items() if key not in ("path", "load")},
+        "race": OmegaConf.to_container(base.race, resolve=True),
+        **described(base),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _require_same_task(trial: Trial, base: DictConfig, ids: set[str], sweep: Path) -> None:
+    theirs, ours = (trial.info.model, trial.info.benchmark), (base.model.name, base.benchmark.name)
+    if theirs != ours:
+        raise ValueError(
+            f"hydra.sweeper.warm_start: {sweep} is about {' on '.join(theirs)}, this search about {' on '.join(ours)}"
+        )
+    if trial.info.stopped is None and set(trial.records["sample_id"]) != ids:
+        raise ValueError(
+            f"hydra.sweeper.warm_start: {sweep} answered {len(trial.records)} samples, which are not the {len(ids)} of this "
+            "search; choose the same benchmark and benchmark.limit"
+        )
+
+
+def _require_task(metric: str, found: Numbers) -> None:
+    if metric not in found:
+        tasks = ", ".join(name for name in found if name.startswith(PER_TASK))
+        raise ValueError(f"unknown objective {metric!r}; this benchmark has {tasks}")

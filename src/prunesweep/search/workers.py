@@ -1,0 +1,111 @@
+"""Who else works on a study: one lock for short steps, and a sign of life per worker.
+
+A worker holds a lock on a file of its own as long as it lives; the kernel lets go of it whatever ends the process.  A lock
+that can be had is therefore a dead worker's.  File systems may keep locks to one machine, so a worker of another machine
+is given up only after its file has not been touched for GRACE seconds, by the clock of the file system that both share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import secrets
+import threading
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+HEARTBEAT = 10.0
+"""Seconds between two touches."""
+GRACE = 60.0
+"""Seconds without a touch after which a worker on another machine counts as dead: six missed ones."""
+
+
+class Worker:
+    """This process as a worker on the study in `folder`; to be used as a context."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.name = f"{_machine()}-{secrets.token_hex(4)}"
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Worker:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self._file(self.name))
+        self._lock.acquire()
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._lock.release()
+        self._file(self.name).unlink(missing_ok=True)
+
+    def alone(self, what: str = "study") -> FileLock:
+        """A context in which no other worker of the study is; others wait."""
+        return _lock(self.folder / f"{what}.lock")
+
+    def is_alive(self, name: str) -> bool:
+        """Whether another worker is at work; call within `alone`."""
+        file = self._file(name)
+        if name == self.name:
+            return True
+        if not file.exists():
+            return False
+        try:
+            with _lock(file).acquire(timeout=0):
+                here = name.startswith(f"{_machine()}-")
+                return not here and self._age(file) < GRACE
+        except Timeout:
+            return True
+
+    def _age(self, file: Path) -> float:
+        own = self._file(self.name)
+        own.touch()
+        return own.stat().st_mtime - file.stat().st_mtime
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT):
+            self._file(self.name).touch()
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"worker-{name}.lock"
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _lock(file: Path) -> FileLock:
+    return FileLock(file, fallback_to_soft=False)  # a soft lock would outlive its process
+
+
+class JournalLock:
+    """Optuna's own locks on a journal outlive a killed process for half a minute; the kernel's does not.
+
+    Whoever takes it also cuts off a line that a killed process, or a full disk, left unfinished: the next line would be
+    written behind it and make the journal unreadable.
+    """
+
+    def __init__(self, journal: Path):
+        self.journal = journal
+        self._lock = _lock(journal.with_name(f"{journal.name}.lock"))
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        _cut_unfinished_line(self.journal)
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _cut_unfinished_line(file: Path) -> None:
+    with file.open("rb+") as journal:
+        length = journal.seek(0, 2)
+        if not length:
+            return
+        journal.seek(length - 1)
+        if journal.read(1) != b"\n":
+            journal.seek(0)
+            journal.truncate(journal.read().rfind(b"\n") + 1)
