@@ -145,7 +145,7 @@ class Prefix:
     dense_tokens: int
     """Visual tokens of the video before any reduction."""
     hidden: Float[Tensor, "s c"]
-    position: Int[Tensor, "s *axes"]
+    position: Int[Tensor, " s *axes"]
     """Of models that place tokens in time and space, one column each for time, row and column."""
     visual: Bool[Tensor, " s"]
     group: Int[Tensor, " n"]
@@ -247,7 +247,7 @@ class Run(NamedTuple):
 class Places(NamedTuple):
     """Where a video's tokens stand, counted from the first one."""
 
-    visual: Int[Tensor, "n *axes"]
+    visual: Int[Tensor, " n *axes"]
     span: int
     """Where the text after them begins."""
     ceiling: int
@@ -288,7 +288,7 @@ class Model(Protocol):
 
     def places(self, merged: Merged) -> Places: ...
 
-    def text_position(self, start: int, count: int) -> Int[Tensor, "count *axes"]:
+    def text_position(self, start: int, count: int) -> Int[Tensor, " count *axes"]:
         """Of `count` text tokens from `start` on."""
         ...
 
@@ -306,12 +306,12 @@ class Model(Protocol):
     def run(
         self,
         hidden: Float[Tensor, "s c"],
-        position: Int[Tensor, "s *axes"],
+        position: Int[Tensor, " s *axes"],
         start: int,
         stop: int,
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
-        past_position: Int[Tensor, "past *axes"] | None = None,
+        past_position: Int[Tensor, " past *axes"] | None = None,
         received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.

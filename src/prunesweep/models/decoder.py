@@ -118,12 +118,12 @@ class Decoder:
     def run(
         self,
         hidden: Float[Tensor, "s c"],
-        position: Int[Tensor, "s *axes"],
+        position: Int[Tensor, " s *axes"],
         start: int,
         stop: int,
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
-        past_position: Int[Tensor, "past *axes"] | None = None,
+        past_position: Int[Tensor, " past *axes"] | None = None,
         received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` on one sequence, after the cached tokens of `past` if there are any."""
@@ -154,11 +154,11 @@ class Decoder:
         sums = tuple(attention_received(query, key, scaling) for query, key in captured) if received else ()
         return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums)
 
-    def _rotation(self, x: Tensor, position: Int[Tensor, "s *axes"]) -> tuple[Tensor, Tensor]:
+    def _rotation(self, x: Tensor, position: Int[Tensor, " s *axes"]) -> tuple[Tensor, Tensor]:
         """Cosines and sines; several axes come first in the stock rotary embeddings."""
         return self.language_model.rotary_emb(x, position[None] if position.ndim == 1 else position.T[:, None])
 
-    def _unrotated(self, x: Float[Tensor, "1 h s d"], position: Int[Tensor, "s *axes"]) -> Float[Tensor, "1 h s d"]:
+    def _unrotated(self, x: Float[Tensor, "1 h s d"], position: Int[Tensor, " s *axes"]) -> Float[Tensor, "1 h s d"]:
         """Queries or keys as they were before the rotary embedding: a rotation is undone by the opposite one."""
         cos, sin = self._rotation(x.float(), position)
         first, second = x.float().chunk(2, dim=-1)
