@@ -156,4 +156,4 @@ def test_decoding_costs_the_sum_of_its_steps() -> None:
     for generated in range(6):
         steps = range(1, max(generated, 1))
         expected = sum(SHAPE.layers * layer_flops(SHAPE, 1, 9 + step) + head_flops(SHAPE) for step in steps)
-        assert decode_flops(SHAPE, (5, 4), 5, generated) == expected
+        assert decode_flops(SHAPE, 9, generated) == expected

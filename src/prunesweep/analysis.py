@@ -155,6 +155,8 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
     if not len(answered):
         return dict.fromkeys(LEDGER_COSTS, math.nan)
+    import polars as pl
+
     visual = tokens_by_layer(answered["visual_tokens"])
     counts: list[Any] = [answered[name].to_numpy() for name in COUNTS]  # arrays where the ledger's types say numbers
     text, before, frames, generated, reduction, option_rows, option_pairs = counts
