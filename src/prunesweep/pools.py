@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prunesweep.checks import require_at_least
+from prunesweep.checks import EvaluationError, require_at_least
 from prunesweep.remote import Lost, Pool, work_on
 
 RAY_STORE_BYTES = 100 * 2**20
@@ -165,7 +165,11 @@ class SubmititSlurm:
             )
         except Exception as error:  # submitit names the valid ones
             raise ValueError(f"hydra.launcher.parameters: {error}") from None
-        return _results(executor.map_array(Resumable(), list(tasks)))
+        try:
+            running = executor.map_array(Resumable(), list(tasks))
+        except submitit.core.utils.FailedJobError as error:
+            raise EvaluationError(f"sbatch refused the jobs: {str(error).strip().splitlines()[-1]}") from None
+        return _results(running)
 
 
 def _results(running: Sequence[Any]) -> list[str | Lost]:
