@@ -158,19 +158,30 @@ def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finishe
         group = _matched(group, make_model, samples)
         batch = _batch(group, samples, store)
         race: Race = instantiate(config.race)
+        if spread is not None:
+            _require_spreadable(config, race)
         stopped: dict[str, Stopped] = {}
         if race.rounds == 1:
             records, timing = _evaluate_batch(batch, group, spread, make_model)
-        elif spread is None:
-            records, timing, stopped = _race(batch, group, race, make_model)
         else:
-            raise ValueError(f"race.rounds must be 1 with a launcher that spreads its work over others, got {race.rounds}")
+            records, timing, stopped = _race(batch, group, race, make_model)
         store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
         measured = _measure(batch, group, make_model) if batch.config.engine.measure else [None] * len(group)
         return [
             Finished(_info(one, batch, stopped.get(one.name)), records[one.name], timing, took)
             for one, took in zip(group, measured, strict=True)
         ]
+
+
+def _require_spreadable(config: DictConfig, race: Race) -> None:
+    """Raises ValueError for what only the launcher `shared` can do."""
+    way_out = "or use hydra/launcher=shared"
+    if race.rounds > 1:
+        raise ValueError(f"a race compares results while it runs: race.rounds must be 1 with this launcher, {way_out}")
+    if config.engine.measure:
+        raise ValueError(f"times are measured where the command runs: engine.measure must be false with this launcher, {way_out}")
+    if config.store.folder is None:
+        raise ValueError(f"jobs hand their records over through the store: set store.folder with this launcher, {way_out}")
 
 
 @contextmanager
@@ -327,10 +338,14 @@ def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Mo
 
 def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
     for one in group:
-        config, key = one.config, batch.addresses.trials[one.name]
-        about = {"reducer": config.reducer.name, "model": config.model.name, "benchmark": config.benchmark.name}
-        about["settings"] = _settings(one)
-        batch.store.describe(StoredTrial(key, batch.origins[key], {**about, "shape": asdict(shape)}))
+        key = batch.addresses.trials[one.name]
+        batch.store.describe(StoredTrial(key, batch.origins[key], {**about(one), "shape": asdict(shape)}))
+
+
+def about(one: Planned) -> dict[str, Any]:
+    """How people call a trial."""
+    names = {"reducer": one.config.reducer.name, "model": one.config.model.name, "benchmark": one.config.benchmark.name}
+    return {**names, "settings": _settings(one)}
 
 
 def _settings(one: Planned) -> dict[str, Any]:
