@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from conftest import REDUCERS
 from prunesweep import main as command
 from prunesweep.records import read_trial, read_trials
+from prunesweep.sweep import read_timing
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,7 +82,7 @@ def test_a_multirun_evaluates_all_trials_in_one_pass(run) -> None:
         f"prunevid layer={layer} keep_ratio={keep}" for layer in (2, 4) for keep in (0.2, 0.4, 0.8)
     ]
     assert all(t.records["sample_id"].to_list() == trials[0].records["sample_id"].to_list() for t in trials)
-    assert len([entry for entry in json.loads((sweep / "timing.json").read_text()) if entry["run"]]) == 1
+    assert len([entry for entry in read_timing(sweep) if entry["run"]]) == 1
     summary = pl.read_csv(sweep / "summary.csv")
     assert summary.equals(pl.read_parquet(sweep / "summary.parquet"))
     assert len(summary) == 6
