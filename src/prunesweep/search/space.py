@@ -17,7 +17,9 @@ Value = str | float | int | bool | None
 RELATIVE_TOLERANCE = 1e-9
 """Of numbers that went through YAML and JSON."""
 DIGITS = 12
-"""Significant ones of a real number in an override."""
+"""Significant ones of multiples of a step."""
+ROUNDING = 1e-15
+"""Of a sum of two numbers, relative."""
 
 
 def parse_space(space: Mapping[str, str], parser: OverridesParser) -> dict[str, BaseDistribution]:
@@ -69,11 +71,12 @@ def _plain(choice: Any, text: str) -> Value:
 
 
 def written(value: Value) -> str:
-    """As an override's value; what a step's multiples have beyond DIGITS is the computer's rounding."""
+    """As an override's value; a step's multiples without what the computer's rounding added."""
     if value is None:
         return "null"
     if isinstance(value, float):
-        return str(float(f"{value:.{DIGITS}g}"))
+        short = float(f"{value:.{DIGITS}g}")
+        return str(short if math.isclose(short, value, rel_tol=ROUNDING) else value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
