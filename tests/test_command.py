@@ -7,49 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
-from itertools import takewhile
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file, save_file
 
 from conftest import REDUCERS
-from prunesweep import main as command
 from prunesweep.records import read_trial, read_trials
 from prunesweep.sweep import read_timing
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def run(checkpoint: Path, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
-    """Runs the command in this process, in an empty folder, on the small model; returns exit code and output."""
-
-    def call(*arguments: str, defaults: bool = True, wandb: bool = False) -> tuple[object, str, str]:
-        GlobalHydra.instance().clear()
-        common = [
-            f"model.checkpoint={checkpoint}",
-            "benchmark=jsonl",
-            f"benchmark.path={benchmark_folder}",
-            "model.frames=8",
-            "trainer.progress=false",
-        ]
-        logger = [] if wandb else ["logger=none"]
-        monkeypatch.chdir(tmp_path)
-        flags = list(takewhile(lambda argument: "=" not in argument, arguments))
-        overrides = arguments[len(flags) :]
-        monkeypatch.setattr(sys, "argv", ["prunesweep", *flags, *(common + logger if defaults else []), *overrides])
-        code: object = 0
-        try:
-            command.main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
 
 
 def only_folder(pattern: str) -> Path:
@@ -170,32 +138,6 @@ def test_a_named_sweep_with_several_grids(run) -> None:
     assert len(trials) == len({t.info.name for t in trials}) == 29
     dense = next(line for line in out.splitlines() if line.startswith("none "))
     assert "1.000x" in dense
-
-
-def test_a_search_maximises_accuracy_and_minimises_flops(run) -> None:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    arguments = ("--config-dir", str(ROOT / "sweeps"), "--config-name", "search", "hydra.sweeper.trials=6", "benchmark.limit=4")
-    code, _, err = run(*arguments)
-    assert (code, err) == (0, "")
-    sweep = only_folder("multirun/*/*")
-    trials = read_trials(sweep)
-    storage = JournalStorage(JournalFileBackend(str(sweep / "study.journal")))
-    study = optuna.load_study(study_name="prunesweep", storage=storage)
-    assert len(trials) == len(study.trials) == 6
-    assert study.directions == [optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE]
-    summary = {row["trial"]: row for row in pl.read_parquet(sweep / "summary.parquet").iter_rows(named=True)}
-    for proposed, trial in zip(study.trials, trials, strict=True):
-        row = summary[trial.info.name]
-        assert proposed.values == [row["accuracy"], row["llm_flops_ratio"]]
-        assert trial.info.settings["reducer"]["prune"]["layer"] == proposed.params["reducer.prune.layer"]
-        assert trial.info.settings["reducer"]["merge"]["cluster_ratio"] == proposed.params["reducer.merge.cluster_ratio"]
-    assert study.trials[0].params["reducer.prune.keep_ratio"] == 0.4
-    shutil.rmtree("multirun")
-    run(*arguments)
-    assert [t.info.overrides for t in read_trials(only_folder("multirun/*/*"))] == [t.info.overrides for t in trials]
 
 
 def test_wandb_gets_one_run_per_trial_and_one_for_the_sweep(run) -> None:
