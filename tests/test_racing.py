@@ -188,7 +188,7 @@ def test_a_stopped_trial_beats_nobody() -> None:
         ({"rounds": 0}, "race.rounds must be at least 1, got 0"),
         ({"alpha": 1.0}, "race.alpha must be in (0, 1), got 1"),
         ({"margin": -0.1}, "race.margin must be in [0, 1), got -0.1"),
-        ({"costs": ("joules",)}, "got 'joules'"),
+        ({"rounds": 2, "costs": ("joules",)}, "got 'joules'"),
     ],
 )
 def test_races_out_of_bounds_are_refused(settings: dict, message: str) -> None:
