@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 MULTIRUN = "multirun.yaml"
 """Where sweepers save the configuration they were started with."""
-TIMING = "timing.json"
+TIMING = "timing.jsonl"
 WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
 BUDGET = ("trials", "batch")
