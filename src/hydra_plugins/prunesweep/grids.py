@@ -33,7 +33,10 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grids", node=GridsSwee
 
 
 class GridsSweeper(Sweeper):
-    """The union of grids; overrides on the command line apply to every grid."""
+    """The union of grids; overrides on the command line apply to every grid.
+
+    Interpolations in a grid's values are each job's own: `"${paper_layer:5}"` depends on the job's model.
+    """
 
     def __init__(self, grids: list[dict[str, Any]]):
         self.grids = grids
@@ -41,6 +44,7 @@ class GridsSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
         self.config = config
+        self.grids: Any = OmegaConf.to_container(config.hydra.sweeper.grids, resolve=False)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
