@@ -39,12 +39,12 @@ class GridsSweeper(Sweeper):
     """
 
     def __init__(self, grids: list[dict[str, Any]]):
-        self.grids = grids
+        self.grids: Any = grids
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
         self.config = config
-        self.grids: Any = OmegaConf.to_container(config.hydra.sweeper.grids, resolve=False)
+        self.grids = OmegaConf.to_container(config.hydra.sweeper.grids, resolve=False)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
