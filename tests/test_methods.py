@@ -122,6 +122,6 @@ def test_the_grids_of_the_matched_sweep_compose() -> None:
         for grid in grids:
             given = [f"{key}={'null' if value is None else value}" for key, value in grid.items()]
             (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides(given), None)
-            for job in {tuple(jobs[0]), tuple(jobs[-1])}:
-                reducer = instantiate(compose("eval", list(job)).reducer)
-                assert reducer.name == "none" or 0.15 <= reducer.match.target <= 0.4
+            reducer = instantiate(compose("eval", jobs[0]).reducer)
+
+            assert reducer.name == "none" or 0.15 <= reducer.match.target <= 0.4

@@ -50,11 +50,13 @@ class GridsSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Raises ValueError without grids."""
+        """Raises ValueError without grids.
+
+        Hydra's `validate_batch_is_legal` would compose every job once more: the launcher composes all before it runs any.
+        """
         if not self.grids:
             raise ValueError("hydra.sweeper.grids is empty; list at least one grid, such as {reducer: none}")
         batch = [job for grid in self.grids for job in self._jobs(grid, arguments)]
-        self.validate_batch_is_legal(batch)
         sweep = Path(self.config.hydra.sweep.dir)
         sweep.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, sweep / "multirun.yaml")
