@@ -48,7 +48,7 @@ def quiet() -> Any:
 def _started(logger: DictConfig, folder: Path, **settings: Any) -> Iterator[Any]:
     import wandb
 
-    where: Any = {"dir": str(folder), "mode": mode(logger)}
+    where: Any = {"dir": str(folder.absolute()), "mode": mode(logger)}
     run = wandb.init(project=logger.project, settings=quiet(), reinit="finish_previous", **where, **settings)
     try:
         yield run
