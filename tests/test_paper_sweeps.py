@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -27,8 +28,8 @@ SWEEPS = ROOT / "sweeps"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 
 
-def finished(run, name: str, *arguments: str, defaults: bool = True) -> list[Trial]:
-    code, out, err = run("-m", "--config-dir", str(SWEEPS), "--config-name", name, *arguments, defaults=defaults)
+def finished(run, name: str, *arguments: str, flags: list[str] | None = None, defaults: bool = True) -> list[Trial]:
+    code, out, err = run("-m", *(flags or ["--config-dir", str(SWEEPS), "--config-name", name]), *arguments, defaults=defaults)
     assert code == 0, err
     trials = read_trials(only_folder("multirun/*/*"))
     assert len({trial.info.name for trial in trials}) == len(trials)
@@ -60,26 +61,48 @@ def test_the_components_are_three_switches(run) -> None:
     assert len(table.rows) == 11
 
 
-def test_layers_are_the_paper_s_in_proportion(run) -> None:
-    trials = finished(run, "paper_ablation_alpha_by_layer", "benchmark.limit=1")
-    assert settings(trials, "prune", "layer") == [1, 2, 3, 4, 6]
-    assert settings(trials, "prune", "keep_ratio") == [0.1, 0.2, 0.3, 0.4, 0.5]
-    assert len(trials) == 1 + 25
-    assert "prunevid_official layer=6 keep_ratio=0.5" in {trial.info.name for trial in trials}
+# The ablations: all values as written, and their ends in miniature.
+
+
+def grids(name: str) -> list[dict]:
+    return yaml.safe_load((SWEEPS / f"{name}.yaml").read_text())["hydra"]["sweeper"]["grids"]
+
+
+def values(name: str, key: str) -> list[str]:
+    (found,) = [grid[key] for grid in grids(name) if key in grid]
+    return found.split(",")
+
+
+def shortened(name: str, folder: Path) -> list[str]:
+    """A copy of the sweep with the first and last of each key's values, as flags of the command."""
+    sweep = yaml.safe_load((SWEEPS / f"{name}.yaml").read_text())
+    for grid in sweep["hydra"]["sweeper"]["grids"]:
+        for key, value in grid.items():
+            grid[key] = ",".join(dict.fromkeys(str(value).split(",")[:: len(str(value).split(",")) - 1 or 1]))
+    folder.mkdir()
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(sweep))
+    return ["--config-dir", str(folder), "--config-name", name]
 
 
 @pytest.mark.parametrize(
-    ("name", "key", "values", "count"),
+    ("name", "reducers", "keys", "ends"),
     [
-        ("tau_by_segments", "segment_ratio", [0.25, 0.5, 0.75, 1], 1 + 2 * 16),
-        ("tau_by_cluster", "cluster_ratio", [0.25, 0.5, 0.75, 1], 1 + 16),
+        ("alpha_by_layer", 1, {"prune.layer": 5, "prune.keep_ratio": 5}, ([1, 6], [0.1, 0.5])),
+        ("tau_by_segments", 2, {"merge.static_threshold": 4, "merge.segment_ratio": 4}, ([0.6, 0.9], [0.25, 1])),
+        ("tau_by_cluster", 1, {"merge.static_threshold": 4, "merge.cluster_ratio": 4}, ([0.6, 0.9], [0.25, 1])),
     ],
 )
-def test_thresholds_meet_segments_and_clusters(run, name: str, key: str, values: list, count: int) -> None:
-    trials = finished(run, f"paper_ablation_{name}", "benchmark.limit=1")
-    assert settings(trials, "merge", "static_threshold") == [0.6, 0.7, 0.8, 0.9]
-    assert settings(trials, "merge", key) == values
-    assert len(trials) == count
+def test_an_ablation_crosses_two_settings(
+    run, tmp_path: Path, name: str, reducers: int, keys: dict[str, int], ends: tuple[list, list]
+) -> None:
+    for key, count in keys.items():
+        assert len(set(values(f"paper_ablation_{name}", f"reducer.{key}"))) == count
+    trials = finished(
+        run, f"paper_ablation_{name}", "benchmark.limit=1", flags=shortened(f"paper_ablation_{name}", tmp_path / "sweeps")
+    )
+    assert len(trials) == 1 + reducers * 4
+    for key, found in zip(keys, ends, strict=True):
+        assert settings(trials, *key.split(".")) == found
 
 
 @pytest.mark.parametrize("model", MODELS)
