@@ -79,6 +79,7 @@ def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[s
     """The reducer and the overrides that tell this trial from its neighbours, keys cut to their last part if unique."""
     own = [o for o in overrides if not o.startswith("reducer=") and (o.startswith("reducer.") or o not in shared)]
     pairs = [(key.lstrip("+~"), value) for key, _, value in (o.partition("=") for o in own)]
+    pairs = [(key, str(OmegaConf.select(config, key)) if "$" in value else value) for key, value in pairs]
     leaves = [key.rpartition(".")[2] for key, _ in pairs]
     short = [leaf if leaves.count(leaf) == 1 else key for leaf, (key, _) in zip(leaves, pairs, strict=True)]
     pairs = [(key, "".join(value.split())) for key, value in pairs]  # a mapping has spaces; names are split at them
