@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
     from jaxtyping import Bool, Int, Int8
 
-COLUMNS = ("sample_id", "video_id", "task", "correct", "visual_tokens", *COUNTS)
+COLUMNS = ("sample_id", "video_id", "task", "correct", "error", "visual_tokens", "cached_tokens", "vision_patches", *COUNTS)
 """Of the records: all that statistics need."""
 READERS = 2
 """Trials read at a time."""
