@@ -45,9 +45,7 @@ def test_every_reducer_answers_the_same_with_an_empty_and_with_a_full_cache(
     plain = answers(evaluate_jobs(model, jobs_of(questions, model, CHOOSE), Clock()))
     jobs = cached_jobs(questions, model, cache)
     assert answers(evaluate_jobs(model, jobs, Clock())) == plain
-    assert len(entries(cache)) == len(
-        {job.stages[0] for job in jobs}
-    )  # some ask the encoder for more
+    assert len(entries(cache)) == len({job.stages[0] for job in jobs})  # some ask the encoder for more
     monkeypatch.setattr(LlavaOnevision, "encode", None)  # whoever encodes now fails
     assert answers(evaluate_jobs(model, cached_jobs(questions, model, cache), Clock())) == plain
     assert answers(evaluate_jobs(model, cached_jobs(questions, model, cache), Clock(), share=False)) == plain

@@ -349,33 +349,15 @@ def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
 
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, float]:
-    """Write a trial's folder and its W&B run; returns its summary's numbers, for searches."""
+    """Write a trial's folder; returns its summary's numbers, for searches."""
     from prunesweep.measure import as_columns
 
-    again = _is_delivered(folder, finished)
     write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
-    if config.logger.name == "wandb" and not again:
-        from prunesweep import tracking
-
-        tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder.parent))
     return numbers(summary, trial)
-
-
-def _is_delivered(folder: Path, finished: Finished) -> bool:
-    """Whether a sweep that is resumed in its own folder has delivered these records before."""
-    try:
-        return read_trial(folder).records.equals(finished.records)
-    except (OSError, ValueError):
-        return False
-
-
-def _group(sweep: Path) -> str:
-    """What the W&B runs of a sweep have in common: the date and time of its folder."""
-    return "-".join(sweep.absolute().parts[-2:])
 
 
 def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], started: float) -> None:
@@ -390,11 +372,11 @@ def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], start
 
 
 def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
-    """Append a batch's times to the sweep's; `delivery` is what writing records and W&B runs took."""
+    """Append a batch's times to the sweep's; `delivery` is what writing records took."""
     path = sweep / TIMING
     entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     distinct = {id(timing): timing for timing in timings}.values()
-    entries += [_timing_entry(timing) for timing in distinct] + [asdict(Timing({"records and W&B": delivery}, delivery, 0, 0))]
+    entries += [_timing_entry(timing) for timing in distinct] + [asdict(Timing({"records": delivery}, delivery, 0, 0))]
     path.write_text(json.dumps(entries), encoding="utf-8")
 
 
@@ -420,10 +402,6 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
 
     figure = plots.pareto_figure(plots.pareto_points(table, config.analysis.cost), title=_title(trials))
     figure.savefig(sweep / "pareto.png", dpi=150)
-    if config.logger.name == "wandb":
-        from prunesweep import tracking
-
-        tracking.attempt(tracking.log_sweep, config, table, sweep, group=_group(sweep))
     print(tables.sweep(table, config.analysis.cost))
     print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
     timing = sweep / TIMING
