@@ -181,20 +181,28 @@ def test_a_search_maximises_accuracy_and_minimises_flops(run) -> None:
     assert (code, err) == (0, "")
     sweep = only_folder("multirun/*/*")
     trials = read_trials(sweep)
+    assert sorted(trial.info.reducer for trial in trials if trial.info.reducer != "prunevid") == ["frames", "none", "random"]
     storage = JournalStorage(JournalFileBackend(str(sweep / "study.journal")))
     study = optuna.load_study(study_name="prunesweep", storage=storage)
-    assert len(trials) == len(study.trials) == 6
     assert study.directions == [optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE]
+    assert len(study.trials) == 7  # the paper's settings, a baseline, lie in the space
     summary = {row["trial"]: row for row in pl.read_parquet(sweep / "summary.parquet").iter_rows(named=True)}
-    for proposed, trial in zip(study.trials, trials, strict=True):
-        row = summary[trial.info.name]
-        assert proposed.values == [row["accuracy"], row["llm_flops_ratio"]]
-        assert trial.info.settings["reducer"]["prune"]["layer"] == proposed.params["reducer.prune.layer"]
-        assert trial.info.settings["reducer"]["merge"]["cluster_ratio"] == proposed.params["reducer.merge.cluster_ratio"]
-    assert study.trials[0].params["reducer.prune.keep_ratio"] == 0.4
+    settings = {trial.info.name: flat(trial.info.settings) for trial in trials}
+    for proposed in study.trials:
+        (name,) = [name for name, own in settings.items() if proposed.params.items() <= own.items()]
+        assert proposed.values == [summary[name]["accuracy"], summary[name]["llm_flops_ratio"]]
     shutil.rmtree("multirun")
     run(*arguments)
     assert [t.info.overrides for t in read_trials(only_folder("multirun/*/*"))] == [t.info.overrides for t in trials]
+
+
+def flat(settings: dict, prefix: str = "") -> dict:
+    """Nested settings by their dotted keys."""
+    inner = [
+        flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        for key, value in settings.items()
+    ]
+    return {key: value for one in inner for key, value in one.items()}
 
 
 def test_wandb_gets_one_run_per_trial_and_one_for_the_sweep(run) -> None:
@@ -269,10 +277,10 @@ BAD_INPUT = {
     "store among other things": (["store.folder=/etc"], r"/etc holds other things than a store; set store.folder"),
     "unknown reducer": (
         ["reducer=prunvid"],
-        r"unknown reducer 'prunvid'; known: fastv, frames, none, .*random_layer",
+        r"unknown reducer 'prunvid'; known: .*fastv, frames, .*none, .*random_layer",
     ),
-    "unknown model": (["model=tinny"], r"unknown model 'tinny'; known: llava_onevision_0_5b, llava_onevision_7b, tiny"),
-    "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; known: blocks, jsonl"),
+    "unknown model": (["model=tinny"], r"unknown model 'tinny'; known: llava_onevision_0_5b, .*tiny"),
+    "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; known: blocks, .*jsonl"),
     "unknown key": (["reducer.prune.keep=1"], r"no key 'reducer.prune.keep' with these choices of groups"),
     "keep ratio 0": (["reducer.prune.keep_ratio=0"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 0"),
     "keep ratio 1.4": (["reducer.prune.keep_ratio=1.4"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 1.4"),

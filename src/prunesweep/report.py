@@ -138,15 +138,16 @@ def _shown(found: Verdict) -> list[int]:
 
 
 def _axes(outcomes: Outcomes) -> dict[str, Any]:
-    """For every cost: its label, who is on the front, how surely, and the front's line and band."""
+    """For every cost that is known of some trial: its label, who is on the front, how surely, and the front's line and band."""
     drawn = statistics.resampled(outcomes) if outcomes.videos else np.zeros((0, len(outcomes.table)))
     accuracy = np.array([row.accuracy for row in outcomes.table], dtype=float)
     axes = {}
     for cost in COSTS:
-        if cost != outcomes.cost and all(math.isnan(getattr(row, cost)) for row in outcomes.table):
-            continue  # not measured
         table = mark_front(outcomes.table, cost)
-        one = statistics.front_of(np.array([getattr(row, cost) for row in table]), accuracy, drawn)
+        costs = np.array([getattr(row, cost) for row in table])
+        if np.isnan(costs).all() and cost != outcomes.cost:
+            continue  # nothing was measured
+        one = statistics.front_of(costs, accuracy, drawn)
         axes[cost] = {
             "label": COST_LABELS[cost],
             "ratio": cost.endswith("ratio"),

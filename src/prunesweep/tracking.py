@@ -212,7 +212,7 @@ def _started(content: Content, destination: Destination) -> Iterator[Any]:
             shutil.rmtree(old)
         own = {"project": destination.project, "id": identity, "group": destination.group}
         own |= {} if destination.offline else {"resume": "allow"}
-    where: Any = {"dir": str(destination.folder), "mode": destination.mode}
+    where: Any = {"dir": str(destination.folder.absolute()), "mode": destination.mode}
     run = wandb.init(
         name=content.name,
         job_type=content.job_type,
