@@ -379,19 +379,14 @@ def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
 
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> float | list[float]:
-    """Write a trial's folder and its W&B run; returns what `analysis.returned` names, for sweepers that optimise it."""
+    """Write a trial's folder; returns what `analysis.returned` names, for sweepers that optimise it."""
     from prunesweep.measure import as_columns
 
-    again = _is_delivered(folder, finished)
     write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
-    if config.logger.name == "wandb" and not again:
-        from prunesweep import tracking
-
-        tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder.parent))
     return returned(numbers(summary, trial), config.analysis.returned)
 
 
@@ -401,19 +396,6 @@ def returned(found: Mapping[str, float], names: Sequence[str]) -> float | list[f
         raise ValueError(f"analysis.returned: unknown {unknown[0]!r}; known: {', '.join(found)}")
     values = [found[name] for name in names]
     return values[0] if len(values) == 1 else values
-
-
-def _is_delivered(folder: Path, finished: Finished) -> bool:
-    """Whether a sweep that is resumed in its own folder has delivered these records before."""
-    try:
-        return read_trial(folder).records.equals(finished.records)
-    except (OSError, ValueError):
-        return False
-
-
-def _group(sweep: Path) -> str:
-    """What the W&B runs of a sweep have in common: the date and time of its folder."""
-    return "-".join(sweep.absolute().parts[-2:])
 
 
 def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], started: float) -> None:
@@ -428,9 +410,9 @@ def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], start
 
 
 def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
-    """Append a batch's times to the sweep's; `delivery` is what writing records and W&B runs took."""
+    """Append a batch's times to the sweep's; `delivery` is what writing records runs took."""
     distinct = {id(timing): timing for timing in timings}.values()
-    entries = [_timing_entry(timing) for timing in (*distinct, Timing({"records and W&B": delivery}, delivery, 0, 0))]
+    entries = [_timing_entry(timing) for timing in (*distinct, Timing({"records": delivery}, delivery, 0, 0))]
     with (sweep / TIMING).open("a", encoding="utf-8") as file:
         file.write("".join(f"{json.dumps(entry)}\n" for entry in entries))
 
@@ -463,10 +445,6 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
 
     figure = plots.pareto_figure(plots.pareto_points(table, config.analysis.cost), title=_title(trials))
     figure.savefig(sweep / "pareto.png", dpi=150)
-    if config.logger.name == "wandb":
-        from prunesweep import tracking
-
-        tracking.attempt(tracking.log_sweep, config, table, sweep, group=_group(sweep))
     print(tables.sweep(table, config.analysis.cost))
     print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
     if entries := read_timing(sweep):
