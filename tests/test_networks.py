@@ -3,6 +3,7 @@ laws on it."""
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -319,6 +320,7 @@ def test_st_llm_encodes_a_video_anew_for_every_question(samples: list[Sample], m
 # The laws, on every family.
 
 
+@functools.cache
 def applicable(name: str) -> dict[str, Reducer]:
     reducers = {
         n: reducer_of(n) for n in ("none", "random", "frames", "temporal", "prunevid", "prunevid_official", "fastv", "lookm")

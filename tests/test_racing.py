@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ def records(name: str, correct: Sequence[bool], tokens: int) -> pl.DataFrame:
             "frames": 4,
             "generated_tokens": 0,
             "reduction_flops": 0,
+            "option_rows": 0,
+            "option_pairs": 0,
         }
         for sample, right in zip(SAMPLES, correct, strict=True)
     ]
@@ -149,7 +152,7 @@ def test_a_margin_stops_what_is_hardly_better_and_loses_no_more_than_itself() ->
 def test_stopped_trials_are_read_back_marked_and_on_no_front(tmp_path: Path) -> None:
     trials = pool({"cheap": 0.9, "dear": 0.5, "dearest": 0.95})
     for name, result in raced(trials, Race(rounds=10)).items():
-        info = TrialInfo(name, "test", "model", "benchmark", (), {}, SHAPE, result.stopped)
+        info = TrialInfo(name, "test", "model", "benchmark", (), {}, SHAPE, stopped=result.stopped)
         write_trial(tmp_path / name, info, result.records)
     back = [read_trial(tmp_path / name) for name in trials]
     assert back[1].info.stopped is not None
@@ -166,14 +169,14 @@ def test_stopped_trials_are_read_back_marked_and_on_no_front(tmp_path: Path) -> 
 
 
 def test_a_stopped_trial_beats_nobody() -> None:
-    info = TrialInfo("x", "test", "model", "benchmark", (), {}, SHAPE, None)
+    info = TrialInfo("x", "test", "model", "benchmark", (), {}, SHAPE)
     trials = pool({"cheap": 0.9, "dear": 0.5})
     result = raced(trials, Race(rounds=10))["dear"]
     lucky = result.records.with_columns(correct=pl.lit(True))
     table = sweep_table(
         [
-            Trial(TrialInfo("cheap", *list(vars(info).values())[1:]), trials["cheap"], Path()),
-            Trial(TrialInfo("dear", *list(vars(info).values())[1:-1], result.stopped), lucky, Path()),
+            Trial(replace(info, name="cheap"), trials["cheap"], Path()),
+            Trial(replace(info, name="dear", stopped=result.stopped), lucky, Path()),
         ]
     )
     assert [(row.trial, row.pareto) for row in table] == [("cheap", True), ("dear", False)]
@@ -185,7 +188,7 @@ def test_a_stopped_trial_beats_nobody() -> None:
         ({"rounds": 0}, "race.rounds must be at least 1, got 0"),
         ({"alpha": 1.0}, "race.alpha must be in (0, 1), got 1"),
         ({"margin": -0.1}, "race.margin must be in [0, 1), got -0.1"),
-        ({"costs": ("joules",)}, "got 'joules'"),
+        ({"rounds": 2, "costs": ("joules",)}, "got 'joules'"),
     ],
 )
 def test_races_out_of_bounds_are_refused(settings: dict, message: str) -> None:

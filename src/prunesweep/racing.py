@@ -62,7 +62,7 @@ class Race:
             raise ValueError(f"race.margin must be in [0, 1), got {self.margin:g}")
         object.__setattr__(self, "costs", tuple(self.costs))
         for cost in self.costs:
-            if cost not in LEDGER_COSTS:
+            if self.rounds > 1 and cost not in LEDGER_COSTS:
                 raise ValueError(f"race.costs must be of {', '.join(LEDGER_COSTS)}, got {cost!r}")
 
     def parts(self, samples: Sequence[Sample]) -> list[list[Sample]]:

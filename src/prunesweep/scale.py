@@ -88,9 +88,12 @@ def _drawn_records(common: Any, chosen: dict[str, Any], name: str, hardness: Any
         "visual_tokens": pl.Series(tokens).arr.to_list(),
         "generated_tokens": pl.lit(1),
         "reduction_flops": pl.Series(draw.integers(10**9, 10**10, samples)),
-        "error": pl.lit(None, dtype=pl.String),
+        "option_rows": pl.lit(0),
+        "option_pairs": pl.lit(0),
     }
-    return common.with_columns(**columns).select(pl.col(key).cast(kind) for key, kind in schema().items())
+    drawn = common.with_columns(**columns)
+    empty = {key: pl.lit(None) for key in schema() if key not in drawn.columns}
+    return drawn.with_columns(**empty).select(pl.col(key).cast(kind) for key, kind in schema().items())
 
 
 def measure(folder: Path) -> None:

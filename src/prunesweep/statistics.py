@@ -304,7 +304,7 @@ def front_of(
     confidence: float = CONFIDENCE,
 ) -> Front:
     """The front on any axis; `drawn` holds the accuracies on videos drawn anew, as `resampled` gives them."""
-    if np.isnan(accuracy).all():
+    if np.isnan(costs + accuracy).all():
         none, unknown = np.zeros(0), math.nan
         return Front(np.zeros(len(costs)), none, none, none, none, unknown, Interval(unknown, unknown), unknown, None, unknown)
     level, best = steps(costs, accuracy)

@@ -333,7 +333,7 @@ def claims(folder: Path, split: str, second: bool) -> list[Claim]:
         loses_little(rows, validation),
         beats_baselines(rows, validation),
         settings_matter(rows),
-        front_is_rich(read_rows(folder / f"{split}-search")),
+        front_is_rich([row for row in read_rows(folder / f"{split}-search") if row.trial.info.reducer == "prunevid"]),
     ]
 
 
