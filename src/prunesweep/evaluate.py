@@ -87,7 +87,16 @@ class Progress(TQDMProgressBar):
 
     def on_predict_batch_start(self, *arguments: Any, **keywords: Any) -> None:
         super().on_predict_batch_start(*arguments, **keywords)
-        self.predict_progress_bar.set_description(self.predict_description)  # without Lightning's "DataLoader 0"
+        self.predict_progress_bar.desc = f"{self.predict_description}: "  # without Lightning's "DataLoader 0"
+
+
+LOGGED = 20
+"""How often the bar is written to a file, where every update is a line of its own."""
+
+
+def _refresh_rate(videos: int) -> int:
+    """Videos from one update of the bar to the next."""
+    return 1 if sys.stderr.isatty() else max(1, videos // LOGGED)
 
 
 class Evaluation(L.LightningModule):
@@ -287,7 +296,7 @@ def _predict(module: Evaluation, processes: int, accelerator: str, progress: boo
             enable_model_summary=False,
             enable_progress_bar=progress,
             inference_mode=True,
-            callbacks=[Ending(Path(folder)), *([Progress(refresh_rate=1)] if progress else [])],
+            callbacks=[Ending(Path(folder)), *([Progress(_refresh_rate(len(module.videos)))] if progress else [])],
         )
         trainer.predict(module, return_predictions=False)
         paths = [Path(folder) / f"clock-{rank}.json" for rank in range(processes)]

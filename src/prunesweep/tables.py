@@ -12,7 +12,7 @@ from prunesweep.comparison import Difference
 from prunesweep.records import Trial
 from prunesweep.statistics import accuracy_interval
 
-SHARES = ("decode", "encode", "merge", "LLM", "records and W&B")
+SHARES = ("decode", "encode", "merge", "LLM", "records")
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 """Proposed by a search; the table shows three digits, the records have all."""
 SMALLEST_P = 1e-12

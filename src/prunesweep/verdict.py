@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from prunesweep import statistics
 from prunesweep.analysis import Summary, scores_of
-from prunesweep.effects import Ablation, Importance, ablations, importances, short
+from prunesweep.effects import Ablation, Importance, ablations, importances
 from prunesweep.outcomes import Outcomes
+from prunesweep.sources import short
 from prunesweep.statistics import CONFIDENCE, POWER, AgainstDense, Front
 from prunesweep.tables import p_text, short_names
 
@@ -65,7 +66,10 @@ def headline(found: Verdict) -> str | None:
     equal = against.indistinguishable
     count = f"{len(equal)} of {others} trial{'s' if others > 1 else ''}"
     if not equal:
-        loss = min((abs(m), i) for i, m in enumerate(against.difference.mean) if i != against.dense and not math.isnan(m))[1]
+        losses = [(abs(m), i) for i, m in enumerate(against.difference.mean) if i != against.dense and not math.isnan(m)]
+        if not losses:
+            return None
+        loss = min(losses)[1]
         cost = cost_text(outcomes.cost, outcomes.costs[loss])
         low, high = against.difference.low[loss], against.difference.high[loss]
         near = f"the closest, at {cost}, differs by {against.difference.mean[loss]:+.3f} ({_interval(low, high, '+')})"
