@@ -110,7 +110,8 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
     if data.points and max(p.cost for p in data.points) > 4 * min(p.cost for p in data.points):
         _log_axis(axes, data)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    if data.points:
+        axes.legend(frameon=False)
     return figure
 
 
