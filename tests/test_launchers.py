@@ -268,3 +268,23 @@ def test_without_slurm_its_launcher_says_so(monkeypatch: pytest.MonkeyPatch, tmp
     settings = {"jobs": 1, "folder": str(tmp_path), "gpus": 0, "cpus": 1, "minutes": 1, "restarts": 0, "name": "x"}
     with pytest.raises(ValueError, match="no Slurm on this machine: srun is not there; try hydra/launcher=submitit_local"):
         make_pool("submitit_slurm", settings).run(["{}"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "program"),
+    [({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, "torchrun"), ({"SLURM_STEP_NUM_TASKS": "4"}, "srun")],
+    ids=["torchrun", "srun"],
+)
+def test_ranks_that_another_program_starts_are_refused(
+    variables: dict[str, str], program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"prunesweep: {program} has started this command once per process.*trainer.devices=N"):
+        main.main()
+
+
+def test_one_task_of_slurm_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    main.require_one_process()
