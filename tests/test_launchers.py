@@ -29,11 +29,20 @@ from prunesweep.store import Store
 from prunesweep.sweep import Finished, evaluate_configs
 
 ROOT = Path(__file__).parents[1]
-GRIDS = ["hydra/sweeper=grids", "hydra.sweeper.grids=[{reducer: prunevid, reducer.prune.layer: '2,4'}, {reducer: none}]"]
-SEARCH = ["--config-dir", str(ROOT / "sweeps"), "--config-name", "search", "hydra.sweeper.trials=4", "hydra.sweeper.batch=2"]
+SWEEPS = {
+    "grids": [
+        "-m",
+        "hydra/sweeper=grids",
+        "hydra.sweeper.grids=[{reducer: prunevid, reducer.prune.layer: '2,4'}, {reducer: none}]",
+    ],
+    "search": [
+        *("--config-dir", str(ROOT / "sweeps"), "--config-name", "search"),
+        *("hydra.sweeper.trials=4", "hydra.sweeper.batch=2"),
+    ],
+}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(checkpoint: Path, benchmark_folder: Path) -> list[str]:
     plain = ["logger=none", "trainer.progress=false", "trainer.accelerator=cpu", "model.frames=4", "benchmark=jsonl"]
     return [f"model.checkpoint={checkpoint}", f"benchmark.path={benchmark_folder}", *plain]
@@ -59,12 +68,27 @@ class WithPath:
         os.environ["PATH"] = f"{self.folder}:{os.environ['PATH']}"
 
 
-def sweep(folder: Path, name: str, arguments: Sequence[str], before: Callable[[], None] | None = None) -> str:
-    flags = arguments[: 4 * (arguments[0] == "--config-dir")]
-    overrides = [*arguments[len(flags) :], f"hydra.sweep.dir={name}", f"store.folder=store-{name}"]
-    code, out = forks.finish([*(flags or ["-m"]), *overrides], folder, folder / f"{name}.log", before)
+def sweep(
+    folder: Path, name: str, settings: Sequence[str], more: Sequence[str] = (), before: Callable[[], None] | None = None
+) -> str:
+    """The output of a sweep of SWEEPS in a folder, with the store beside it."""
+    arguments = [*SWEEPS[name], *settings, *more, "hydra.sweep.dir=sweep", "store.folder=store"]
+    code, out = forks.finish(arguments, folder, folder / "log", before)
     assert code == 0, out
     return out
+
+
+@pytest.fixture(scope="module")
+def here(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a sweep that is evaluated in one process."""
+
+    @functools.cache
+    def call(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        sweep(folder, name, settings)
+        return folder / "sweep"
+
+    return call
 
 
 def assert_same_records(one: Path, other: Path) -> None:
@@ -76,17 +100,18 @@ def assert_same_records(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "sweeper"),
-    [("submitit_local", GRIDS), ("ray", GRIDS), ("joblib", SEARCH)],
+    ("launcher", "name"),
+    [("submitit_local", "grids"), ("ray", "grids"), ("joblib", "search")],
     ids=["submitit_local", "ray", "joblib"],
 )
-def test_jobs_give_the_records_of_one_process(launcher: str, sweeper: list[str], settings: list[str], tmp_path: Path) -> None:
-    sweep(tmp_path, "here", [*sweeper, *settings])
+def test_jobs_give_the_records_of_one_process(
+    launcher: str, name: str, settings: list[str], here: Callable[[str], Path], tmp_path: Path
+) -> None:
     asked = [f"hydra/launcher={launcher}", "hydra.launcher.jobs=2"]
-    out = sweep(tmp_path, "there", [*sweeper, *settings, *asked], end_loky if launcher == "joblib" else None)
+    out = sweep(tmp_path, name, settings, asked, end_loky if launcher == "joblib" else None)
     assert "sharing ran" in out
-    assert_same_records(tmp_path / "here", tmp_path / "there")
-    assert Store.existing(tmp_path / "store-there").shards() == set(), "what jobs wrote is committed"
+    assert_same_records(here(name), tmp_path / "sweep")
+    assert Store.existing(tmp_path / "store").shards() == set(), "what jobs wrote is committed"
 
 
 SLURM = {
@@ -118,18 +143,16 @@ for number in range(2):
 """Stand-ins for Slurm's programs that run an array's jobs on this machine."""
 
 
-def test_a_slurm_array_gives_the_records_of_one_process(settings: list[str], tmp_path: Path) -> None:
+def test_a_slurm_array_gives_the_records_of_one_process(settings: list[str], here: Callable[[str], Path], tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in SLURM.items():
         path = programs / name
         path.write_text(f"#!{sys.executable}\n{text}")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    asked = ["hydra.launcher.cpus=1", "hydra.launcher.gpus=1", "+hydra.launcher.parameters.partition=small"]
-    arguments = ["reducer=none,random", *settings]
-    sweep(tmp_path, "here", arguments)
-    sweep(tmp_path, "there", [*arguments, "hydra/launcher=submitit_slurm", *asked], WithPath(programs))
-    assert_same_records(tmp_path / "here", tmp_path / "there")
+    own = ["hydra.launcher.cpus=1", "hydra.launcher.gpus=1", "+hydra.launcher.parameters.partition=small"]
+    sweep(tmp_path, "grids", settings, ["hydra/launcher=submitit_slurm", *own], WithPath(programs))
+    assert_same_records(here("grids"), tmp_path / "sweep")
     script = (programs / "asked").read_text()
     for flag in ("array=0-1%", "partition=small", "gpus-per-node=1", "cpus-per-task=1", "time=240", "signal=USR2@"):
         assert f"#SBATCH --{flag}" in script
