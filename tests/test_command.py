@@ -13,16 +13,9 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
-from conftest import REDUCERS
+from conftest import REDUCERS, ROOT, only_folder
 from prunesweep.records import read_trial, read_trials
 from prunesweep.sweep import read_timing
-
-ROOT = Path(__file__).parents[1]
-
-
-def only_folder(pattern: str) -> Path:
-    (folder,) = Path.cwd().glob(pattern)
-    return folder
 
 
 def test_a_single_run_prints_its_numbers_and_leaves_records_configuration_and_log(run) -> None:
@@ -127,7 +120,7 @@ def test_a_sweep_that_is_run_again_in_its_own_folder_is_resumed(run) -> None:
     assert "4 of 4 records were in store" in out
     assert len(read_trials(Path("mine"))) == 2
     assert Path("mine/0/records.parquet").read_bytes() == before
-    assert len(list(Path("mine/0").rglob("*.wandb"))) == 1, "a delivered trial is not sent to W&B again"
+    assert len(list(Path("mine").rglob("*.wandb"))) == 3, "a run that is made again replaces the one before"
 
 
 def test_a_named_sweep_with_several_grids(run) -> None:
@@ -141,11 +134,22 @@ def test_a_named_sweep_with_several_grids(run) -> None:
 
 
 def test_wandb_gets_one_run_per_trial_and_one_for_the_sweep(run) -> None:
-    code, _, _ = run("-m", "reducer=none,random", "benchmark.limit=4", wandb=True)
+    code, out, _ = run("-m", "reducer=none,random", "benchmark.limit=4", wandb=True)
     assert code == 0
     sweep = only_folder("multirun/*/*")
-    runs = [path.parent.parent.parent.name for path in sweep.rglob("*.wandb")]
-    assert sorted(runs) == sorted(["0", "1", sweep.name])
+    assert len(list(sweep.glob("wandb/offline-run-*/*.wandb"))) == 3
+    assert f"W&B         3 runs offline; wandb sync {sweep.relative_to(Path.cwd())}/wandb/offline-run-* uploads them" in out
+
+
+def test_a_sweep_without_the_key_it_needs_goes_on(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    code, out, _ = run("reducer=random", "benchmark.limit=2", "hydra.run.dir=out", wandb=True)
+    assert code == 0
+    assert "W&B         1 run offline; wandb sync out/wandb/offline-run-* uploads them (W&B said: UsageError: No API key" in out
+    assert read_trial(Path("out")).records["correct"].null_count() == 0
 
 
 def test_wandb_mode_beats_the_configuration(run, monkeypatch: pytest.MonkeyPatch) -> None:

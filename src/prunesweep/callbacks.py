@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from prunesweep.publish import Reporter
 
 MULTIRUN = "multirun.yaml"
 """Where sweepers save the configuration they were started with."""
 TIMING = "timing.jsonl"
+"""What each batch of a sweep took."""
 WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
 BUDGET = ("trials", "batch")
 """Of a sweeper: a search may go on with more trials."""
 
 
+def read_timing(sweep: Path) -> list[dict[str, Any]]:
+    """Entries of all batches so far; a sweep whose records were all made elsewhere has none."""
+    path = sweep / TIMING
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
 class SummaryCallback(Callback):
-    """Sums up a multirun when it ends: table, files, picture, W&B."""
+    """Sums up a multirun when it ends: table, files, picture.  Beside it, a process is told what to show on W&B."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        self.reporter = self._reporter(config, Path(config.hydra.run.dir))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        if self.reporter and job_return.status == JobStatus.COMPLETED:
+            self.reporter.trial(Path(config.hydra.runtime.output_dir))
+
+    def on_run_end(self, **_: Any) -> None:
+        self._finish_report()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self.started = time.time()
@@ -29,14 +51,35 @@ class SummaryCallback(Callback):
             if not goes_on and not is_same_sweep(sweep / MULTIRUN, config):
                 raise SystemExit(f"prunesweep: {sweep} already holds another sweep; choose another hydra.sweep.dir")
             (sweep / TIMING).unlink(missing_ok=True)  # of the run before
+        self.reporter = self._reporter(config, sweep)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from prunesweep.sweep import summarize_sweep
 
+        sweep = Path(config.hydra.sweep.dir)
         try:
             summarize_sweep(config, time.time() - self.started)
+            if self.reporter and any(sweep.glob("*/records.parquet")):
+                self.reporter.summary(sweep, config.analysis.cost)
         except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0
             raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
+        finally:
+            self._finish_report()
+
+    def _reporter(self, config: DictConfig, folder: Path) -> Reporter | None:
+        if config.logger.name == "none":
+            return None
+        from prunesweep.publish import reporter
+
+        try:
+            return reporter(config, folder)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"prunesweep: {error}") from error
+
+    def _finish_report(self) -> None:
+        if self.reporter:
+            print(f"W&B         {self.reporter.finish()}")
+            self.reporter = None
 
 
 def is_same_sweep(saved: Path, config: DictConfig) -> bool:

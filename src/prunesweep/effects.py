@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from prunesweep.outcomes import RIGHT, Outcomes, settings
+from prunesweep.outcomes import RIGHT, Outcomes
+from prunesweep.sources import IGNORED, settings
 from prunesweep.statistics import CONFIDENCE, holm, t_quantile
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-IGNORED = ("_target_",)
-"""Parts of a setting's name that say how it is built, not what it is."""
 RANK_TOLERANCE = 1e-9
 """Of the smallest eigenvalue of a design's products, relative to the largest."""
 FEW_LEVELS = 3
@@ -61,12 +60,6 @@ def factors(outcomes: Outcomes) -> list[Factor]:
 
 def _hashable(value: Any) -> Any:
     return value if value is None or isinstance(value, (int, float, str, bool)) else str(value)
-
-
-def short(names: Sequence[str]) -> dict[str, str]:
-    """Each dotted name cut to its last part where that is unique among them."""
-    leaves = [name.rpartition(".")[2] for name in names]
-    return {name: leaf if leaves.count(leaf) == 1 else name for name, leaf in zip(names, leaves, strict=True)}
 
 
 def by_reducer(outcomes: Outcomes) -> dict[str, Outcomes]:

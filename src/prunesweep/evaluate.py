@@ -87,7 +87,16 @@ class Progress(TQDMProgressBar):
 
     def on_predict_batch_start(self, *arguments: Any, **keywords: Any) -> None:
         super().on_predict_batch_start(*arguments, **keywords)
-        self.predict_progress_bar.set_description(self.predict_description)  # without Lightning's "DataLoader 0"
+        self.predict_progress_bar.desc = f"{self.predict_description}: "  # without Lightning's "DataLoader 0"
+
+
+LOGGED = 20
+"""How often the bar is written to a file, where every update is a line of its own."""
+
+
+def _refresh_rate(videos: int) -> int:
+    """Videos from one update of the bar to the next."""
+    return 1 if sys.stderr.isatty() else max(1, videos // LOGGED)
 
 
 class Evaluation(L.LightningModule):
@@ -200,11 +209,13 @@ class Ending(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Lightning's own handler of SIGTERM only takes a note, and an evaluation never looks at it."""
         signal.signal(signal.SIGTERM, _interrupt)
+        self.began = time.time()  # a clock that processes share
 
     def on_predict_end(self, trainer: L.Trainer, module: Evaluation) -> None:
         module.writer.flush()
         clock = module.clock
         times = {"seconds": dict(clock.seconds), "run": clock.run, "alone": clock.alone, "made": module.made}
+        times |= {"began": self.began, "ended": time.time()}
         (self.folder / f"clock-{trainer.global_rank}.json").write_text(json.dumps(times), encoding="utf-8")
 
     def on_exception(self, trainer: L.Trainer, module: Evaluation, error: BaseException) -> None:
@@ -287,7 +298,7 @@ def _predict(module: Evaluation, processes: int, accelerator: str, progress: boo
             enable_model_summary=False,
             enable_progress_bar=progress,
             inference_mode=True,
-            callbacks=[Ending(Path(folder)), *([Progress(refresh_rate=1)] if progress else [])],
+            callbacks=[Ending(Path(folder)), *([Progress(_refresh_rate(len(module.videos)))] if progress else [])],
         )
         trainer.predict(module, return_predictions=False)
         paths = [Path(folder) / f"clock-{rank}.json" for rank in range(processes)]
@@ -339,4 +350,5 @@ def _timing(clocks: list[dict[str, Any]], total: float, reused: int) -> Timing:
     names = dict.fromkeys(name for clock in clocks for name in clock["seconds"])
     seconds = {name: sum(clock["seconds"].get(name, 0.0) for clock in clocks) / len(clocks) for name in names}
     run, alone, made = (sum(clock[key] for clock in clocks) for key in ("run", "alone", "made"))
-    return Timing(seconds, total, run, alone, made, reused)
+    evaluating = max(clock["ended"] for clock in clocks) - min(clock["began"] for clock in clocks) if clocks else 0.0
+    return Timing(seconds, total, run, alone, made, reused, evaluating)

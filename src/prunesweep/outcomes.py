@@ -5,7 +5,7 @@ Records are read trial by trial and only the matrix stays, so millions of them f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import COUNTS, Summary, mark_front, require_cost, summarize
-from prunesweep.records import Trial, TrialInfo, read_trial, trial_folders
+from prunesweep.records import Trial, TrialInfo, trial_folders
+from prunesweep.sources import is_store, read_folder, read_source, unreadable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -111,29 +112,24 @@ class Finding(NamedTuple):
 
 
 def find(trial: Trial) -> Finding:
-    import polars as pl
-
-    correct = trial.records["correct"].cast(pl.Int8).fill_null(UNANSWERED).to_numpy()
-    return Finding(trial.info, trial.folder, summarize(trial), trial.records.select("sample_id", "video_id", "task"), correct)
-
-
-def read_findings(sweep: Path) -> Iterator[Finding]:
-    """The findings of all trials below a sweep's folder, in the order of their numbers.
-
-    Raises ValueError if a trial's records cannot be read.
-    """
-    with ThreadPoolExecutor(READERS) as readers:
-        yield from readers.map(_read_finding, trial_folders(sweep))
-
-
-def _read_finding(folder: Path) -> Finding:
+    """Raises ValueError if the records lack what numbers need."""
     import polars as pl
 
     try:
-        return find(read_trial(folder, COLUMNS))
+        correct = trial.records["correct"].cast(pl.Int8).fill_null(UNANSWERED).to_numpy()
+        samples = trial.records.select("sample_id", "video_id", "task")
+        return Finding(trial.info, trial.folder, summarize(trial), samples, correct)
     except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder.name} cannot be read as a trial ({' '.join(str(error).split())[:200]}); written by another "
-                         "version, or damaged: move it out of the sweep's folder") from error  # fmt: skip
+        raise unreadable(trial.folder or Path(trial.info.name), error) from error
+
+
+def read_findings(source: Path) -> Iterator[Finding]:
+    """The findings of all trials of a sweep's folder or of a store.  Raises ValueError as `read_source`."""
+    if is_store(source) or not source.is_dir():
+        yield from map(find, read_source(source, COLUMNS))
+        return
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from readers.map(lambda folder: find(read_folder(folder, COLUMNS)), trial_folders(source))
 
 
 @dataclass
@@ -205,25 +201,9 @@ def collect(trials: Iterable[Trial], cost: str = "llm_flops_ratio") -> list[Outc
     return gather(map(find, trials), cost)
 
 
-def read_outcomes(sweep: Path, cost: str = "llm_flops_ratio") -> list[Outcomes]:
-    """Of a sweep's folder.  Raises ValueError if there is no finished trial in it, or one that cannot be read."""
-    if not sweep.is_dir():
-        raise ValueError(f"{sweep} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME")
-    found = gather(read_findings(sweep), cost)
+def read_outcomes(source: Path, cost: str = "llm_flops_ratio") -> list[Outcomes]:
+    """Of a sweep's folder or a store.  Raises ValueError if there is no finished trial in it, or one that cannot be read."""
+    found = gather(read_findings(source), cost)
     if not found:
-        raise ValueError(f"{sweep} holds no finished trial; name the folder of a sweep, such as multirun/DATE/TIME")
+        raise ValueError(f"{source} holds no finished trial; name the folder of a sweep, such as multirun/DATE/TIME, or a store")
     return found
-
-
-def settings(info: TrialInfo) -> dict[str, Any]:
-    """A trial's settings by dotted name: `reducer.prune.layer` and so on; None where a part is switched off."""
-    return dict(_flat("", info.settings))
-
-
-def _flat(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _flat(f"{name}.", value)
-        else:
-            yield name, value

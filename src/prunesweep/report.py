@@ -26,12 +26,12 @@ import numpy as np
 
 from prunesweep import statistics
 from prunesweep.analysis import COSTS, Accuracy, mark_front, scores_of
-from prunesweep.effects import Ablation, Estimate, Importance, Interaction, MainEffect, short
-from prunesweep.outcomes import UNANSWERED, Outcomes, settings
+from prunesweep.effects import Ablation, Estimate, Importance, Interaction, MainEffect
+from prunesweep.outcomes import UNANSWERED, Outcomes
 from prunesweep.paths import PACKAGE
-from prunesweep.plots import COST_LABELS
+from prunesweep.plots import COST_LABELS, Coordinates, parallel_coordinates
 from prunesweep.public import public, public_override
-from prunesweep.records import read_trial
+from prunesweep.sources import is_store, reread, settings, short
 from prunesweep.statistics import AgainstDense
 from prunesweep.tables import MOST_NAMED, short_names
 from prunesweep.verdict import Verdict, headline, lines, verdict
@@ -118,6 +118,7 @@ def _group(found: Verdict) -> dict[str, Any]:
         "heat": shown,
         "ablations": [_ablation(one) for one in found.ablations],
         "importances": [_importance(one) for one in found.importances],
+        "parallel": [_parallel(one, outcomes) for one in parallel_coordinates(outcomes)],
         "failures": _failures(outcomes),
     }
 
@@ -184,7 +185,7 @@ def _answers(folder: Path | None, samples: Sequence[str]) -> dict[str, tuple[str
 
     if folder is None or not samples:
         return {}
-    records = read_trial(folder, ("sample_id", "target", "prediction")).records
+    records = reread(folder, ("sample_id", "target", "prediction"))
     rows = records.filter(pl.col("sample_id").is_in(list(samples))).iter_rows()
     return {sample: (str(target)[:LONGEST], str(said)[:LONGEST]) for sample, target, said in rows}
 
@@ -228,6 +229,12 @@ def _importance(one: Importance) -> dict[str, Any]:
     return {"reducer": one.reducer, "trials": one.trials, "shares": [(names[name], share) for name, share in one.shares.items()]}
 
 
+def _parallel(one: Coordinates, outcomes: Outcomes) -> dict[str, Any]:
+    axes = [{"name": axis.name, "ticks": [(place, public(text)) for place, text in axis.ticks]} for axis in one.axes]
+    index = {name: i for i, name in enumerate(outcomes.names)}
+    return {"reducer": one.reducer, "axes": axes, "lines": one.lines, "trials": [index[name] for name in one.names]}
+
+
 def _failures(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Errors and their samples, of the trials that have any."""
     import polars as pl
@@ -235,7 +242,7 @@ def _failures(outcomes: Outcomes) -> list[dict[str, Any]]:
     found: dict[str, dict[str, None]] = {}
     for row, folder in zip(outcomes.table, outcomes.folders, strict=True):
         if row.errors and folder:
-            failed = read_trial(folder, ("sample_id", "error")).records.filter(pl.col("error").is_not_null())
+            failed = reread(folder, ("sample_id", "error")).filter(pl.col("error").is_not_null())
             for sample, error in failed.iter_rows():
                 found.setdefault(public(" ".join(error.split()))[:LONGEST], {})[sample] = None
     return [
@@ -255,7 +262,7 @@ def _token_maps(sweep: Path) -> Iterator[dict[str, str]]:
 
 def _provenance(found: Sequence[Outcomes], sweep: Path) -> Iterator[tuple[str, str]]:
     """What was run and what wrote this page."""
-    if command := _command(sweep):
+    if command := command_of(sweep):
         yield "sweep", command
     for outcomes in found:
         records = int((outcomes.correct != UNANSWERED).sum())
@@ -291,7 +298,7 @@ def _versions() -> Iterator[tuple[str, str]]:
             continue
 
 
-def _command(sweep: Path) -> str | None:
+def command_of(sweep: Path) -> str | None:
     """The command that ran the sweep, as Hydra noted it; None if the sweep has no such note."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -322,20 +329,25 @@ def render(data: dict[str, Any], title: str) -> str:
     )
 
 
-def write_report(found: Sequence[Outcomes], sweep: Path, path: Path) -> None:
+def render_report(found: Sequence[Outcomes], sweep: Path) -> str:
+    """The whole page of a sweep or a store."""
     where = " and ".join(dict.fromkeys(f"{one.model} on {one.benchmark}" for one in found))
-    path.write_text(render(report_data(found, sweep), f"PruneSweep: {where}"), encoding="utf-8")
+    return render(report_data(found, sweep), f"PruneSweep: {where}")
+
+
+def write_report(found: Sequence[Outcomes], sweep: Path, path: Path) -> None:
+    path.write_text(render_report(found, sweep), encoding="utf-8")
 
 
 def main() -> None:
     from prunesweep.stats import fill
 
     parser = argparse.ArgumentParser(prog="prunesweep-report", description="One self-contained page of a finished sweep.")
-    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME")
-    parser.add_argument("--out", type=Path, help=f"the page to write; {REPORT} in the sweep's folder unless given")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
+    parser.add_argument("--out", type=Path, help=f"the page to write; {REPORT} in the sweep's folder, or here for a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis that the page opens with: any cost of the ledger")
     arguments = parser.parse_args()
-    path = arguments.out or arguments.sweep / REPORT
+    path = arguments.out or (Path() if is_store(arguments.sweep) else arguments.sweep) / REPORT
     found = fill(arguments.sweep, arguments.cost)
     try:
         write_report(found, arguments.sweep, path)

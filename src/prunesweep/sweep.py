@@ -31,6 +31,7 @@ from prunesweep.analysis import (
     table_frame,
 )
 from prunesweep.benchmarks import by_video
+from prunesweep.callbacks import TIMING, read_timing
 from prunesweep.checks import EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.outcomes import collect
@@ -57,7 +58,6 @@ log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
-TIMING = "timing.jsonl"
 """One line for each batch, appended, so that several workers of one study may write it."""
 SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "store", "race")
 """Trials that agree in these are evaluated together."""
@@ -79,6 +79,7 @@ def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[s
     """The reducer and the overrides that tell this trial from its neighbours, keys cut to their last part if unique."""
     own = [o for o in overrides if not o.startswith("reducer=") and (o.startswith("reducer.") or o not in shared)]
     pairs = [(key.lstrip("+~"), value) for key, _, value in (o.partition("=") for o in own)]
+    pairs = [(key, str(OmegaConf.select(config, key)) if "$" in value else value) for key, value in pairs]
     leaves = [key.rpartition(".")[2] for key, _ in pairs]
     short = [leaf if leaves.count(leaf) == 1 else key for leaf, (key, _) in zip(leaves, pairs, strict=True)]
     pairs = [(key, "".join(value.split())) for key, value in pairs]  # a mapping has spaces; names are split at them
@@ -171,19 +172,30 @@ def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finishe
         group = _matched(group, make_model, samples)
         batch = _batch(group, samples, store)
         race: Race = instantiate(config.race)
+        if spread is not None:
+            _require_spreadable(config, race)
         stopped: dict[str, Stopped] = {}
         if race.rounds == 1:
             records, timing = _evaluate_batch(batch, group, spread, make_model)
-        elif spread is None:
-            records, timing, stopped = _race(batch, group, race, make_model)
         else:
-            raise ValueError(f"race.rounds must be 1 with a launcher that spreads its work over others, got {race.rounds}")
+            records, timing, stopped = _race(batch, group, race, make_model)
         store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
         measured = _measure(batch, group, make_model) if batch.config.engine.measure else [None] * len(group)
         return [
             Finished(_info(one, batch, stopped.get(one.name)), records[one.name], timing, took)
             for one, took in zip(group, measured, strict=True)
         ]
+
+
+def _require_spreadable(config: DictConfig, race: Race) -> None:
+    """Raises ValueError for what only the launcher `shared` can do."""
+    way_out = "or use hydra/launcher=shared"
+    if race.rounds > 1:
+        raise ValueError(f"a race compares results while it runs: race.rounds must be 1 with this launcher, {way_out}")
+    if config.engine.measure:
+        raise ValueError(f"times are measured where the command runs: engine.measure must be false with this launcher, {way_out}")
+    if config.store.folder is None:
+        raise ValueError(f"jobs hand their records over through the store: set store.folder with this launcher, {way_out}")
 
 
 @contextmanager
@@ -340,10 +352,14 @@ def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Mo
 
 def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
     for one in group:
-        config, key = one.config, batch.addresses.trials[one.name]
-        about = {"reducer": config.reducer.name, "model": config.model.name, "benchmark": config.benchmark.name}
-        about["settings"] = _settings(one)
-        batch.store.describe(StoredTrial(key, batch.origins[key], {**about, "shape": asdict(shape)}))
+        key = batch.addresses.trials[one.name]
+        batch.store.describe(StoredTrial(key, batch.origins[key], {**about(one), "shape": asdict(shape)}))
+
+
+def about(one: Planned) -> dict[str, Any]:
+    """How people call a trial."""
+    names = {"reducer": one.config.reducer.name, "model": one.config.model.name, "benchmark": one.config.benchmark.name}
+    return {**names, "settings": _settings(one)}
 
 
 def _settings(one: Planned) -> dict[str, Any]:
@@ -363,19 +379,14 @@ def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
 
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> float | list[float]:
-    """Write a trial's folder and its W&B run; returns what `analysis.returned` names, for sweepers that optimise it."""
+    """Write a trial's folder; returns what `analysis.returned` names, for sweepers that optimise it."""
     from prunesweep.measure import as_columns
 
-    again = _is_delivered(folder, finished)
     write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
-    if config.logger.name == "wandb" and not again:
-        from prunesweep import tracking
-
-        tracking.attempt(tracking.log_trial, config, trial, summary, group=_group(folder.parent))
     return returned(numbers(summary, trial), config.analysis.returned)
 
 
@@ -385,19 +396,6 @@ def returned(found: Mapping[str, float], names: Sequence[str]) -> float | list[f
         raise ValueError(f"analysis.returned: unknown {unknown[0]!r}; known: {', '.join(found)}")
     values = [found[name] for name in names]
     return values[0] if len(values) == 1 else values
-
-
-def _is_delivered(folder: Path, finished: Finished) -> bool:
-    """Whether a sweep that is resumed in its own folder has delivered these records before."""
-    try:
-        return read_trial(folder).records.equals(finished.records)
-    except (OSError, ValueError):
-        return False
-
-
-def _group(sweep: Path) -> str:
-    """What the W&B runs of a sweep have in common: the date and time of its folder."""
-    return "-".join(sweep.absolute().parts[-2:])
 
 
 def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], started: float) -> None:
@@ -412,17 +410,11 @@ def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], start
 
 
 def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
-    """Append a batch's times to the sweep's; `delivery` is what writing records and W&B runs took."""
+    """Append a batch's times to the sweep's; `delivery` is what writing records runs took."""
     distinct = {id(timing): timing for timing in timings}.values()
-    entries = [_timing_entry(timing) for timing in (*distinct, Timing({"records and W&B": delivery}, delivery, 0, 0))]
+    entries = [_timing_entry(timing) for timing in (*distinct, Timing({"records": delivery}, delivery, 0, 0))]
     with (sweep / TIMING).open("a", encoding="utf-8") as file:
         file.write("".join(f"{json.dumps(entry)}\n" for entry in entries))
-
-
-def read_timing(sweep: Path) -> list[dict[str, Any]]:
-    """Entries of all batches so far; a sweep whose records were all made elsewhere has none."""
-    path = sweep / TIMING
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def _print_times(entries: Sequence[dict[str, Any]], total: float, config: DictConfig) -> None:
@@ -447,10 +439,6 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
 
     figure = plots.pareto_figure(plots.pareto_points(table, config.analysis.cost), title=_title(trials))
     figure.savefig(sweep / "pareto.png", dpi=150)
-    if config.logger.name == "wandb":
-        from prunesweep import tracking
-
-        tracking.attempt(tracking.log_sweep, config, table, sweep, group=_group(sweep))
     print(tables.sweep(table, config.analysis.cost))
     print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
     if entries := read_timing(sweep):

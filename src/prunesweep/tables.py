@@ -12,7 +12,7 @@ from prunesweep.comparison import Difference
 from prunesweep.records import Trial
 from prunesweep.statistics import accuracy_interval
 
-SHARES = ("decode", "encode", "merge", "LLM", "records and W&B")
+SHARES = ("decode", "encode", "merge", "LLM", "records")
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 """Proposed by a search; the table shows three digits, the records have all."""
 SMALLEST_P = 1e-12
@@ -144,7 +144,9 @@ def single(row: Summary, trial: Trial) -> str:
     tasks = task_accuracies(trial.records)
     if len(tasks) > 1:
         macro = accuracy_text(row.macro_accuracy, row.macro_error, row.samples)
-        lines.insert(2, f"            {macro} as the mean over {len(tasks)} tasks")
+        scored = sum(scores.samples > 0 for scores in tasks.values())
+        over = str(scored) if scored == len(tasks) else f"{scored} of {len(tasks)}"
+        lines.insert(2, f"            {macro} as the mean over {over} tasks")
     if unclear := _unclear(trial):
         lines.append(f"            {unclear} generated answers name none of the options")
     lines += ["", _task_grid(tasks)] if len(tasks) > 1 else []

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from prunesweep import statistics
 from prunesweep.analysis import Summary, scores_of
-from prunesweep.effects import Ablation, Importance, ablations, importances, short
+from prunesweep.effects import Ablation, Importance, ablations, importances
 from prunesweep.outcomes import Outcomes
+from prunesweep.sources import short
 from prunesweep.statistics import CONFIDENCE, POWER, AgainstDense, Front
 from prunesweep.tables import p_text, short_names
 
@@ -65,7 +66,10 @@ def headline(found: Verdict) -> str | None:
     equal = against.indistinguishable
     count = f"{len(equal)} of {others} trial{'s' if others > 1 else ''}"
     if not equal:
-        loss = min((abs(m), i) for i, m in enumerate(against.difference.mean) if i != against.dense and not math.isnan(m))[1]
+        losses = [(abs(m), i) for i, m in enumerate(against.difference.mean) if i != against.dense and not math.isnan(m)]
+        if not losses:
+            return None
+        loss = min(losses)[1]
         cost = cost_text(outcomes.cost, outcomes.costs[loss])
         low, high = against.difference.low[loss], against.difference.high[loss]
         near = f"the closest, at {cost}, differs by {against.difference.mean[loss]:+.3f} ({_interval(low, high, '+')})"
@@ -126,7 +130,7 @@ def _dense(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
         error = against.detectable / statistics.detectable_effect(1.0, videos)
         needed = statistics.samples_needed(against.margin, error, samples, videos)
         words = f"true differences below {100 * against.detectable:.1f} points are likely to go unnoticed with these {samples} "
-        words += f"questions (power {POWER:.0%}, the median trial's error); {margin} take about {needed:,}"
+        words += f"questions (power {100 * POWER:.0f} %, the median trial's error); {margin} take about {needed:,}"
         said.append(("detectable", words))
     return said
 
@@ -181,7 +185,7 @@ def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
     if front.knee is not None:
         row = outcomes.table[front.knee]
         where = cost_text(outcomes.cost, getattr(row, outcomes.cost))
-        said.append(("knee", f"{names[front.knee]} at {where} (so in {front.knee_probability:.0%} of the draws)"))
+        said.append(("knee", f"{names[front.knee]} at {where} (so in {100 * front.knee_probability:.0f} % of the draws)"))
     return said
 
 
@@ -215,5 +219,5 @@ def _settings(ablation: Ablation) -> str:
 
 def _importance(importance: Importance) -> str:
     names = short(list(importance.shares))
-    shares = ", ".join(f"{names[name]} {share:.0%}" for name, share in importance.shares.items())
+    shares = ", ".join(f"{names[name]} {100 * share:.0f} %" for name, share in importance.shares.items())
     return f"{importance.reducer}, {importance.trials} trials, share of accuracy's variance (fANOVA): {shares}"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,6 +45,16 @@ def capturing_attention(
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, capturing_attention)
 ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
+
+
+@functools.cache
+def cache_argument(forward: Callable[..., Tensor]) -> str:
+    """What a layer calls its cache: transformers 5.24 renamed it, and a name that a layer does not know is silently ignored."""
+    parameters = inspect.signature(forward).parameters
+    for name in ("cache", "past_key_values"):
+        if name in parameters:
+            return name
+    raise ValueError(f"{forward.__qualname__} takes no cache that prunesweep knows; install transformers 5.23 or 5.24")
 
 
 class LayerCache:
@@ -139,9 +151,9 @@ class Decoder:
                 attention_mask=mask,
                 position_embeddings=rotary,
                 position_ids=None,
-                past_key_values=cache,
                 use_cache=True,
                 capture=captured if received or (attention and index == stop - 1) else None,
+                **{cache_argument(type(layer).forward): cache},
             )
         rows = None
         if attention:
