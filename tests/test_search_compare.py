@@ -109,7 +109,7 @@ def test_replayed_searches_try_what_the_pool_has_and_find_its_front(tmp_path: Pa
     assert pool.values == {"tokens": (10, 20, 40, 80), "kind": ("x", "y", "z")}
     assert pool.found[40, "y"] == (pytest.approx(0.55), pytest.approx(0.4))
     assert pool.coarse(4) == [(10, "x"), (10, "z"), (80, "x"), (80, "z")]
-    assert [len(pool.coarse(trials)) for trials in (1, 3, 6, 7, 8, 12)] == [1, 2, 6, 6, 8, 12]
+    assert [len(pool.coarse(trials)) for trials in (1, 3, 6, 7, 8, 12)] == [1, 3, 6, 6, 8, 12]
     for sampler in ("tpe", "nsga2", "random", "qmc"):
         one, again, other = (compare.replay(pool, sampler, seed, 6, 2, 1.0) for seed in (0, 0, 1))
         assert one.volumes.tolist() == again.volumes.tolist() != other.volumes.tolist()
