@@ -14,7 +14,6 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
-import test_command
 from conftest import CONF
 from prunesweep import methods, statistics
 from prunesweep.methods import compared, entries, gap, references, shown, table
@@ -23,7 +22,6 @@ from prunesweep.records import Trial
 from test_command import ROOT
 from test_statistics import made
 
-run = test_command.run
 VIDEOS = ["a", "a", "b", "b", "c", "d", "e", "e"]
 
 

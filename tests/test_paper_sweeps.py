@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import networks
-import test_command
 import trees
 from conftest import CONF
 from prunesweep import paper
@@ -23,7 +22,6 @@ from prunesweep.records import Trial, read_trials
 from prunesweep.types import Sample
 from test_command import ROOT, only_folder
 
-run = test_command.run
 SWEEPS = ROOT / "sweeps"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import test_command
 import trees
 from conftest import CONF
 from prunesweep import dataset
@@ -19,8 +18,6 @@ from prunesweep.cost import Shape, VisionShape
 from prunesweep.records import TrialInfo, to_frame, write_trial
 from prunesweep.types import Record, Sample
 from prunesweep.video import VideoError, chosen_indices, read_clip, released_indices
-
-run = test_command.run
 
 
 @pytest.fixture(scope="module")
