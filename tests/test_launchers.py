@@ -98,8 +98,8 @@ open(os.path.join(os.path.dirname(__file__), "asked"), "w").write(script)
 for number in range(last + 1):
     given = {"SLURM_JOB_ID": str(100 + number), "SLURM_ARRAY_JOB_ID": "42", "SLURM_ARRAY_TASK_ID": str(number)}
     given |= {"SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-    done = f"{__file__}.{number}"
-    subprocess.Popen(["sh", "-c", f"bash {sys.argv[-1]} > /dev/null 2>&1; touch {done}"], env=os.environ | given)
+    command = script + os.linesep + f"touch {__file__}.{number}"  # submitit moves the file when this has returned
+    subprocess.Popen(["bash", "-c", command], env=os.environ | given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print("Submitted batch job 42")
 """,
     "srun": """

@@ -458,6 +458,31 @@ def test_an_interrupted_search_leaves_no_trial_running_and_ends_as_if_unbroken(s
     assert [(t.params, t.values) for t in resumed] == [(t.params, t.values) for t in whole]
 
 
+def test_a_proposal_that_was_cut_short_is_completed(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is stopped while the seventh trial draws its second parameter."""
+    ask, asked = optuna.Study.ask, []
+
+    def stopped(study: optuna.Study, distributions: Any) -> Any:
+        asked.append(1)
+        if len(asked) < 7:
+            return ask(study, distributions)
+        proposals.suggest(ask(study), LAYER, distributions[LAYER])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna.Study, "ask", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search(task, tmp_path / "s", plan(8))
+    monkeypatch.setattr(optuna.Study, "ask", ask)
+    study = optuna.load_study(study_name="prunesweep", storage=open_storage(None, tmp_path / "s"))
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 4 + [TrialState.WAITING] * 3
+    assert study.trials[6].params.keys() == {LAYER}
+    resumed, host = search(task, tmp_path / "s", plan(8))
+    assert host.evaluated == ["4", "5", "6", "7"]
+    assert {t.state for t in resumed} == {TrialState.COMPLETE}
+    assert params(resumed)[:6] == params(study.trials)[:6]
+    assert all(p.keys() == SPACE.keys() for p in params(resumed))
+
+
 # Several workers
 
 

@@ -121,7 +121,8 @@ def _together(timings: Sequence[Timing], reused: int) -> Timing:
     names = dict.fromkeys(name for timing in timings for name in timing.seconds)
     seconds = {name: sum(timing.seconds.get(name, 0.0) for timing in timings) / len(timings) for name in names}
     run, alone, evaluated = (sum(getattr(timing, key) for timing in timings) for key in ("run", "alone", "evaluated"))
-    return Timing(seconds, max(timing.total for timing in timings), run, alone, evaluated, reused)
+    total, evaluating = (max(getattr(timing, key) for timing in timings) for key in ("total", "evaluating"))
+    return Timing(seconds, total, run, alone, evaluated, reused, evaluating)
 
 
 # In a job
