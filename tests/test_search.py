@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from conftest import ROOT
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.fingerprint import Files, digest, of_model
 from prunesweep.records import Stopped, TrialInfo, read_trial, schema, write_trial
@@ -39,7 +40,6 @@ from prunesweep.search.workers import Worker
 from prunesweep.store import Store, StoredTrial, row_schema
 from prunesweep.sweep import read_timing
 
-ROOT = Path(__file__).parents[1]
 SHAPE = Shape(4, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
 FRAMES, PATCHES, SAMPLES = 8, 9, 40
 LAYER, KEEP, ROWS = "reducer.prune.layer", "reducer.prune.keep_ratio", "reducer.prune.rows"
