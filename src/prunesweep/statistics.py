@@ -412,6 +412,29 @@ def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 -
     )
 
 
+class UnderBudget(NamedTuple):
+    """What a budget buys."""
+
+    best: int
+    """The most accurate trial within it, the cheaper one of equals."""
+    alike: tuple[int, ...]
+    """Others within it that a paired test does not tell from the best (Holm-corrected), cheapest first."""
+
+
+def under_budget(outcomes: Outcomes, budget: float, level: float = 1 - CONFIDENCE) -> UnderBudget | None:
+    """On the outcomes' cost axis; None if no trial with an answer costs as little.
+
+    The best of many is partly luck: its accuracy is an overestimate, which is why those like it are named.
+    """
+    within = [i for i, row in enumerate(outcomes.table) if row.samples and outcomes.costs[i] <= budget]
+    if not within:
+        return None
+    best = min(within, key=lambda i: (-outcomes.table[i].accuracy, outcomes.costs[i]))
+    others = sorted((i for i in within if i != best), key=lambda i: outcomes.costs[i])
+    corrected = holm(paired_with(outcomes, best).p_value[others])
+    return UnderBudget(best, tuple(i for i, p in zip(others, corrected, strict=True) if p > level))
+
+
 class Agreement(NamedTuple):
     """How a trial's answers relate to the dense model's."""
 

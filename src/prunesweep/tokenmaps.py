@@ -197,9 +197,10 @@ class Flip(NamedTuple):
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """Trial names without the settings that all of them share."""
+    """Trial names without the settings that all of them share, if they are of one method."""
     words = [name.split(" ") for name in names]
-    common = {word for word in words[0][1:] if all(word in own[1:] for own in words)} if len(names) > 1 else set()
+    alike = len(names) > 1 and len({own[0] for own in words}) == 1
+    common = {word for word in words[0][1:] if all(word in own[1:] for own in words)} if alike else set()
     return [" ".join(word for word in own if word not in common) for own in words]
 
 
