@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from prunesweep import main as command
 from prunesweep.benchmarks import jsonl
 from prunesweep.embedded.build import draw_split
 from prunesweep.embedded.network import TinyShape, build_network, build_processor
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.types import Sample
 
-CONF = Path(__file__).parents[1] / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 REDUCERS = sorted(path.stem for path in (CONF / "reducer").glob("*.yaml"))
 SMALL = TinyShape(layers=8, hidden=48, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
 
@@ -59,3 +64,38 @@ def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def samples(benchmark_folder: Path) -> list[Sample]:
     return jsonl.load(str(benchmark_folder))
+
+
+def only_folder(pattern: str) -> Path:
+    """The only match in the working folder."""
+    (folder,) = Path.cwd().glob(pattern)
+    return folder
+
+
+@pytest.fixture
+def run(checkpoint: Path, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Runs the command in this process, in an empty folder, on the small model; returns exit code and output."""
+
+    def call(*arguments: str, defaults: bool = True, wandb: bool = False) -> tuple[object, str, str]:
+        GlobalHydra.instance().clear()
+        common = [
+            f"model.checkpoint={checkpoint}",
+            "benchmark=jsonl",
+            f"benchmark.path={benchmark_folder}",
+            "model.frames=8",
+            "trainer.progress=false",
+        ]
+        logger = [] if wandb else ["logger=none"]
+        monkeypatch.chdir(tmp_path)
+        flags = list(takewhile(lambda argument: "=" not in argument, arguments))
+        overrides = arguments[len(flags) :]
+        monkeypatch.setattr(sys, "argv", ["prunesweep", *flags, *(common + logger if defaults else []), *overrides])
+        code: object = 0
+        try:
+            command.main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call

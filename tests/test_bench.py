@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from prunesweep import bench_processes as processes
 from prunesweep.bench import bench_merge, drawn_video, operations, plain_merge
 from prunesweep.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
 from prunesweep.embedded.network import TinyShape
@@ -45,3 +46,21 @@ def test_the_bench_prints_both_sides() -> None:
     text = bench_merge((8, 20, 8), rounds=1)
     assert "equals the loop" in text
     assert "loop over frames" in text
+
+
+def test_the_processes_bench_prints_both_sides_and_their_ratio() -> None:
+    text = processes.bench_processes(1, questions=4, rounds=2, trials=processes.TRIALS[:2])
+    assert "2 trials on 4 questions" in text
+    assert "same records on both sides" in text
+    assert [line.split("  ")[0] for line in text.splitlines()[-3:-1]] == ["1 process", "1 processes"]
+    assert text.splitlines()[-1].startswith("one / several")
+
+
+def test_the_processes_bench_refuses_sides_that_answer_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(_: int, samples: object, trials: object):
+        records, timing = processes._one(processes.load_with_one_thread(), samples, trials)
+        return {name: frame.reverse() for name, frame in records.items()}, timing
+
+    monkeypatch.setattr(processes, "_several", other)
+    with pytest.raises(SystemExit, match="several processes answered differently from one"):
+        processes.bench_processes(2, questions=2, rounds=1, trials=processes.TRIALS[:1])

@@ -7,53 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-from itertools import takewhile
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file, save_file
 
-from conftest import REDUCERS
-from prunesweep import main as command
+from conftest import REDUCERS, ROOT, only_folder
 from prunesweep.records import read_trial, read_trials
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def run(checkpoint: Path, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
-    """Runs the command in this process, in an empty folder, on the small model; returns exit code and output."""
-
-    def call(*arguments: str, defaults: bool = True, wandb: bool = False) -> tuple[object, str, str]:
-        GlobalHydra.instance().clear()
-        common = [
-            f"model.checkpoint={checkpoint}",
-            "benchmark=jsonl",
-            f"benchmark.path={benchmark_folder}",
-            "model.frames=8",
-            "trainer.progress=false",
-        ]
-        logger = [] if wandb else ["logger=none"]
-        monkeypatch.chdir(tmp_path)
-        flags = list(takewhile(lambda argument: "=" not in argument, arguments))
-        overrides = arguments[len(flags) :]
-        monkeypatch.setattr(sys, "argv", ["prunesweep", *flags, *(common + logger if defaults else []), *overrides])
-        code: object = 0
-        try:
-            command.main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
-
-
-def only_folder(pattern: str) -> Path:
-    (folder,) = Path.cwd().glob(pattern)
-    return folder
+from prunesweep.sweep import read_timing
 
 
 def test_a_single_run_prints_its_numbers_and_leaves_records_configuration_and_log(run) -> None:
@@ -81,7 +43,7 @@ def test_a_multirun_evaluates_all_trials_in_one_pass(run) -> None:
         f"prunevid layer={layer} keep_ratio={keep}" for layer in (2, 4) for keep in (0.2, 0.4, 0.8)
     ]
     assert all(t.records["sample_id"].to_list() == trials[0].records["sample_id"].to_list() for t in trials)
-    assert len([entry for entry in json.loads((sweep / "timing.json").read_text()) if entry["run"]]) == 1
+    assert len([entry for entry in read_timing(sweep) if entry["run"]]) == 1
     summary = pl.read_csv(sweep / "summary.csv")
     assert summary.equals(pl.read_parquet(sweep / "summary.parquet"))
     assert len(summary) == 6
@@ -169,40 +131,6 @@ def test_a_named_sweep_with_several_grids(run) -> None:
     assert len(trials) == len({t.info.name for t in trials}) == 29
     dense = next(line for line in out.splitlines() if line.startswith("none "))
     assert "1.000x" in dense
-
-
-def test_a_search_maximises_accuracy_and_minimises_flops(run) -> None:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    arguments = ("--config-dir", str(ROOT / "sweeps"), "--config-name", "search", "hydra.sweeper.trials=6", "benchmark.limit=4")
-    code, _, err = run(*arguments)
-    assert (code, err) == (0, "")
-    sweep = only_folder("multirun/*/*")
-    trials = read_trials(sweep)
-    assert sorted(trial.info.reducer for trial in trials if trial.info.reducer != "prunevid") == ["frames", "none", "random"]
-    storage = JournalStorage(JournalFileBackend(str(sweep / "study.journal")))
-    study = optuna.load_study(study_name="prunesweep", storage=storage)
-    assert study.directions == [optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE]
-    assert len(study.trials) == 7  # the paper's settings, a baseline, lie in the space
-    summary = {row["trial"]: row for row in pl.read_parquet(sweep / "summary.parquet").iter_rows(named=True)}
-    settings = {trial.info.name: flat(trial.info.settings) for trial in trials}
-    for proposed in study.trials:
-        (name,) = [name for name, own in settings.items() if proposed.params.items() <= own.items()]
-        assert proposed.values == [summary[name]["accuracy"], summary[name]["llm_flops_ratio"]]
-    shutil.rmtree("multirun")
-    run(*arguments)
-    assert [t.info.overrides for t in read_trials(only_folder("multirun/*/*"))] == [t.info.overrides for t in trials]
-
-
-def flat(settings: dict, prefix: str = "") -> dict:
-    """Nested settings by their dotted keys."""
-    inner = [
-        flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        for key, value in settings.items()
-    ]
-    return {key: value for one in inner for key, value in one.items()}
 
 
 def test_wandb_gets_one_run_per_trial_and_one_for_the_sweep(run) -> None:

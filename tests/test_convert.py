@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -143,28 +142,45 @@ def test_names_of_st_llm_s_parts() -> None:
         assert stllm.rename(released) == ours
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "prunesweep.models.convert", *arguments], capture_output=True, text=True)
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """`prunesweep-convert` in this process; returns its exit code and what it prints."""
+
+    def call(*arguments: str) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["prunesweep-convert", *arguments])
+        try:
+            convert.main()
+            code: object = 0
+        except SystemExit as stop:
+            code = stop.code
+        return code, capsys.readouterr().out
+
+    return call
 
 
-def test_the_command_converts_and_says_what_is_wrong(released: Path, stllm_released: Path, tmp_path: Path) -> None:
+def test_the_command_converts_and_says_what_is_wrong(command, released: Path, stllm_released: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = command("stllm", str(stllm_released), str(out), "--qformer-tokenizer", str(stllm_released))
-    assert done.returncode == 0, done.stderr
-    assert "0 faults" in done.stdout
+    code, printed = command("stllm", str(stllm_released), str(out), "--qformer-tokenizer", str(stllm_released))
+    assert code == 0
+    assert "0 faults" in printed
     assert stllm.load("s", str(out)).layers == 6
-    again = command("pllava", str(released), str(out))
-    assert (again.returncode, again.stderr) == (1, f"prunesweep: {out} exists; name a folder that does not\n")
+    assert command("pllava", str(released), str(out))[0] == f"prunesweep: {out} exists; name a folder that does not"
+    assert command("check", "pllava", str(released)) == (0, printed_fit(released))
 
 
-def test_a_broken_checkpoint_is_listed_and_not_written(
-    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def printed_fit(released: Path) -> str:
+    found, _ = convert.examine("pllava", released)
+    return f"{len(found.used)} tensors fit, 1 are not needed, 0 faults\n"
+
+
+def test_a_broken_checkpoint_is_listed_and_not_written(command, released: Path, tmp_path: Path) -> None:
     rewrite(released, {"multi_modal_projector.linear_1.bias": None, "more": torch.zeros(1)})
-    monkeypatch.setattr(sys, "argv", ["prunesweep-convert", "pllava", str(released), str(tmp_path / "out")])
-    with pytest.raises(SystemExit):
-        convert.main()
-    printed = capsys.readouterr().out
+    code, printed = command("pllava", str(released), str(tmp_path / "out"))
+    assert code == 1
     assert "2 faults\n  missing: multi_modal_projector.linear_1.bias\n  extra: more" in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_told_from_a_name_on_the_hub() -> None:
     assert checkpoints.looks_like_hub_name("ermu2001/pllava-7b")
+    assert not any(map(checkpoints.looks_like_hub_name, ("/data/pllava-7b", "./pllava/7b", "pllava-7b", "a/b/c")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -73,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     monkeypatch.setattr(judging, "FIRST_PAUSE", 0.01)
     server = Endpoint()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
@@ -203,24 +202,29 @@ def test_failures_are_left_out_or_count_as_zero() -> None:
 
 
 def test_answers_are_generated_then_graded_by_command(
+    run,
     endpoint: Endpoint,
     tmp_path: Path,
     samples: list[Sample],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    root = trees.vcgbench(tmp_path / "data", samples[0].path)
-    out = tmp_path / "trial"
-    run = [sys.executable, "-m", "prunesweep.main", "benchmark=vcgbench", f"benchmark.path={root}", "protocol=vcgbench"]
-    run += ["protocol.most_tokens=3", "reducer=random", "video.frames=2", "logger=none", "trainer.progress=false"]
-    done = subprocess.run([*run, f"hydra.run.dir={out}"], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "not scored (n=0)" in done.stdout
+    root, out = trees.vcgbench(tmp_path / "data", samples[0].path), tmp_path / "trial"
+    code, printed, err = run(
+        "benchmark=vcgbench",
+        f"benchmark.path={root}",
+        "protocol.most_tokens=3",
+        "reducer=random",
+        "video.frames=2",
+        f"hydra.run.dir={out}",
+    )
+    assert code == 0, err
+    assert "not scored (n=0)" in printed
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     command = ["prunesweep-judge", str(out), "--url", endpoint.url, "--model", "stand-in", "--price-in", "2"]
     monkeypatch.setattr(sys, "argv", command)
     judging.main()
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     assert "4.00 ± " in printed
     assert "8 verdicts" in printed
     assert "mean of the five" in printed

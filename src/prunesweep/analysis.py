@@ -251,6 +251,12 @@ def require_cost(cost: str) -> None:
         raise ValueError(f"analysis.cost must be one of {', '.join(COSTS)}, got {cost!r}")
 
 
+def require_objective(where: str, name: str) -> None:
+    """Raises ValueError unless `numbers` may have the name."""
+    if name not in OBJECTIVES and not name.startswith(PER_TASK):
+        raise ValueError(f"unknown objective {name!r} in {where}; known: {', '.join((*OBJECTIVES, f'{PER_TASK}TASK'))}")
+
+
 def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[Summary]:
     """Summaries of all trials, cheapest first, Pareto-optimal ones marked; each model and benchmark has its own front.
 

@@ -2,6 +2,7 @@
 
     prunesweep-bench merge      PruneVid's merge against a loop over frames
     prunesweep-bench engine     shared trials against one at a time, with and without kept vision features
+    prunesweep-bench processes  several processes of one thread each against one
 
 Times alternate between the two sides; the ratio of medians is what counts on a shared machine.
 """
@@ -186,10 +187,21 @@ def main() -> None:
     engine = parts.add_parser("engine", help="what sharing saves on a grid of configurations and on several questions")
     engine.add_argument("--scale", choices=SCALES, default="0.5b", help="proportion of vision to LLM FLOPs")
     engine.add_argument("--rounds", type=int, default=3)
+    processes = parts.add_parser("processes", help="what a second process brings, each with one thread")
+    processes.add_argument("--processes", type=int, default=2)
+    processes.add_argument("--questions", type=int, default=200, help="of the embedded benchmark")
+    processes.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     if min([*getattr(arguments, "shape", ()), arguments.rounds]) < 1:
         parser.error("--shape and --rounds must be at least 1")
-    if arguments.part == "merge":
+    if arguments.part == "processes":
+        from prunesweep.bench_processes import bench_processes
+
+        try:
+            print(bench_processes(arguments.processes, arguments.questions, arguments.rounds))
+        except ValueError as error:
+            parser.error(str(error))
+    elif arguments.part == "merge":
         print(bench_merge(tuple(arguments.shape), arguments.rounds))
     else:
         print(bench_engine(arguments.scale, SCALES[arguments.scale], arguments.rounds))

@@ -209,11 +209,13 @@ class Ending(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Lightning's own handler of SIGTERM only takes a note, and an evaluation never looks at it."""
         signal.signal(signal.SIGTERM, _interrupt)
+        self.began = time.time()  # a clock that processes share
 
     def on_predict_end(self, trainer: L.Trainer, module: Evaluation) -> None:
         module.writer.flush()
         clock = module.clock
         times = {"seconds": dict(clock.seconds), "run": clock.run, "alone": clock.alone, "made": module.made}
+        times |= {"began": self.began, "ended": time.time()}
         (self.folder / f"clock-{trainer.global_rank}.json").write_text(json.dumps(times), encoding="utf-8")
 
     def on_exception(self, trainer: L.Trainer, module: Evaluation, error: BaseException) -> None:
@@ -348,4 +350,5 @@ def _timing(clocks: list[dict[str, Any]], total: float, reused: int) -> Timing:
     names = dict.fromkeys(name for clock in clocks for name in clock["seconds"])
     seconds = {name: sum(clock["seconds"].get(name, 0.0) for clock in clocks) / len(clocks) for name in names}
     run, alone, made = (sum(clock[key] for clock in clocks) for key in ("run", "alone", "made"))
-    return Timing(seconds, total, run, alone, made, reused)
+    evaluating = max(clock["ended"] for clock in clocks) - min(clock["began"] for clock in clocks) if clocks else 0.0
+    return Timing(seconds, total, run, alone, made, reused, evaluating)

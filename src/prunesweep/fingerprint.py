@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -161,6 +163,19 @@ def described(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise ValueError(f"a reducer must consist of frozen dataclasses and plain values, got a {type(value).__name__}: {value!r}")
+
+
+def restored(description: Any) -> Any:
+    """What was `described`: dataclasses of the classes that it names, and tuples for lists."""
+    if isinstance(description, Mapping):
+        values = {key: restored(value) for key, value in description.items()}
+        return _class(values.pop("class"))(**values) if "class" in values else values
+    return tuple(map(restored, description)) if isinstance(description, (list, tuple)) else description
+
+
+def _class(name: str) -> Any:
+    module = _module_of(name)
+    return functools.reduce(getattr, name[len(module) + 1 :].split("."), importlib.import_module(module))
 
 
 def code_of(origin: Mapping[str, Any]) -> str:

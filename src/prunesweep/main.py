@@ -32,7 +32,17 @@ NOT_WRITABLE = {
 """What to do about an error of the file system."""
 STARTED = time.time()  # imports are part of what a run takes
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+PAPER_LAYER = 10
+"""PruneVid's pruning layer M; each model's YAML has the one that stands for it, `prune_layer`."""
+
+
+def paper_layer(layer: int, *, _root_: DictConfig) -> int:
+    """A layer of the paper's 32-layer models in this configuration's model: the same in proportion to `model.prune_layer`."""
+    return max(1, round(layer * _root_.model.prune_layer / PAPER_LAYER))
+
+
 OmegaConf.register_new_resolver("package_data", lambda name: str(DATA / name), replace=True)
+OmegaConf.register_new_resolver("paper_layer", paper_layer, replace=True)
 
 
 @hydra.main(config_path=str(CONF), config_name="eval", version_base="1.3")

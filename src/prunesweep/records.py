@@ -61,6 +61,10 @@ class TrialInfo:
     key: str = ""
     """Its fingerprint in the store; empty for what was evaluated without one."""
     stopped: Stopped | None = None
+    model_key: str = ""
+    """Fingerprint of the model with its weights."""
+    samples_key: str = ""
+    """Fingerprint of all samples that were to be answered."""
 
 
 class Trial(NamedTuple):

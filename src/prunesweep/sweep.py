@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +19,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep import tables
-from prunesweep.analysis import Summary, failures, nondominated, numbers, require_cost, summarize, sweep_table, table_frame
+from prunesweep.analysis import (
+    Summary,
+    failures,
+    nondominated,
+    numbers,
+    require_cost,
+    require_objective,
+    summarize,
+    sweep_table,
+    table_frame,
+)
 from prunesweep.benchmarks import by_video
+from prunesweep.callbacks import TIMING, read_timing
 from prunesweep.checks import EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.outcomes import collect
@@ -47,7 +58,7 @@ log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
-TIMING = "timing.json"
+"""One line for each batch, appended, so that several workers of one study may write it."""
 SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "store", "race")
 """Trials that agree in these are evaluated together."""
 
@@ -68,6 +79,7 @@ def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[s
     """The reducer and the overrides that tell this trial from its neighbours, keys cut to their last part if unique."""
     own = [o for o in overrides if not o.startswith("reducer=") and (o.startswith("reducer.") or o not in shared)]
     pairs = [(key.lstrip("+~"), value) for key, _, value in (o.partition("=") for o in own)]
+    pairs = [(key, str(OmegaConf.select(config, key)) if "$" in value else value) for key, value in pairs]
     leaves = [key.rpartition(".")[2] for key, _ in pairs]
     short = [leaf if leaves.count(leaf) == 1 else key for leaf, (key, _) in zip(leaves, pairs, strict=True)]
     pairs = [(key, "".join(value.split())) for key, value in pairs]  # a mapping has spaces; names are split at them
@@ -138,6 +150,8 @@ def evaluate_configs(
 
 def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_cost(config.analysis.cost)
+    for objective in config.analysis.returned:
+        require_objective("analysis.returned", objective)
     require_at_least("video.frames", config.video.frames, 1)
     require_at_least("trainer.devices", config.trainer.devices, 1)
     require_flag("trainer.progress", config.trainer.progress)
@@ -158,19 +172,30 @@ def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finishe
         group = _matched(group, make_model, samples)
         batch = _batch(group, samples, store)
         race: Race = instantiate(config.race)
+        if spread is not None:
+            _require_spreadable(config, race)
         stopped: dict[str, Stopped] = {}
         if race.rounds == 1:
             records, timing = _evaluate_batch(batch, group, spread, make_model)
-        elif spread is None:
-            records, timing, stopped = _race(batch, group, race, make_model)
         else:
-            raise ValueError(f"race.rounds must be 1 with a launcher that spreads its work over others, got {race.rounds}")
+            records, timing, stopped = _race(batch, group, race, make_model)
         store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
         measured = _measure(batch, group, make_model) if batch.config.engine.measure else [None] * len(group)
         return [
             Finished(_info(one, batch, stopped.get(one.name)), records[one.name], timing, took)
             for one, took in zip(group, measured, strict=True)
         ]
+
+
+def _require_spreadable(config: DictConfig, race: Race) -> None:
+    """Raises ValueError for what only the launcher `shared` can do."""
+    way_out = "or use hydra/launcher=shared"
+    if race.rounds > 1:
+        raise ValueError(f"a race compares results while it runs: race.rounds must be 1 with this launcher, {way_out}")
+    if config.engine.measure:
+        raise ValueError(f"times are measured where the command runs: engine.measure must be false with this launcher, {way_out}")
+    if config.store.folder is None:
+        raise ValueError(f"jobs hand their records over through the store: set store.folder with this launcher, {way_out}")
 
 
 @contextmanager
@@ -327,10 +352,14 @@ def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Mo
 
 def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
     for one in group:
-        config, key = one.config, batch.addresses.trials[one.name]
-        about = {"reducer": config.reducer.name, "model": config.model.name, "benchmark": config.benchmark.name}
-        about["settings"] = _settings(one)
-        batch.store.describe(StoredTrial(key, batch.origins[key], {**about, "shape": asdict(shape)}))
+        key = batch.addresses.trials[one.name]
+        batch.store.describe(StoredTrial(key, batch.origins[key], {**about(one), "shape": asdict(shape)}))
+
+
+def about(one: Planned) -> dict[str, Any]:
+    """How people call a trial."""
+    names = {"reducer": one.config.reducer.name, "model": one.config.model.name, "benchmark": one.config.benchmark.name}
+    return {**names, "settings": _settings(one)}
 
 
 def _settings(one: Planned) -> dict[str, Any]:
@@ -345,11 +374,12 @@ def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
         raise EvaluationError(f"{batch.store.folder} has lost the description of trial {one.name!r}; run the same command again")
     shape = read_shape(dict(stored.about["shape"]))
     names = (one.name, config.reducer.name, config.model.name, config.benchmark.name)
-    return TrialInfo(*names, one.overrides, _settings(one), shape, key, stopped)
+    keys = {"model_key": digest(stored.made_of["model"]), "samples_key": digest(sorted(batch.addresses.samples.values()))}
+    return TrialInfo(*names, one.overrides, _settings(one), shape, key, stopped, **keys)
 
 
-def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, float]:
-    """Write a trial's folder; returns its summary's numbers, for searches."""
+def deliver(finished: Finished, folder: Path, config: DictConfig) -> float | list[float]:
+    """Write a trial's folder; returns what `analysis.returned` names, for sweepers that optimise it."""
     from prunesweep.measure import as_columns
 
     write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
@@ -357,7 +387,15 @@ def deliver(finished: Finished, folder: Path, config: DictConfig) -> dict[str, f
     trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
-    return numbers(summary, trial)
+    return returned(numbers(summary, trial), config.analysis.returned)
+
+
+def returned(found: Mapping[str, float], names: Sequence[str]) -> float | list[float]:
+    """The named numbers, a single one by itself, as Hydra's sweepers want them; raises ValueError for unknown names."""
+    if unknown := [name for name in names if name not in found]:
+        raise ValueError(f"analysis.returned: unknown {unknown[0]!r}; known: {', '.join(found)}")
+    values = [found[name] for name in names]
+    return values[0] if len(values) == 1 else values
 
 
 def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], started: float) -> None:
@@ -372,12 +410,11 @@ def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], start
 
 
 def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
-    """Append a batch's times to the sweep's; `delivery` is what writing records took."""
-    path = sweep / TIMING
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    """Append a batch's times to the sweep's; `delivery` is what writing records runs took."""
     distinct = {id(timing): timing for timing in timings}.values()
-    entries += [_timing_entry(timing) for timing in distinct] + [asdict(Timing({"records": delivery}, delivery, 0, 0))]
-    path.write_text(json.dumps(entries), encoding="utf-8")
+    entries = [_timing_entry(timing) for timing in (*distinct, Timing({"records": delivery}, delivery, 0, 0))]
+    with (sweep / TIMING).open("a", encoding="utf-8") as file:
+        file.write("".join(f"{json.dumps(entry)}\n" for entry in entries))
 
 
 def _print_times(entries: Sequence[dict[str, Any]], total: float, config: DictConfig) -> None:
@@ -404,9 +441,8 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     figure.savefig(sweep / "pareto.png", dpi=150)
     print(tables.sweep(table, config.analysis.cost))
     print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
-    timing = sweep / TIMING
-    if timing.exists():
-        _print_times(json.loads(timing.read_text(encoding="utf-8")), elapsed, config)
+    if entries := read_timing(sweep):
+        _print_times(entries, elapsed, config)
     print(f"table, chart and records: {sweep}")
     _report_failures(trials)
 

@@ -41,6 +41,8 @@ class Timing:
     """Records made."""
     reused: int = 0
     """Records that the store had."""
+    evaluating: float = 0.0
+    """Seconds of `total` from the first process's first video to the last one's last."""
 
 
 def sum_timings(timings: Sequence[Timing]) -> Timing:

@@ -1,10 +1,14 @@
-"""The launcher `shared`: a whole batch of jobs is evaluated once, then Hydra delivers each job its result."""
+"""Launchers: a whole batch of jobs is evaluated once, then Hydra delivers each job its result.
+
+`shared` evaluates it here; `joblib`, `ray`, `submitit_local` and `submitit_slurm` (see conf/hydra/launcher/) spread the
+batch's videos over jobs elsewhere, each with all trials, so that these share their work there too.
+"""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
@@ -13,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:
-    from prunesweep.sweep import Finished
+    from prunesweep.sweep import Finished, Spread
 
 
 @dataclass
@@ -40,11 +44,15 @@ class SharedLauncher(Launcher):
         sweep.mkdir(parents=True, exist_ok=True)
         configs = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         tasks = [list(config.hydra.overrides.task) for config in configs]
-        finished = evaluate_configs(configs, tasks)
+        finished = evaluate_configs(configs, tasks, self._spread())
         begin = time.perf_counter()
         returns = [self._deliver(config, result) for config, result in zip(configs, finished, strict=True)]
         add_timing(sweep, [result.timing for result in finished], time.perf_counter() - begin)
         return returns
+
+    def _spread(self) -> "Spread | None":
+        """How work is spread over others; here it is not."""
+        return None
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -65,3 +73,18 @@ class SharedLauncher(Launcher):
         )
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return result
+
+
+class SpreadLauncher(SharedLauncher):
+    """As `shared`, but what the store lacks is evaluated by the jobs of a pool."""
+
+    def __init__(self, pool: str, **settings: Any):
+        self.pool, self.settings = pool, settings
+
+    def _spread(self) -> "Spread":
+        from functools import partial
+
+        from prunesweep.pools import make_pool
+        from prunesweep.remote import spread
+
+        return partial(spread, make_pool(self.pool, self.settings))

@@ -109,9 +109,9 @@ class SearchSweeper(Sweeper):
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
 
-    def launch(self, jobs: "Sequence[Job]") -> list[dict[str, float]]:
+    def launch(self, jobs: "Sequence[Job]") -> None:
         batch = [[*job.overrides, f"hydra.sweep.subdir='{job.folder}'"] for job in jobs]
         self.validate_batch_is_legal(batch)
         numbered = [int(job.folder) for job in jobs if job.folder.isdigit()]
-        returns = self.launcher.launch(batch, initial_job_idx=min(numbered, default=0))
-        return [result.return_value for result in returns]
+        for result in self.launcher.launch(batch, initial_job_idx=min(numbered, default=0)):
+            _ = result.return_value  # raises what a job raised

@@ -5,12 +5,12 @@ Nothing here knows Hydra's plugins: a `Host` composes configurations and has bat
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
+import functools
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -19,12 +19,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from prunesweep.analysis import OBJECTIVES, PER_TASK, numbers, summarize
-from prunesweep.checks import require_at_least
-from prunesweep.records import RECORDS, TRIAL, Trial, read_trial, read_trials
+from prunesweep.analysis import PER_TASK, numbers, require_objective, summarize
+from prunesweep.checks import EvaluationError, require_at_least
+from prunesweep.fingerprint import digest
+from prunesweep.records import RECORDS, TRIAL, Trial, read_trial
 from prunesweep.search import study as proposals
 from prunesweep.search.bounds import least_costs
 from prunesweep.search.constraints import Bound, Constraint, parse_bound, parse_constraint
+from prunesweep.search.earlier import Inside, Task, earlier, task_of
 from prunesweep.search.space import grid, lies_in, require_inside, written
 from prunesweep.search.study import Grid, Proposals, default_sampler
 from prunesweep.search.workers import Worker
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
-log = logging.getLogger(__name__)
-
 DIRECTIONS = ("maximize", "minimize")
+BASELINE = "baseline-"
+"""How the names of their folders begin."""
 DENSE = "dense"
 """The baseline whose token counts tell costs beforehand."""
 PROPOSALS_PER_TRIAL = 5
@@ -83,9 +85,7 @@ class Plan:
             if not name.isidentifier():
                 raise ValueError(f"hydra.sweeper.baselines.{name} needs a name of letters, digits and underscores")
         for metric in (*self.objectives, *(constraint.metric for constraint in self.parsed_constraints)):
-            if metric not in OBJECTIVES and not metric.startswith(PER_TASK):
-                known = ", ".join((*OBJECTIVES, f"{PER_TASK}TASK"))
-                raise ValueError(f"unknown objective {metric!r} in hydra.sweeper.objectives or .constraints; known: {known}")
+            require_objective("hydra.sweeper.objectives or .constraints", metric)
         for settings in self.first:
             require_inside(settings, self.distributions, "hydra.sweeper.first")
         if self.wants_grid and len(self.grid) > self.trials:
@@ -108,8 +108,12 @@ class Plan:
 
     @property
     def grid(self) -> list[dict[str, Any]]:
-        points = getattr(self.sampler, "keywords", {}).get("points", 3)
-        return grid(self.distributions, points)
+        make: Any = self.sampler
+        chosen: Grid = make(seed=self.seed)
+        settings = grid(self.distributions, chosen.points)
+        if chosen.shuffle:
+            random.Random(self.seed).shuffle(settings)
+        return settings
 
     def require_race(self, race: Any) -> None:
         """Raises ValueError if racing could stop what this search looks for: it compares accuracy at the race's costs."""
@@ -134,8 +138,8 @@ class Host(Protocol):
 
     def compose(self, overrides: Sequence[str]) -> DictConfig: ...
 
-    def launch(self, jobs: Sequence[Job]) -> list[Numbers]:
-        """Evaluates the jobs at once and returns the numbers of each, as `analysis.numbers` does."""
+    def launch(self, jobs: Sequence[Job]) -> None:
+        """Evaluates the jobs at once and writes their folders."""
         ...
 
 
@@ -153,22 +157,33 @@ class Search:
         with proposals.quiet(), Worker(self.folder / WORKERS) as worker:
             base = self.host.compose(self._overrides({}))
             self.plan.require_race(instantiate(base.race))
+            self.task = task_of(base)
             with worker.alone():
                 self.proposals = self._open(worker, base)
             with worker.alone("baselines"):
                 self._evaluate_baselines()
             with worker.alone():
                 self._prepare(base)
-            while True:
-                with worker.alone():
-                    adopted = self.proposals.adopt()
-                    asked = adopted or self._ask()
-                if asked:
-                    self._evaluate(asked, worker)
-                elif self.proposals.running_elsewhere():
-                    time.sleep(POLL)
-                else:
-                    return self.proposals.trials()
+            try:
+                while self._step(worker):
+                    pass
+            except BaseException:  # also Ctrl-C: nobody is at work on these any more
+                with suppress(Exception), worker.alone():  # a full disk must not hide what happened; they are adopted then
+                    self.proposals.put_back()
+                raise
+            return self.proposals.trials()
+
+    def _step(self, worker: Worker) -> bool:
+        """Evaluates a batch, or waits where others are at work; False if there is nothing left to do."""
+        with worker.alone():
+            asked = self._ask()
+        if asked:
+            self._evaluate(asked, worker)
+        elif self.proposals.running_elsewhere():
+            time.sleep(POLL)
+        else:
+            return False
+        return True
 
     # Before the first proposal
 
@@ -185,51 +200,46 @@ class Search:
             worker,
         )
         opened.require_same(
-            {"objectives": plan.objectives, "space": plan.space, "seed": plan.seed, "settings": fingerprint(base)}
+            {"objectives": plan.objectives, "space": plan.space, "seed": plan.seed, "settings": fingerprint(base, self.task)}
         )
         return opened
 
     def _evaluate_baselines(self) -> None:
         """Those that have no folder yet; one worker does it, the others wait and read."""
-        jobs = [
-            Job(self._baseline_overrides(settings), f"baseline-{name}")
-            for name, settings in self.plan.baselines.items()
-            if self._read(f"baseline-{name}") is None
-        ]
-        launched = dict(zip((job.folder for job in jobs), self.host.launch(jobs) if jobs else [], strict=True))
-        for name in self.plan.baselines:
-            trial = self._read(f"baseline-{name}")
-            self.baselines[name] = launched[f"baseline-{name}"] if trial is None else numbers(summarize(trial), trial)
+        found = self._evaluated(
+            [Job(self._baseline_overrides(own), f"{BASELINE}{name}") for name, own in self.plan.baselines.items()]
+        )
+        for name, trial in zip(self.plan.baselines, found, strict=True):
+            self.baselines[name] = numbers(summarize(trial), trial)
             if name == DENSE:
                 self.dense = trial
 
+    def _evaluated(self, jobs: Sequence[Job]) -> list[Trial]:
+        """Their trials; evaluates those that are not there: a worker may have died after it had them."""
+        missing = [job for job in jobs if self._read(job.folder) is None]
+        if missing:
+            self.host.launch(missing)
+        trials = [self._read(job.folder) for job in jobs]
+        if lost := [job.folder for job, trial in zip(jobs, trials, strict=True) if trial is None]:
+            raise EvaluationError(f"the launcher left no records of {', '.join(lost)} in {self.folder}")
+        return [trial for trial in trials if trial is not None]
+
     def _prepare(self, base: DictConfig) -> None:
         """What is known beforehand: the baselines that lie in the space, earlier sweeps, the settings to try first."""
-        known = [(f"baseline {name}", self._read(f"baseline-{name}")) for name in self.plan.baselines]
-        usual = described(base)
-        for source, trial in [*((s, t) for s, t in known if t is not None), *self._earlier(base)]:
-            params = lies_in(trial.info.settings, usual, self.plan.distributions)
-            if params is not None:
-                self._tell_foreign(source, params, numbers(summarize(trial), trial))
+        inside = functools.partial(lies_in, base=described(base), distributions=self.plan.distributions)
+        for name in self.plan.baselines:
+            self._tell_foreign(f"baseline {name}", self._read(f"{BASELINE}{name}"), inside)
+        for folder in map(Path, self.plan.warm_start):
+            if self.proposals.once(f"warm start {digest(str(folder.resolve()))}"):  # a store grows by what is searched here
+                for source, trial in earlier(folder, self.task, inside):
+                    self._tell_foreign(source, trial, inside)
         self.proposals.enqueue(self.plan.grid if self.plan.wants_grid else self.plan.first)
 
-    def _earlier(self, base: DictConfig) -> list[tuple[str, Trial]]:
-        """The complete trials of the sweeps to start from; raises ValueError for another model or benchmark."""
-        if not self.plan.warm_start:
-            return []
-        ids = {sample.id for sample in instantiate(base.benchmark.load)}
-        found = []
-        for sweep in map(Path, self.plan.warm_start):
-            trials = read_trials(sweep)
-            if not trials:
-                raise ValueError(f"hydra.sweeper.warm_start: {sweep} holds no trials; name the folder of a sweep")
-            for trial in trials:
-                _require_same_task(trial, base, ids, sweep)
-            whole = [trial for trial in trials if trial.info.stopped is None]
-            found += [(f"{sweep.name}/{trial.folder.name}", trial) for trial in whole]
-        return found
-
-    def _tell_foreign(self, source: str, params: Mapping[str, Any], found: Numbers) -> None:
+    def _tell_foreign(self, source: str, trial: Trial | None, inside: Inside) -> None:
+        params = inside(trial.info.settings) if trial else None
+        if trial is None or params is None:
+            return
+        found = numbers(summarize(trial), trial)
         values = self._values(found)
         if not any(math.isnan(value) for value in values):
             self.proposals.tell_foreign(source, params, values, self._violations(found), found)
@@ -237,8 +247,8 @@ class Search:
     # Proposals
 
     def _ask(self) -> list[optuna.Trial]:
-        """At most a batch; proposals whose known costs rule them out are told so and replaced."""
-        asked: list[optuna.Trial] = []
+        """At most a batch, of dead workers first; proposals whose known costs rule them out are told so and replaced."""
+        asked = self.proposals.adopt(self.plan.batch)
         while len(asked) < self.plan.batch and len(self.proposals.own()) < self.plan.trials:
             if sum(map(proposals.is_own, self.proposals.trials())) >= PROPOSALS_PER_TRIAL * self.plan.trials:
                 break
@@ -306,14 +316,10 @@ class Search:
     # Results
 
     def _evaluate(self, asked: Sequence[optuna.Trial], worker: Worker) -> None:
-        jobs = [Job(self._overrides(trial.params), str(trial.number)) for trial in asked]
-        there = {job.folder: self._read(job.folder) for job in jobs}  # a worker may have died before it told
-        missing = [job for job in jobs if there[job.folder] is None]
-        results = dict(zip((job.folder for job in missing), self.host.launch(missing) if missing else [], strict=True))
+        found = self._evaluated([Job(self._overrides(trial.params), str(trial.number)) for trial in asked])
         with worker.alone():
-            for trial in asked:
-                done = there[str(trial.number)]
-                self._tell(trial, results[str(trial.number)] if done is None else numbers(summarize(done), done))
+            for trial, done in zip(asked, found, strict=True):
+                self._tell(trial, numbers(summarize(done), done))
 
     def _tell(self, trial: optuna.Trial, found: Numbers) -> None:
         values = self._values(found)
@@ -363,29 +369,10 @@ def described(config: DictConfig) -> dict[str, Any]:
     return {key: OmegaConf.to_container(config[key], resolve=True) for key in DESCRIBED}
 
 
-def fingerprint(base: DictConfig) -> str:
-    """Of everything that would make other trials of the same proposals; addresses of files are left out."""
-    benchmark: Any = OmegaConf.to_container(base.benchmark, resolve=True)
-    parts = {
-        "model": base.model.name,
-        "benchmark": {key: value for key, value in benchmark.items() if key not in ("path", "load")},
-        "race": OmegaConf.to_container(base.race, resolve=True),
-        **described(base),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _require_same_task(trial: Trial, base: DictConfig, ids: set[str], sweep: Path) -> None:
-    theirs, ours = (trial.info.model, trial.info.benchmark), (base.model.name, base.benchmark.name)
-    if theirs != ours:
-        raise ValueError(
-            f"hydra.sweeper.warm_start: {sweep} is about {' on '.join(theirs)}, this search about {' on '.join(ours)}"
-        )
-    if trial.info.stopped is None and set(trial.records["sample_id"]) != ids:
-        raise ValueError(
-            f"hydra.sweeper.warm_start: {sweep} answered {len(trial.records)} samples, which are not the {len(ids)} of this "
-            "search; choose the same benchmark and benchmark.limit"
-        )
+def fingerprint(base: DictConfig, task: Task) -> str:
+    """Of everything that would make other trials of the same proposals."""
+    race = OmegaConf.to_container(base.race, resolve=True)
+    return digest({"model": task.model_key, "samples": task.samples_key, "race": race, **described(base)})
 
 
 def _require_task(metric: str, found: Numbers) -> None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Value = str | float | int | bool | None
 RELATIVE_TOLERANCE = 1e-9
 """Of numbers that went through YAML and JSON."""
+DIGITS = 12
+"""Significant ones of multiples of a step."""
+ROUNDING = 1e-15
+"""Of a sum of two numbers, relative."""
 
 
 def parse_space(space: Mapping[str, str], parser: OverridesParser) -> dict[str, BaseDistribution]:
@@ -32,17 +36,33 @@ def _distribution(override: Override) -> BaseDistribution:
     try:
         if isinstance(value, IntervalSweep):
             start, end = cast(float, value.start), cast(float, value.end)
-            whole = isinstance(start, int) and isinstance(end, int) and "int" in value.tags
+            whole = isinstance(start, int) and isinstance(end, int)  # after int(interval(...)); Hydra makes others real
             return IntDistribution(int(start), int(end), log=log) if whole else FloatDistribution(start, end, log=log)
         if isinstance(value, RangeSweep) and all(isinstance(edge, int) for edge in (value.start, value.stop, value.step)):
             start, stop, step = (int(cast(int, edge)) for edge in (value.start, value.stop, value.step))
-            return IntDistribution(start, start + (stop - 1 - start) // step * step, step=1 if log else step, log=log)
-        if isinstance(value, (ChoiceSweep, RangeSweep)):
+            if step < 1 or stop <= start:
+                raise ValueError(f"range({start},{stop},{step}) is empty; give start < stop and a step above 0")
+            if log and step != 1:
+                raise ValueError("a log scale has no steps; write tag(log, int(interval(...)))")
+            return IntDistribution(start, start + (stop - 1 - start) // step * step, step=step, log=log)
+        if isinstance(value, RangeSweep) and not log:
+            return _steps(*(float(cast(float, edge)) for edge in (value.start, value.stop, value.step)))
+        if isinstance(value, ChoiceSweep):
             pairs = zip(override.sweep_iterator(), override.sweep_string_iterator(), strict=True)
             return CategoricalDistribution([_plain(choice, text) for choice, text in pairs])
     except ValueError as error:  # low above high, a log scale from 0
         raise ValueError(f"hydra.sweeper.space.{key}: {error}") from error
     raise ValueError(f"hydra.sweeper.space.{key} must be interval(...), range(...) or choice(...), got {override.input_line}")
+
+
+def _steps(start: float, stop: float, step: float) -> BaseDistribution:
+    """Start, start + step and so on, below the stop."""
+    from optuna.distributions import FloatDistribution
+
+    if step <= 0 or stop <= start:
+        raise ValueError(f"range({start:g},{stop:g},{step:g}) is empty; give start < stop and a step above 0")
+    steps = math.ceil((stop - start) / step - RELATIVE_TOLERANCE) - 1
+    return FloatDistribution(start, float(f"{start + steps * step:.{DIGITS}g}"), step=step)
 
 
 def _plain(choice: Any, text: str) -> Value:
@@ -51,9 +71,12 @@ def _plain(choice: Any, text: str) -> Value:
 
 
 def written(value: Value) -> str:
-    """As an override's value."""
+    """As an override's value; a step's multiples without what the computer's rounding added."""
     if value is None:
         return "null"
+    if isinstance(value, float):
+        short = float(f"{value:.{DIGITS}g}")
+        return str(short if math.isclose(short, value, rel_tol=ROUNDING) else value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -71,6 +94,8 @@ def _values(distribution: BaseDistribution, points: int) -> list[Value]:
     if isinstance(distribution, IntDistribution):
         return list(range(distribution.low, distribution.high + 1, distribution.step))
     spread = cast(FloatDistribution, distribution)
+    if spread.step is not None:
+        return [spread.low + i * spread.step for i in range(round((spread.high - spread.low) / spread.step) + 1)]
     low, high = (math.log(edge) if spread.log else edge for edge in (spread.low, spread.high))
     inner = [low + (high - low) * i / max(points - 1, 1) for i in range(1, points - 1)]
     return [spread.low, *(math.exp(v) if spread.log else v for v in inner), *([spread.high] if points > 1 else [])]
@@ -113,7 +138,8 @@ def _param(value: Any, distribution: BaseDistribution) -> Any:
         return _OUTSIDE
     if isinstance(distribution, IntDistribution):
         return value if isinstance(value, int) and (value - spread.low) % spread.step == 0 else _OUTSIDE
-    return float(value)
+    steps = (value - spread.low) / spread.step if spread.step else 0
+    return float(value) if math.isclose(steps, round(steps), abs_tol=RELATIVE_TOLERANCE) else _OUTSIDE
 
 
 def _unquoted(choice: Any) -> Any:

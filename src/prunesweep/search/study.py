@@ -5,8 +5,9 @@ gives the same proposals whether or not the search was interrupted, and workers 
 asks holds the study's lock.
 
 A trial in Optuna may be COMPLETE, PRUNED (`outcome` says whether a race stopped it or its known cost kept it from being
-started), FAIL (no sample was answered), or RUNNING with the name of the worker that evaluates it.  What came from
-elsewhere, baselines and earlier sweeps, has the user attribute `told_from` and does not count towards the budget.
+started), FAIL (no sample was answered), RUNNING with the name of the worker that evaluates it, or WAITING if that worker
+was interrupted.  What came from elsewhere, baselines and earlier sweeps, has the user attribute `told_from` and does not
+count towards the budget.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ STOPPED, NOT_STARTED = "stopped by the race", "not started"
 
 
 class Grid(optuna.samplers.RandomSampler):
-    """All combinations, in order; they are enqueued, so that nothing is ever drawn.  Of an interval, `points` values.
+    """All combinations, in order or shuffled; they are enqueued, so that nothing is ever drawn.
 
-    Optuna's own GridSampler works within `Study.optimize` only.
+    Of an interval, `points` values.  Optuna's own GridSampler works within `Study.optimize` only.
     """
 
-    def __init__(self, points: int = 3, seed: int | None = None):
+    def __init__(self, points: int = 3, shuffle: bool = False, seed: int | None = None):
         super().__init__(seed)
-        self.points = points
+        self.points, self.shuffle = points, shuffle
 
 
 def default_sampler(seed: int) -> BaseSampler:
@@ -156,15 +157,22 @@ class Proposals:
 
     def ask(self) -> Trial:
         """The next proposal, claimed by this worker."""
-        self.study.sampler = self._sampler(len(self.trials()))
+        waiting = self.trials(TrialState.WAITING)
+        self.study.sampler = self._sampler(waiting[0].number if waiting else len(self.trials()))
         trial = self.study.ask(self.distributions)
         trial.set_user_attr(WORKER, self.worker.name)
         return trial
 
-    def adopt(self) -> list[Trial]:
-        """The trials that dead workers left running, claimed by this worker; proposals cut short are completed."""
+    def adopt(self, most: int) -> list[Trial]:
+        """Some of the trials that dead workers left running, claimed by this worker; proposals cut short are completed."""
         orphans = [t for t in self.trials(TrialState.RUNNING) if not self.worker.is_alive(t.user_attrs.get(WORKER, ""))]
-        return [self._adopted(orphan) for orphan in orphans]
+        return [self._adopted(orphan) for orphan in orphans[:most]]
+
+    def put_back(self) -> None:
+        """What this worker was at waits for whoever asks next, who gets it as it was proposed."""
+        for trial in self.trials(TrialState.RUNNING):
+            if trial.user_attrs.get(WORKER, self.worker.name) == self.worker.name:  # Optuna has no public way to let go
+                self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def _adopted(self, orphan: FrozenTrial) -> Trial:
         self.study.sampler = self._sampler(orphan.number)
@@ -188,6 +196,14 @@ class Proposals:
         for index, own in enumerate(settings):
             if index not in before:
                 self.study.enqueue_trial(dict(own), user_attrs={"enqueued": index})
+
+    def once(self, what: str) -> bool:
+        """Whether this is the first time in this study that anybody asks."""
+        done = list(self.study.user_attrs.get("done", []))
+        if what in done:
+            return False
+        self.study.set_user_attr("done", [*done, what])
+        return True
 
     def tell_foreign(
         self, source: str, params: Mapping[str, Any], values: Sequence[float], constraints: Mapping[str, float], numbers: Mapping

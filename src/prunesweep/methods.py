@@ -1,0 +1,290 @@
+"""`prunesweep-methods SWEEP`: methods at equal cost, each against PruneVid, of a sweep whose trials have a `reducer.match`.
+
+    prunesweep --config-dir sweeps --config-name matched
+    prunesweep-methods multirun/DATE/TIME --reference static_threshold=null layer=2 --out docs
+
+writes `methods_table.md`, `methods.csv` and `methods.png`.  Trials that differ in their seed alone are one method: its
+correctness on a question is their mean.  Differences are paired by question and clustered by video; p-values are corrected
+over all comparisons with the reference in the sweep (Holm).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from prunesweep import statistics
+from prunesweep.analysis import Accuracy
+from prunesweep.outcomes import Outcomes, read_outcomes
+from prunesweep.tables import accuracy_text, markdown, p_text
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from matplotlib.figure import Figure
+
+TABLE, ALL, PICTURE = "methods_table.md", "methods.csv", "methods.png"
+OWN_PARTS = ("match=", "seed=", "knob=")
+"""Parts of a trial's name that do not tell methods apart."""
+SHOWN_WHOLE = "prunevid"
+"""Of other reducers the table shows the setting that does best at each budget, which favours them."""
+
+
+class Gap(NamedTuple):
+    """How much more accurate a method is than the reference."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method at one budget."""
+
+    reducer: str
+    label: str
+    """Its settings, without those that all entries of the reducer have."""
+    target: float
+    solved: str
+    """The free setting; of several seeds the first one's."""
+    cost: float
+    """LLM prefill on the samples evaluated, of dense."""
+    final_ratio: float
+    scores: Accuracy
+    seeds: int
+    right: Float[np.ndarray, " samples"]
+    """Share of the seeds that are right; NaN where one has no answer."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.reducer} {self.label}".strip()
+
+
+def entries(outcomes: Outcomes) -> list[Entry]:
+    """All methods of a sweep by budget, those of one budget best first.  Raises ValueError if no trial was matched."""
+    groups: dict[tuple[float, str, str], list[int]] = {}
+    for index, info in enumerate(outcomes.infos):
+        if matched := info.settings.get("matched"):
+            groups.setdefault((matched["target"], info.reducer, _label(info.name, matched["knob"])), []).append(index)
+    if not groups:
+        raise ValueError("no trial of the sweep has a reducer.match; run prunesweep --config-dir sweeps --config-name matched")
+    labels: dict[str, list[list[str]]] = {}
+    for _, reducer, label in groups:
+        labels.setdefault(reducer, []).append(label.split())
+    common = {name: [p for p in own[0] if all(p in other for other in own)] for name, own in labels.items()}
+    found = [
+        _entry(outcomes, target, reducer, " ".join(p for p in label.split() if p not in common[reducer]), indices)
+        for (target, reducer, label), indices in groups.items()
+    ]
+    return sorted(found, key=lambda e: (e.target, -e.scores.mean))
+
+
+def _label(trial: str, knob: str) -> str:
+    parts = [part for part in trial.split(" ")[1:] if not part.startswith(OWN_PARTS)]
+    return " ".join([*parts, f"free:{knob.rpartition('.')[2]}"])
+
+
+def _entry(outcomes: Outcomes, target: float, reducer: str, label: str, indices: Sequence[int]) -> Entry:
+    right = np.where(outcomes.answered[indices], outcomes.correct[indices], np.nan).mean(0)
+    rows, solution = [outcomes.table[i] for i in indices], outcomes.infos[indices[0]].settings["matched"]
+    value: Any = solution["value"]
+    knob = solution["knob"].rpartition(".")[2]
+    solved = f"{knob}={value:.3g}" if isinstance(value, (int, float)) else str(value)
+    cost, final = (sum(getattr(row, name) for row in rows) / len(rows) for name in ("llm_flops_ratio", "final_ratio"))
+    return Entry(reducer, label, target, solved, cost, final, _accuracy(right, outcomes.video), len(rows), right)
+
+
+def _mean(values: np.ndarray, video: np.ndarray) -> tuple[float, float, int, int]:
+    """Mean and its error clustered by video, over the samples that are not NaN; samples and videos."""
+    there = ~np.isnan(values)
+    samples, (_, cluster) = int(there.sum()), np.unique(video[there], return_inverse=True)
+    videos = int(cluster.max()) + 1 if samples else 0
+    mean = float(values[there].mean()) if samples else math.nan
+    sums = np.bincount(cluster, weights=values[there] - mean, minlength=videos)
+    error = statistics.clustered_errors(sums[None], np.array([samples]), np.array([videos]))[0] if samples else math.nan
+    return mean, float(error), samples, videos
+
+
+def _accuracy(right: np.ndarray, video: np.ndarray) -> Accuracy:
+    mean, error, samples, videos = _mean(right, video)
+    return Accuracy(mean, math.nan if mean in (0.0, 1.0) else error, samples, videos)
+
+
+def gap(entry: Entry, reference: Entry, video: np.ndarray) -> Gap:
+    """Student's interval and two-sided test; where no answer differs, p is 1 and the interval that of zero flips."""
+    difference = entry.right - reference.right
+    mean, error, _, videos = _mean(difference, video)
+    if not np.nan_to_num(difference).any():
+        margin, p_value = statistics.exact_interval(0, videos).high, 1.0
+    else:
+        margin = statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, videos) * error
+        p_value = float(statistics.t_p_value(mean / error, videos)) if error else math.nan
+    return Gap(mean, max(-1.0, mean - margin), min(1.0, mean + margin), p_value)
+
+
+def references(found: Sequence[Entry], wanted: Sequence[str]) -> dict[float, Entry]:
+    """PruneVid's entry with the wanted settings at each budget.  Raises ValueError if there is none or several."""
+    chosen: dict[float, Entry] = {}
+    for target in dict.fromkeys(entry.target for entry in found):
+        own = [e for e in found if e.target == target and e.reducer == SHOWN_WHOLE and set(wanted) <= set(e.label.split())]
+        if len(own) > 1:
+            raise ValueError(f"at {target:g}x several trials of prunevid match --reference: {'; '.join(e.label for e in own)}")
+        if own:
+            chosen[target] = own[0]
+    if not chosen:
+        raise ValueError(f"no trial of prunevid has the settings {' '.join(wanted)}")
+    return chosen
+
+
+class Row(NamedTuple):
+    """An entry beside the reference of its budget; none for the reference itself, and where there is no reference."""
+
+    entry: Entry
+    gap: Gap | None
+    holm: float
+
+
+def compared(found: Sequence[Entry], chosen: dict[float, Entry], video: np.ndarray) -> list[Row]:
+    gaps = [gap(e, chosen[e.target], video) if e.target in chosen and e is not chosen[e.target] else None for e in found]
+    adjusted = statistics.holm([math.nan if g is None else g.p_value for g in gaps])
+    return [Row(e, g, float(p)) for e, g, p in zip(found, gaps, adjusted, strict=True)]
+
+
+def shown(rows: Sequence[Row]) -> list[Row]:
+    """Of rivals the best setting at each budget; all of PruneVid's."""
+    seen: set[tuple[float, str]] = set()
+    kept = []
+    for row in rows:
+        key = (row.entry.target, row.entry.reducer)
+        if SHOWN_WHOLE in row.entry.reducer or key not in seen:
+            kept.append(row)
+        seen.add(key)
+    return kept
+
+
+HEADER = ("method", "solved", "LLM prefill", "at end", "accuracy ± SE", "difference (95 %)", "p (Holm)")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    e, g = row.entry, row.gap
+    name = e.name + (f" ({e.seeds} seeds)" if e.seeds > 1 else "")
+    own = (name, e.solved, f"{e.cost:.3f}x", f"{e.final_ratio:.3f}x", accuracy_text(*e.scores))
+    if g is None:
+        return (*own, "–", "–")
+    return (*own, f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", p_text(row.holm).removeprefix("p ").removeprefix("= "))
+
+
+def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[float, Entry]) -> str:
+    """Markdown: one table a budget."""
+    lines = [f"{outcomes.model} on {outcomes.benchmark}; {_dense(outcomes)}."]
+    for target in dict.fromkeys(row.entry.target for row in rows):
+        own = [row for row in rows if row.entry.target == target]
+        reference = f"; differences to {chosen[target].name}" if target in chosen else ""
+        lines += ["", f"**{target:g}x of the dense prefill**{reference}", "", *markdown(HEADER, [cells(row) for row in own])]
+    return "\n".join(lines) + "\n"
+
+
+def _dense(outcomes: Outcomes) -> str:
+    scores = statistics.accuracies(outcomes)
+    dense = [accuracy_text(*scores[i]) for i, info in enumerate(outcomes.infos) if info.reducer == "none"]
+    return f"the dense model has {dense[0]}" if dense else "the dense model was not evaluated"
+
+
+COLUMNS = (
+    *("budget", "reducer", "settings", "solved", "llm_flops_ratio", "final_ratio", "accuracy", "error", "samples", "seeds"),
+    *("difference", "low", "high", "p", "p_holm"),
+)
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Every entry, with its numbers unrounded."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            e, g = row.entry, row.gap
+            against = ["", "", "", "", ""] if g is None else [*g, row.holm]
+            own = [e.target, e.reducer, e.label, e.solved, e.cost, e.final_ratio, e.scores.mean, e.scores.error, e.scores.samples]
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (*own, e.seeds, *against)])
+
+
+def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[float, Entry]) -> Figure:
+    """Accuracy against cost, a line per method; of rivals the best setting at each budget."""
+    from matplotlib.figure import Figure
+
+    from prunesweep.plots import COLOURS, MARKERS
+
+    names = {id(e): "prunevid (reference)" for e in chosen.values()}
+    lines: dict[str, list[Entry]] = {}
+    for row in rows:
+        e = row.entry
+        lines.setdefault(names.get(id(e), e.name if SHOWN_WHOLE in e.reducer else e.reducer), []).append(e)
+    drawn = Figure(figsize=(9, 6), layout="constrained")
+    axes = drawn.subplots()
+    for index, name in enumerate(sorted(lines, key=lambda name: -max(e.scores.mean for e in lines[name]))):
+        own = sorted(lines[name], key=lambda e: e.cost)
+        reference = name == "prunevid (reference)"
+        axes.errorbar(
+            [e.cost for e in own],
+            [e.scores.mean for e in own],
+            yerr=[e.scores.error for e in own],
+            marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
+            color=COLOURS[index % len(COLOURS)],
+            linestyle="-" if SHOWN_WHOLE in name else "--" if index < len(COLOURS) else ":",
+            linewidth=2.5 if reference else 1,
+            capsize=2,
+            elinewidth=1,
+            markersize=6,
+            label=name,
+        )
+    for summary in outcomes.table:
+        if summary.reducer == "none":
+            axes.axhline(summary.accuracy, color="0.5", linewidth=1, label="dense")
+    axes.set_xlabel("LLM prefill FLOPs, relative to the dense model")
+    axes.set_ylabel("accuracy")
+    count = len(outcomes.samples)
+    axes.set_title(
+        f"{outcomes.model} on {outcomes.benchmark}, n = {count}; bars: one standard error, clustered by video", fontsize=10
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return drawn
+
+
+def main() -> None:
+    from prunesweep.main import reported
+
+    parser = argparse.ArgumentParser(prog="prunesweep-methods", description="Methods at equal cost, each against PruneVid.")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep whose trials have a reducer.match")
+    parser.add_argument(
+        "--reference", nargs="*", default=[], help="settings of PruneVid's trials to compare with", metavar="KEY=VALUE"
+    )
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for table, list and picture (%(default)s)")
+    given = parser.parse_args()
+    with reported():
+        found = read_outcomes(given.sweep)
+        if len(found) > 1:
+            raise ValueError(f"{given.sweep} has {len(found)} pairs of model and benchmark; prunesweep-methods takes one")
+        (outcomes,) = found
+        every = entries(outcomes)
+        chosen = references(every, given.reference)
+        rows = compared(every, chosen, outcomes.video)
+        given.out.mkdir(parents=True, exist_ok=True)
+        text = table(outcomes, shown(rows), chosen)
+        (given.out / TABLE).write_text(text, encoding="utf-8")
+        write_csv(rows, given.out / ALL)
+        figure(outcomes, shown(rows), chosen).savefig(given.out / PICTURE, dpi=120)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""`prunesweep-search`: what searching and racing gained, from the folders that searches left.  No model, no Optuna.
+
+    prunesweep-search hypervolume FOLDER... --pool FOLDER    how good the front is after so many trials, sampler by sampler
+    prunesweep-search savings RACED FULL                     what a race saved, and whether it found the same front
+
+The hypervolume is the area below the front from no cost to `--worst`, accuracy counted from 0, as a share of the rectangle
+up to full accuracy.  It is measured on the samples that were searched on, like the search's own aim: which sampler finds
+the front of these samples sooner, not how accurate its settings are on others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from prunesweep.analysis import Summary, pareto_front, summarize
+from prunesweep.comparison import Difference, paired
+from prunesweep.records import Trial, read_trials
+from prunesweep.statistics import hypervolume, steps
+from prunesweep.tables import accuracy_text, grid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TABLE = "search.parquet"
+NOT_STARTED = "not started"
+DEFAULT_SAMPLER = "TPESampler"
+"""Of a search without `sampler`."""
+ENOUGH = 0.99
+"""Of the best hypervolume: how soon it is reached says how fast a sampler is."""
+
+
+# Hypervolume over trials
+
+
+class Curve(NamedTuple):
+    """One search: its sampler, and the hypervolume after each trial."""
+
+    sampler: str
+    seed: int
+    volumes: Float[np.ndarray, " trials"]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All searches of one sampler, cut to the shortest."""
+
+    sampler: str
+    volumes: Float[np.ndarray, "searches trials"]
+
+
+def volume(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, " trials"], worst: float) -> float:
+    """0 without a trial."""
+    return float(hypervolume(*steps(costs, accuracy), worst)) if len(costs) and not np.isnan(costs).all() else 0.0
+
+
+def read_curve(folder: Path, cost: str, worst: float) -> Curve:
+    """Raises ValueError if the folder holds no finished search for accuracy and this cost."""
+    import polars as pl
+    from omegaconf import OmegaConf
+
+    if not (folder / TABLE).is_file():
+        raise ValueError(f"{folder} holds no {TABLE}; name the folder of a finished search")
+    sweeper = OmegaConf.load(folder / "multirun.yaml").hydra.sweeper
+    table = pl.read_parquet(folder / TABLE)
+    if missing := [name for name in ("accuracy", cost) if name not in table.columns]:
+        raise ValueError(f"{folder} did not search for {missing[0]}; known: {', '.join(sweeper.objectives)}")
+    own = table.filter(pl.col("from").is_null() & (pl.col("outcome") != NOT_STARTED)).sort("trial")
+    costs, accuracy = (own[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in (cost, "accuracy"))
+    volumes = np.array([volume(costs[: n + 1], accuracy[: n + 1], worst) for n in range(len(own))])
+    target = sweeper.sampler._target_ if sweeper.sampler else DEFAULT_SAMPLER
+    return Curve(target.rpartition(".")[2].removesuffix("Sampler"), sweeper.seed, volumes)
+
+
+def by_sampler(curves: Sequence[Curve]) -> list[Curves]:
+    """Raises ValueError if a search has no trial."""
+    grouped: dict[str, list[Curve]] = {}
+    for curve in curves:
+        grouped.setdefault(curve.sampler, []).append(curve)
+    budget = min(len(curve.volumes) for curve in curves)
+    if not budget:
+        raise ValueError("a search has no trial of its own; there is nothing to compare")
+    return [Curves(name, np.array([curve.volumes[:budget] for curve in own])) for name, own in grouped.items()]
+
+
+def pool_volume(folder: Path, cost: str, worst: float) -> float:
+    """Of all complete trials of a sweep; raises ValueError if there is none."""
+    rows = [summarize(trial) for trial in read_trials(folder) if trial.info.stopped is None]
+    if not rows:
+        raise ValueError(f"{folder} holds no complete trials; name the folder of a sweep")
+    return volume(np.array([getattr(row, cost) for row in rows]), np.array([row.accuracy for row in rows]), worst)
+
+
+def volumes_text(groups: Sequence[Curves], best: float | None) -> str:
+    """One line a sampler: mean and range over its searches, a third, two thirds and all of the way."""
+    budget = groups[0].volumes.shape[1]
+    looks = sorted({max(1, budget // 3), max(1, 2 * budget // 3), budget})
+    head = ["sampler", "searches", *(f"hypervolume after {n}: mean (range)" for n in looks)]
+    rows = [[group.sampler, str(len(group.volumes)), *(_spread(group.volumes[:, n - 1]) for n in looks)] for group in groups]
+    if best is not None:
+        head.append(f"trials to {ENOUGH:.0%} of the pool's")
+        rows = [[*row, _soon(group.volumes, ENOUGH * best)] for row, group in zip(rows, groups, strict=True)]
+    text = grid(head, [tuple(row) for row in rows])
+    return text if best is None else f"{text}\nall settings of the pool: {best:.4f}"
+
+
+def _spread(values: Float[np.ndarray, " searches"]) -> str:
+    return f"{values.mean():.4f} ({values.min():.4f} to {values.max():.4f})"
+
+
+def _soon(volumes: Float[np.ndarray, "searches trials"], enough: float) -> str:
+    """The first trial that gets there in each search, in order; `-` where none does."""
+    first = sorted(int(np.argmax(v >= enough)) + 1 if (v >= enough).any() else np.inf for v in volumes)
+    return ", ".join("-" if n == np.inf else str(n) for n in first)
+
+
+def volumes_figure(groups: Sequence[Curves], best: float | None, title: str) -> Figure:
+    """Mean over the searches of each sampler, and their range as a band."""
+    from matplotlib.figure import Figure
+
+    from prunesweep.plots import COLOURS
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    trials = np.arange(1, groups[0].volumes.shape[1] + 1)
+    for index, group in enumerate(groups):
+        colour = COLOURS[index % len(COLOURS)]
+        axes.fill_between(trials, group.volumes.min(0), group.volumes.max(0), color=colour, alpha=0.12, linewidth=0)
+        axes.plot(trials, group.volumes.mean(0), color=colour, label=f"{group.sampler} ({len(group.volumes)} searches)")
+    if best is not None:
+        axes.axhline(best, color="0.4", linestyle="--", linewidth=1, label="all settings of the pool")
+    highest = max(best or 0.0, *(float(group.volumes.max()) for group in groups))
+    lowest = min(float(np.median(group.volumes[:, 0])) for group in groups)
+    axes.set_ylim(lowest, highest + 0.05 * (highest - lowest))
+    axes.set_xlabel("trials")
+    axes.set_ylabel("hypervolume of the front")
+    axes.set_title(f"{title}\nlines: mean over searches with different seeds; bands: their range", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+# Savings of a race
+
+
+class Kept(NamedTuple):
+    """A trial of the full sweep's front, and the raced front's best trial that costs no more."""
+
+    trial: Summary
+    stopped: bool
+    instead: Summary | None
+    difference: Difference | None
+    """Of the one instead, on all samples; None where it is the same trial, or none costs so little."""
+
+    @property
+    def same(self) -> bool:
+        """The trial itself is on the raced front, or what is there is as good within its confidence interval."""
+        return self.instead is not None and (self.difference is None or self.difference.high >= 0)
+
+
+@dataclass(frozen=True)
+class Savings:
+    """A raced sweep beside the same trials in full."""
+
+    full: int
+    """Sample evaluations."""
+    raced: int
+    trials: int
+    stopped: int
+    front: tuple[Kept, ...]
+
+
+def savings(raced: Sequence[Trial], full: Sequence[Trial], cost: str) -> Savings:
+    """Raises ValueError unless every raced trial is there in full, with the same settings."""
+    whole = {str(trial.info.settings): trial for trial in full if trial.info.stopped is None}
+    if missing := [trial.info.name for trial in raced if str(trial.info.settings) not in whole]:
+        raise ValueError(
+            f"the full sweep has no complete trial with the settings of {missing[0]!r} and {len(missing) - 1} others"
+        )
+    by_settings = {str(trial.info.settings): trial for trial in raced}
+    same = {key: whole[key] for key in by_settings}
+    finished = {key for key, trial in by_settings.items() if trial.info.stopped is None}
+    rows = {key: summarize(trial) for key, trial in same.items()}
+    members = _front(rows, cost)
+    ours = _front({key: row for key, row in rows.items() if key in finished}, cost)
+    kept = tuple(_kept(key, rows, ours, finished, same, cost) for key in members)
+    return Savings(_evaluations(same), _evaluations(by_settings), len(same), len(same) - len(finished), kept)
+
+
+def _evaluations(trials: Mapping[str, Trial]) -> int:
+    return sum(len(trial.records) for trial in trials.values())
+
+
+def _front(rows: Mapping[str, Summary], cost: str) -> list[str]:
+    """Cheapest first."""
+    on = pareto_front([(getattr(row, cost), row.accuracy) for row in rows.values()])
+    keys = [key for key, is_on in zip(rows, on, strict=True) if is_on]
+    return sorted(keys, key=lambda key: getattr(rows[key], cost))
+
+
+def _kept(
+    key: str, rows: Mapping[str, Summary], ours: Sequence[str], finished: set[str], trials: Mapping[str, Trial], cost: str
+) -> Kept:
+    affordable = [other for other in ours if getattr(rows[other], cost) <= getattr(rows[key], cost)]
+    best = key if key in affordable else affordable[-1] if affordable else None
+    difference = None if best in (None, key) else paired(trials[best].records, trials[key].records)
+    return Kept(rows[key], key not in finished, rows[best] if best else None, difference)
+
+
+def savings_text(found: Savings, cost: str) -> str:
+    head = (f"front of all {found.trials} trials in full", "accuracy ± SE", cost, "in the race", "difference, 95 % interval")
+    return "\n".join(
+        [
+            f"{found.raced:,} instead of {found.full:,} sample evaluations: {found.full / found.raced:.2f}x fewer; "
+            f"{found.stopped} of {found.trials} trials stopped",
+            grid(head, [_kept_line(kept, cost) for kept in found.front]),
+            f"{sum(kept.same for kept in found.front)} of {len(found.front)} front members finished, or a trial did that costs "
+            "no more and whose difference has an interval that reaches 0",
+        ]
+    )
+
+
+def _kept_line(kept: Kept, cost: str) -> tuple[str, ...]:
+    row = kept.trial
+    fate = "stopped" if kept.stopped else "kept"
+    if kept.instead is None:
+        change = "nothing else costs so little"
+    elif kept.difference is None:
+        change = "itself"
+    else:
+        d = kept.difference
+        change = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}, n={d.samples}) by {kept.instead.trial}"
+    return (row.trial, accuracy_text(row.accuracy, row.accuracy_error, row.samples), f"{getattr(row, cost):.3f}", fate, change)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    volumes = parts.add_parser("hypervolume", help="how good the front is after so many trials, sampler by sampler")
+    volumes.add_argument("searches", type=Path, nargs="+", metavar="FOLDER", help="of finished searches")
+    volumes.add_argument("--pool", type=Path, help="folder of a sweep over all settings: the best front there is")
+    volumes.add_argument("--worst", type=float, default=1.0, help="cost up to which the area counts (1)")
+    volumes.add_argument("--picture", type=Path, help="file to draw to")
+    saved = parts.add_parser("savings", help="what a race saved, and whether it found the same front")
+    saved.add_argument("raced", type=Path)
+    saved.add_argument("full", type=Path)
+    for part in (volumes, saved):
+        part.add_argument("--cost", default="llm_flops_ratio", help="llm_flops_ratio, or another of analysis.cost")
+    arguments = parser.parse_args()
+    try:
+        if arguments.part == "savings":
+            raced, full = (read_trials(folder) for folder in (arguments.raced, arguments.full))
+            if not raced or not full:
+                raise ValueError("a folder holds no trials; name the folders of two sweeps, the raced one first")
+            print(savings_text(savings(raced, full, arguments.cost), arguments.cost))
+        else:
+            _hypervolume(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _hypervolume(arguments: argparse.Namespace) -> None:
+    groups = by_sampler([read_curve(folder, arguments.cost, arguments.worst) for folder in arguments.searches])
+    best = pool_volume(arguments.pool, arguments.cost, arguments.worst) if arguments.pool else None
+    print(volumes_text(groups, best))
+    if arguments.picture:
+        volumes_figure(groups, best, f"accuracy against {arguments.cost}").savefig(arguments.picture, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Commands in processes of their own, forked from one that has imported everything: a start costs no seconds.
+
+So a test can kill twenty sweeps.  Nothing is computed before the fork: threads would not survive it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "prunesweep.main",
+        "prunesweep.sweep",
+        "prunesweep.evaluate",
+        "prunesweep.models.llava_onevision",
+        "prunesweep.benchmarks.jsonl",
+        "prunesweep.plots",
+        "prunesweep.search.loop",
+        "prunesweep.search.report",
+        "transformers.models.llava_onevision.modeling_llava_onevision",
+        "transformers.models.llava_onevision.processing_llava_onevision",
+        "transformers.models.qwen2.modeling_qwen2",
+        "transformers.models.siglip.modeling_siglip",
+        "optuna.samplers",
+        "pytest",  # the main program, which every process imports
+    ]
+)
+
+
+def start(arguments: Sequence[str], folder: Path, log: Path, before: Callable[[], None] | None = None):
+    """The command in a folder, its output in a log, after `before` was called in its process."""
+    process = CONTEXT.Process(target=_run, args=(list(arguments), folder, log, before))
+    process.start()
+    return process
+
+
+def finish(arguments: Sequence[str], folder: Path, log: Path, before: Callable[[], None] | None = None) -> tuple[int | None, str]:
+    """Exit code and output of the command."""
+    process = start(arguments, folder, log, before)
+    process.join(timeout=120)
+    assert process.exitcode is not None, f"it hangs; so far it said {log.read_text()}"
+    return process.exitcode, log.read_text()
+
+
+def _run(arguments: list[str], folder: Path, log: Path, before: Callable[[], None] | None) -> None:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    import torch
+
+    from prunesweep import main, store
+
+    torch.set_num_threads(1)
+    store.FLUSH_SECONDS = 0.0  # a shard after every video, so that a short sweep has something to lose
+    os.chdir(folder)
+    sys.argv = ["prunesweep", *arguments]
+    if before is not None:
+        before()
+    try:
+        main.main()
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing leaves them out; Ray ends its cluster there
