@@ -207,7 +207,8 @@ def parallel_coordinates(outcomes: Outcomes) -> list[Coordinates]:
         names = short([factor.name for factor in varying])
         columns = [_factor_axis(factor, names[factor.name]) for factor in varying]
         accuracy = np.array([row.accuracy for row in own.table])
-        columns += [_number_axis(own.cost, own.costs), _number_axis("accuracy", accuracy)]
+        columns += [] if np.isnan(own.costs).all() else [_number_axis(own.cost, own.costs)]
+        columns.append(_number_axis("accuracy", accuracy))
         samples = span([row.samples for row in own.table])
         axes, places = zip(*columns, strict=True)
         found.append(Coordinates(reducer, axes, np.stack(places, 1), accuracy, own.names, samples))

@@ -8,6 +8,7 @@ videos, and the bootstrap draws videos.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -311,7 +312,9 @@ def front_of(
     spread = steps(costs, drawn).best
     spread = np.where(np.isinf(spread), math.nan, spread)
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
+    with warnings.catch_warnings():  # where no draw has an answer the band is NaN
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
     worst = float(level[-1])
     volumes = hypervolume(level, spread, worst)
     knee = knee_point(costs, accuracy)
