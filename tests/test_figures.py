@@ -105,3 +105,14 @@ def test_a_budget_buys_the_best_trial_and_names_those_like_it() -> None:
     assert statistics.under_budget(found, cost["random c"] / 2) is None
     (many,) = collect(drawn())
     assert many.costs[statistics.under_budget(many, float(np.median(many.costs))).best] <= np.median(many.costs)
+
+
+def test_a_level_that_is_always_right_is_not_sure_to_be() -> None:
+    trials = [made(f"random {keep}", answers, visual=(4, 4), keep=keep) for keep, answers in ((0.2, "+-+-+--+"), (0.8, "+" * 8))]
+    (found,) = collect(trials)
+    (ablation,) = effects.ablations(found)
+    low, high = (level.accuracy for level in ablation.main[0].levels)
+    assert (high.value, high.high) == (1.0, 1.0)
+    assert np.isnan(high.error)
+    assert high.low == pytest.approx(0.025 ** (1 / 8))  # Clopper and Pearson, eight videos
+    assert 0 <= low.low < 0.5 < low.high <= 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep import statistics
-from prunesweep.plots import COLOURS, COST_LABELS, MARKERS, span
+from prunesweep.plots import COLOURS, COST_LABELS, MARKERS, log_axis, span
 from prunesweep.sources import short
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from prunesweep.statistics import Front
 
 
-def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def _figure(columns: int, width: float, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+    return figure, list(figure.subplots(1, columns, squeeze=False, sharey=sharey)[0])
 
 
 # The front
@@ -47,8 +47,8 @@ def front_figure(outcomes: Outcomes, front: Front) -> Figure:
         look: Any = {"c": colour, "marker": MARKERS[index % len(MARKERS)], "alpha": 0.25 + 0.75 * front.probability[own]}
         axes.scatter(outcomes.costs[own], accuracy, label=reducer, zorder=3, **look)
     costs = outcomes.costs[~np.isnan(outcomes.costs)]
-    if len(costs) and costs.min() > 0 and costs.max() > 4 * costs.min():
-        axes.set_xscale("log")
+    if len(costs) and 0 < 4 * costs.min() < costs.max():
+        log_axis(axes, outcomes.cost)
     axes.set(xlabel=COST_LABELS[outcomes.cost], ylabel="accuracy")
     samples = span([row.samples for row in outcomes.table if row.samples])
     axes.set_title(
@@ -65,7 +65,7 @@ def front_figure(outcomes: Outcomes, front: Front) -> Figure:
 def effects_figure(ablation: Ablation) -> Figure:
     """Main effects of `effects.ablation`: a panel per setting, adjusted means with 95 % intervals."""
     names = short([effect.factor for effect in ablation.main])
-    figure, panels = _figure(len(ablation.main), max(4.0, 2.7 * len(ablation.main)), 3.2)
+    figure, panels = _figure(len(ablation.main), max(4.0, 2.7 * len(ablation.main)), 3.2, sharey=True)
     for axes, effect in zip(panels, ablation.main, strict=True):
         places = range(len(effect.levels))
         means = [level.accuracy for level in effect.levels]
@@ -74,7 +74,6 @@ def effects_figure(ablation: Ablation) -> Figure:
         axes.set_xticks(places, [_level(level.value) for level in effect.levels], fontsize=8)
         axes.set_title(f"{names[effect.factor]}\n{_p(effect.adjusted)}", fontsize=9)
         axes.grid(alpha=0.3)
-        axes.sharey(panels[0])
     panels[0].set_ylabel("accuracy")
     samples = f"n = {ablation.samples} questions on {ablation.videos} videos, p Holm-corrected"
     figure.suptitle(f"{ablation.reducer}, {ablation.trials} trials, 95 % intervals; {samples}", fontsize=10)
@@ -82,7 +81,7 @@ def effects_figure(ablation: Ablation) -> Figure:
 
 
 def interactions_figure(interactions: Sequence[Interaction], title: str) -> Figure:
-    """Mean accuracies of pairs of settings with half the width of their 95 % intervals: the panels of the paper's ablation."""
+    """Mean accuracies of pairs of settings with their 95 % intervals: the panels of the paper's ablation."""
     figure, panels = _figure(len(interactions), max(4.2, 3.6 * len(interactions)), 3.4)
     values = [cell.accuracy.value for pair in interactions for cell in pair.cells]
     for axes, pair in zip(panels, interactions, strict=True):
@@ -92,8 +91,7 @@ def interactions_figure(interactions: Sequence[Interaction], title: str) -> Figu
             place = first.index(cell.first), second.index(cell.second)
             table[place] = cell.accuracy.value
             bright = cell.accuracy.value > (min(values) + max(values)) / 2
-            margin = (cell.accuracy.high - cell.accuracy.low) / 2
-            text = f"{cell.accuracy.value:.3f}" + ("" if math.isnan(margin) else f"\n±{margin:.3f}")
+            text = f"{cell.accuracy.value:.3f}\n{cell.accuracy.low:.2f} to {cell.accuracy.high:.2f}"
             axes.annotate(text, place[::-1], ha="center", va="center", fontsize=8, color="black" if bright else "white")
         axes.imshow(table, cmap="cividis", vmin=min(values), vmax=max(values), aspect="auto")
         axes.set_yticks(range(len(first)), [_level(value) for value in first], fontsize=8)

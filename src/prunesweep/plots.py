@@ -102,7 +102,7 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
         f"{title}\nbars: one standard error, clustered by video; n = {span([p.samples for p in data.points])}", fontsize=10
     )
     if data.points and max(p.cost for p in data.points) > 4 * min(p.cost for p in data.points):
-        _log_axis(axes, data)
+        log_axis(axes, data.cost)
     axes.grid(alpha=0.3)
     if data.points:
         axes.legend(frameon=False)
@@ -114,12 +114,12 @@ def span(counts: Sequence[int]) -> str:
     return "0" if not ordered else str(ordered[0]) if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
 
 
-def _log_axis(axes: Axes, data: ParetoPoints) -> None:
+def log_axis(axes: Axes, cost: str) -> None:
     """Costs of reduced models differ by factors, so a wide range is drawn on a logarithmic axis with plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axes.set_xscale("log")
-    if data.cost.endswith("ratio"):
+    if cost.endswith("ratio"):
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}x"))
         axes.xaxis.set_minor_formatter(NullFormatter())
