@@ -21,7 +21,8 @@ from prunesweep.embedded.network import TinyShape, build_network, build_processo
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.types import Sample
 
-CONF = Path(__file__).parents[1] / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 REDUCERS = sorted(path.stem for path in (CONF / "reducer").glob("*.yaml"))
 SMALL = TinyShape(layers=8, hidden=48, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
 
@@ -63,6 +64,12 @@ def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def samples(benchmark_folder: Path) -> list[Sample]:
     return jsonl.load(str(benchmark_folder))
+
+
+def only_folder(pattern: str) -> Path:
+    """The only match in the working folder."""
+    (folder,) = Path.cwd().glob(pattern)
+    return folder
 
 
 @pytest.fixture

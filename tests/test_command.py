@@ -13,16 +13,9 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 
-from conftest import REDUCERS
+from conftest import REDUCERS, ROOT, only_folder
 from prunesweep.records import read_trial, read_trials
 from prunesweep.sweep import read_timing
-
-ROOT = Path(__file__).parents[1]
-
-
-def only_folder(pattern: str) -> Path:
-    (folder,) = Path.cwd().glob(pattern)
-    return folder
 
 
 def test_a_single_run_prints_its_numbers_and_leaves_records_configuration_and_log(run) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import ROOT
 from prunesweep.benchmarks import blocks, spread
 from prunesweep.embedded import evidence
 from prunesweep.embedded.page import constant_policy, exchanged, static_shares
@@ -21,8 +22,6 @@ from prunesweep.paths import DATA
 from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

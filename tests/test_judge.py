@@ -15,13 +15,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-import test_command
 import trees
 from prunesweep import judge as judging
 from prunesweep.judge import Cache, Case, Judge, JudgeError, cases, grade, parse_score, prompt_of, scores
 from prunesweep.types import Sample
 
-run = test_command.run
 KEY = "a-secret-of-the-test"
 
 

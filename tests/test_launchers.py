@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 import forks
-from conftest import CONF
+from conftest import CONF, ROOT
 from prunesweep import main, remote
 from prunesweep.checks import EvaluationError
 from prunesweep.pools import make_pool
@@ -28,7 +28,6 @@ from prunesweep.remote import Lost, spread, work_on
 from prunesweep.store import Store
 from prunesweep.sweep import Finished, evaluate_configs
 
-ROOT = Path(__file__).parents[1]
 SWEEPS = {
     "grids": [
         "-m",

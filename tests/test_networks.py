@@ -4,6 +4,7 @@ laws on it."""
 from __future__ import annotations
 
 import functools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,11 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
 import networks
-from prunesweep.cost import prefill_flops
+from conftest import CONF
+from prunesweep.bench_engine import operator_counter
+from prunesweep.cost import Shape, prefill_flops, vision_flops
 from prunesweep.engine import Clock, Job, evaluate_jobs
+from prunesweep.estimate import shape_in
 from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
 from prunesweep.models.convert import examine, finish_stllm, write
 from prunesweep.protocol import Protocol, encoder_text
@@ -25,7 +30,7 @@ from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.prumerge import PruMerge
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
-from prunesweep.stages import Ask, Decode, Embed, Layers, Reduce, encoding, plan
+from prunesweep.stages import Ask, Decode, Embed, Layers, Prune, Reduce, encoding, plan
 from prunesweep.types import Clip, Prefix, Sample
 from test_laws import reducer_of
 
@@ -340,6 +345,7 @@ def one_video(samples: list[Sample]) -> list[Sample]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_shared_equals_separate_in_any_order(samples: list[Sample], models: dict[str, Any], name: str) -> None:
+    """Of trials and samples: permuting these permutes the answers."""
     model = models[name]
     jobs = [
         Job((r, s.id), plan(s, FRAMES, reducer, GENERATE, model))
@@ -385,21 +391,41 @@ def test_sources_name_tokens_and_costs_follow_from_what_is_kept(samples: list[Sa
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_ledger_s_prefill_is_torch_s_count(samples: list[Sample], models: dict[str, Any], name: str) -> None:
-    from torch.utils.flop_counter import FlopCounterMode
+@pytest.mark.parametrize("method", ["prunevid", "prunevid_official", "fastv"])
+def test_kept_tokens_are_sorted_once_each_and_never_text(
+    samples: list[Sample], models: dict[str, Any], name: str, method: str
+) -> None:
+    model, reducer = models[name], applicable(name)[method]
+    before = state_after(samples[0], model, 6, reducer)
+    kept, after = reducer.prune(before), Prune(reducer.prune)(before, model)
+    assert kept.tolist() == sorted(set(kept.tolist()))
+    assert 0 < len(kept) <= math.ceil(round(reducer.prune.keep_ratio * len(before.group), 9))
+    assert torch.equal(after.hidden[~after.visual], before.hidden[~before.visual])
+    assert torch.equal(after.hidden[after.visual], before.hidden[before.visual][kept])
+    assert torch.equal(after.position[~after.visual], before.position[~before.visual])
+    assert {kv.key.shape[2] for kv in after.kv} == {len(after.hidden)}
 
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_ledger_s_prefill_is_what_the_operators_count(samples: list[Sample], models: dict[str, Any], name: str) -> None:
     model = models[name]
-    tokens = 40
-    hidden = torch.zeros(tokens, 48)
-    model_layers = model.language_model.layers
-    with FlopCounterMode(display=False) as counter:
-        for layer in model_layers:
-            for projection in (*layer.self_attn.children(), *layer.mlp.children()):
-                if isinstance(projection, torch.nn.Linear):
-                    projection(torch.zeros(tokens, projection.in_features))
-    attention = 6 * 2 * 2 * tokens**2 * 48
-    assert counter.get_total_flops() + attention == prefill_flops(model.shape, [tokens] * 6, 0)
-    assert hidden.shape[1] == model.shape.hidden
+    prefix = whole_prompt(samples[0], model)
+    with operator_counter() as measured:
+        Layers(0, model.layers)(prefix, model)
+    text = len(prefix.hidden) - len(prefix.group)
+    expected = prefill_flops(model.shape, [len(prefix.group)] * model.layers, text)
+    assert expected == pytest.approx(measured.get_total_flops(), rel=1e-3)
+
+
+@torch.inference_mode()
+def test_pllava_s_vision_is_counted_but_for_the_class_token(samples: list[Sample], models: dict[str, Any]) -> None:
+    model = models["pllava"]
+    clip = state_after(samples[0], model, 1)
+    with operator_counter() as measured:
+        model.encode(clip)
+    patches = model.shape.vision.patches
+    assert vision_flops(model.shape, FRAMES) == pytest.approx(measured.get_total_flops() * patches / (patches + 1), rel=0.03)
 
 
 # What cannot be.
@@ -432,20 +458,34 @@ def test_a_checkpoint_of_another_family_is_refused(folders: dict[str, Path], che
 # The published sizes, without weights.
 
 
-def test_the_token_counts_of_the_published_sizes() -> None:
-    """Shapes on the meta device: 2304 for PLLaVA, 32 a frame for ST-LLM, 196 a frame and a newline for LLaVA-OneVision."""
+def configured(name: str) -> Shape:
+    """The sizes in conf/model, which `prunesweep-cost` counts with."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return shape_in(compose("cost", [f"model={name}", *(["model.checkpoint=x"] if "stllm" in name else [])]))
+
+
+def test_pllava_7b_has_2304_tokens() -> None:
+    """On the meta device: no weights, but every shape."""
     with torch.device("meta"):
         llava = pllava.Network({"pooling_shape": [16, 12, 12], "vision_config": CLIP_L, "text_config": {}})
         seen = llava.vision_tower(torch.zeros(16, 3, 336, 336), output_hidden_states=True).hidden_states[-2][:, 1:]
         grid = llava.multi_modal_projector(seen).unflatten(1, (24, 24)).permute(3, 0, 1, 2)
-        assert F.adaptive_avg_pool3d(grid, llava.pooling_shape).shape == (4096, 16, 12, 12)
-        assert llava.pooling_shape[0] * 12 * 12 == 2304
-        assert pllava.shape_of(llava.vision_tower.config, llava.language_model.config).mlp == 11008
-        st = stllm.Network({**stllm.FULL_SIZE, **stllm.VARIANTS["qa"]})
-        x = st.combine(st.query(st.see(torch.zeros(16, 3, 224, 224)), torch.zeros(1, 9, dtype=torch.long)))
-        assert x.shape == (16, 32, 4096)
-        assert len(st.vision_model.encoder.layers) == 39
+        pooled = F.adaptive_avg_pool3d(grid, llava.pooling_shape)
+    assert pooled.shape == (4096, 16, 12, 12)
+    assert pooled[0].numel() == 2304
+    assert pllava.shape_of(llava.vision_tower.config, llava.language_model.config) == configured("pllava_7b")
     assert sum(p.numel() for p in llava.parameters()) == pytest.approx(7.06e9, rel=0.01)
+
+
+@pytest.mark.parametrize(("variant", "frames", "tokens"), [("qa", 16, 512), ("conversation", 64, 512)])
+def test_st_llm_7b_has_32_tokens_a_frame(variant: str, frames: int, tokens: int) -> None:
+    """The conversation variant: of the 16 frames that go to the LLM, whatever it has seen."""
+    with torch.device("meta"):
+        st = stllm.Network({**stllm.FULL_SIZE, **stllm.VARIANTS[variant]})
+        x = st.combine(st.query(st.see(torch.zeros(frames, 3, 224, 224)), torch.zeros(1, 9, dtype=torch.long)))
+    assert x.shape[1:] == (32, 4096)
+    assert x.shape[0] * x.shape[1] == tokens
+    assert stllm.shape_of(st) == configured(f"stllm_7b_{variant}")
 
 
 CLIP_L = {
@@ -471,7 +511,12 @@ def test_the_token_count_of_llava_onevision_is_196_a_frame_and_a_newline() -> No
         vision_use_head=False,
     )
     text = Qwen2Config(
-        hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4
+        vocab_size=152064,
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
     )
     with torch.device("meta"):
         network = LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(vision_config=vision, text_config=text))
@@ -480,6 +525,7 @@ def test_the_token_count_of_llava_onevision_is_196_a_frame_and_a_newline() -> No
             pixel_values_videos=pixels, vision_feature_layer=-1, vision_feature_select_strategy="full"
         ).pooler_output
     assert features.shape == (1, 4 * 196 + 1, 3584)
+    assert llava_onevision.shape_of(network.config) == configured("llava_onevision_7b")
 
 
 def test_encoding_asks_for_the_question_only_where_it_is_read(samples: list[Sample], models: dict[str, Any]) -> None:

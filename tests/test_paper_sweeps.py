@@ -12,18 +12,15 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import networks
-import test_command
 import trees
-from conftest import CONF
+from conftest import CONF, ROOT, only_folder
 from prunesweep import paper
 from prunesweep.estimate import shape_in
 from prunesweep.main import paper_layer
 from prunesweep.outcomes import read_outcomes
 from prunesweep.records import Trial, read_trials
 from prunesweep.types import Sample
-from test_command import ROOT, only_folder
 
-run = test_command.run
 SWEEPS = ROOT / "sweeps"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 

@@ -171,6 +171,19 @@ def test_the_full_set_has_questions_without_an_answer(tmp_path: Path, video: Pat
     assert (one.target, other.target, other.reference, other.problem) == (3, None, "", None)
 
 
+def test_letters_before_options_are_the_protocol_s_own(tmp_path: Path, video: Path) -> None:
+    root = trees.egoschema(tmp_path, video, "json")
+    file = root / "json" / "egoschema_fullset.json"
+    lettered = [
+        f"{letter}. {text}" for letter, text in zip("ABCDE", ["an apple", "bread", "cheese", "D. Duck", "E"], strict=True)
+    ]
+    items = json.loads(file.read_text())
+    trees.write_json(file, [{**items[0], "candidates": lettered}, {**items[1], "candidates": ["A. x", "B. y", "z"]}])
+    one, other = egoschema.load(str(root), split="full")
+    assert one.choices == ("an apple", "bread", "cheese", "D. Duck", "E")
+    assert other.choices == ("A. x", "B. y", "z"), "no letters of a list: part of the text"
+
+
 def test_without_answers_there_is_no_subset(tmp_path: Path, video: Path) -> None:
     root = trees.egoschema(tmp_path, video, "questions")
     trees.write_json(root / "subset_answers.json", {"uid-1": 7})
@@ -241,14 +254,42 @@ def trial(folder: Path, benchmark: str, chosen: list[int | None]) -> Path:
     return folder
 
 
-def test_a_submission_holds_the_option_numbers_and_refuses_unclear_answers(tmp_path: Path) -> None:
+def test_a_submission_holds_the_option_numbers_and_refuses_unclear_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "submission.json"
     dataset.run_submission(trial(tmp_path / "fine", "egoschema", [1, 0]), out)
     assert json.loads(out.read_text()) == {"uid-0": 1, "uid-1": 0}
+    assert "2 answers written to" in (printed := capsys.readouterr().out)
+    assert "the server expects 5031" in printed
     with pytest.raises(ValueError, match="1 of 2 answers name no option, such as that to uid-1"):
         dataset.run_submission(trial(tmp_path / "unclear", "egoschema", [1, None]), out)
     with pytest.raises(ValueError, match="is a trial on blocks; submissions are for egoschema"):
         dataset.run_submission(trial(tmp_path / "other", "blocks", [1]), out)
+
+
+# From a folder to an accuracy.
+
+
+def test_what_cannot_be_asked_is_counted_by_name_and_scored_nowhere(run, mvbench_root: Path) -> None:
+    """A missing video and an answer that is no candidate: two of twenty questions."""
+    (mvbench_root / "video" / "vlnqa" / "a.mp4").unlink()
+    file = mvbench_root / "json" / "moving_count.json"
+    trees.write_json(file, [{**json.loads(file.read_text())[0], "answer": "?"}])
+    code, out, err = run("benchmark=mvbench", f"benchmark.path={mvbench_root}", "reducer=none", "protocol=choose")
+    assert code == 0, err
+    assert "(n=18), standard error clustered by video" in out
+    assert "(n=18) as the mean over 18 of 20 tasks" in out
+    assert "2 samples without an answer:" in out
+    assert "egocentric_navigation-000: VideoError: " in out
+    assert "moving_count-000: ValueError: answer '?' is not among the candidates ['it falls', 'it stays', 'it jumps']" in out
+
+
+def test_doubled_questions_end_the_run_before_it_starts(run, tmp_path: Path, video: Path) -> None:
+    root = trees.videomme(tmp_path, video, "questions")
+    trees.write_json(root / "questions.json", [trees.ROW, trees.ROW])
+    code, _, _ = run("benchmark=videomme", f"benchmark.path={root}", "reducer=none")
+    assert "1 ids occur more than once, such as '001-1'; remove the doubled questions" in str(code)
 
 
 @pytest.mark.parametrize("name", ["mvbench", "videomme", "egoschema", "vcgbench"])

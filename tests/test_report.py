@@ -131,6 +131,40 @@ def test_another_cost_moves_the_points_and_a_search_narrows_the_table(open_repor
     assert page.find_elements("css selector", "th")[2].get_attribute("aria-sort") == "ascending"
 
 
+def test_lines_through_the_settings_lead_to_their_trials(open_report) -> None:
+    page = open_report(drawn())
+    lines = page.find_elements("css selector", ".line")
+    assert len(lines) == 5  # the dense model has no setting that varies
+    ticks = texts(page, "[aria-label^='prunevid: 5 trials'] .halo")
+    assert ticks[0] == "1"
+    assert len(ticks) >= 6
+    hover = "arguments[0].dispatchEvent(new PointerEvent('pointerenter', {clientX: 300, clientY: 300}))"
+    page.execute_script(hover, lines[0])
+    name = page.find_element("id", "tip").text.splitlines()[0]
+    page.execute_script("arguments[0].dispatchEvent(new MouseEvent('click'))", lines[0])
+    assert page.find_element("css selector", "#details h3").text == name
+    assert name.startswith("prunevid layer=")
+
+
+def test_a_telephone_shows_all_of_it(open_report, browser) -> None:
+    from selenium.webdriver import ActionChains
+
+    screen = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        page = open_report(drawn())
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+        size = page.find_element("css selector", "svg text").value_of_css_property("font-size")
+        chart = page.find_element("css selector", "[aria-label^='Accuracy against']")
+        shown = float(size.removesuffix("px")) * chart.size["width"] / float(chart.get_dom_attribute("viewBox").split()[2])
+        assert shown >= 9, "text of the chart can be read"
+        point = page.find_elements("css selector", ".point")[0]
+        ActionChains(page).move_to_element(point).click().perform()
+        assert page.find_element("css selector", "#details h3").text in point.get_attribute("aria-label")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_strings_from_data_and_models_stay_text(open_report) -> None:
     from selenium.webdriver.common.keys import Keys
 

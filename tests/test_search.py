@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from conftest import ROOT
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.fingerprint import Files, digest, of_model
 from prunesweep.records import Stopped, TrialInfo, read_trial, schema, write_trial
@@ -39,7 +40,6 @@ from prunesweep.search.workers import Worker
 from prunesweep.store import Store, StoredTrial, row_schema
 from prunesweep.sweep import read_timing
 
-ROOT = Path(__file__).parents[1]
 SHAPE = Shape(4, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
 FRAMES, PATCHES, SAMPLES = 8, 9, 40
 LAYER, KEEP, ROWS = "reducer.prune.layer", "reducer.prune.keep_ratio", "reducer.prune.rows"
@@ -456,6 +456,31 @@ def test_an_interrupted_search_leaves_no_trial_running_and_ends_as_if_unbroken(s
     resumed, host = search(task, tmp_path / "s", plan(10))
     assert host.evaluated == ["4", "5", "6", "7", "8", "9"]
     assert [(t.params, t.values) for t in resumed] == [(t.params, t.values) for t in whole]
+
+
+def test_a_proposal_that_was_cut_short_is_completed(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is stopped while the seventh trial draws its second parameter."""
+    ask, asked = optuna.Study.ask, []
+
+    def stopped(study: optuna.Study, distributions: Any) -> Any:
+        asked.append(1)
+        if len(asked) < 7:
+            return ask(study, distributions)
+        proposals.suggest(ask(study), LAYER, distributions[LAYER])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna.Study, "ask", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search(task, tmp_path / "s", plan(8))
+    monkeypatch.setattr(optuna.Study, "ask", ask)
+    study = optuna.load_study(study_name="prunesweep", storage=open_storage(None, tmp_path / "s"))
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 4 + [TrialState.WAITING] * 3
+    assert study.trials[6].params.keys() == {LAYER}
+    resumed, host = search(task, tmp_path / "s", plan(8))
+    assert host.evaluated == ["4", "5", "6", "7"]
+    assert {t.state for t in resumed} == {TrialState.COMPLETE}
+    assert params(resumed)[:6] == params(study.trials)[:6]
+    assert all(p.keys() == SPACE.keys() for p in params(resumed))
 
 
 # Several workers

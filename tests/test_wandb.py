@@ -84,7 +84,7 @@ def test_runs_read_back_by_wandb_hold_what_the_records_say(tmp_path: Path) -> No
     sweep = stored(tmp_path / "2026-01-02" / "03-04-05", drawn(3))
     (sweep / "tokens").mkdir()
     Image.new("RGB", (8, 8)).save(sweep / "tokens" / "q_stages.png")
-    (sweep / "timing.json").write_text(json.dumps([{"seconds": {"LLM": 1.5}}, {"seconds": {"LLM": 2.0, "records": 0.5}}]))
+    (sweep / "timing.jsonl").write_text('{"seconds": {"LLM": 1.5}}\n{"seconds": {"LLM": 2.0, "records": 0.5}}\n')
     command(sweep)
     found = by_name(sweep)
     trials = read_trials(sweep)

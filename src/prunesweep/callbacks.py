@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
 MULTIRUN = "multirun.yaml"
 """Where sweepers save the configuration they were started with."""
 TIMING = "timing.jsonl"
+"""What each batch of a sweep took."""
 WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
 BUDGET = ("trials", "batch")
 """Of a sweeper: a search may go on with more trials."""
+
+
+def read_timing(sweep: Path) -> list[dict[str, Any]]:
+    """Entries of all batches so far; a sweep whose records were all made elsewhere has none."""
+    path = sweep / TIMING
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 class SummaryCallback(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -92,22 +93,20 @@ def main() -> None:
 
     from prunesweep import tables
     from prunesweep.analysis import accuracy
-    from prunesweep.records import RECORDS, read_trial
+    from prunesweep.sources import read_folder
 
-    parser = argparse.ArgumentParser(description="Compare two trials on the samples that both answered.")
+    parser = argparse.ArgumentParser(
+        prog="prunesweep-compare", description="Compare two trials on the samples that both answered."
+    )
     parser.add_argument("trial", type=Path, help="folder of a trial, such as multirun/DATE/TIME/3")
     parser.add_argument("baseline", type=Path, help="folder of the trial to compare with")
     arguments = parser.parse_args()
-    for folder in (arguments.trial, arguments.baseline):
-        if not (folder / RECORDS).is_file():
-            parser.error(f"{folder} holds no {RECORDS}; name the numbered folder of a trial")
-    trials = [read_trial(folder) for folder in (arguments.trial, arguments.baseline)]
     try:
+        trials = [read_folder(folder) for folder in (arguments.trial, arguments.baseline)]
         difference = paired(trials[0].records, trials[1].records)
     except ValueError as error:
-        parser.error(str(error))
+        sys.exit(f"prunesweep: {error}")
     for trial in trials:
-        print(
-            f"{tables.accuracy_text(*accuracy(trial.records))}  {trial.info.name} on {trial.info.benchmark}, {trial.info.model}"
-        )
+        info, scores = trial.info, tables.accuracy_text(*accuracy(trial.records))
+        print(f"{scores}  {info.name} on {info.benchmark}, {info.model}")
     print(tables.difference_text(difference))

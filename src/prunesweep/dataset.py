@@ -112,7 +112,7 @@ def run_check(overrides: Sequence[str]) -> int:
 
 def run_submission(trial: Path, out: Path) -> None:
     """Raises ValueError if an answer names no option: the server counts only what it gets."""
-    from prunesweep.benchmarks.egoschema import submission
+    from prunesweep.benchmarks.egoschema import COUNTS, submission
     from prunesweep.records import RECORDS, read_trial
 
     if not (trial / RECORDS).is_file():
@@ -129,6 +129,8 @@ def run_submission(trial: Path, out: Path) -> None:
         )
     out.write_text(json.dumps(submission(rows)), encoding="utf-8")
     print(f"{len(rows)} answers written to {out}")
+    if len(rows) < (every := sum(COUNTS.values())):
+        print(f"the server expects {every}; run all of them with benchmark.split=full and without a limit")
 
 
 def main() -> None:

@@ -112,28 +112,24 @@ class Finding(NamedTuple):
 
 
 def find(trial: Trial) -> Finding:
+    """Raises ValueError if the records lack what numbers need."""
     import polars as pl
 
-    correct = trial.records["correct"].cast(pl.Int8).fill_null(UNANSWERED).to_numpy()
-    return Finding(trial.info, trial.folder, summarize(trial), trial.records.select("sample_id", "video_id", "task"), correct)
+    try:
+        correct = trial.records["correct"].cast(pl.Int8).fill_null(UNANSWERED).to_numpy()
+        samples = trial.records.select("sample_id", "video_id", "task")
+        return Finding(trial.info, trial.folder, summarize(trial), samples, correct)
+    except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
+        raise unreadable(trial.folder or Path(trial.info.name), error) from error
 
 
 def read_findings(source: Path) -> Iterator[Finding]:
     """The findings of all trials of a sweep's folder or of a store.  Raises ValueError as `read_source`."""
     if is_store(source) or not source.is_dir():
-        yield from map(_find, read_source(source, COLUMNS))
+        yield from map(find, read_source(source, COLUMNS))
         return
     with ThreadPoolExecutor(READERS) as readers:
-        yield from readers.map(lambda folder: _find(read_folder(folder, COLUMNS)), trial_folders(source))
-
-
-def _find(trial: Trial) -> Finding:
-    import polars as pl
-
-    try:
-        return find(trial)
-    except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
-        raise unreadable(trial.folder, error) from error
+        yield from readers.map(lambda folder: find(read_folder(folder, COLUMNS)), trial_folders(source))
 
 
 @dataclass

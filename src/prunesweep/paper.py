@@ -169,6 +169,8 @@ def against_table(outcomes: Outcomes) -> Table:
     """Every trial against the dense model.  Raises ValueError without one."""
     against = statistics.against_dense(outcomes)
     if against is None:
+        if not any(row.samples for row in outcomes.table):
+            raise ValueError("no trial has an answer, so there is nothing to compare")
         raise ValueError("the sweep has no trial without reduction; add reducer=none to compare with it")
     probability = statistics.front(outcomes).probability
     names, d = short_names(outcomes.table)[0], against.difference

@@ -110,7 +110,8 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
     if data.points and max(p.cost for p in data.points) > 4 * min(p.cost for p in data.points):
         _log_axis(axes, data)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    if data.points:
+        axes.legend(frameon=False)
     return figure
 
 
@@ -149,6 +150,7 @@ class Coordinates(NamedTuple):
     lines: Float[np.ndarray, "trials axes"]
     """Between 0 and 1."""
     accuracy: Float[np.ndarray, " trials"]
+    names: tuple[str, ...]
     samples: str
 
 
@@ -172,7 +174,7 @@ def parallel_coordinates(outcomes: Outcomes) -> list[Coordinates]:
         columns += [_number_axis(own.cost, own.costs), _number_axis("accuracy", accuracy)]
         samples = _span([row.samples for row in own.table])
         axes, places = zip(*columns, strict=True)
-        found.append(Coordinates(reducer, axes, np.stack(places, 1), accuracy, samples))
+        found.append(Coordinates(reducer, axes, np.stack(places, 1), accuracy, own.names, samples))
     return found
 
 

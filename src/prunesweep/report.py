@@ -29,7 +29,7 @@ from prunesweep.analysis import COSTS, Accuracy, mark_front, scores_of
 from prunesweep.effects import Ablation, Estimate, Importance, Interaction, MainEffect
 from prunesweep.outcomes import UNANSWERED, Outcomes
 from prunesweep.paths import PACKAGE
-from prunesweep.plots import COST_LABELS
+from prunesweep.plots import COST_LABELS, Coordinates, parallel_coordinates
 from prunesweep.public import public, public_override
 from prunesweep.sources import is_store, reread, settings, short
 from prunesweep.statistics import AgainstDense
@@ -118,6 +118,7 @@ def _group(found: Verdict) -> dict[str, Any]:
         "heat": shown,
         "ablations": [_ablation(one) for one in found.ablations],
         "importances": [_importance(one) for one in found.importances],
+        "parallel": [_parallel(one, outcomes) for one in parallel_coordinates(outcomes)],
         "failures": _failures(outcomes),
     }
 
@@ -226,6 +227,12 @@ def _joint(pair: Interaction, names: dict[str, str]) -> dict[str, Any]:
 def _importance(one: Importance) -> dict[str, Any]:
     names = short(list(one.shares))
     return {"reducer": one.reducer, "trials": one.trials, "shares": [(names[name], share) for name, share in one.shares.items()]}
+
+
+def _parallel(one: Coordinates, outcomes: Outcomes) -> dict[str, Any]:
+    axes = [{"name": axis.name, "ticks": [(place, public(text)) for place, text in axis.ticks]} for axis in one.axes]
+    index = {name: i for i, name in enumerate(outcomes.names)}
+    return {"reducer": one.reducer, "axes": axes, "lines": one.lines, "trials": [index[name] for name in one.names]}
 
 
 def _failures(outcomes: Outcomes) -> list[dict[str, Any]]:

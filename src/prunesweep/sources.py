@@ -41,9 +41,11 @@ def read_source(source: Path, columns: Sequence[str] | None = None) -> Iterator[
 
 
 def read_folder(folder: Path, columns: Sequence[str] | None = None) -> Trial:
-    """A trial's folder, as `read_trial`; raises UnreadableError with the reason and a way out."""
+    """A trial's folder, as `read_trial`; raises ValueError with the reason and a way out."""
     import polars as pl
 
+    if not (folder / RECORDS).is_file():
+        raise ValueError(f"{folder} holds no {RECORDS}; name the numbered folder of a trial, such as multirun/DATE/TIME/3")
     try:
         return read_trial(folder, columns)
     except (pl.exceptions.PolarsError, OSError, KeyError, TypeError, ValueError) as error:

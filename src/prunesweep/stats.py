@@ -27,7 +27,7 @@ def planning(outcomes: Outcomes, samples: int) -> str:
         return "nothing to plan with: needs a dense trial (reducer=none) and one whose answers differ from it"
     have = int(against.difference.samples[against.dense])
     effect = statistics.error_for(against.detectable, have, samples)
-    return f"{samples:,} questions like these would tell {100 * effect:.1f} points apart (power {statistics.POWER:.0%})"
+    return f"{samples:,} questions like these would tell {100 * effect:.1f} points apart (power {100 * statistics.POWER:.0f} %)"
 
 
 def fill(sweep: Path, cost: str) -> list[Outcomes]:
@@ -40,7 +40,7 @@ def fill(sweep: Path, cost: str) -> list[Outcomes]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="prunesweep-stats", description="Statistics of a finished sweep, from its records.")
-    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME")
+    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis of the front: any cost of the ledger")
     parser.add_argument("--table", choices=TABLES, help="print this table instead of the words")
     parser.add_argument("--format", choices=paper.FORMATS, default="text", help="of the table")

@@ -31,6 +31,7 @@ from prunesweep.analysis import (
     table_frame,
 )
 from prunesweep.benchmarks import by_video
+from prunesweep.callbacks import TIMING, read_timing
 from prunesweep.checks import EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.outcomes import collect
@@ -57,7 +58,6 @@ log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
-TIMING = "timing.jsonl"
 """One line for each batch, appended, so that several workers of one study may write it."""
 SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "store", "race")
 """Trials that agree in these are evaluated together."""
@@ -415,12 +415,6 @@ def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
     entries = [_timing_entry(timing) for timing in (*distinct, Timing({"records": delivery}, delivery, 0, 0))]
     with (sweep / TIMING).open("a", encoding="utf-8") as file:
         file.write("".join(f"{json.dumps(entry)}\n" for entry in entries))
-
-
-def read_timing(sweep: Path) -> list[dict[str, Any]]:
-    """Entries of all batches so far; a sweep whose records were all made elsewhere has none."""
-    path = sweep / TIMING
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def _print_times(entries: Sequence[dict[str, Any]], total: float, config: DictConfig) -> None:

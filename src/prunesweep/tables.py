@@ -144,7 +144,9 @@ def single(row: Summary, trial: Trial) -> str:
     tasks = task_accuracies(trial.records)
     if len(tasks) > 1:
         macro = accuracy_text(row.macro_accuracy, row.macro_error, row.samples)
-        lines.insert(2, f"            {macro} as the mean over {len(tasks)} tasks")
+        scored = sum(scores.samples > 0 for scores in tasks.values())
+        over = str(scored) if scored == len(tasks) else f"{scored} of {len(tasks)}"
+        lines.insert(2, f"            {macro} as the mean over {over} tasks")
     if unclear := _unclear(trial):
         lines.append(f"            {unclear} generated answers name none of the options")
     lines += ["", _task_grid(tasks)] if len(tasks) > 1 else []

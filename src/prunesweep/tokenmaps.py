@@ -462,7 +462,7 @@ def load_trials(folders: Sequence[Path], trusted: bool = False) -> list[Loaded]:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from prunesweep.records import read_trial
+    from prunesweep.sources import read_folder
     from prunesweep.sweep import CONFIG
 
     configs: list[Any] = []
@@ -477,7 +477,7 @@ def load_trials(folders: Sequence[Path], trusted: bool = False) -> list[Loaded]:
             raise ValueError(f"{folder} is on another model or benchmark than {folders[0]}; draw them one by one")
     model, samples = instantiate(configs[0].model.load), instantiate(configs[0].benchmark.load)
     by_id = {sample.id: sample for sample in samples}
-    names = [read_trial(folder, ("sample_id",)).info.name for folder in folders]
+    names = [read_folder(folder, ("sample_id",)).info.name for folder in folders]
     return [
         Loaded(name, model, by_id, config.video.frames, instantiate(config.reducer), instantiate(config.protocol))
         for config, name in zip(configs, names, strict=True)
@@ -512,19 +512,20 @@ def trace_trial(trial: Loaded, sample: str) -> Trace:
 
 def dense_folder(folder: Path) -> Path | None:
     """The trial without reduction beside a trial, if the sweep has one."""
-    from prunesweep.records import read_trial, trial_folders
+    from prunesweep.records import trial_folders
+    from prunesweep.sources import read_folder
 
     beside = (other for other in trial_folders(folder.parent) if other != folder)
-    return next((other for other in beside if read_trial(other, ("sample_id",)).info.reducer == "none"), None)
+    return next((other for other in beside if read_folder(other, ("sample_id",)).info.reducer == "none"), None)
 
 
 def flipped(trial: Path, other: Path) -> tuple[list[str], list[str]]:
     """Samples that the first trial gained and lost against the second, from their records."""
     from prunesweep.outcomes import collect
-    from prunesweep.records import read_trial
+    from prunesweep.sources import read_folder
     from prunesweep.statistics import agreement
 
-    found = collect([read_trial(folder) for folder in (trial, other)])
+    found = collect([read_folder(folder) for folder in (trial, other)])
     if len(found) != 1:
         raise ValueError(f"{trial} and {other} are on different models or benchmarks")
     flips = agreement(found[0], 0, 1)

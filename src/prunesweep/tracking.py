@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.analysis import MEASURED_COSTS, Summary, summarize, table_frame, task_accuracies
+from prunesweep.callbacks import read_timing
 from prunesweep.fingerprint import digest
 from prunesweep.outcomes import Outcomes
 from prunesweep.public import public, public_override
@@ -149,12 +150,8 @@ def sweep_content(found: Sequence[Outcomes], timing: Mapping[str, float], comman
 
 def sweep_seconds(source: Path) -> dict[str, float]:
     """What the sweep's parts took, summed over its batches; trials that share work have no times of their own."""
-    try:
-        entries = json.loads((source / "timing.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
     seconds: dict[str, float] = {}
-    for entry in entries:
+    for entry in read_timing(source):
         for name, value in (entry.get("seconds") or {}).items():
             seconds[name] = seconds.get(name, 0.0) + float(value)
     return {name: seconds[name] for name in (*(s for s in SHARES if s in seconds), *(s for s in seconds if s not in SHARES))}

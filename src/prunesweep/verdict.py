@@ -130,7 +130,7 @@ def _dense(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
         error = against.detectable / statistics.detectable_effect(1.0, videos)
         needed = statistics.samples_needed(against.margin, error, samples, videos)
         words = f"true differences below {100 * against.detectable:.1f} points are likely to go unnoticed with these {samples} "
-        words += f"questions (power {POWER:.0%}, the median trial's error); {margin} take about {needed:,}"
+        words += f"questions (power {100 * POWER:.0f} %, the median trial's error); {margin} take about {needed:,}"
         said.append(("detectable", words))
     return said
 
@@ -185,7 +185,7 @@ def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
     if front.knee is not None:
         row = outcomes.table[front.knee]
         where = cost_text(outcomes.cost, getattr(row, outcomes.cost))
-        said.append(("knee", f"{names[front.knee]} at {where} (so in {front.knee_probability:.0%} of the draws)"))
+        said.append(("knee", f"{names[front.knee]} at {where} (so in {100 * front.knee_probability:.0f} % of the draws)"))
     return said
 
 
@@ -219,5 +219,5 @@ def _settings(ablation: Ablation) -> str:
 
 def _importance(importance: Importance) -> str:
     names = short(list(importance.shares))
-    shares = ", ".join(f"{names[name]} {share:.0%}" for name, share in importance.shares.items())
+    shares = ", ".join(f"{names[name]} {100 * share:.0f} %" for name, share in importance.shares.items())
     return f"{importance.reducer}, {importance.trials} trials, share of accuracy's variance (fANOVA): {shares}"

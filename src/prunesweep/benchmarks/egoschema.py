@@ -26,6 +26,7 @@ from prunesweep.types import Sample
 Split = Literal["subset", "full"]
 COUNTS = {"subset": 500, "other": 4531}
 OPTIONS = 5
+LETTERS = "ABCDE"
 
 
 def load(path: str, limit: int | None = None, split: Split = "subset") -> list[Sample]:
@@ -72,6 +73,7 @@ def _of_row(root: Path, row: dict[str, Any]) -> Sample:
 
 def _sample(root: Path, name: str, question: Any, options: Any, answer: Any) -> Sample:
     """`answer` is the number of an option, as a number or as text; None for a question that only the server scores."""
+    options = _without_letters(options)
     file, problem = inside(root / "videos", f"{name}.mp4")
     sample = choice_sample(
         {"question": question, "candidates": options, "answer": None},
@@ -87,6 +89,13 @@ def _sample(root: Path, name: str, question: Any, options: Any, answer: Any) -> 
         else:
             sample = replace(sample, target=number)
     return replace(sample, problem=problem or sample.problem)
+
+
+def _without_letters(options: Any) -> Any:
+    """Some copies have "A. " to "E. " before the options; protocols put their own."""
+    if isinstance(options, list) and all(str(o).startswith(f"{LETTERS[i : i + 1]}. ") for i, o in enumerate(options)):
+        return [str(option)[3:] for option in options]
+    return options
 
 
 def submission(answers: Sequence[tuple[str, int]]) -> dict[str, int]:

@@ -164,16 +164,26 @@ class Search:
                 self._evaluate_baselines()
             with worker.alone():
                 self._prepare(base)
-            while True:
-                with worker.alone():
-                    asked = self.proposals.adopt(self.plan.batch)
-                    self._fill(asked)
-                if asked:
-                    self._evaluate(asked, worker)
-                elif self.proposals.running_elsewhere():
-                    time.sleep(POLL)
-                else:
-                    return self.proposals.trials()
+            try:
+                while self._step(worker):
+                    pass
+            except BaseException:  # also Ctrl-C: nobody is at work on these any more
+                with suppress(Exception), worker.alone():  # a full disk must not hide what happened; they are adopted then
+                    self.proposals.put_back()
+                raise
+            return self.proposals.trials()
+
+    def _step(self, worker: Worker) -> bool:
+        """Evaluates a batch, or waits where others are at work; False if there is nothing left to do."""
+        with worker.alone():
+            asked = self._ask()
+        if asked:
+            self._evaluate(asked, worker)
+        elif self.proposals.running_elsewhere():
+            time.sleep(POLL)
+        else:
+            return False
+        return True
 
     # Before the first proposal
 
@@ -236,8 +246,9 @@ class Search:
 
     # Proposals
 
-    def _fill(self, asked: list[optuna.Trial]) -> None:
-        """Up to a batch; proposals whose known costs rule them out are told so and replaced."""
+    def _ask(self) -> list[optuna.Trial]:
+        """At most a batch, of dead workers first; proposals whose known costs rule them out are told so and replaced."""
+        asked = self.proposals.adopt(self.plan.batch)
         while len(asked) < self.plan.batch and len(self.proposals.own()) < self.plan.trials:
             if sum(map(proposals.is_own, self.proposals.trials())) >= PROPOSALS_PER_TRIAL * self.plan.trials:
                 break
@@ -251,6 +262,7 @@ class Search:
             else:
                 broken = {c.text: v for c, v in self._known_violations(least) if v > 0}
                 self.proposals.give_up(trial, TrialState.PRUNED, proposals.NOT_STARTED, reason, broken)
+        return asked
 
     def _least_costs(self, params: Mapping[str, Any]) -> dict[str, float]:
         """What is known of a proposal's costs; nothing without the dense baseline's records, or on another model."""
@@ -304,15 +316,10 @@ class Search:
     # Results
 
     def _evaluate(self, asked: Sequence[optuna.Trial], worker: Worker) -> None:
-        try:
-            found = self._evaluated([Job(self._overrides(trial.params), str(trial.number)) for trial in asked])
-            with worker.alone():
-                for trial, done in zip(asked, found, strict=True):
-                    self._tell(trial, numbers(summarize(done), done))
-        except BaseException:  # also Ctrl-C: nobody is at work on these any more
-            with suppress(Exception), worker.alone():  # a full disk must not hide what happened; they are adopted then
-                self.proposals.put_back(asked)
-            raise
+        found = self._evaluated([Job(self._overrides(trial.params), str(trial.number)) for trial in asked])
+        with worker.alone():
+            for trial, done in zip(asked, found, strict=True):
+                self._tell(trial, numbers(summarize(done), done))
 
     def _tell(self, trial: optuna.Trial, found: Numbers) -> None:
         values = self._values(found)

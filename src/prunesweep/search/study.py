@@ -157,7 +157,8 @@ class Proposals:
 
     def ask(self) -> Trial:
         """The next proposal, claimed by this worker."""
-        self.study.sampler = self._sampler(len(self.trials()))
+        waiting = self.trials(TrialState.WAITING)
+        self.study.sampler = self._sampler(waiting[0].number if waiting else len(self.trials()))
         trial = self.study.ask(self.distributions)
         trial.set_user_attr(WORKER, self.worker.name)
         return trial
@@ -167,11 +168,10 @@ class Proposals:
         orphans = [t for t in self.trials(TrialState.RUNNING) if not self.worker.is_alive(t.user_attrs.get(WORKER, ""))]
         return [self._adopted(orphan) for orphan in orphans[:most]]
 
-    def put_back(self, trials: Sequence[Trial]) -> None:
-        """Those that have no outcome wait for whoever asks next, who gets them as they were proposed."""
-        running = {t.number for t in self.trials(TrialState.RUNNING)}
-        for trial in trials:
-            if trial.number in running:  # Optuna has no public way to let go of a trial
+    def put_back(self) -> None:
+        """What this worker was at waits for whoever asks next, who gets it as it was proposed."""
+        for trial in self.trials(TrialState.RUNNING):
+            if trial.user_attrs.get(WORKER, self.worker.name) == self.worker.name:  # Optuna has no public way to let go
                 self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def _adopted(self, orphan: FrozenTrial) -> Trial:

@@ -77,6 +77,10 @@
 
   const pairs = (rows) => h("table", { class: "small" }, h("tbody", {}, rows.map(([k, v]) => h("tr", {}, h("td", {}, k), h("td", {}, v)))));
 
+  const isNarrow = () => document.documentElement.clientWidth < 560;
+  let redraw = () => {};
+  window.addEventListener("resize", () => redraw());
+
   // ---- one model and benchmark
 
   const render = (group) => {
@@ -84,7 +88,7 @@
     hideTip();
     const reducers = [...new Set(group.trials.map((t) => t.reducer))].sort();
     const look = (t) => reducers.indexOf(t.reducer);
-    const state = { axis: group.cost, log: null, bars: true, chosen: null };
+    const state = { axis: group.cost, log: null, bars: true, chosen: null, narrow: isNarrow() };
     const drawn = group.trials.filter((t) => t.samples > 0);
 
     main.append(words(group));
@@ -112,7 +116,9 @@
 
     const drawChart = () => {
       const axis = group.axes[state.axis];
-      const W = 780, H = 470, left = 58, right = 16, top = 14, bottom = 52;
+      const [W, H] = state.narrow ? [430, 390] : [780, 470];
+      const left = 58, right = 16, top = 14, bottom = 52;
+      const label = state.narrow && axis.label.includes(", relative") ? axis.label.replace(", relative to the dense model", " (of dense)") : axis.label;
       const shown = drawn.filter((t) => known(t.costs[state.axis]));
       const xs = shown.map((t) => t.costs[state.axis]);
       let [x0, x1] = [Math.min(...xs), Math.max(...xs)];
@@ -126,9 +132,9 @@
       const Y = (v) => H - bottom - ((Math.min(y1, Math.max(y0, v)) - y0) / (y1 - y0)) * (H - top - bottom);
       const root = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": `Accuracy against ${axis.label}: ${shown.length} trials` });
       for (const v of ticks(y0, y1)) root.append(s("line", { class: "grid", x1: left, x2: W - right, y1: Y(v), y2: Y(v) }), s("text", { class: "soft", x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, v.toFixed(2)));
-      for (const v of log ? logTicks(x0, x1) : ticks(x0, x1)) root.append(s("line", { class: "grid", x1: X(v), x2: X(v), y1: top, y2: H - bottom }), s("text", { class: "soft", x: X(v), y: H - bottom + 17, "text-anchor": "middle" }, axis.ratio ? `${v}x` : prefixed(v)));
+      for (const v of log ? logTicks(x0, x1) : ticks(x0, x1, state.narrow ? 4 : 6)) root.append(s("line", { class: "grid", x1: X(v), x2: X(v), y1: top, y2: H - bottom }), s("text", { class: "soft", x: X(v), y: H - bottom + 17, "text-anchor": "middle" }, axis.ratio ? `${v}x` : prefixed(v)));
       root.append(s("line", { class: "axis", x1: left, x2: W - right, y1: H - bottom, y2: H - bottom }), s("line", { class: "axis", x1: left, x2: left, y1: top, y2: H - bottom }));
-      root.append(s("text", { x: (left + W - right) / 2, y: H - 10, "text-anchor": "middle" }, axis.label), s("text", { x: 16, y: (top + H - bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 16 ${(top + H - bottom) / 2})` }, "accuracy, 95 % intervals"));
+      root.append(s("text", { x: (left + W - right) / 2, y: H - 10, "text-anchor": "middle" }, label), s("text", { x: 16, y: (top + H - bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 16 ${(top + H - bottom) / 2})` }, "accuracy, 95 % intervals"));
       const f = axis.front;
       if (f.cost.length > 1) {
         const path = (values) => f.cost.map((c, i) => `${i ? `H${X(c)}V` : `M${X(c)} `}${Y(values[i])}`).join("");
@@ -232,15 +238,17 @@
     const find = h("input", { type: "search", placeholder: "find a trial", "aria-label": "find a trial", oninput: (e) => { order.find = e.target.value.toLowerCase(); drawTable(); } });
     const common = Object.entries(group.common).map(([r, text]) => `all ${r} trials: ${text}`).join("; ");
     main.append(section("Trials", `front: share of ${data.replicates} draws of the videos in which the trial is on the front; ★: on it as measured. ${common}`,
-      h("div", { class: "tools" }, find), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, head), body))));
+      h("div", { class: "tools" }, find), h("div", { class: "scroll" }, h("table", { class: "trials" }, h("thead", {}, head), body))));
 
     if (group.ablations.length) main.append(ablations(group));
+    if (group.parallel.length) main.append(parallel(group, (t) => { choose(t); details.scrollIntoView({ block: "center" }); }, tipText, state));
     if (group.heat.length && group.tasks.length > 1) main.append(heat(group));
     main.append(ledger(group, look));
     if (group.failures.length) main.append(failures(group));
     if (data.tokens.length) main.append(section("Where the tokens go", "Drawn by prunesweep-tokens.", data.tokens.map((t) => h("figure", {}, h("img", { src: t.src, alt: t.caption }), h("figcaption", {}, t.caption)))));
     main.append(provenance());
     const update = () => { drawChart(); drawTable(); };
+    redraw = () => { if (isNarrow() !== state.narrow) { state.narrow = isNarrow(); drawChart(); } };
     showDetails(null);
     update();
   };
@@ -313,6 +321,24 @@
   const ablations = (group) => section("Which settings matter", "Means over the values of the other settings, on the questions that all trials of the method answered.",
     group.ablations.map((a) => [h("h3", {}, `${a.reducer}: ${a.trials} trials, n = ${a.samples} questions on ${a.videos} videos`),
       h("div", { class: "panels" }, a.main.map(effectPanel), a.joint.map(jointPanel), group.importances.filter((i) => i.reducer === a.reducer && i.shares.length > 1).map(importancePanel))]));
+
+  const parallel = (group, choose, tipText, state) => section("Parallel coordinates", "A line per trial through its settings to its cost and accuracy: the yellower, the more accurate. Hover to see a trial, click it for its details above.",
+    group.parallel.map((one) => {
+      const gap = Math.max(130, Math.min(220, 1000 / (one.axes.length - 1))), W = gap * (one.axes.length - 1) + 170, H = 270, left = 50, top = 34, bottom = 20;
+      const X = (i) => left + gap * i, Y = (v) => H - bottom - v * (H - top - bottom);
+      const own = one.trials.map((i) => group.trials[i]);
+      const values = own.map((t) => t.accuracy), [low, high] = [Math.min(...values), Math.max(...values)];
+      const root = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": `${one.reducer}: ${own.length} trials`, style: `min-width:${Math.min(W, 560)}px;max-width:${W}px` });
+      own.map((t, i) => ({ t, places: one.lines[i] })).sort((a, b) => a.t.accuracy - b.t.accuracy).forEach(({ t, places }) => {
+        const points = places.map((v, i) => (known(v) ? `${X(i)},${Y(v)}` : null)).filter(known).join(" ");
+        const show = (event) => showTip(tipText(t, group.axes[state.axis]), event.clientX, event.clientY);
+        root.append(s("g", { class: "line", "data-trial": t.index, onpointerenter: show, onpointermove: show, onpointerleave: hideTip, onclick: () => choose(t) },
+          s("polyline", { class: "hit", points }), s("polyline", { class: "stroke", points, style: `stroke:${shade((t.accuracy - low) / (high - low || 1)).background}` })));
+      });
+      one.axes.forEach((axis, i) => root.append(s("line", { class: "axis", x1: X(i), x2: X(i), y1: top, y2: H - bottom }), s("text", { x: X(i), y: 16, "text-anchor": "middle" }, axis.name.length > 20 ? `${axis.name.slice(0, 19)}…` : axis.name),
+        ...axis.ticks.map(([v, text]) => s("text", { class: "soft halo", x: X(i) + 6, y: Y(v) + 4 }, text))));
+      return [one.axes.length > 1 ? h("h3", {}, one.reducer) : null, h("div", { class: "scroll" }, root)];
+    }));
 
   const heat = (group) => {
     const chosen = group.heat.map((i) => group.trials[i]);

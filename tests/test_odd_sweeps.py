@@ -1,0 +1,184 @@
+"""Every command that reads results meets a sweep with nothing, one, or nothing good in it: a sentence, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prunesweep import comparison, publish, report, stats, tokenmaps
+from prunesweep.records import write_trial
+from prunesweep.store import Store
+from test_sources import store_of
+from test_statistics import drawn, made
+
+SWEEP_COMMANDS: dict[str, Callable[[], None]] = {
+    "prunesweep-stats": stats.main,
+    "prunesweep-report": report.main,
+    "prunesweep-wandb": publish.main,
+}
+
+
+def nothing(folder: Path) -> None:
+    """Not even the folder."""
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+def empty_store(folder: Path) -> None:
+    Store.open(folder)
+
+
+def other_store(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "store.json").write_text('{"format": 99}')
+
+
+def a_file(folder: Path) -> None:
+    folder.write_text("hello")
+
+
+def missing_columns(folder: Path) -> None:
+    one = made("none", "+-")
+    write_trial(folder / "0", one.info, one.records.drop("visual_tokens", "frames"))
+
+
+def older_description(folder: Path) -> None:
+    """Of a version whose models had no vision part."""
+    one = made("none", "+-")
+    write_trial(folder / "0", one.info, one.records)
+    described = json.loads((folder / "0" / "trial.json").read_text())
+    del described["shape"]["vision"]
+    (folder / "0" / "trial.json").write_text(json.dumps(described))
+
+
+def newer_description(folder: Path) -> None:
+    one = made("none", "+-")
+    write_trial(folder / "0", one.info, one.records)
+    described = json.loads((folder / "0" / "trial.json").read_text())
+    (folder / "0" / "trial.json").write_text(json.dumps({**described, "mood": "good"}))
+
+
+def not_json(folder: Path) -> None:
+    one = made("none", "+-")
+    write_trial(folder / "0", one.info, one.records)
+    (folder / "0" / "trial.json").write_bytes(b"\xff\x00")
+
+
+def no_description(folder: Path) -> None:
+    one = made("none", "+-")
+    write_trial(folder / "0", one.info, one.records)
+    (folder / "0" / "trial.json").unlink()
+
+
+def damaged(folder: Path) -> None:
+    one = made("none", "+-")
+    write_trial(folder / "0", one.info, one.records)
+    path = folder / "0" / "records.parquet"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+HOPELESS = {
+    nothing: "is not a folder; name the folder of a sweep",
+    a_file: "is not a folder; name the folder of a sweep",
+    empty: "holds no finished trial; name the folder of a sweep",
+    empty_store: "holds no finished trial; name the folder of a sweep",
+    other_store: "has store format 99, this version reads",
+    missing_columns: "0 cannot be read as a trial .*written by another version, or damaged",
+    older_description: "0 cannot be read as a trial .*'vision'.*written by another version, or damaged",
+    newer_description: "0 cannot be read as a trial .*'mood'.*written by another version, or damaged",
+    not_json: "0 cannot be read as a trial .*written by another version, or damaged",
+    no_description: "0 cannot be read as a trial .*written by another version, or damaged",
+    damaged: "0 cannot be read as a trial .*written by another version, or damaged",
+}
+
+
+def call(main: Callable[[], None], name: str, *arguments: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [name, *map(str, arguments)])
+        main()
+
+
+@pytest.mark.parametrize("make", HOPELESS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("name", SWEEP_COMMANDS)
+def test_where_nothing_can_be_done_a_command_says_why(name: str, make: Callable, tmp_path: Path) -> None:
+    make(tmp_path / "sweep")
+    with pytest.raises(SystemExit) as stop:
+        call(SWEEP_COMMANDS[name], name, tmp_path / "sweep")
+    assert re.match(rf"prunesweep: .*{HOPELESS[make]}", str(stop.value.code)), stop.value.code
+    assert "\n" not in str(stop.value.code)
+    assert not list(tmp_path.rglob("*.html"))
+    assert not list(tmp_path.rglob("*.wandb"))
+
+
+@pytest.mark.parametrize("name", ["prunesweep-compare", "prunesweep-tokens"])
+@pytest.mark.parametrize("make", [nothing, a_file, empty, missing_columns, older_description, not_json, damaged])
+def test_commands_of_single_trials_say_why(name: str, make: Callable, tmp_path: Path) -> None:
+    if make is missing_columns and name == "prunesweep-compare":
+        pytest.skip("needs none of the columns that are missing")
+    make(tmp_path / "sweep")
+    main = {"prunesweep-compare": comparison.main, "prunesweep-tokens": tokenmaps.main}[name]
+    with pytest.raises(SystemExit) as stop:
+        call(main, name, tmp_path / "sweep" / "0", tmp_path / "sweep" / "0")
+    assert str(stop.value.code).startswith("prunesweep: ")
+    assert "\n" not in str(stop.value.code)
+
+
+@pytest.mark.parametrize("in_store", [False, True], ids=["sweep", "store"])
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (["+-+-"], "1 trial of tiny on blocks, 4 questions on 4 videos"),
+        (["????"], "1 trial of tiny on blocks, none of which has an answer: nothing can be said"),
+        (["????", "????"], "2 trials of tiny on blocks, none of which has an answer: nothing can be said"),
+        (["++++", "????"], "1 without any answer"),
+        (["++++", "++++"], "1 of 1 other trial is indistinguishable from dense"),
+        (["+"], "1 trial of tiny on blocks, 1 questions on 1 videos"),
+    ],
+)
+def test_little_is_enough_for_a_sentence(
+    answers: list[str], said: str, in_store: bool, tmp_path: Path, capsys: pytest.CaptureFixture, recwarn
+) -> None:
+    trials = [
+        made("none" if i == 0 else f"random {i}", a, visual=(8, 8) if i == 0 else (4, 4), seed=i) for i, a in enumerate(answers)
+    ]
+    folder = tmp_path / "sweep"
+    if in_store:
+        store_of(folder, trials)
+    for index, one in enumerate(trials if not in_store else ()):
+        write_trial(folder / str(index), one.info, one.records)
+    call(stats.main, "prunesweep-stats", folder)
+    assert said in capsys.readouterr().out
+    for table in stats.TABLES:
+        if table == "against" and "nothing can be said" in said:
+            with pytest.raises(SystemExit, match="no trial has an answer, so there is nothing to compare"):
+                call(stats.main, "prunesweep-stats", folder, "--table", table)
+            continue
+        call(stats.main, "prunesweep-stats", folder, "--table", table)
+        assert capsys.readouterr().out.strip()
+    call(report.main, "prunesweep-report", folder, "--out", tmp_path / "report.html")
+    assert said.split(",")[0] in (tmp_path / "report.html").read_text()
+    assert [str(w.message) for w in recwarn if w.category is RuntimeWarning] == []
+
+
+def test_a_sweep_without_answers_is_published_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    one = made("none", "????")
+    write_trial(tmp_path / "sweep" / "0", one.info, one.records)
+    call(publish.main, "prunesweep-wandb", tmp_path / "sweep")
+    assert len(list(tmp_path.glob("sweep/wandb/offline-run-*"))) == 2
+
+
+def test_a_measured_cost_that_nobody_measured_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for index, one in enumerate(drawn(3)):
+        write_trial(tmp_path / str(index), one.info, one.records)
+    call(stats.main, "prunesweep-stats", tmp_path, "--cost", "first_token_seconds")
+    assert "3 trials of tiny on blocks" in capsys.readouterr().out
+    call(report.main, "prunesweep-report", tmp_path, "--cost", "first_token_seconds")
+    with pytest.raises(SystemExit, match="must be one of llm_flops_ratio.*, got 'dollars'"):
+        call(stats.main, "prunesweep-stats", tmp_path, "--cost", "dollars")
