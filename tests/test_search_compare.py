@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from omegaconf import OmegaConf
@@ -18,13 +20,15 @@ SHAPE = Shape(2, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
 COST = "entrance_ratio"
 
 
-def write(folder: Path, name: str, tokens: int, right: Sequence[bool], planned: int) -> None:
+def write(
+    folder: Path, name: str, tokens: int, right: Sequence[bool], planned: int, settings: Mapping[str, Any] | None = None
+) -> None:
     """A trial with that share of 100 visual tokens; one that answered fewer samples than planned was stopped."""
     row = {"task": "t", "text_tokens": 5, "dense_tokens": 100, "frames": 4, "generated_tokens": 1, "reduction_flops": 0}
     row |= {"option_rows": 0, "option_pairs": 0, "visual_tokens": [tokens, tokens]}
     rows = [{**row, "sample_id": f"s{i}", "video_id": f"v{i}", "correct": bool(one)} for i, one in enumerate(right)]
     stopped = Stopped("x", len(right), planned, -0.1, -0.2, 0, 0, 1, 0.95) if len(right) < planned else None
-    info = TrialInfo(name, "test", "m", "b", (), {"name": name}, SHAPE, stopped=stopped)
+    info = TrialInfo(name, "test", "m", "b", (), dict(settings or {"name": name}), SHAPE, stopped=stopped)
     write_trial(folder / name, info, pl.DataFrame(rows, schema=schema()))
 
 
@@ -90,12 +94,44 @@ def test_savings_count_evaluations_and_say_what_became_of_the_front(tmp_path: Pa
     assert "3 of 4 front members finished" in out
 
 
+def write_pool(folder: Path) -> None:
+    """Accuracy grows with tokens and is best with the third of three kinds."""
+    for tokens in (10, 20, 40, 80):
+        for kind in ("x", "y", "z"):
+            right = 10 + tokens + 5 * "xyz".index(kind)
+            answers, own = [i < right for i in range(100)], {"tokens": tokens, "kind": kind, "same": 1}
+            write(folder, f"{tokens}{kind}", tokens, answers, 100, own)
+
+
+def test_replayed_searches_try_what_the_pool_has_and_find_its_front(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_pool(tmp_path)
+    pool = compare.read_pool(tmp_path, COST)
+    assert pool.values == {"tokens": (10, 20, 40, 80), "kind": ("x", "y", "z")}
+    assert pool.found[40, "y"] == (pytest.approx(0.55), pytest.approx(0.4))
+    assert pool.coarse(4) == [(10, "x"), (10, "z"), (80, "x"), (80, "z")]
+    assert [len(pool.coarse(trials)) for trials in (1, 3, 6, 7, 8, 12)] == [1, 3, 6, 6, 8, 12]
+    for sampler in ("tpe", "nsga2", "random", "qmc"):
+        one, again, other = (compare.replay(pool, sampler, seed, 6, 2, 1.0) for seed in (0, 0, 1))
+        assert one.volumes.tolist() == again.volumes.tolist() != other.volumes.tolist()
+        assert (np.diff(one.volumes) >= 0).all()
+    best = 0.1 * 0.3 + 0.2 * 0.4 + 0.4 * 0.6 + 0.2 * 1.0  # 0.1 to 0.2, to 0.4, to 0.8, to 1
+    assert compare.replay(pool, "grid", 0, 12, 4, 1.0).volumes[-1] == pytest.approx(best)
+    run("replay", str(tmp_path), "--cost", COST, "--trials", "6", "--seeds", "2", "--samplers", "random", "grid")
+    out = capsys.readouterr().out
+    assert "12 settings: 4 tokens x 3 kind; a coarse grid has 6 of them" in out
+    assert f"all settings of the pool: {best:.4f}" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("hypervolume", "nothing"), "holds no search.parquet"),
         (("hypervolume", "search", "--cost", "kv_bytes"), "did not search for kv_bytes"),
         (("hypervolume", "search", "--cost", COST, "--pool", "nothing"), "holds no complete trials"),
+        (("replay", "nothing"), "holds no complete trials"),
+        (("replay", "odd"), "holds 3 settings and not all combinations of a, b"),
+        (("replay", "raced", "--trials", "0"), "--trials must be at least 1, got 0"),
+        (("replay", "even", "--samplers", "best"), "unknown sampler 'best'; known: gp, grid, nsga2"),
         (("savings", "nothing", "nothing"), "a folder holds no trials"),
         (("savings", "raced", "other"), "no complete trial with the settings of 'a'"),
     ],
@@ -107,6 +143,9 @@ def test_folders_of_something_else_are_refused(
     write_search(tmp_path / "search", "TPESampler", [(0.5, 0.5)])
     write(tmp_path / "raced", "a", 10, [True], 1)
     write(tmp_path / "other", "b", 10, [True], 1)
+    for name, a, b in (("0", 1, 1), ("1", 2, 2), ("2", 1, 2)):
+        write(tmp_path / "odd", name, 10, [True], 1, {"a": a, "b": b})
+        write(tmp_path / "even", name, 10, [True], 1, {"a": name})
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
     assert stop.value.code == 2

@@ -1,7 +1,8 @@
-"""`prunesweep-search`: what searching and racing gained, from the folders that searches left.  No model, no Optuna.
+"""`prunesweep-search`: what searching and racing gained, from the folders that sweeps and searches left.  No model.
 
-    prunesweep-search hypervolume FOLDER... --pool FOLDER    how good the front is after so many trials, sampler by sampler
-    prunesweep-search savings RACED FULL                     what a race saved, and whether it found the same front
+    prunesweep-search replay GRID                  searches among a finished grid's trials, sampler by sampler and seed by seed
+    prunesweep-search hypervolume FOLDER...        how good the front of finished searches is after so many trials
+    prunesweep-search savings RACED FULL           what a race saved, and whether it found the same front
 
 The hypervolume is the area below the front from no cost to `--worst`, accuracy counted from 0, as a share of the rectangle
 up to full accuracy.  It is measured on the samples that were searched on, like the search's own aim: which sampler finds
@@ -11,22 +12,29 @@ the front of these samples sooner, not how accurate its settings are on others.
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
+import random
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from prunesweep.analysis import Summary, pareto_front, summarize
+from prunesweep.checks import require_at_least
 from prunesweep.comparison import Difference, paired
 from prunesweep.records import Trial, read_trials
+from prunesweep.sources import settings
 from prunesweep.statistics import hypervolume, steps
 from prunesweep.tables import accuracy_text, grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from optuna.distributions import BaseDistribution
 
 TABLE = "search.parquet"
 NOT_STARTED = "not started"
@@ -95,6 +103,111 @@ def pool_volume(folder: Path, cost: str, worst: float) -> float:
     if not rows:
         raise ValueError(f"{folder} holds no complete trials; name the folder of a sweep")
     return volume(np.array([getattr(row, cost) for row in rows]), np.array([row.accuracy for row in rows]), worst)
+
+
+# Replayed searches
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A finished grid: every combination of the values of some settings, with what it scored."""
+
+    values: dict[str, tuple[Any, ...]]
+    """By setting, ascending where they are numbers."""
+    found: dict[tuple[Any, ...], tuple[float, float]]
+    """Accuracy and cost of each combination."""
+
+    def curve(self, tried: Sequence[tuple[Any, ...]], worst: float) -> Float[np.ndarray, " trials"]:
+        """The hypervolume after each."""
+        accuracy, costs = np.array([self.found[key] for key in tried]).T
+        return np.array([volume(costs[: n + 1], accuracy[: n + 1], worst) for n in range(len(tried))])
+
+    def coarse(self, trials: int) -> list[tuple[Any, ...]]:
+        """The grid that somebody with so many trials would take: evenly spread levels, as many as fit on all axes alike."""
+        levels = dict.fromkeys(self.values, 1)
+        while grown := [key for key in levels if levels[key] < len(self.values[key]) and _size(levels, key) <= trials]:
+            levels[min(grown, key=lambda key: levels[key])] += 1
+        return list(itertools.product(*(_spread_out(values, levels[key]) for key, values in self.values.items())))
+
+
+def _size(levels: Mapping[str, int], grown: str) -> int:
+    """Of a grid with one level more."""
+    return math.prod(levels.values()) // levels[grown] * (levels[grown] + 1)
+
+
+def _spread_out(values: Sequence[Any], levels: int) -> list[Any]:
+    """The ends and what lies evenly between; the middle one if there is but one."""
+    if levels == 1:
+        return [values[len(values) // 2]]
+    return [values[round(i * (len(values) - 1) / (levels - 1))] for i in range(levels)]
+
+
+def read_pool(folder: Path, cost: str) -> Pool:
+    """Raises ValueError unless the folder holds all combinations of the settings that its trials differ in."""
+    trials = [trial for trial in read_trials(folder) if trial.info.stopped is None]
+    flat = [settings(trial.info) for trial in trials]
+    if not flat:
+        raise ValueError(f"{folder} holds no complete trials; name the folder of a sweep")
+    distinct = {key: dict.fromkeys(own.get(key) for own in flat) for key in flat[0]}
+    values = {key: tuple(sorted(some, key=_order)) for key, some in distinct.items() if len(some) > 1}
+    rows = [summarize(trial) for trial in trials]
+    found = {tuple(own[key] for key in values): (row.accuracy, getattr(row, cost)) for own, row in zip(flat, rows, strict=True)}
+    if len(found) != math.prod(map(len, values.values())):
+        raise ValueError(f"{folder} holds {len(found)} settings and not all combinations of {', '.join(values)}")
+    return Pool(values, found)
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (not number, value if number else str(value))
+
+
+def replay(pool: Pool, sampler: str, seed: int, trials: int, batch: int, worst: float) -> Curve:
+    """A search in batches whose results are looked up; `sampler` is one of conf/sampler, or `grid` for a coarse grid."""
+    if sampler == "grid":
+        tried = pool.coarse(trials)
+        random.Random(seed).shuffle(tried)
+        tried = [*tried, *[tried[-1]] * (trials - len(tried))]  # what a grid does not use is lost
+    else:
+        tried = _searched(pool, sampler, seed, trials, batch)
+    return Curve(sampler, seed, pool.curve(tried, worst))
+
+
+def _searched(pool: Pool, sampler: str, seed: int, trials: int, batch: int) -> list[tuple[Any, ...]]:
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from prunesweep.paths import CONF
+    from prunesweep.search.study import Proposals, quiet
+    from prunesweep.search.workers import Worker
+
+    if not (CONF / "sampler" / f"{sampler}.yaml").is_file():
+        known = ", ".join(sorted(path.stem for path in (CONF / "sampler").glob("*.yaml")))
+        raise ValueError(f"unknown sampler {sampler!r}; known: {known}")
+    make = instantiate(OmegaConf.load(CONF / "sampler" / f"{sampler}.yaml"))
+    axes = {key: _axis(values) for key, values in pool.values.items()}
+    objectives = {"accuracy": "maximize", "cost": "minimize"}
+    tried: list[tuple[Any, ...]] = []
+    with tempfile.TemporaryDirectory() as folder, quiet(), Worker(Path(folder)) as worker, worker.alone():
+        proposals = Proposals(Path(folder), None, "replay", objectives, axes, make, seed, worker)
+        while len(tried) < trials:
+            asked = [proposals.ask() for _ in range(min(batch, trials - len(tried)))]
+            for trial in asked:
+                key = tuple(pool.values[name][trial.params[name]] for name in pool.values)
+                proposals.tell(trial, pool.found[key], {}, {})
+                tried.append(key)
+    return tried
+
+
+def _axis(values: Sequence[Any]) -> BaseDistribution:
+    """Places among the values: in order where they are numbers, or one of several."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return IntDistribution(0, len(values) - 1) if numbers else CategoricalDistribution(range(len(values)))
+
+
+# Tables and pictures
 
 
 def volumes_text(groups: Sequence[Curves], best: float | None) -> str:
@@ -242,15 +355,22 @@ def _kept_line(kept: Kept, cost: str) -> tuple[str, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
+    replayed = parts.add_parser("replay", help="searches among a finished grid's trials, sampler by sampler and seed by seed")
+    replayed.add_argument("grid", type=Path, help="folder of a sweep over all combinations of some values")
+    replayed.add_argument("--samplers", nargs="+", default=["tpe", "nsga2", "random", "grid"], help="of conf/sampler")
+    replayed.add_argument("--seeds", type=int, default=3)
+    replayed.add_argument("--trials", type=int, default=32)
+    replayed.add_argument("--batch", type=int, default=4, help="proposed at once, as hydra.sweeper.batch")
     volumes = parts.add_parser("hypervolume", help="how good the front is after so many trials, sampler by sampler")
     volumes.add_argument("searches", type=Path, nargs="+", metavar="FOLDER", help="of finished searches")
     volumes.add_argument("--pool", type=Path, help="folder of a sweep over all settings: the best front there is")
-    volumes.add_argument("--worst", type=float, default=1.0, help="cost up to which the area counts (1)")
-    volumes.add_argument("--picture", type=Path, help="file to draw to")
+    for part in (replayed, volumes):
+        part.add_argument("--worst", type=float, default=1.0, help="cost up to which the area counts (1)")
+        part.add_argument("--picture", type=Path, help="file to draw to")
     saved = parts.add_parser("savings", help="what a race saved, and whether it found the same front")
     saved.add_argument("raced", type=Path)
     saved.add_argument("full", type=Path)
-    for part in (volumes, saved):
+    for part in (replayed, volumes, saved):
         part.add_argument("--cost", default="llm_flops_ratio", help="llm_flops_ratio, or another of analysis.cost")
     arguments = parser.parse_args()
     try:
@@ -259,18 +379,39 @@ def main() -> None:
             if not raced or not full:
                 raise ValueError("a folder holds no trials; name the folders of two sweeps, the raced one first")
             print(savings_text(savings(raced, full, arguments.cost), arguments.cost))
+        elif arguments.part == "replay":
+            _replay(arguments)
         else:
             _hypervolume(arguments)
     except ValueError as error:
         parser.error(str(error))
 
 
+def _replay(arguments: argparse.Namespace) -> None:
+    for name in ("seeds", "trials", "batch"):
+        require_at_least(f"--{name}", getattr(arguments, name), 1)
+    pool = read_pool(arguments.grid, arguments.cost)
+    curves = [
+        replay(pool, sampler, seed, arguments.trials, arguments.batch, arguments.worst)
+        for sampler in arguments.samplers
+        for seed in range(arguments.seeds)
+    ]
+    best = float(pool.curve(list(pool.found), arguments.worst)[-1])
+    sizes = " x ".join(f"{len(values)} {key.rpartition('.')[2]}" for key, values in pool.values.items())
+    print(f"{len(pool.found)} settings: {sizes}; a coarse grid has {len(pool.coarse(arguments.trials))} of them")
+    _show(by_sampler(curves), best, f"searches among {len(pool.found)} settings", arguments)
+
+
 def _hypervolume(arguments: argparse.Namespace) -> None:
     groups = by_sampler([read_curve(folder, arguments.cost, arguments.worst) for folder in arguments.searches])
     best = pool_volume(arguments.pool, arguments.cost, arguments.worst) if arguments.pool else None
+    _show(groups, best, "searches", arguments)
+
+
+def _show(groups: Sequence[Curves], best: float | None, title: str, arguments: argparse.Namespace) -> None:
     print(volumes_text(groups, best))
     if arguments.picture:
-        volumes_figure(groups, best, f"accuracy against {arguments.cost}").savefig(arguments.picture, dpi=120)
+        volumes_figure(groups, best, f"{title}: accuracy against {arguments.cost}").savefig(arguments.picture, dpi=120)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,11 @@ class Task:
 
 def task_of(base: DictConfig) -> Task:
     """Reads the benchmark and the model's files, not the model."""
-    files = Files(Path(base.store.folder) / "files.json" if base.store.folder else None)
+    files = Files(Store.open(Path(base.store.folder)).files if base.store.folder else None)
     load: Any = OmegaConf.to_container(base.model.load, resolve=True)
     samples = of_samples(tuple(instantiate(base.benchmark.load)), files).values()
     keys = (digest(of_model(load, files)), digest(sorted(samples)))
+    files.remember()
     return Task(base.model.name, base.benchmark.name, *keys, frozenset(samples))
 
 
