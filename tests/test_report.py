@@ -166,9 +166,12 @@ def test_a_telephone_shows_all_of_it(open_report, browser) -> None:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_strings_from_data_and_models_stay_text(open_report) -> None:
+def test_strings_from_data_and_models_stay_text(open_report, tmp_path: Path) -> None:
+    from PIL import Image
     from selenium.webdriver.common.keys import Keys
 
+    (tmp_path / "tokens").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "tokens" / "<img src=x onerror='window.hacked = 3'>.png")
     trials = []
     for one in drawn(2):
         info = TrialInfo(**{**vars(one.info), "name": f"{one.info.name} {HOSTILE}", "model": HOSTILE, "benchmark": "<b>bold</b>"})
@@ -179,7 +182,11 @@ def test_strings_from_data_and_models_stay_text(open_report) -> None:
     page.switch_to.active_element.send_keys(Keys.ENTER)
     assert page.execute_script("return window.hacked") is None
     assert len(page.find_elements("tag name", "script")) == 2
-    assert page.find_elements("css selector", "main img, main b") == []
+    assert page.find_elements("css selector", "main b") == []
+    (picture,) = page.find_elements("css selector", "main img")
+    assert picture.get_attribute("src").startswith("data:image/png;base64,")
+    assert page.find_element("css selector", "figcaption").text == picture.get_attribute("alt")
+    assert "onerror" in picture.get_attribute("alt")
     assert HOSTILE in page.find_element("tag name", "h1").text
     assert HOSTILE in page.find_element("id", "details").text
 

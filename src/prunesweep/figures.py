@@ -225,7 +225,7 @@ def _factor_axis(factor: Factor, name: str) -> tuple[Axis, np.ndarray]:
 
 
 def _level(value: Any) -> str:
-    return "off" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "off" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _number_axis(name: str, values: np.ndarray) -> tuple[Axis, np.ndarray]:
