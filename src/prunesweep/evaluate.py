@@ -124,6 +124,11 @@ class Evaluation(L.LightningModule):
         self.made = 0
         self.clock = Clock()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a spawned process, before Lightning says there what it is about to do."""
+        super().__setstate__(state)
+        _hush_lightning()
+
     def configure_model(self) -> None:
         """Loads the model in the process that uses it: transformers' hooks do not survive being sent to another."""
         _hush_lightning()
