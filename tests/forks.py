@@ -32,6 +32,9 @@ CONTEXT.set_forkserver_preload(
     ]
 )
 
+PATIENCE = 300
+"""Seconds after which a process hangs; the machine may be busy."""
+
 
 def start(arguments: Sequence[str], folder: Path, log: Path, before: Callable[[], None] | None = None):
     """The command in a folder, its output in a log, after `before` was called in its process."""
@@ -43,7 +46,7 @@ def start(arguments: Sequence[str], folder: Path, log: Path, before: Callable[[]
 def finish(arguments: Sequence[str], folder: Path, log: Path, before: Callable[[], None] | None = None) -> tuple[int | None, str]:
     """Exit code and output of the command."""
     process = start(arguments, folder, log, before)
-    process.join(timeout=120)
+    process.join(PATIENCE)
     assert process.exitcode is not None, f"it hangs; so far it said {log.read_text()}"
     return process.exitcode, log.read_text()
 

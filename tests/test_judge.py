@@ -106,9 +106,18 @@ def test_what_may_pass_is_tried_again_and_what_may_not_is_not(endpoint: Endpoint
     endpoint.refusals = 2
     assert grade([case("fine")], judge, cache, None)[0].score == 4
     assert len(endpoint.asked) == 3
-    (refused,) = grade([case("status: 401")], judge, cache, None)
-    assert (refused.score, refused.error) == (None, "the endpoint answered with HTTP 401")
+    (refused,) = grade([case("status: 400")], judge, cache, None)
+    assert (refused.score, refused.error) == (None, "the endpoint answered with HTTP 400")
     assert len(endpoint.asked) == 4
+
+
+def test_a_wrong_key_ends_the_command_instead_of_being_refused_for_every_answer(endpoint: Endpoint, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache.jsonl")
+    wanted = [case("fine"), *(case(f"status: 401 {i}") for i in range(50))]
+    with pytest.raises(ValueError, match=r"/v1 answered with HTTP 401: check the key, --url and --model"):
+        grade(wanted, Judge(endpoint.url, "stand-in", concurrency=1), cache, "wrong")
+    assert len(endpoint.asked) < 10
+    assert len(cache.known) == 1, "what was had is kept"
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,20 @@ from prunesweep.remote import Lost, spread, work_on
 from prunesweep.store import Store
 from prunesweep.sweep import Finished, evaluate_configs
 
-GRIDS = ["hydra/sweeper=grids", "hydra.sweeper.grids=[{reducer: prunevid, reducer.prune.layer: '2,4'}, {reducer: none}]"]
-SEARCH = ["--config-dir", str(ROOT / "sweeps"), "--config-name", "search", "hydra.sweeper.trials=4", "hydra.sweeper.batch=2"]
+SWEEPS = {
+    "grids": [
+        "-m",
+        "hydra/sweeper=grids",
+        "hydra.sweeper.grids=[{reducer: prunevid, reducer.prune.layer: '2,4'}, {reducer: none}]",
+    ],
+    "search": [
+        *("--config-dir", str(ROOT / "sweeps"), "--config-name", "search"),
+        *("hydra.sweeper.trials=4", "hydra.sweeper.batch=2"),
+    ],
+}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(checkpoint: Path, benchmark_folder: Path) -> list[str]:
     plain = ["logger=none", "trainer.progress=false", "trainer.accelerator=cpu", "model.frames=4", "benchmark=jsonl"]
     return [f"model.checkpoint={checkpoint}", f"benchmark.path={benchmark_folder}", *plain]
@@ -58,12 +67,27 @@ class WithPath:
         os.environ["PATH"] = f"{self.folder}:{os.environ['PATH']}"
 
 
-def sweep(folder: Path, name: str, arguments: Sequence[str], before: Callable[[], None] | None = None) -> str:
-    flags = arguments[: 4 * (arguments[0] == "--config-dir")]
-    overrides = [*arguments[len(flags) :], f"hydra.sweep.dir={name}", f"store.folder=store-{name}"]
-    code, out = forks.finish([*(flags or ["-m"]), *overrides], folder, folder / f"{name}.log", before)
+def sweep(
+    folder: Path, name: str, settings: Sequence[str], more: Sequence[str] = (), before: Callable[[], None] | None = None
+) -> str:
+    """The output of a sweep of SWEEPS in a folder, with the store beside it."""
+    arguments = [*SWEEPS[name], *settings, *more, "hydra.sweep.dir=sweep", "store.folder=store"]
+    code, out = forks.finish(arguments, folder, folder / "log", before)
     assert code == 0, out
     return out
+
+
+@pytest.fixture(scope="module")
+def here(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a sweep that is evaluated in one process."""
+
+    @functools.cache
+    def call(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        sweep(folder, name, settings)
+        return folder / "sweep"
+
+    return call
 
 
 def assert_same_records(one: Path, other: Path) -> None:
@@ -75,17 +99,18 @@ def assert_same_records(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "sweeper"),
-    [("submitit_local", GRIDS), ("ray", GRIDS), ("joblib", SEARCH)],
+    ("launcher", "name"),
+    [("submitit_local", "grids"), ("ray", "grids"), ("joblib", "search")],
     ids=["submitit_local", "ray", "joblib"],
 )
-def test_jobs_give_the_records_of_one_process(launcher: str, sweeper: list[str], settings: list[str], tmp_path: Path) -> None:
-    sweep(tmp_path, "here", [*sweeper, *settings])
+def test_jobs_give_the_records_of_one_process(
+    launcher: str, name: str, settings: list[str], here: Callable[[str], Path], tmp_path: Path
+) -> None:
     asked = [f"hydra/launcher={launcher}", "hydra.launcher.jobs=2"]
-    out = sweep(tmp_path, "there", [*sweeper, *settings, *asked], end_loky if launcher == "joblib" else None)
+    out = sweep(tmp_path, name, settings, asked, end_loky if launcher == "joblib" else None)
     assert "sharing ran" in out
-    assert_same_records(tmp_path / "here", tmp_path / "there")
-    assert Store.existing(tmp_path / "store-there").shards() == set(), "what jobs wrote is committed"
+    assert_same_records(here(name), tmp_path / "sweep")
+    assert Store.existing(tmp_path / "store").shards() == set(), "what jobs wrote is committed"
 
 
 SLURM = {
@@ -117,18 +142,16 @@ for number in range(2):
 """Stand-ins for Slurm's programs that run an array's jobs on this machine."""
 
 
-def test_a_slurm_array_gives_the_records_of_one_process(settings: list[str], tmp_path: Path) -> None:
+def test_a_slurm_array_gives_the_records_of_one_process(settings: list[str], here: Callable[[str], Path], tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in SLURM.items():
         path = programs / name
         path.write_text(f"#!{sys.executable}\n{text}")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    asked = ["hydra.launcher.cpus=1", "hydra.launcher.gpus=1", "+hydra.launcher.parameters.partition=small"]
-    arguments = ["reducer=none,random", *settings]
-    sweep(tmp_path, "here", arguments)
-    sweep(tmp_path, "there", [*arguments, "hydra/launcher=submitit_slurm", *asked], WithPath(programs))
-    assert_same_records(tmp_path / "here", tmp_path / "there")
+    own = ["hydra.launcher.cpus=1", "hydra.launcher.gpus=1", "+hydra.launcher.parameters.partition=small"]
+    sweep(tmp_path, "grids", settings, ["hydra/launcher=submitit_slurm", *own], WithPath(programs))
+    assert_same_records(here("grids"), tmp_path / "sweep")
     script = (programs / "asked").read_text()
     for flag in ("array=0-1%", "partition=small", "gpus-per-node=1", "cpus-per-task=1", "time=240", "signal=USR2@"):
         assert f"#SBATCH --{flag}" in script
@@ -267,3 +290,23 @@ def test_without_slurm_its_launcher_says_so(monkeypatch: pytest.MonkeyPatch, tmp
     settings = {"jobs": 1, "folder": str(tmp_path), "gpus": 0, "cpus": 1, "minutes": 1, "restarts": 0, "name": "x"}
     with pytest.raises(ValueError, match="no Slurm on this machine: srun is not there; try hydra/launcher=submitit_local"):
         make_pool("submitit_slurm", settings).run(["{}"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "program"),
+    [({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, "torchrun"), ({"SLURM_STEP_NUM_TASKS": "4"}, "srun")],
+    ids=["torchrun", "srun"],
+)
+def test_ranks_that_another_program_starts_are_refused(
+    variables: dict[str, str], program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"prunesweep: {program} has started this command once per process.*trainer.devices=N"):
+        main.main()
+
+
+def test_one_task_of_slurm_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    main.require_one_process()

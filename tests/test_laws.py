@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,8 +31,9 @@ GENERATE = Protocol(style="words", answering="generate", most_tokens=5)
 DENSE = Reducer("none")
 
 
+@functools.cache
 def reducer_of(name: str, **changes: float) -> Reducer:
-    """As in conf/reducer, with changes by dotted key."""
+    """As in conf/reducer, with changes by dotted key; composed once."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("eval", [f"reducer={name}"]).reducer
     OmegaConf.set_struct(config, False)

@@ -82,10 +82,13 @@ def test_every_comparison_is_corrected_for_and_rivals_show_their_best() -> None:
     p = [row.gap.p_value for row in rows if row.gap]
     np.testing.assert_allclose([row.holm for row in rows if row.gap], statistics.holm(p))
     assert [row.entry.name for row in shown(rows) if row.entry.reducer == "random"] == ["random positions=original"]
-    text = table(outcomes, shown(rows), chosen)
+    text = table(outcomes, rows, chosen)
     assert "**0.2x of the dense prefill**; differences to prunevid layer=2" in text
     assert "| random positions=original (2 seeds) | keep_ratio=0.25 |" in text
+    assert "renumbered" not in text
     assert "the dense model has 1.000 [" in text
+    worse = sum(row.holm < 0.05 and row.gap.mean < 0 for row in rows if row.gap and row.entry.target == 0.2)
+    assert f"Of 3 other settings {worse} are less accurate and 0 more (p < 0.05, Holm)." in text
 
 
 def test_a_reference_must_be_one_trial_a_budget() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,6 +174,15 @@ def test_a_sweep_without_answers_is_published_as_such(tmp_path: Path, monkeypatc
     write_trial(tmp_path / "sweep" / "0", one.info, one.records)
     call(publish.main, "prunesweep-wandb", tmp_path / "sweep")
     assert len(list(tmp_path.glob("sweep/wandb/offline-run-*"))) == 2
+
+
+def test_a_reader_that_has_read_enough_hears_no_complaint(tmp_path: Path) -> None:
+    for index, one in enumerate(drawn(3)):
+        write_trial(tmp_path / str(index), one.info, one.records)
+    run = [sys.executable, "-c", "from prunesweep.stats import main; main()", str(tmp_path)]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_a_measured_cost_that_nobody_measured_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -77,6 +77,15 @@ def test_jaccard_by_hand() -> None:
         tokenmaps.overlap(one, drawn([[0, 1, 2, 3]] * 2, [True] * 4))
 
 
+def test_names_leave_out_what_trials_of_one_method_share() -> None:
+    assert tokenmaps.distinct(["fastv layer=2 keep_ratio=0.4", "fastv layer=3 keep_ratio=0.4"]) == [
+        "fastv layer=2",
+        "fastv layer=3",
+    ]
+    other = ["fastv layer=2 keep_ratio=0.4", "random keep_ratio=0.4"]
+    assert tokenmaps.distinct(other) == other
+
+
 def test_colours_say_what_the_masks_say() -> None:
     found = drawn([[0, 1, 1, DROPPED]], [True, False])
     assert tokenmaps.cluster_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, 0.6, 0.6, 1 - tokenmaps.DIM])

@@ -31,17 +31,25 @@ class Accuracy(NamedTuple):
 
 def accuracy(records: pl.DataFrame) -> Accuracy:
     """Over the samples that have an answer; mean and error are NaN if none has."""
-    import polars as pl
+    import numpy as np
 
-    answered = records.filter(pl.col("correct").is_not_null())
+    answered = records.select("correct", "video_id").drop_nulls("correct")
     samples = len(answered)
     if samples == 0:
         return Accuracy(math.nan, math.nan, 0)
-    mean = int(answered["correct"].sum()) / samples
-    by_video = answered.group_by("video_id").agg(pl.col("correct").sum().alias("right"), pl.len().alias("of"))
-    residuals = by_video["right"].cast(pl.Float64) - mean * by_video["of"]
-    error = math.nan if mean in (0.0, 1.0) else clustered_error(residuals.to_list(), samples)
-    return Accuracy(mean, error, samples, len(by_video))
+    right, video = answered["correct"].to_numpy(), codes(answered["video_id"])
+    mean = int(right.sum()) / samples
+    residuals = np.bincount(video, right) - mean * np.bincount(video)
+    error = math.nan if mean in (0.0, 1.0) else clustered_error(residuals.tolist(), samples)
+    return Accuracy(mean, error, samples, len(residuals))
+
+
+def codes(names: pl.Series) -> Int64[np.ndarray, " samples"]:
+    """A number from 0 on for each distinct name, by polars' categories: many times faster than grouping by strings."""
+    import numpy as np
+    import polars as pl
+
+    return np.unique(names.cast(pl.Categorical).to_physical().to_numpy(), return_inverse=True)[1]
 
 
 def clustered_error(cluster_sums: Sequence[float], samples: int) -> float:
@@ -57,19 +65,19 @@ def clustered_error(cluster_sums: Sequence[float], samples: int) -> float:
 
 def macro_accuracy(records: pl.DataFrame) -> Accuracy:
     """Mean over tasks of each task's accuracy; its error counts that tasks may share videos."""
-    import polars as pl
+    import numpy as np
 
-    answered = records.filter(pl.col("correct").is_not_null()).with_columns(pl.col("correct").cast(pl.Float64))
+    answered = records.select("correct", "video_id", "task").drop_nulls("correct")
     samples = len(answered)
     if samples == 0:
         return Accuracy(math.nan, math.nan, 0)
-    tasks = answered.group_by("task").agg(pl.col("correct").mean().alias("mean"), pl.len().alias("size"))
-    weighted = answered.join(tasks, on="task").with_columns(
-        ((pl.col("correct") - pl.col("mean")) / pl.col("size") / len(tasks) * samples).alias("residual")
-    )
-    sums = weighted.group_by("video_id").agg(pl.col("residual").sum())["residual"].to_list()
+    right, task = answered["correct"].to_numpy(), codes(answered["task"])
+    sizes = np.bincount(task)
+    means = np.bincount(task, right) / sizes
+    residuals = (right - means[task]) / sizes[task] / len(sizes) * samples
+    sums = np.bincount(codes(answered["video_id"]), residuals).tolist() if residuals.any() else []
     error = clustered_error(sums, samples) if any(sums) else math.nan
-    return Accuracy(sum(tasks["mean"].to_list()) / len(tasks), error, samples)
+    return Accuracy(float(means.mean()), error, samples)
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,8 @@ def summarize(trial: Trial) -> Summary:
     import polars as pl
 
     scores = accuracy(trial.records)
-    answered = trial.records.filter(pl.col("error").is_null())
+    whole = trial.records["error"].null_count() == len(trial.records)  # a copy of millions of lists costs seconds
+    answered = trial.records if whole else trial.records.filter(pl.col("error").is_null())
     macro = macro_accuracy(trial.records)
     costs: dict[str, Any] = mean_costs(answered, trial.info.shape) | _measured_costs(trial)
     return Summary(

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prunesweep.analysis import Accuracy
 from prunesweep.outcomes import RIGHT, Outcomes
 from prunesweep.sources import IGNORED, settings
-from prunesweep.statistics import CONFIDENCE, holm, t_quantile
+from prunesweep.statistics import CONFIDENCE, accuracy_interval, holm, t_quantile
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 RANK_TOLERANCE = 1e-9
 """Of the smallest eigenvalue of a design's products, relative to the largest."""
+ROUNDED = 12
+"""Digits: sums of weights are not exactly one."""
 FEW_LEVELS = 3
 """A factor of so few values is a factor, however few trials there are; one of many that hardly repeat is continuous."""
 TREES = 16
@@ -252,6 +255,19 @@ def _estimates(rows: np.ndarray, answers: _Answers) -> list[Estimate]:
     return [Estimate(*(float(x) for x in row)) for row in zip(value, error, value - margin, value + margin, strict=True)]
 
 
+def _accuracies(rows: np.ndarray, answers: _Answers) -> list[Estimate]:
+    """Combinations that are means of accuracies: intervals within [0, 1], exact where all answers are alike."""
+    samples, videos = int(answers.asked.sum()), int((answers.asked > 0).sum())
+    found = []
+    for one in _estimates(rows, answers):
+        value = round(one.value, ROUNDED)
+        alike = value in (0.0, 1.0)
+        low, high = accuracy_interval(Accuracy(value, one.error, samples, videos))
+        error = math.nan if alike else one.error
+        found.append(Estimate(value, error, min(low, value), max(high, value)))  # an adjusted mean may leave [0, 1]
+    return found
+
+
 def _wald(rows: np.ndarray, answers: _Answers) -> float:
     """P-value of all combinations being zero: F with as many and `videos - 1` degrees of freedom."""
     from scipy.special import fdtrc
@@ -272,7 +288,7 @@ def _main_effect(factor: Factor, blocks: dict[str, np.ndarray], answers: _Answer
     inverse, place = _weights(blocks)
     own = inverse[place[factor.name]]
     effects = np.vstack([own, -own.sum(0, keepdims=True)])
-    accuracy, effect = _estimates(inverse[:1] + effects, answers), _estimates(effects, answers)
+    accuracy, effect = _accuracies(inverse[:1] + effects, answers), _estimates(effects, answers)
     counts = np.bincount(factor.value, minlength=len(factor.levels))
     levels = [Level(*row) for row in zip(factor.levels, counts.tolist(), accuracy, effect, strict=True)]
     return MainEffect(factor.name, tuple(levels), _wald(own, answers))
@@ -293,7 +309,7 @@ def _interaction(one: Factor, other: Factor, blocks: dict[str, np.ndarray], answ
     rows = np.zeros((len(tried), len(one.value)))
     for row, trials in zip(rows, tried.values(), strict=True):
         row[trials] = 1 / len(trials)
-    means = _estimates(rows, answers)
+    means = _accuracies(rows, answers)
     found = [
         Cell(one.levels[a], other.levels[b], len(trials), mean)
         for ((a, b), trials), mean in zip(tried.items(), means, strict=True)

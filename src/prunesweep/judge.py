@@ -7,8 +7,8 @@ those about time for order, and pairs of answers to one question asked twice for
 the published criteria, so scores are comparable among trials graded here, not with published ones.
 
 The key is read from an environment variable and goes nowhere else.  Verdicts are kept in a file and never asked for twice.
-A verdict that cannot be had (timeouts, refusals, nonsense) is counted and left out; `--failures zero` counts it as 0, as the
-released evaluation does.
+A verdict that cannot be had (timeouts, errors, nonsense) is counted and left out; `--failures zero` counts it as 0, as the
+released evaluation does.  A wrong key, URL or model ends the command at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -38,9 +39,14 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 HIGHEST = 5.0
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP codes that may pass."""
+REFUSALS = frozenset({401, 403, 404})
+"""HTTP codes that every other request would get, too: a wrong key, URL or model."""
 FIRST_PAUSE = 0.5
 """Seconds before the second try; doubled every time."""
 LONGEST_PAUSE = 30.0
+NO_COMPLETION = "the endpoint's reply is no chat completion"
+SHOWN_EVERY = 200
+"""Verdicts."""
 Failures = Literal["leave_out", "zero"]
 
 CRITERIA = {
@@ -204,7 +210,10 @@ def cache_name(judge: Judge, prompt: str) -> str:
 def grade(
     wanted: Sequence[Case], judge: Judge, cache: Cache, key: str | None, progress: Callable[[int], None] = lambda _: None
 ) -> list[Verdict]:
-    """Verdicts in the order of the cases, several asked for at once; equal prompts are asked once."""
+    """Verdicts in the order of the cases, several asked for at once; equal prompts are asked once.
+
+    Raises ValueError if the endpoint refuses whoever asks.
+    """
     import httpx
 
     prompts = list(dict.fromkeys(case.prompt for case in wanted))
@@ -227,14 +236,14 @@ def _verdict(client: httpx.Client, judge: Judge, cache: Cache, prompt: str) -> V
         if attempt:
             time.sleep(min(pause, LONGEST_PAUSE))
             pause *= 2
+        reply, passing, wait = _ask(client, judge, prompt)
+        pause = max(pause, wait)
+        if isinstance(reply, str):
+            error = reply
+            if not passing:
+                break
+            continue
         try:
-            reply, passing, wait = _ask(client, judge, prompt)
-            pause = max(pause, wait)
-            if isinstance(reply, str):
-                error = reply
-                if not passing:
-                    break
-                continue
             usage = reply.get("usage") or {}
             spent[0] += int(usage.get("prompt_tokens") or 0)
             spent[1] += int(usage.get("completion_tokens") or 0)
@@ -244,7 +253,7 @@ def _verdict(client: httpx.Client, judge: Judge, cache: Cache, prompt: str) -> V
         except JudgeError as nonsense:
             error = str(nonsense)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-            error = "the endpoint's reply is no chat completion"
+            error = NO_COMPLETION
     return Verdict(None, error, spent[0], spent[1], cached=False)
 
 
@@ -259,11 +268,16 @@ def _ask(client: httpx.Client, judge: Judge, prompt: str) -> tuple[dict[str, Any
         return f"no reply within {judge.timeout:g} s", True, 0.0
     except httpx.HTTPError as error:
         return f"the endpoint cannot be reached: {type(error).__name__}", True, 0.0
+    if response.status_code in REFUSALS:
+        raise ValueError(f"{judge.url} answered with HTTP {response.status_code}: check the key, --url and --model")
     if response.status_code != httpx.codes.OK:
         after = response.headers.get("retry-after", "")
         wait = float(after) if re.fullmatch(r"\d+(\.\d+)?", after) else 0.0
         return f"the endpoint answered with HTTP {response.status_code}", response.status_code in RETRIED, wait
-    return response.json(), True, 0.0
+    try:
+        return response.json(), True, 0.0
+    except ValueError:
+        return NO_COMPLETION, True, 0.0
 
 
 class Score(NamedTuple):
@@ -310,6 +324,11 @@ def table(found: dict[str, Score]) -> str:
     return grid(("", "score ± SE", "no verdict"), [*rows, ("mean of the five", mean, "")])
 
 
+def progress(count: int) -> None:
+    if count % SHOWN_EVERY == 0:
+        print(f"{count} verdicts", file=sys.stderr)
+
+
 def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failures: Failures) -> list[Verdict]:
     """Grades a trial's records, writes its judgements and prints its scores.  Raises ValueError for records of another kind."""
     import polars as pl
@@ -322,7 +341,7 @@ def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failu
     wanted, left_out = cases(trial.records, questions_of(folder))
     if not wanted:
         raise ValueError(f"{folder} holds no free answers to grade; run prunesweep benchmark=vcgbench protocol=vcgbench first")
-    verdicts = grade(wanted, judge, cache, key)
+    verdicts = grade(wanted, judge, cache, key, progress)
     rows = [
         {"sample_id": c.sample_id, "video_id": c.video_id, "dimension": c.dimension, "score": v.score, "error": v.error}
         for c, v in zip(wanted, verdicts, strict=True)

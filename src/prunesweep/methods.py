@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 TABLE, ALL, PICTURE = "methods_table.md", "methods.csv", "methods.png"
 OWN_PARTS = ("match=", "seed=", "knob=")
 """Parts of a trial's name that do not tell methods apart."""
+SIGNIFICANT = 0.05
 SHOWN_WHOLE = "prunevid"
 """Of other reducers the table shows the setting that does best at each budget, which favours them."""
 
@@ -184,13 +185,24 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[float, Entry]) -> str:
-    """Markdown: one table a budget."""
+    """Markdown: one table a budget, of the rows that are shown, and what all of them say."""
     lines = [f"{outcomes.model} on {outcomes.benchmark}; {_dense(outcomes)}."]
     for target in dict.fromkeys(row.entry.target for row in rows):
         own = [row for row in rows if row.entry.target == target]
         reference = f"; differences to {chosen[target].name}" if target in chosen else ""
-        lines += ["", f"**{target:g}x of the dense prefill**{reference}", "", *markdown(HEADER, [cells(row) for row in own])]
+        lines += ["", f"**{target:g}x of the dense prefill**{reference}", ""]
+        lines += markdown(HEADER, [cells(row) for row in shown(own)])
+        if target in chosen:
+            lines += ["", tally(own)]
     return "\n".join(lines) + "\n"
+
+
+def tally(rows: Sequence[Row]) -> str:
+    """How many settings differ from the reference for sure."""
+    tested = [row for row in rows if row.gap is not None]
+    sure = [row.gap.mean for row in tested if row.gap is not None and row.holm < SIGNIFICANT]
+    worse, better = sum(mean < 0 for mean in sure), sum(mean > 0 for mean in sure)
+    return f"Of {len(tested)} other settings {worse} are less accurate and {better} more (p < {SIGNIFICANT}, Holm)."
 
 
 def _dense(outcomes: Outcomes) -> str:
@@ -279,7 +291,7 @@ def main() -> None:
         chosen = references(every, given.reference)
         rows = compared(every, chosen, outcomes.video)
         given.out.mkdir(parents=True, exist_ok=True)
-        text = table(outcomes, shown(rows), chosen)
+        text = table(outcomes, rows, chosen)
         (given.out / TABLE).write_text(text, encoding="utf-8")
         write_csv(rows, given.out / ALL)
         figure(outcomes, shown(rows), chosen).savefig(given.out / PICTURE, dpi=120)

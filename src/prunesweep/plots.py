@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.analysis import Summary
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from prunesweep.effects import Factor
-    from prunesweep.outcomes import Outcomes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart with any colour vision."""
@@ -105,120 +99,27 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
     axes.set_xlabel(COST_LABELS[data.cost])
     axes.set_ylabel("accuracy")
     axes.set_title(
-        f"{title}\nbars: one standard error, clustered by video; n = {_span([p.samples for p in data.points])}", fontsize=10
+        f"{title}\nbars: one standard error, clustered by video; n = {span([p.samples for p in data.points])}", fontsize=10
     )
     if data.points and max(p.cost for p in data.points) > 4 * min(p.cost for p in data.points):
-        _log_axis(axes, data)
+        log_axis(axes, data.cost)
     axes.grid(alpha=0.3)
     if data.points:
         axes.legend(frameon=False)
     return figure
 
 
-def _span(counts: Sequence[int]) -> str:
+def span(counts: Sequence[int]) -> str:
     ordered = sorted(set(counts))
     return "0" if not ordered else str(ordered[0]) if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
 
 
-def _log_axis(axes: Axes, data: ParetoPoints) -> None:
+def log_axis(axes: Axes, cost: str) -> None:
     """Costs of reduced models differ by factors, so a wide range is drawn on a logarithmic axis with plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axes.set_xscale("log")
-    if data.cost.endswith("ratio"):
+    if cost.endswith("ratio"):
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}x"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-# Parallel coordinates
-
-
-class Axis(NamedTuple):
-    """One upright line: a setting, the cost or the accuracy."""
-
-    name: str
-    ticks: tuple[tuple[float, str], ...]
-    """Places between 0 and 1, and what stands there."""
-
-
-class Coordinates(NamedTuple):
-    """The trials of one method as lines through their settings, cost and accuracy."""
-
-    reducer: str
-    axes: tuple[Axis, ...]
-    lines: Float[np.ndarray, "trials axes"]
-    """Between 0 and 1."""
-    accuracy: Float[np.ndarray, " trials"]
-    names: tuple[str, ...]
-    samples: str
-
-
-MOST_TICKS = 8
-"""Of a setting with more values, the ends are named."""
-
-
-def parallel_coordinates(outcomes: Outcomes) -> list[Coordinates]:
-    """Of each method that has at least two trials with an answer and a setting that varies."""
-    from prunesweep.effects import by_reducer, factors
-    from prunesweep.sources import short
-
-    found = []
-    for reducer, own in by_reducer(outcomes).items():
-        varying = factors(own)
-        if len(own.table) < 2 or not varying:
-            continue
-        names = short([factor.name for factor in varying])
-        columns = [_factor_axis(factor, names[factor.name]) for factor in varying]
-        accuracy = np.array([row.accuracy for row in own.table])
-        columns += [_number_axis(own.cost, own.costs), _number_axis("accuracy", accuracy)]
-        samples = _span([row.samples for row in own.table])
-        axes, places = zip(*columns, strict=True)
-        found.append(Coordinates(reducer, axes, np.stack(places, 1), accuracy, own.names, samples))
-    return found
-
-
-def _factor_axis(factor: Factor, name: str) -> tuple[Axis, np.ndarray]:
-    """Numbers where they lie between the smallest and the largest; anything else evenly spaced in its order."""
-    levels = factor.levels
-    if all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in levels):
-        places = [(level - levels[0]) / (levels[-1] - levels[0]) for level in levels]
-    else:
-        places = [index / (len(levels) - 1) for index in range(len(levels))]
-    named = [(place, _level(level)) for place, level in zip(places, levels, strict=True)]
-    return Axis(name, tuple(named if len(named) <= MOST_TICKS else (named[0], named[-1]))), np.array(places)[factor.value]
-
-
-def _level(value: Any) -> str:
-    return "off" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _number_axis(name: str, values: np.ndarray) -> tuple[Axis, np.ndarray]:
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    places = (values - low) / ((high - low) or 1.0)
-    return Axis(name, ((0.0, f"{low:.3g}"), (1.0, f"{high:.3g}"))), places
-
-
-def parallel_figure(data: Coordinates) -> Figure:
-    """A line per trial, coloured by accuracy."""
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(max(6.0, 1.5 * len(data.axes)), 4.2), layout="constrained")
-    axes = figure.subplots()
-    scale = Normalize(float(np.nanmin(data.accuracy)), float(np.nanmax(data.accuracy)))
-    for line, accuracy in sorted(zip(data.lines, data.accuracy, strict=True), key=lambda pair: pair[1]):
-        axes.plot(line, color=colormaps["cividis"](scale(accuracy)), linewidth=1.6, alpha=0.85)
-    for place, axis in enumerate(data.axes):
-        axes.axvline(place, color="0.4", linewidth=0.8)
-        for height, text in axis.ticks:
-            box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
-            axes.annotate(text, (place, height), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, bbox=box)
-    axes.set_xticks(range(len(data.axes)), [axis.name.replace("_", "\n", 1) for axis in data.axes], fontsize=8)
-    axes.set(yticks=[], ylim=(-0.04, 1.04), xlim=(-0.1, len(data.axes) - 0.6))
-    axes.spines[:].set_visible(False)
-    axes.set_title(f"{data.reducer}, {len(data.lines)} trials, n = {data.samples} questions each", fontsize=10)
-    figure.colorbar(ScalarMappable(scale, "cividis"), ax=axes, label="accuracy")
-    return figure

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,7 @@ class Ray:
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except ConnectionError as error:
             raise ValueError(f"no Ray cluster at hydra.launcher.address={self.address}: {error}") from None
+        _restore_handlers()
 
     @staticmethod
     def _answer(ray: Any, running: Any) -> str | Lost:
@@ -93,6 +96,12 @@ class Ray:
             return ray.get(running)
         except ray.exceptions.RayError as error:
             return Lost(f"{NO_ANSWER}: {type(error).__name__}")
+
+
+def _restore_handlers() -> None:
+    """Ray has the kernel abort the command at a SIGTERM, instead of calling the handler that Python knows of."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 class Resumable:
@@ -124,8 +133,22 @@ class SubmititLocal:
             executor = submitit.LocalExecutor(Path(self.folder) / "%j")
             own = list(range(number * self.gpus, (number + 1) * self.gpus))
             executor.update_parameters(timeout_min=self.minutes, gpus_per_node=self.gpus, visible_gpus=own)
-            running.append(executor.submit(Resumable(), task))
+            with _silent_children():
+                running.append(executor.submit(Resumable(), task))
         return _results(running)
+
+
+@contextmanager
+def _silent_children() -> Iterator[None]:
+    """Of processes that are started meanwhile: submitit's controller prints a traceback when it is interrupted."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ import numpy as np
 from prunesweep import statistics
 from prunesweep.analysis import COSTS, Accuracy, mark_front, scores_of
 from prunesweep.effects import Ablation, Estimate, Importance, Interaction, MainEffect
+from prunesweep.figures import Coordinates, parallel_coordinates
 from prunesweep.outcomes import UNANSWERED, Outcomes
 from prunesweep.paths import PACKAGE
-from prunesweep.plots import COST_LABELS, Coordinates, parallel_coordinates
+from prunesweep.plots import COST_LABELS
 from prunesweep.public import public, public_override
 from prunesweep.sources import is_store, reread, settings, short
 from prunesweep.statistics import AgainstDense

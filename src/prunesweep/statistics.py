@@ -8,6 +8,7 @@ videos, and the bootstrap draws videos.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -311,7 +312,9 @@ def front_of(
     spread = steps(costs, drawn).best
     spread = np.where(np.isinf(spread), math.nan, spread)
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
+    with warnings.catch_warnings():  # where no draw has an answer the band is NaN
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
     worst = float(level[-1])
     volumes = hypervolume(level, spread, worst)
     knee = knee_point(costs, accuracy)
@@ -410,6 +413,29 @@ def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 -
         margin=margin,
         detectable=detectable_effect(float(np.median(errors)), int(difference.videos[dense])) if errors else math.nan,
     )
+
+
+class UnderBudget(NamedTuple):
+    """What a budget buys."""
+
+    best: int
+    """The most accurate trial within it, the cheaper one of equals."""
+    alike: tuple[int, ...]
+    """Others within it that a paired test does not tell from the best (Holm-corrected), cheapest first."""
+
+
+def under_budget(outcomes: Outcomes, budget: float, level: float = 1 - CONFIDENCE) -> UnderBudget | None:
+    """On the outcomes' cost axis; None if no trial with an answer costs as little.
+
+    The best of many is partly luck: its accuracy is an overestimate, which is why those like it are named.
+    """
+    within = [i for i, row in enumerate(outcomes.table) if row.samples and outcomes.costs[i] <= budget]
+    if not within:
+        return None
+    best = min(within, key=lambda i: (-outcomes.table[i].accuracy, outcomes.costs[i]))
+    others = sorted((i for i in within if i != best), key=lambda i: outcomes.costs[i])
+    corrected = holm(paired_with(outcomes, best).p_value[others])
+    return UnderBudget(best, tuple(i for i, p in zip(others, corrected, strict=True) if p > level))
 
 
 class Agreement(NamedTuple):

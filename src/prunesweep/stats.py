@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,16 +51,21 @@ def main() -> None:
     if arguments.samples is not None and arguments.samples < 2:
         parser.error(f"--samples must be at least 2, got {arguments.samples}")
     found = fill(arguments.sweep, arguments.cost)
+    try:
+        print(_said(found, arguments), flush=True)
+    except ValueError as error:
+        sys.exit(f"prunesweep: {error}")
+    except BrokenPipeError:  # `| head` has read enough; Python would complain once more while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _said(found: Sequence[Outcomes], arguments: argparse.Namespace) -> str:
+    if arguments.table == "methods" and arguments.tasks:
+        return paper.FORMATS[arguments.format](paper.methods_table(found, tasks=True))
     if arguments.table:
-        try:
-            tables = TABLES[arguments.table](found)
-        except ValueError as error:
-            sys.exit(f"prunesweep: {error}")
-        if arguments.tasks and arguments.table == "methods":
-            tables = [paper.methods_table(found, tasks=True)]
-        print("\n\n".join(map(paper.FORMATS[arguments.format], tables)))
-        return
-    for number, outcomes in enumerate(found):
-        print(("\n" if number else "") + text(verdict(outcomes)))
-        if arguments.samples:
-            print(f"{'planning':<11} {planning(outcomes, arguments.samples)}")
+        return "\n\n".join(map(paper.FORMATS[arguments.format], TABLES[arguments.table](found)))
+    blocks = []
+    for outcomes in found:
+        plan = f"\n{'planning':<11} {planning(outcomes, arguments.samples)}" if arguments.samples else ""
+        blocks.append(text(verdict(outcomes)) + plan)
+    return "\n\n".join(blocks)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from prunesweep.plots import COLOURS
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int, UInt8
+    from jaxtyping import Bool, Float, Int, Shaped, UInt8
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -196,9 +197,10 @@ class Flip(NamedTuple):
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """Trial names without the settings that all of them share."""
+    """Trial names without the settings that all of them share, if they are of one method."""
     words = [name.split(" ") for name in names]
-    common = {word for word in words[0][1:] if all(word in own[1:] for own in words)} if len(names) > 1 else set()
+    alike = len(names) > 1 and len({own[0] for own in words}) == 1
+    common = {word for word in words[0][1:] if all(word in own[1:] for own in words)} if alike else set()
     return [" ".join(word for word in own if word not in common) for own in words]
 
 
@@ -280,14 +282,13 @@ def overlap_overlay(found: Overlap, frame: int) -> Float[np.ndarray, "p 4"]:
     return colours
 
 
-def _outlines(axes: Axes, trace: Trace, frame: int) -> None:
-    """Lines between patches of different tokens, so that clusters are told apart without colours."""
+def _outlines(axes: Axes, labels: Shaped[np.ndarray, " p"], grid: tuple[int, int]) -> None:
+    """Lines between patches with different labels, so that they are told apart without colours."""
     from matplotlib.collections import LineCollection
 
-    token = _patches(trace.source[frame], trace.grid)
-    rows, columns = trace.grid
-    upright = [[(c + 1, r), (c + 1, r + 1)] for r in range(rows) for c in range(columns - 1) if token[r, c] != token[r, c + 1]]
-    level = [[(c, r + 1), (c + 1, r + 1)] for r in range(rows - 1) for c in range(columns) if token[r, c] != token[r + 1, c]]
+    label, (rows, columns) = _patches(labels, grid), grid
+    upright = [[(c + 1, r), (c + 1, r + 1)] for r in range(rows) for c in range(columns - 1) if label[r, c] != label[r, c + 1]]
+    level = [[(c, r + 1), (c + 1, r + 1)] for r in range(rows - 1) for c in range(columns) if label[r, c] != label[r + 1, c]]
     axes.add_collection(LineCollection(upright + level, colors="white", linewidths=0.5))
 
 
@@ -333,7 +334,7 @@ def trace_figure(found: Trace) -> Figure:
 
     shown = _columns(len(found.frames))
     rows = [("frames", None), ("merged over time\n(blue) or not\n(orange)", time_overlay), ("merge clusters", cluster_overlay)]
-    colours = "\n(bright: attended)" if found.attention is not None else ""
+    colours = "\n(purple to yellow:\nattended)" if found.attention is not None else ""
     rows.append((f"reach the last\nlayer{colours}", kept_overlay))
     figure = Figure(figsize=(1.05 * len(shown) + 1.4, 5.6), layout="constrained")
     grid = figure.add_gridspec(len(rows) + 1, len(shown), height_ratios=[0.22, *[1] * len(rows)])
@@ -343,8 +344,8 @@ def trace_figure(found: Trace) -> Figure:
         for column, frame in enumerate(shown):
             axes = figure.add_subplot(grid[row + 1, column])
             _frame(axes, found, frame, overlay(found, frame) if overlay else None)
-            if overlay is cluster_overlay:
-                _outlines(axes, found, frame)
+            if overlay in (cluster_overlay, kept_overlay):
+                _outlines(axes, (found.source if overlay is cluster_overlay else found.surviving)[frame], found.grid)
             if not row:
                 axes.set_title(f"{found.timestamps[frame]:.1f} s", fontsize=7)
             if not column:
@@ -359,7 +360,7 @@ def overlap_figure(first: Trace, second: Trace) -> Figure:
 
     found, shown = overlap(first, second), _columns(len(first.frames))
     names = distinct([first.trial, second.trial])
-    figure = Figure(figsize=(1.05 * len(shown) + 1.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(1.05 * len(shown) + 1.4, 4.1), layout="constrained")
     for column, frame in enumerate(shown):
         for row, (title, overlay) in enumerate(
             (("first keeps", kept_overlay(first, frame)), ("second keeps", kept_overlay(second, frame)),
@@ -367,6 +368,8 @@ def overlap_figure(first: Trace, second: Trace) -> Figure:
         ):  # fmt: skip
             axes = figure.add_subplot(3, len(shown), row * len(shown) + column + 1)
             _frame(axes, first, frame, overlay)
+            if row < 2:
+                _outlines(axes, (first, second)[row].surviving[frame], first.grid)
             if not column:
                 _row_title(axes, title)
             if not row:
@@ -395,7 +398,8 @@ def movie_frames(traces: Sequence[Trace]) -> Iterator[UInt8[np.ndarray, "height 
         panels[0].set_title(f"{first.timestamps[frame]:.1f} s", fontsize=8)
         for axes, one, name in zip(panels[1:], traces, names, strict=True):
             _frame(axes, one, frame, kept_overlay(one, frame))
-            axes.set_title(_plain(name, 48), fontsize=7)
+            _outlines(axes, one.surviving[frame], one.grid)
+            axes.set_title(textwrap.fill(_plain(name), 44), fontsize=7)
             axes.set_xlabel(f"{int(one.surviving[frame].sum())} of {one.source.shape[1]} patches", fontsize=7)
         figure.suptitle(_plain(first.question, 80), fontsize=8)
         canvas = FigureCanvasAgg(figure)

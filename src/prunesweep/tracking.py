@@ -271,7 +271,7 @@ def _charts(source: Path, found: Sequence[Outcomes]) -> dict[str, Any]:
     """By name; of several models or benchmarks, each its own."""
     import wandb
 
-    from prunesweep import plots
+    from prunesweep import figures, plots
     from prunesweep.effects import importances
     from prunesweep.report import render_report
 
@@ -284,9 +284,9 @@ def _charts(source: Path, found: Sequence[Outcomes]) -> dict[str, Any]:
         logged[f"pareto{suffix}"] = wandb.plot.scatter(table, outcomes.cost, "accuracy", title=f"Accuracy against cost, {where}")
         figure = plots.pareto_figure(plots.pareto_points(outcomes.table, outcomes.cost), title=where)
         logged[f"pareto_front{suffix}"] = _picture(figure)
-        for coordinates in plots.parallel_coordinates(outcomes):
+        for coordinates in figures.parallel_coordinates(outcomes):
             name = f"parallel_coordinates {coordinates.reducer}{suffix}"
-            logged[name] = _picture(plots.parallel_figure(coordinates))
+            logged[name] = _picture(figures.parallel_figure(coordinates))
         for one in importances(outcomes):
             shares = wandb.Table(columns=["setting", "share"], data=[list(pair) for pair in one.shares.items()])
             title = f"Importance for {one.target}, {one.reducer}, {one.trials} trials"

@@ -133,11 +133,15 @@ def require_whole(file: Path) -> None:
 def require_hub(name: str) -> None:
     """Asks the hub once and shortly for a model that is not cached: transformers would try for minutes."""
     from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils import build_hf_headers
 
     if constants.HF_HUB_OFFLINE or isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     try:
-        urllib.request.urlopen(f"{constants.ENDPOINT}/api/models/{name}", timeout=HUB_TIMEOUT).close()
+        request = urllib.request.Request(
+            f"{constants.ENDPOINT}/api/models/{name}", headers=build_hf_headers()
+        )  # with a login's token
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
     except urllib.error.HTTPError as error:
         raise ValueError(f"the hub does not give out {name!r} ({error}); set model.checkpoint to a folder") from error
     except OSError as error:

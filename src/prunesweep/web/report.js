@@ -336,7 +336,7 @@
           s("polyline", { class: "hit", points }), s("polyline", { class: "stroke", points, style: `stroke:${shade((t.accuracy - low) / (high - low || 1)).background}` })));
       });
       one.axes.forEach((axis, i) => root.append(s("line", { class: "axis", x1: X(i), x2: X(i), y1: top, y2: H - bottom }), s("text", { x: X(i), y: 16, "text-anchor": "middle" }, axis.name.length > 20 ? `${axis.name.slice(0, 19)}…` : axis.name),
-        ...axis.ticks.map(([v, text]) => s("text", { class: "soft halo", x: X(i) + 6, y: Y(v) + 4 }, text))));
+        ...axis.ticks.map(([v, text]) => s("text", { class: "soft halo", x: X(i) + 6, y: Y(v) - 4 }, text))));
       return [one.axes.length > 1 ? h("h3", {}, one.reducer) : null, h("div", { class: "scroll" }, root)];
     }));
 
