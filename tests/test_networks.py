@@ -528,6 +528,21 @@ def test_the_token_count_of_llava_onevision_is_196_a_frame_and_a_newline() -> No
     assert llava_onevision.shape_of(network.config) == configured("llava_onevision_7b")
 
 
+def test_qwen2_5_vl_7b_has_the_configured_sizes() -> None:
+    """Parameters only: which patches share a window depends on values, which the meta device has none of."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    text = {"vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28}
+    heads = {"num_attention_heads": 28, "num_key_value_heads": 4}
+    vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
+    with torch.device("meta"):
+        network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text | heads, vision_config=vision))
+    configured_sizes = configured("qwen2_5_vl_7b")
+    any_resolution = replace(configured_sizes.vision, patches=0)
+    assert qwen2_5_vl.shape_of(network.config) == replace(configured_sizes, vision=any_resolution)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(8.29e9, rel=0.01)
+
+
 def test_encoding_asks_for_the_question_only_where_it_is_read(samples: list[Sample], models: dict[str, Any]) -> None:
     assert encoding(DENSE) == plan(samples[0], FRAMES, DENSE, CHOOSE, models["pllava"])[1]
     assert plan(samples[0], FRAMES, DENSE, CHOOSE, models["stllm_qa"])[1].question == samples[0].question

@@ -94,6 +94,23 @@ def test_savings_count_evaluations_and_say_what_became_of_the_front(tmp_path: Pa
     assert "3 of 4 front members finished" in out
 
 
+def test_replayed_races_stop_what_real_ones_would(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    generator = np.random.default_rng(0)
+    for name, tokens, share in (("cheap", 10, 0.9), ("worse", 20, 0.3), ("bad", 30, 0.2), ("best", 40, 0.97)):
+        write(tmp_path, name, tokens, (generator.random(300) < share).tolist(), 300)
+    run("race", str(tmp_path), "--cost", COST, "--seeds", "2")
+    out = capsys.readouterr().out
+    assert "4 trials on 300 samples, 10 rounds, alpha 0.05" in out
+    lines = [line.split("  ") for line in out.splitlines() if line.startswith(("0 ", "1 "))]
+    assert len(lines) == 2
+    for line in lines:
+        cells = [cell.strip() for cell in line if cell.strip()]
+        assert cells[3:] == ["2 of 4", "0 of 2", "0"]
+        evaluations = int(cells[1].split()[0].replace(",", ""))
+        assert 600 < evaluations < 900
+        assert cells[2] == f"{1200 / evaluations:.2f}x"
+
+
 def write_pool(folder: Path) -> None:
     """Accuracy grows with tokens and is best with the third of three kinds."""
     for tokens in (10, 20, 40, 80):
@@ -128,6 +145,8 @@ def test_replayed_searches_try_what_the_pool_has_and_find_its_front(tmp_path: Pa
         (("hypervolume", "nothing"), "holds no search.parquet"),
         (("hypervolume", "search", "--cost", "kv_bytes"), "did not search for kv_bytes"),
         (("hypervolume", "search", "--cost", COST, "--pool", "nothing"), "holds no complete trials"),
+        (("race", "nothing"), "holds no complete trials"),
+        (("race", "raced", "--rounds", "1"), "--rounds must be at least 2, got 1"),
         (("replay", "nothing"), "holds no complete trials"),
         (("replay", "odd"), "holds 3 settings and not all combinations of a, b"),
         (("replay", "raced", "--trials", "0"), "--trials must be at least 1, got 0"),

@@ -2,7 +2,8 @@
 
     prunesweep-search replay GRID                  searches among a finished grid's trials, sampler by sampler and seed by seed
     prunesweep-search hypervolume FOLDER...        how good the front of finished searches is after so many trials
-    prunesweep-search savings RACED FULL           what a race saved, and whether it found the same front
+    prunesweep-search race SWEEP                   races among the trials of a finished sweep: what they save and lose
+    prunesweep-search savings RACED FULL           the same of a sweep that raced and one that did not
 
 The hypervolume is the area below the front from no cost to `--worst`, accuracy counted from 0, as a share of the rectangle
 up to full accuracy.  It is measured on the samples that were searched on, like the search's own aim: which sampler finds
@@ -17,7 +18,7 @@ import math
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,10 +28,12 @@ from jaxtyping import Float
 from prunesweep.analysis import Summary, pareto_front, summarize
 from prunesweep.checks import require_at_least
 from prunesweep.comparison import Difference, paired
+from prunesweep.racing import Race, run_race
 from prunesweep.records import Trial, read_trials
 from prunesweep.sources import settings
 from prunesweep.statistics import hypervolume, steps
 from prunesweep.tables import accuracy_text, grid
+from prunesweep.types import Sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -326,6 +329,49 @@ def _kept(
     return Kept(rows[key], key not in finished, rows[best] if best else None, difference)
 
 
+def race_again(full: Sequence[Trial], race: Race) -> list[Trial]:
+    """The same trials as if they had raced, all in one batch; their records are looked up instead of made.
+
+    Raises ValueError unless all trials answered the same samples.
+    """
+    import polars as pl
+
+    whole = {trial.info.name: trial for trial in full}
+    ids = full[0].records["sample_id"].to_list()
+    if any(trial.records["sample_id"].to_list() != ids for trial in full):
+        raise ValueError("the trials answered different samples; name the folder of one sweep on one benchmark")
+    samples = [Sample(sample_id, Path(), "", (), None, "", "") for sample_id in ids]
+
+    def look_up(some: Sequence[Sample], names: Sequence[str]) -> dict[str, pl.DataFrame]:
+        wanted = pl.DataFrame({"sample_id": [sample.id for sample in some]})
+        return {name: whole[name].records.join(wanted, on="sample_id", how="semi") for name in names}
+
+    raced = run_race(race, samples, full[0].info.shape, list(whole), [], look_up)
+    return [
+        trial._replace(info=replace(trial.info, stopped=raced[name].stopped), records=raced[name].records)
+        for name, trial in whole.items()
+    ]
+
+
+def races_text(found: Sequence[Savings], seeds: Sequence[int]) -> str:
+    """One line a race, and the mean and range of what they save."""
+    head = ("order", "sample evaluations", "fewer by", "trials stopped", "front members stopped", "of these significantly missed")
+    rows = [
+        (
+            str(seed),
+            f"{one.raced:,} of {one.full:,}",
+            f"{one.full / one.raced:.2f}x",
+            f"{one.stopped} of {one.trials}",
+            f"{sum(kept.stopped for kept in one.front)} of {len(one.front)}",
+            str(sum(not kept.same for kept in one.front)),
+        )
+        for seed, one in zip(seeds, found, strict=True)
+    ]
+    factors = [one.full / one.raced for one in found]
+    mean = sum(factors) / len(factors)
+    return f"{grid(head, rows)}\nfewer by {mean:.2f}x on average ({min(factors):.2f}x to {max(factors):.2f}x)"
+
+
 def savings_text(found: Savings, cost: str) -> str:
     head = (f"front of all {found.trials} trials in full", "accuracy ± SE", cost, "in the race", "difference, 95 % interval")
     return "\n".join(
@@ -367,10 +413,15 @@ def main() -> None:
     for part in (replayed, volumes):
         part.add_argument("--worst", type=float, default=1.0, help="cost up to which the area counts (1)")
         part.add_argument("--picture", type=Path, help="file to draw to")
-    saved = parts.add_parser("savings", help="what a race saved, and whether it found the same front")
+    races = parts.add_parser("race", help="races among a finished sweep's trials: what they save, and what of the front is kept")
+    races.add_argument("sweep", type=Path, help="folder of a sweep without a race")
+    races.add_argument("--rounds", type=int, default=10)
+    races.add_argument("--alpha", type=float, default=0.05)
+    races.add_argument("--seeds", type=int, default=3, help="orders of the samples")
+    saved = parts.add_parser("savings", help="what a sweep that raced saved over one that did not")
     saved.add_argument("raced", type=Path)
     saved.add_argument("full", type=Path)
-    for part in (replayed, volumes, saved):
+    for part in (replayed, volumes, races, saved):
         part.add_argument("--cost", default="llm_flops_ratio", help="llm_flops_ratio, or another of analysis.cost")
     arguments = parser.parse_args()
     try:
@@ -379,12 +430,28 @@ def main() -> None:
             if not raced or not full:
                 raise ValueError("a folder holds no trials; name the folders of two sweeps, the raced one first")
             print(savings_text(savings(raced, full, arguments.cost), arguments.cost))
+        elif arguments.part == "race":
+            _race(arguments)
         elif arguments.part == "replay":
             _replay(arguments)
         else:
             _hypervolume(arguments)
     except ValueError as error:
         parser.error(str(error))
+
+
+def _race(arguments: argparse.Namespace) -> None:
+    require_at_least("--rounds", arguments.rounds, 2)
+    require_at_least("--seeds", arguments.seeds, 1)
+    full = [trial for trial in read_trials(arguments.sweep) if trial.info.stopped is None]
+    if not full:
+        raise ValueError(f"{arguments.sweep} holds no complete trials; name the folder of a sweep")
+    seeds = range(arguments.seeds)
+    costs = (arguments.cost,)
+    races = [Race(arguments.rounds, arguments.alpha, seed, costs=costs) for seed in seeds]
+    found = [savings(race_again(full, race), full, arguments.cost) for race in races]
+    print(f"{found[0].trials} trials on {len(full[0].records)} samples, {arguments.rounds} rounds, alpha {arguments.alpha:g}")
+    print(races_text(found, seeds))
 
 
 def _replay(arguments: argparse.Namespace) -> None:
