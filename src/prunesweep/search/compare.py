@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from prunesweep.analysis import Summary, pareto_front, summarize
+from prunesweep.analysis import Summary, pareto_front, scores_of, summarize
 from prunesweep.checks import require_at_least
 from prunesweep.comparison import Difference, paired
 from prunesweep.racing import Race, run_race
@@ -393,7 +393,7 @@ def _kept_line(kept: Kept, cost: str) -> tuple[str, ...]:
     else:
         d = kept.difference
         change = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}, n={d.samples}) by {kept.instead.trial}"
-    return (row.trial, accuracy_text(row.accuracy, row.accuracy_error, row.samples), f"{getattr(row, cost):.3f}", fate, change)
+    return (row.trial, accuracy_text(*scores_of(row)), f"{getattr(row, cost):.3f}", fate, change)
 
 
 def main() -> None:
