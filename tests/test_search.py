@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from conftest import ROOT
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.fingerprint import Files, digest, of_model
-from prunesweep.records import Stopped, TrialInfo, read_trial, schema, write_trial
+from prunesweep.records import Stopped, TrialInfo, read_trial, read_trials, schema, write_trial
 from prunesweep.search import study as proposals
 from prunesweep.search.constraints import parse_bound, parse_constraint
 from prunesweep.search.earlier import task_of
@@ -600,6 +600,9 @@ def test_a_real_race_stops_trials_that_carry_their_interval(run) -> None:
     study = optuna.load_study(study_name="prunesweep", storage=open_storage(None, Path("s")))
     stopped = [t for t in study.trials if outcome(t) == proposals.STOPPED]
     assert stopped
+    made = [entry["evaluated"] for entry in read_timing(Path("s"))]
+    assert sum(made) == sum(len(trial.records) for trial in read_trials(Path("s")))
+    assert not any(entry["reused"] for entry in read_timing(Path("s")))  # what an earlier round made is not found again
     assert f"{len(stopped)} {proposals.STOPPED}" in out
     for proposed in stopped:
         trial = read_trial(Path("s") / str(proposed.number))

@@ -248,6 +248,17 @@ def test_a_broken_reporter_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     assert "RuntimeError: no such thing; the records are not affected" in said
 
 
+def test_a_launcher_may_take_the_callback_along(tmp_path: Path) -> None:
+    import pickle
+
+    from prunesweep.callbacks import SummaryCallback
+
+    callback = SummaryCallback()
+    callback.reporter = publish.Reporter(Destination("p", "offline", "g", tmp_path), 60)
+    assert pickle.loads(pickle.dumps(callback)).reporter is None
+    assert callback.reporter.finish().startswith("0 runs offline")
+
+
 def test_switched_off_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def logger(**settings: object):
         return OmegaConf.create({"logger": {"project": "p", "mode": "offline", "group": None, "wait": 1, **settings}})

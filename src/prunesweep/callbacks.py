@@ -33,12 +33,21 @@ def read_timing(sweep: Path) -> list[dict[str, Any]]:
 class SummaryCallback(Callback):
     """Sums up a multirun when it ends: table, files, picture.  Beside it, a process is told what to show on W&B."""
 
+    def __init__(self) -> None:
+        self.reporter: Reporter | None = None
+        self.told: set[Path] = set()
+        """Trials that the process knows of."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A launcher that runs jobs elsewhere takes callbacks along; the process stays here."""
+        return {**self.__dict__, "reporter": None}
+
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         self.reporter = self._reporter(config, Path(config.hydra.run.dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        if self.reporter and job_return.status == JobStatus.COMPLETED:
-            self.reporter.trial(Path(config.hydra.runtime.output_dir))
+        if job_return.status == JobStatus.COMPLETED:
+            self._tell(Path(config.hydra.runtime.output_dir))
 
     def on_run_end(self, **_: Any) -> None:
         self._finish_report()
@@ -59,7 +68,9 @@ class SummaryCallback(Callback):
         sweep = Path(config.hydra.sweep.dir)
         try:
             summarize_sweep(config, time.time() - self.started)
-            if self.reporter and any(sweep.glob("*/records.parquet")):
+            if self.reporter and (finished := sorted(path.parent for path in sweep.glob("*/records.parquet"))):
+                for folder in finished:  # those that ran elsewhere
+                    self._tell(folder)
                 self.reporter.summary(sweep, config.analysis.cost)
         except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0
             raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
@@ -75,6 +86,11 @@ class SummaryCallback(Callback):
             return reporter(config, folder)
         except (OSError, ValueError) as error:
             raise SystemExit(f"prunesweep: {error}") from error
+
+    def _tell(self, folder: Path) -> None:
+        if self.reporter and folder.absolute() not in self.told:
+            self.told.add(folder.absolute())
+            self.reporter.trial(folder)
 
     def _finish_report(self) -> None:
         if self.reporter:

@@ -99,7 +99,7 @@ def left_to_do(store: Store, samples: Sequence[Sample], addresses: Addresses, re
     import polars as pl
 
     keys = set(addresses.trials.values())
-    found = store.records(keys).filter(pl.col("sample_key").is_in(list(addresses.samples.values())))
+    found = store.records(keys).filter(pl.col("sample_key").is_in([addresses.samples[sample.id] for sample in samples]))
     if retry_errors:
         found = found.filter(pl.col("error").is_null())
     counts = dict(found.group_by("sample_key").len().iter_rows())

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from prunesweep.analysis import Summary, pareto_front, summarize
+from prunesweep.analysis import Summary, pareto_front, scores_of, summarize
 from prunesweep.checks import require_at_least
 from prunesweep.comparison import Difference, paired
 from prunesweep.racing import Race, run_race
@@ -247,18 +247,16 @@ def volumes_figure(groups: Sequence[Curves], best: float | None, title: str) -> 
     trials = np.arange(1, groups[0].volumes.shape[1] + 1)
     for index, group in enumerate(groups):
         colour = COLOURS[index % len(COLOURS)]
-        axes.fill_between(trials, group.volumes.min(0), group.volumes.max(0), color=colour, alpha=0.12, linewidth=0)
-        axes.plot(trials, group.volumes.mean(0), color=colour, label=f"{group.sampler} ({len(group.volumes)} searches)")
+        shown = group.volumes if best is None else best - group.volumes
+        axes.fill_between(trials, shown.min(0), shown.max(0), color=colour, alpha=0.12, linewidth=0)
+        axes.plot(trials, shown.mean(0), color=colour, label=f"{group.sampler} ({len(shown)} searches)")
     if best is not None:
-        axes.axhline(best, color="0.4", linestyle="--", linewidth=1, label="all settings of the pool")
-    highest = max(best or 0.0, *(float(group.volumes.max()) for group in groups))
-    lowest = min(float(np.median(group.volumes[:, 0])) for group in groups)
-    axes.set_ylim(lowest, highest + 0.05 * (highest - lowest))
+        axes.set_yscale("log")
     axes.set_xlabel("trials")
-    axes.set_ylabel("hypervolume of the front")
+    axes.set_ylabel("hypervolume of the front" if best is None else f"hypervolume short of all settings' {best:.3f}")
     axes.set_title(f"{title}\nlines: mean over searches with different seeds; bands: their range", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False)
     return figure
 
 
@@ -395,7 +393,7 @@ def _kept_line(kept: Kept, cost: str) -> tuple[str, ...]:
     else:
         d = kept.difference
         change = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}, n={d.samples}) by {kept.instead.trial}"
-    return (row.trial, accuracy_text(row.accuracy, row.accuracy_error, row.samples), f"{getattr(row, cost):.3f}", fate, change)
+    return (row.trial, accuracy_text(*scores_of(row)), f"{getattr(row, cost):.3f}", fate, change)
 
 
 def main() -> None:

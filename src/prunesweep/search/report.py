@@ -85,7 +85,7 @@ def _front_line(plan: Plan, trial: FrozenTrial, others: Sequence[str]) -> tuple[
     found = trial.user_attrs[proposals.NUMBERS]
     values = dict(zip(plan.objectives, trial.values, strict=True))
     settings = " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items())
-    accuracy = accuracy_text(found["accuracy"], found["accuracy_error"], found["samples"])
+    accuracy = accuracy_text(found["accuracy"], found["accuracy_error"], found["samples"], found["videos"])
     name = str(trial.number) if proposals.is_own(trial) else trial.user_attrs[proposals.TOLD_FROM]
     return (name, accuracy, *(f"{values[o]:.4g}" for o in others), settings)
 
