@@ -158,20 +158,23 @@ def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
     works = [lambda work=work: work(tokens, merge) for work in SIDES.values()]
     counts = [operations(work) for work in works]
     times = alternating(works[0], works[1], rounds)
-    memory = [extra_memory(name, tokens) for name in SIDES]
+    memory = [[extra_memory(name, tokens) for _ in range(rounds)] for name in SIDES]
     rows: list[tuple[str, ...]] = [
-        (name, f"{count}", f"{statistics.median(taken):.2f} s ({min(taken):.2f} to {max(taken):.2f})", f"{grown:.0f} MiB")
+        (name, f"{count}", *(_median_and_range(*own) for own in ((taken, "s", 2), (grown, "MiB", 0))))
         for name, count, taken, grown in zip(SIDES, counts, times, memory, strict=True)
     ]
-    medians = [statistics.median(taken) for taken in times]
-    ratios = (f"{one / other:.2f}" if other else "n/a" for one, other in (counts, medians, memory))
-    rows.append(("batched / loop", *ratios))
+    medians = [tuple(map(statistics.median, both)) for both in (times, memory)]
+    rows.append(("batched / loop", *(f"{one / other:.2f}" if other else "n/a" for one, other in (tuple(counts), *medians))))
     sizes = " x ".join(map(str, shape))
     title = (
         f"{sizes} (frames x tokens x channels), {len(ours)} of {shape[0] * shape[1]} tokens left\n"
         f"the batched merge equals the loop run in float64; in float32, as timed, the loop's rounding changes {lost}"
     )
     return f"{title}\n{grid(('', 'operations', f'median of {rounds} (range)', 'extra memory'), rows)}"
+
+
+def _median_and_range(values: list[float], unit: str, digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} {unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def _differing(one: Float[Tensor, "n c"], other: Float[Tensor, "n c"]) -> int:

@@ -115,8 +115,7 @@ class Merge:
         segment = torch.tensor([index for index, length in enumerate(lengths) for _ in range(length)], device=x.device)
         in_segment = (segment == torch.arange(len(lengths), device=x.device)[:, None]).float()
         static = self._static(x, in_segment)
-        mean = in_segment @ x.flatten(1).float() / in_segment.sum(1, keepdim=True)
-        groups = self._cluster((mean.to(x.dtype).unflatten(1, x.shape[1:]), x), torch.cat([static, ~static[segment]]))
+        groups = self._cluster((segment_means(x, in_segment), x), torch.cat([static, ~static[segment]]))
         merged = _assemble(tokens, groups, segment, lengths, self.positions)
         return replace(merged, flops=self._flops(tokens, lengths, groups))
 
@@ -157,7 +156,8 @@ class Merge:
         label = rank.expand(len(x), -1)
         if not whole.all():
             label = label.where(whole[:, None], self._labels(x, clusters, there))
-        return _Groups(x, label.where(there, 0), there, patch, clusters)
+        label = label.where(there, 0)
+        return _Groups(group_mean(x, label, int(clusters.max()), there), label, there, patch, clusters)
 
     def _labels(self, x: Float[Tensor, "b w c"], clusters: Int[Tensor, " b"], there: Bool[Tensor, "b w"]) -> Int[Tensor, "b w"]:
         """Of items with members; what the others get means nothing."""
@@ -183,7 +183,8 @@ class Merge:
 class _Groups:
     """Sets of tokens that compete with each other, padded to one width: a static pool per segment, then a set per frame."""
 
-    x: Float[Tensor, "b w c"]
+    mean: Float[Tensor, "b g c"]
+    """Of each cluster's tokens; zero for padding."""
     label: Int[Tensor, "b w"]
     """The cluster of each token; 0 for padding."""
     there: Bool[Tensor, "b w"]
@@ -199,6 +200,12 @@ def _gathered(parts: tuple[Float[Tensor, "i p c"], ...], patch: Int[Tensor, "b w
     for part, place, out in zip(parts, patch.split(lengths), x.split(lengths), strict=True):
         torch.gather(part, 1, place[..., None].expand(-1, -1, channels), out=out)
     return x
+
+
+def segment_means(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -> Float[Tensor, "g p c"]:
+    """Each patch's mean over a segment's frames, computed in float32."""
+    mean = in_segment @ x.flatten(1).float() / in_segment.sum(1, keepdim=True)
+    return mean.to(x.dtype).unflatten(1, x.shape[1:])
 
 
 def similarity_flops(frames: int, patches: int, channels: int) -> int:
@@ -232,10 +239,10 @@ def _assemble(tokens: Tokens, groups: _Groups, segment: Int[Tensor, " t"], lengt
     sequence = torch.tensor(order, device=device)
     size = groups.clusters[sequence]
     begin = torch.empty_like(size).index_copy(0, sequence, size.cumsum(0) - size)
-    most = int(size.max())
+    most = groups.mean.shape[1]
     rank = torch.arange(most, device=device)
     place = (sequence[:, None] * most + rank)[rank < size[:, None]]  # of each token among all clusters, padding left out
-    x = group_mean(groups.x, groups.label, most, groups.there).flatten(0, 1)[place]
+    x = groups.mean.flatten(0, 1)[place]
     position, span = torch.arange(len(x), device=device), len(x)
     if positions == "original":
         middle = group_mean(groups.patch[..., None].float(), groups.label, most, groups.there)[..., 0].round().long()
