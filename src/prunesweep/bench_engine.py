@@ -40,7 +40,7 @@ SIGLIP_GRID = {"size": 108, "patch": 4}
 class Scale(NamedTuple):
     """A real network and its scaled-down stand-in with the same proportion of vision to LLM FLOPs.
 
-    The one for 0.5B has both widths a seventh of the real ones: of unlike widths a CPU would run one more efficiently.
+    The one for 0.5B has both widths a good fifth of the real ones: of unlike widths a CPU would run one more efficiently.
     """
 
     real: Shape
@@ -57,8 +57,8 @@ SCALES = {
     "0.5b": Scale(
         Shape(24, 896, 14, 2, 64, 4864, 151936, SIGLIP),
         TinyShape(
-            **{"hidden": 128, "layers": 24, "heads": 4, "kv_heads": 1, "mlp": 695},
-            **{"vision_hidden": 160, "vision_layers": 16, "vision_heads": 5, "vision_mlp": 598},
+            **{"hidden": 192, "layers": 24, "heads": 3, "kv_heads": 1, "mlp": 1042},
+            **{"vision_hidden": 240, "vision_layers": 17, "vision_heads": 4, "vision_mlp": 860},
             **SIGLIP_GRID,
         ),
         (5, 10, 15, 20),

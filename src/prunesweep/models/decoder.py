@@ -21,6 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from prunesweep.cost import Shape, VisionShape
 from prunesweep.types import AttentionVariant, KeyValue, Merged, Places, Run
 
 ATTENTION = "prunesweep_sdpa"
@@ -217,3 +218,17 @@ def attention_rows(
         return scores.softmax(-1)
     future = torch.ones(rows, total, dtype=torch.bool, device=scores.device).triu(total - rows + 1)
     return scores.masked_fill(future, float("-inf")).softmax(-1)
+
+
+def llm_shape(text: Any, vision: VisionShape) -> Shape:
+    """The ledger's sizes of a stock LLM's configuration, with those of the vision tower before it."""
+    return Shape(
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_size=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        mlp=text.intermediate_size,
+        vocabulary=text.vocab_size,
+        vision=vision,
+    )

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import stock
-from prunesweep.models.decoder import ATTENTION, Decoder
+from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.towers import last_layer_attention
 from prunesweep.types import Clip, Tokens, Tower
 
@@ -108,15 +108,9 @@ def shape_of(config: Any) -> Shape:
     text, vision = config.text_config, config.vision_config
     chosen = config.vision_feature_layer  # an index into the hidden states, of which the first is the embedding
     layers = vision.num_hidden_layers + 1 + chosen if chosen < 0 else chosen
-    return Shape(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_size=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-        mlp=text.intermediate_size,
-        vocabulary=text.vocab_size,
-        vision=VisionShape(
+    return llm_shape(
+        text,
+        VisionShape(
             layers=layers,
             hidden=vision.hidden_size,
             mlp=vision.intermediate_size,

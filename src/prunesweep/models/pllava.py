@@ -33,7 +33,7 @@ from prunesweep.models.checkpoints import (
     require_shards,
     safetensors_sources,
 )
-from prunesweep.models.decoder import ATTENTION, Decoder
+from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.towers import last_layer_attention
 from prunesweep.types import Clip, Tokens, Tower
 
@@ -260,15 +260,9 @@ def _computed_buffer(module: Any, key: str, buffer: Tensor) -> Tensor:
 
 
 def shape_of(vision: Any, text: Any) -> Shape:
-    return Shape(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_size=text.hidden_size // text.num_attention_heads,
-        mlp=text.intermediate_size,
-        vocabulary=text.vocab_size,
-        vision=VisionShape(
+    return llm_shape(
+        text,
+        VisionShape(
             layers=vision.num_hidden_layers,  # the stock tower runs its last layer, though its output is not used
             hidden=vision.hidden_size,
             mlp=vision.intermediate_size,

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import stock
-from prunesweep.models.decoder import ATTENTION, Decoder
+from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.types import Clip, Merged, Places, Tokens
 
 MODEL_TYPE = "qwen2_5_vl"
@@ -135,15 +135,9 @@ def load(name: str, checkpoint: str, dtype: str = "auto") -> Qwen25VL:
 def shape_of(config: Any) -> Shape:
     """The vision part is an upper bound: it counts the window attention as full, and two linear layers as projector."""
     text, vision = config.text_config, config.vision_config
-    return Shape(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_size=text.hidden_size // text.num_attention_heads,
-        mlp=text.intermediate_size,
-        vocabulary=text.vocab_size,
-        vision=VisionShape(
+    return llm_shape(
+        text,
+        VisionShape(
             layers=vision.depth,
             hidden=vision.hidden_size,
             mlp=vision.intermediate_size * 3 // 2,  # three matrices where the ledger counts two

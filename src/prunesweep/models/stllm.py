@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import Manifest, Source, dtype_name, local_folder, manifest, require_family, require_shards
 from prunesweep.models.checkpoints import safetensors_sources as sources_of
-from prunesweep.models.decoder import ATTENTION, Decoder
+from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.pllava import materialize
 from prunesweep.types import Clip, Tokens
 from prunesweep.video import released_indices
@@ -328,15 +328,9 @@ FULL_SIZE: dict[str, Any] = {
 def shape_of(network: Network) -> Shape:
     """The vision part is the ViT's; branch and Q-Former, about a tenth of it, are not counted."""
     text, vision = network.language_model.config, network.vision_model.config
-    return Shape(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_size=text.hidden_size // text.num_attention_heads,
-        mlp=text.intermediate_size,
-        vocabulary=text.vocab_size,
-        vision=VisionShape(
+    return llm_shape(
+        text,
+        VisionShape(
             layers=vision.num_hidden_layers,
             hidden=vision.hidden_size,
             mlp=vision.intermediate_size,
