@@ -16,7 +16,7 @@ from prunesweep.comparison import paired
 from prunesweep.outcomes import collect, read_outcomes
 from prunesweep.records import Trial, TrialInfo, to_frame, write_trial
 from prunesweep.stats import main as stats_command
-from prunesweep.verdict import lines, text, verdict
+from prunesweep.verdict import headline, lines, text, verdict
 from test_analysis import SHAPE, record
 
 
@@ -316,6 +316,14 @@ def test_odd_sweeps_get_a_sentence(answers: list[str], said: str) -> None:
     assert said in text(verdict(found))
     for table in (paper.methods_table([found]), paper.tasks_table(found), paper.effects_table(found)):
         assert paper.to_text(table)
+
+
+def test_the_headline_leads_with_what_too_few_questions_cannot_tell() -> None:
+    def said(times: int) -> str | None:
+        return headline(verdict(collect([made("none", "++-+" * times), made("fastv", "+-++" * times, visual=(3, 3))])[0]))
+
+    assert str(said(5)).startswith("Too few questions to tell: differences below ")
+    assert str(said(500)).startswith("1 of 1 trial is indistinguishable from dense, the cheapest at ")
 
 
 def test_a_sweep_without_a_dense_trial_says_what_to_add() -> None:

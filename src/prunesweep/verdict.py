@@ -16,6 +16,8 @@ from prunesweep.tables import p_text, short_names
 
 LEVEL = 1 - CONFIDENCE
 MOST_LISTED = 3
+COARSE = 0.1
+"""A detectable difference above which being indistinguishable says next to nothing: published gaps are a tenth of that."""
 UNSURE = 0.5
 """A trial on the front in fewer draws than this is there by luck as likely as not."""
 
@@ -76,8 +78,12 @@ def headline(found: Verdict) -> str | None:
         return f"{count} are indistinguishable from dense; {near}."
     cost = cost_text(outcomes.cost, outcomes.costs[equal[0]])
     unseen = f"differences below {100 * against.detectable:.1f} points would likely go unnoticed"
-    caution = "" if math.isnan(against.detectable) else f"; {unseen}"
-    return f"{count} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense, the cheapest at {cost}{caution}."
+    result = f"{count} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense, the cheapest at {cost}"
+    if math.isnan(against.detectable):
+        return f"{result}."
+    if against.detectable > COARSE:
+        return f"Too few questions to tell: {unseen}; {result}."
+    return f"{result}; {unseen}."
 
 
 def text(found: Verdict) -> str:
