@@ -45,7 +45,7 @@ def test_the_engine_bench_refuses_sides_that_answer_differently(monkeypatch: pyt
 def test_the_bench_prints_both_sides() -> None:
     text = bench_merge((8, 20, 8), rounds=1)
     assert "equals the loop" in text
-    assert "loop over frames" in text
+    assert "loop, by float32 products" in text
 
 
 def test_the_processes_bench_prints_both_sides_and_their_ratio() -> None:

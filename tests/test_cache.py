@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -52,15 +53,23 @@ def test_every_reducer_answers_the_same_with_an_empty_and_with_a_full_cache(
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("damage", [b"", b"no tensors", None], ids=["empty", "foreign", "truncated"])
+@pytest.mark.parametrize(
+    "damaged",
+    [lambda _: b"", lambda _: b"no tensors", lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-40] + bytes(40)],
+    ids=["empty", "foreign", "truncated", "overwritten"],
+)
 def test_a_damaged_entry_is_computed_again_and_reported(
-    samples: list[Sample], model: LlavaOnevision, cache: EncoderCache, caplog: pytest.LogCaptureFixture, damage: bytes | None
+    samples: list[Sample],
+    model: LlavaOnevision,
+    cache: EncoderCache,
+    caplog: pytest.LogCaptureFixture,
+    damaged: Callable[[bytes], bytes],
 ) -> None:
     stage = kept(samples[0], cache)
     fresh = stage(None, model)
     (path,) = entries(cache)
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    path.write_bytes(damaged(whole))
     with caplog.at_level(logging.WARNING):
         again = stage(None, model)
     assert torch.equal(again.x, fresh.x)

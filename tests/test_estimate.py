@@ -22,14 +22,34 @@ def test_the_sizes_of_the_tiny_model_are_those_of_its_checkpoint() -> None:
     assert shape_in(config("model=tiny")) == load("tiny", str(DATA / "tiny")).shape
 
 
+def planned(layers: int, *overrides: str, frames: int = 10, tokens: int = 100) -> list[int]:
+    return planned_tokens(config(f"frames={frames}", f"tokens_per_frame={tokens}", *overrides), layers)
+
+
 def test_a_merge_and_a_selection_give_the_tokens_of_each_layer() -> None:
-    assert planned_tokens(config("reducer=none"), 100, 4) == [100] * 4
-    assert planned_tokens(config("reducer=fastv", "reducer.prune.keep_ratio=0.3"), 100, 4) == [100, 100, 30, 30]
-    assert planned_tokens(config("reducer=random"), 100, 4) == [20] * 4
-    pruned = config("merged=0.425", "reducer.prune.layer=1", "reducer.prune.keep_ratio=0.4")
-    assert planned_tokens(pruned, 1000, 3) == [425, 170, 170]
-    released = config("reducer=prunevid_official", "merged=0.425", "reducer.prune.layer=1", "reducer.prune.keep_ratio=0.4")
-    assert planned_tokens(released, 1000, 3) == [425, 425, 170]  # layer 1, counted from 0, is the second one
+    assert planned(4, "reducer=none") == [1000] * 4
+    assert planned(4, "reducer=fastv", "reducer.prune.keep_ratio=0.3") == [1000, 1000, 300, 300]
+    assert planned(3, "merged=0.425", "reducer.prune.layer=1", "reducer.prune.keep_ratio=0.4") == [425, 170, 170]
+    released = ("reducer=prunevid_official", "merged=0.425", "reducer.prune.layer=1", "reducer.prune.keep_ratio=0.4")
+    assert planned(3, *released) == [425, 425, 170]  # layer 1, counted from 0, is the second one
+
+
+def test_what_a_merge_leaves_of_every_video_is_asked_of_it() -> None:
+    assert planned(1, "reducer=random") == [200]
+    assert planned(1, "reducer=frames", "reducer.merge.keep_ratio=0.34") == [300]  # whole frames
+    assert planned(1, "reducer=stride") == planned(1, "reducer=pooling") == [90]
+    assert planned(1, "reducer=temporal") == [300]
+    in_space = ("reducer.merge.static_threshold=null", "reducer.prune=null")
+    assert planned(1, *in_space) == [500]
+    assert planned(1, "reducer=prunevid_official", *in_space, "reducer.merge.cluster_ratio=0.33") == [330]
+
+
+def test_an_eviction_makes_the_caches_smaller_and_nothing_else() -> None:
+    lines = report(config("reducer=lookm", "generated=10")).splitlines()
+    of_dense = {line.split("  ")[0]: line.split()[-1] for line in lines if line.endswith("x")}
+    assert of_dense["LLM prefill, FLOPs"] == "1.0000x"
+    assert of_dense["in the KV caches while decoding"] == "0.1999x"  # twice floor(0.1 * 6272)
+    assert float(of_dense["decoding, FLOPs"][:-1]) < 1
 
 
 def test_the_table_of_fastv_on_onevision_shows_the_published_number() -> None:
@@ -41,6 +61,8 @@ def test_the_table_of_fastv_on_onevision_shows_the_published_number() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (("reducer=downsample",), "downsample changes what the vision tower sees, which sizes do not tell; run prunesweep"),
+        (("reducer.merge.cluster_ratio=7",), "cluster_ratio must be in (0, 1], got 7"),
         ((), "depends on the video; give the share that is left, such as merged=0.425"),
         (("merged=1.5",), "merged must be in"),
         (("reducer=fastv", "reducer.prune.layer=28"), "reducer.prune.layer must be in [1, 27] for llava_onevision_7b, got 28"),

@@ -56,9 +56,20 @@ def test_a_merge_covers_every_patch_and_preserves_weighted_sums(frames: int, clu
 
 def test_cluster_ratio_one_without_static_tokens_is_the_identity() -> None:
     x = random_video()
-    merged = Merge(static_threshold=1.0, cluster_ratio=1.0)(tokens_of(x))
+    merged = Merge(static_threshold=1.0, cluster_ratio=1.0, order="raster")(tokens_of(x))
     assert torch.equal(merged.x, x.flatten(0, 1))
     assert torch.equal(merged.position, torch.arange(8 * 36))
+
+
+def test_cluster_ratio_one_puts_groups_into_the_order_of_their_scores_as_released() -> None:
+    x = random_video()
+    merged = Merge(static_threshold=1.0, cluster_ratio=1.0, order="score")(tokens_of(x))
+    assert not torch.equal(merged.x, x.flatten(0, 1))
+    for frame in range(8):
+        assert torch.equal(merged.x[merged.source[frame]], x[frame])  # every token is still there, once, in its frame
+        assert sorted(merged.source[frame].tolist()) == list(range(36 * frame, 36 * (frame + 1)))
+    few = Merge(static_threshold=1.0, cluster_ratio=1.0, order="score", min_cluster_tokens=37)(tokens_of(x))
+    assert torch.equal(few.x, x.flatten(0, 1))
 
 
 def test_static_means_similar_through_the_whole_segment() -> None:

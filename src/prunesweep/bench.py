@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,13 @@ def drawn_video(frames: int, patches: int, channels: int) -> Tokens:
     return Tokens("drawn", torch.cat(parts), torch.empty(0, channels))
 
 
-def plain_dpc(x: Float[Tensor, "n c"], clusters: int, neighbours: int) -> Int[Tensor, " n"]:
+DIFFERENCES, PRODUCTS = "donot_use_mm_for_euclid_dist", "use_mm_for_euclid_dist_if_necessary"
+"""How torch.cdist computes distances: exactly, or for more than 25 points by products, its default, which cancel in float32."""
+
+
+def plain_dpc(x: Float[Tensor, "n c"], clusters: int, neighbours: int, distances: str = DIFFERENCES) -> Int[Tensor, " n"]:
     """DPC-KNN of one set of tokens, step by step."""
-    distance = torch.cdist(x[None], x[None], compute_mode="donot_use_mm_for_euclid_dist")[0] / math.sqrt(x.shape[1])
+    distance = torch.cdist(x[None], x[None], compute_mode=distances)[0] / math.sqrt(x.shape[1])
     density = (-distance.topk(min(neighbours, len(x)), largest=False).values.square().mean(-1)).exp()
     denser = density[None, :] > density[:, None]
     separation = torch.where(denser, distance, distance.max()).amin(-1)
@@ -69,19 +73,19 @@ def plain_dpc(x: Float[Tensor, "n c"], clusters: int, neighbours: int) -> Int[Te
     return label
 
 
-def plain_means(x: Float[Tensor, "n c"], merge: Merge) -> Float[Tensor, "g c"]:
+def plain_means(x: Float[Tensor, "n c"], merge: Merge, distances: str) -> Float[Tensor, "g c"]:
     clusters = int(len(x) * merge.cluster_ratio)
     if len(x) < merge.min_cluster_tokens or clusters == 0:
         return x
-    one_hot = F.one_hot(plain_dpc(x, clusters, merge.neighbours), clusters).to(x.dtype)
+    one_hot = F.one_hot(plain_dpc(x, clusters, merge.neighbours, distances), clusters).to(x.dtype)
     return one_hot.T @ x / one_hot.sum(0)[:, None]
 
 
-def plain_merge(tokens: Tokens, merge: Merge) -> Float[Tensor, "n c"]:
+def plain_merge(tokens: Tokens, merge: Merge, distances: str = DIFFERENCES) -> Float[Tensor, "n c"]:
     """The merge as a loop over segments and frames, tokens only: no bookkeeping of sources, groups or positions."""
     x = tokens.x
     frames = x.mean(1)
-    label = plain_dpc(frames, max(1, int(len(x) * merge.segment_ratio)), merge.neighbours)
+    label = plain_dpc(frames, max(1, int(len(x) * merge.segment_ratio)), merge.neighbours, distances)
     out, first = [], 0
     for length in contiguous_segments(label):
         part = x[first : first + length]
@@ -90,9 +94,9 @@ def plain_merge(tokens: Tokens, merge: Merge) -> Float[Tensor, "n c"]:
         similarity = torch.einsum("tpc,spc->pts", unit, unit)
         mean = (similarity.sum((1, 2)) - length) / (length * (length - 1))
         static = mean > merge.static_threshold
-        out.append(plain_means(part[:, static].mean(0), merge))
+        out.append(plain_means(part[:, static].mean(0), merge, distances))
         for frame in part:
-            out.append(plain_means(frame[~static], merge))
+            out.append(plain_means(frame[~static], merge, distances))
     return torch.cat(out)
 
 
@@ -114,11 +118,11 @@ def operations(work: Callable[[], object]) -> int:
     return counted.operations
 
 
-def alternating(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
+def alternating(works: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
     """Seconds of each, taken in turns after one warm-up."""
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in works]
     for round_number in range(rounds + 1):
-        for work, taken in zip((first, second), times, strict=True):
+        for work, taken in zip(works, times, strict=True):
             begin = time.perf_counter()
             work()
             if round_number:
@@ -145,7 +149,11 @@ def _grown(name: str, path: str) -> float:
     return max(0, peak.highest - before) / 2**20
 
 
-SIDES: dict[str, Callable[[Tokens, Merge], object]] = {"batched": lambda t, m: m(t), "loop over frames": plain_merge}
+SIDES: dict[str, Callable[[Tokens, Merge], object]] = {
+    "batched": lambda t, m: m(t),
+    "loop, distances by differences": plain_merge,
+    "loop, by float32 products": lambda t, m: plain_merge(t, m, PRODUCTS),
+}
 
 
 def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
@@ -153,28 +161,33 @@ def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
     ours, exact = merge(tokens).x, plain_merge(replace(tokens, x=tokens.x.double()), merge).float()
     if ours.shape != exact.shape or _differing(ours, exact):
         sys.exit("prunesweep-bench: the batched merge disagrees with the loop over frames in float64")
-    rounded = plain_merge(tokens, merge)
-    lost = "other counts" if rounded.shape != ours.shape else f"{_differing(rounded, ours)} tokens"
     works = [lambda work=work: work(tokens, merge) for work in SIDES.values()]
     counts = [operations(work) for work in works]
-    times = alternating(works[0], works[1], rounds)
+    times = alternating(works, rounds)
     memory = [[extra_memory(name, tokens) for _ in range(rounds)] for name in SIDES]
     rows: list[tuple[str, ...]] = [
         (name, f"{count}", *(_median_and_range(*own) for own in ((taken, "s", 2), (grown, "MiB", 0))))
         for name, count, taken, grown in zip(SIDES, counts, times, memory, strict=True)
     ]
-    medians = [tuple(map(statistics.median, both)) for both in (times, memory)]
-    rows.append(("batched / loop", *(f"{one / other:.2f}" if other else "n/a" for one, other in (tuple(counts), *medians))))
+    medians = [tuple(counts), *(tuple(map(statistics.median, all_sides)) for all_sides in (times, memory))]
+    for index, name in list(enumerate(SIDES))[1:]:
+        rows.append((f"batched / {name}", *(f"{side[0] / side[index]:.2f}" if side[index] else "n/a" for side in medians)))
+    lost = [_lost(plain_merge(tokens, merge, distances), ours) for distances in (DIFFERENCES, PRODUCTS)]
     sizes = " x ".join(map(str, shape))
     title = (
         f"{sizes} (frames x tokens x channels), {len(ours)} of {shape[0] * shape[1]} tokens left\n"
-        f"the batched merge equals the loop run in float64; in float32, as timed, the loop's rounding changes {lost}"
+        f"the batched merge equals the loop run in float64; in float32, as timed, rounding changes {lost[0]} of the loop with "
+        f"differences and {lost[1]} of that with products"
     )
     return f"{title}\n{grid(('', 'operations', f'median of {rounds} (range)', 'extra memory'), rows)}"
 
 
 def _median_and_range(values: list[float], unit: str, digits: int) -> str:
     return f"{statistics.median(values):.{digits}f} {unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def _lost(rounded: Float[Tensor, "m c"], ours: Float[Tensor, "n c"]) -> str:
+    return "other counts" if rounded.shape != ours.shape else f"{_differing(rounded, ours)} tokens"
 
 
 def _differing(one: Float[Tensor, "n c"], other: Float[Tensor, "n c"]) -> int:
@@ -195,8 +208,9 @@ def main() -> None:
     processes.add_argument("--questions", type=int, default=200, help="of the embedded benchmark")
     processes.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    if min([*getattr(arguments, "shape", ()), arguments.rounds]) < 1:
-        parser.error("--shape and --rounds must be at least 1")
+    bounded = ("rounds", "processes", "questions")
+    if min([*getattr(arguments, "shape", ()), *(getattr(arguments, name, 1) for name in bounded)]) < 1:
+        parser.error("--shape, --rounds, --processes and --questions must be at least 1")
     if arguments.part == "processes":
         from prunesweep.bench_processes import bench_processes
 

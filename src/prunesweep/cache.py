@@ -8,15 +8,17 @@ read is computed again and reported.  When the folder outgrows its bound, entrie
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -28,7 +30,7 @@ from prunesweep.types import Model, Tokens, Tower
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever an entry's content would change for other reasons than those hashed."""
 LOOK_AFTER = 0.05
 """Of the bound: a process that has written so much looks through the folder and leaves so much room."""
@@ -37,6 +39,7 @@ ABANDONED_SECONDS = 3600.0
 ENTRY = ".safetensors"
 OTHERS = "others"
 """Of an entry's metadata: what is no tensor, as JSON."""
+CHECKSUM = "checksum"
 GIB = 2**30
 
 
@@ -130,12 +133,25 @@ def _serialized(tokens: Tokens) -> bytes:
         values |= {TOWER + field.name: getattr(tokens.tower, field.name) for field in fields(Tower)}
     tensors = {name: value.cpu().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
     others = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-    return save(tensors, metadata={OTHERS: json.dumps(others)})
+    return save(tensors, metadata={OTHERS: json.dumps({**others, CHECKSUM: _checksum(tensors)})})
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and bytes: a damaged body would otherwise be read as other features."""
+    total = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 def _read(path: Path, video_id: str, device: str) -> Tokens:
-    with safe_open(path, framework="pt", device=device) as file:
-        values = json.loads(file.metadata()[OTHERS]) | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        others = json.loads(file.metadata()[OTHERS])
+    if others.pop(CHECKSUM) != _checksum(tensors):
+        raise ValueError("its content is not what was written")
+    values = others | {name: tensor.to(device) for name, tensor in tensors.items()}
     tower = {name.removeprefix(TOWER): values.pop(name) for name in list(values) if name.startswith(TOWER)}
     values["grid"] = tuple(values["grid"]) if values["grid"] else None
     return Tokens(video_id, **values, tower=Tower(**tower) if tower else None)

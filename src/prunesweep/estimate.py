@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from prunesweep.checks import require_at_least, require_ratio
 from prunesweep.cost import (
     CONVENTIONS,
-    Ledger,
     Shape,
     VisionShape,
     causal_prefill_flops,
@@ -43,9 +42,9 @@ def shape_in(config: DictConfig) -> Shape:
     return Shape(**sizes["llm"], vision=VisionShape(**sizes["vision"]))
 
 
-def planned_tokens(config: DictConfig, dense: int, layers: int) -> list[int]:
+def planned_tokens(config: DictConfig, layers: int) -> list[int]:
     """Visual tokens in each layer: what the merge leaves, and from the pruning layer on what the selection keeps of it."""
-    count = math.ceil(round(entrance_ratio(config) * dense, 9))
+    count = entering(config)
     prune = config.reducer.prune
     if prune is None:
         return [count] * layers
@@ -59,18 +58,29 @@ def planned_tokens(config: DictConfig, dense: int, layers: int) -> list[int]:
     return [count] * full + [kept] * (layers - full)
 
 
-def entrance_ratio(config: DictConfig) -> float:
-    """Given as `merged`, or known from the reducer; raises ValueError where it depends on the video."""
+def entering(config: DictConfig) -> int:
+    """Visual tokens that the merge leaves: given as `merged`, or asked of the reducer, which takes importing it.
+
+    Raises ValueError where it depends on the video.
+    """
+    dense = config.frames * config.tokens_per_frame
     if config.merged is not None:
         require_ratio("merged", config.merged)
-        return config.merged
-    merge = config.reducer.merge
-    if merge is None:
-        return 1.0
-    if "keep_ratio" in merge:
-        require_ratio("reducer.merge.keep_ratio", merge.keep_ratio)
-        return merge.keep_ratio
+        return math.ceil(round(config.merged * dense, 9))
+    if config.reducer.merge is None:
+        return dense
+    merge = hydra.utils.instantiate(config.reducer.merge)
+    if getattr(merge, "exact", False):
+        return merge.fewest(config.frames, config.tokens_per_frame)
     raise ValueError(f"what {config.reducer.name} merges depends on the video; give the share that is left, such as merged=0.425")
+
+
+def cached(config: DictConfig, last: int) -> int:
+    """Visual tokens in the caches while decoding; an eviction counts the text, too, and keeps it first."""
+    if config.reducer.get("evict") is None:
+        return last
+    evict = hydra.utils.instantiate(config.reducer.evict)
+    return max(0, sum(evict.budget(last + config.text_tokens)) - config.text_tokens)
 
 
 def report(config: DictConfig) -> str:
@@ -80,10 +90,16 @@ def report(config: DictConfig) -> str:
         require_at_least(name, config[name], 0)
     if config.reducer.match is not None:
         raise ValueError("reducer.match is solved on videos, by prunesweep; give prunesweep-cost the setting itself")
+    if config.reducer.get("input") is not None:
+        raise ValueError(f"{config.reducer.name} changes what the vision tower sees, which sizes do not tell; run prunesweep")
     shape = shape_in(config)
     dense = config.frames * config.tokens_per_frame
-    plans = {"dense": [dense] * shape.layers, config.reducer.name: planned_tokens(config, dense, shape.layers)}
-    costs = {name: _ledger(shape, tokens, dense, config) for name, tokens in plans.items()}
+    plans = {"dense": [dense] * shape.layers, config.reducer.name: planned_tokens(config, shape.layers)}
+    caches = {"dense": dense, config.reducer.name: cached(config, plans[config.reducer.name][-1])}
+    costs = {
+        name: ledger(shape, tokens, config.text_tokens, dense, config.frames, config.generated, cached_tokens=caches[name])
+        for name, tokens in plans.items()
+    }
     title = (
         f"{config.model.name}, {config.frames} frames, {dense} visual and {config.text_tokens} text tokens, "
         f"{config.generated} generated; visual tokens by layer: {_runs(plans[config.reducer.name])}"
@@ -94,16 +110,17 @@ def report(config: DictConfig) -> str:
     for name, convention in CONVENTIONS.items():
         totals = [published_prefill(convention, shape, [n + config.text_tokens for n in tokens]) for tokens in plans.values()]
         rows.append((f"{name} prefill, multiply-adds", *_cells(totals)))
-    decoded = [
-        shape.layers * dycoke_decode(shape, tokens[-1] + config.text_tokens, config.generated) for tokens in plans.values()
-    ]
+    decoded = [shape.layers * dycoke_decode(shape, tokens + config.text_tokens, config.generated) for tokens in caches.values()]
     rows.append(("DyCoke decode, multiply-adds", *_cells(decoded)))
     kept = costs[config.reducer.name]
     ratios = [(label, f"{getattr(kept, name):.4f}x") for label, name in KEPT]
     rows.append(("KV cache after prefill, half precision", *(f"{c.kv_bytes / 2**20:.1f} MiB" for c in costs.values()), ""))
     head = ("", "dense", config.reducer.name, "of dense")
     sources = [f"{name}: {convention.source}" for name, convention in CONVENTIONS.items()]
+    sources.append("DyCoke decode: DyCoke (arXiv 2411.15024), per layer R(4d^2 + 2dm) + 2 sum d(n + i)")
     notes = ["FLOPs: 2 per multiply-add, grouped queries, attention in full; not counted: merging and scoring", *sources]
+    if config.reducer.prune is not None and config.reducer.prune.get("selection") == "grouped":
+        notes.append("grouped selection rounds down in every group, so it keeps a little less than this")
     return "\n".join([title, "", grid(head, rows), "", grid(("visual tokens kept", "of dense"), ratios), "", *notes])
 
 
@@ -120,10 +137,6 @@ KEPT = (
     ("in the last layer", "final_ratio"),
     ("in the KV caches while decoding", "kv_ratio"),
 )
-
-
-def _ledger(shape: Shape, tokens: Sequence[int], dense: int, config: DictConfig) -> Ledger:
-    return ledger(shape, tokens, config.text_tokens, dense, config.frames, config.generated)
 
 
 def _cells(values: Sequence[float]) -> tuple[str, str, str]:

@@ -92,6 +92,9 @@ def reported() -> Iterator[None]:
     """Turns any exception into one line and exit code 1; with HYDRA_FULL_ERROR=1 the traceback is shown."""
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; Python would complain once more while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if WANTS_TRACEBACK:
             raise

@@ -30,7 +30,8 @@ class Merger(Protocol):
     def __call__(self, tokens: Tokens) -> Merged: ...
 
     # optional: def fewest(self, frames: int, patches: int) -> int, how many tokens it leaves at least (a search then knows
-    # costs before it runs anything, see search/bounds.py); a Pruner likewise: def fewest(self, tokens: int) -> int
+    # costs before it runs anything, see search/bounds.py), and exact: bool, whether it always leaves that many (so that
+    # prunesweep-cost knows them, too); a Pruner likewise: def fewest(self, tokens: int) -> int
 
 
 def level_of(merge: Merger | None) -> Level:

@@ -34,6 +34,10 @@ class Stride:
         require_choice("spacing", self.spacing, Spacing)
         require_choice("positions", self.positions, Positions)
 
+    @property
+    def exact(self) -> bool:
+        return True
+
     def fewest(self, frames: int, patches: int) -> int:
         return max(1, round(self.keep_ratio * frames)) * patches
 

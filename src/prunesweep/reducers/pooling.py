@@ -34,6 +34,11 @@ class Pool:
                 require_at_least(name, getattr(self, name), 1)
         require_choice("positions", self.positions, Positions)
 
+    @property
+    def exact(self) -> bool:
+        """Of rows or columns alone, the others are as many as the frames have."""
+        return (self.rows is None) == (self.columns is None)
+
     def fewest(self, frames: int, patches: int) -> int:
         whole = patches if self.rows is None and self.columns is None else (self.rows or 1) * (self.columns or 1)
         return (self.frames or frames) * whole

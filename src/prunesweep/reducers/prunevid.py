@@ -54,10 +54,11 @@ class Merge:
     static_threshold: float | None = 0.8
     """tau: mean pairwise cosine above which a patch is static in a segment; None merges nothing over time."""
     at_threshold: bool = False
-    """Whether a patch exactly at the threshold is static (paper), or only one above it (release)."""
+    """Whether a patch exactly at the threshold is static (paper), or only one above it (release); cosines of float32 are exact to
+    about 1e-6, so at 1 rounding decides."""
     precision: Precision = "float32"
     cluster_ratio: float = 0.5
-    """beta: clusters per token of a group; 1 leaves the tokens as they are."""
+    """beta: clusters per token of a group; 1 leaves the tokens as they are, in the order of their scores if `order` says so."""
     neighbours: int = 7
     """k of DPC-KNN; not in the paper, 7 in the release; all points where there are fewer."""
     min_cluster_tokens: int = 15
@@ -91,6 +92,10 @@ class Merge:
             if not -1 <= self.static_threshold <= 1:
                 raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
 
+    @property
+    def exact(self) -> bool:
+        return self.static_threshold is None
+
     def fewest(self, frames: int, patches: int) -> int:
         """Tokens left of a video in which as much is static as helps; exact without merging over time.
 
@@ -100,7 +105,7 @@ class Merge:
 
         def left(size: int) -> int:
             clusters = int(size * self.cluster_ratio)
-            return size if size < self.min_cluster_tokens or clusters == 0 or self.cluster_ratio == 1 else clusters
+            return size if size < self.min_cluster_tokens or clusters == 0 else clusters
 
         if self.static_threshold is None:
             return frames * left(patches)
@@ -118,6 +123,11 @@ class Merge:
         groups = self._cluster((segment_means(x, in_segment), x), torch.cat([static, ~static[segment]]))
         merged = _assemble(tokens, groups, segment, lengths, self.positions)
         return replace(merged, flops=self._flops(tokens, lengths, groups))
+
+    @property
+    def _permutes(self) -> bool:
+        """With one cluster a token, the release still puts every group into the order of its scores."""
+        return self.cluster_ratio == 1 and self.order == "score"
 
     @property
     def _noise(self) -> Noise:
@@ -146,7 +156,9 @@ class Merge:
         """
         size = member.sum(1)
         clusters = (size.double() * self.cluster_ratio).long()
-        whole = (size < self.min_cluster_tokens) | (clusters == 0) | (self.cluster_ratio == 1)
+        whole = (size < self.min_cluster_tokens) | (clusters == 0)
+        if self.cluster_ratio == 1 and not self._permutes:
+            whole = torch.ones_like(whole)
         clusters = clusters.where(~whole, size)
         width = int(size.max())
         patch = member.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]  # members first, in order
@@ -176,7 +188,8 @@ class Merge:
         if self.static_threshold is not None:
             flops += sum(similarity_flops(length, patches, channels) for length in lengths if length > 1)
         sizes = zip(groups.there.sum(1).tolist(), groups.clusters.tolist(), strict=True)
-        return flops + sum(clustering_flops(size, channels, clusters) for size, clusters in sizes if clusters < size)
+        clustered = [pair for pair in sizes if pair[1] < pair[0] or (self._permutes and pair[0] >= self.min_cluster_tokens)]
+        return flops + sum(clustering_flops(size, channels, clusters) for size, clusters in clustered)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class Drop:
         require_ratio("keep_ratio", self.keep_ratio)
         require_choice("positions", self.positions, Positions)
 
+    @property
+    def exact(self) -> bool:
+        return True
+
     def fewest(self, frames: int, patches: int) -> int:
         return share(frames * patches, self.keep_ratio)
 

@@ -26,6 +26,13 @@ class Stride:
         require_at_least("columns", self.columns, 1)
         require_choice("positions", self.positions, Positions)
 
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def fewest(self, frames: int, patches: int) -> int:
+        return frames * self.rows * self.columns
+
     def __call__(self, tokens: Tokens) -> Merged:
         """Raises ValueError if the grid is finer than that of the frames."""
         height, width = grid_of(tokens)
