@@ -163,7 +163,9 @@ def test_stopped_trials_are_read_back_marked_and_on_no_front(tmp_path: Path) -> 
         "dearest": (False, True),
     }
     (line,) = [line for line in tables.sweep(table, "llm_flops_ratio").splitlines() if line.startswith("dear ")]
-    assert line.split()[1:4] == ["stopped", f"{table[1].accuracy:.3f}", "±"]
+    stopped = back[1].info.stopped
+    interval = f"[{stopped.accuracy_low:.3f},", f"{stopped.accuracy_high:.3f}]"
+    assert line.split()[1:5] == ["stopped", f"{table[1].accuracy:.3f}", *interval]
     assert f"(n={table[1].samples})" in line
     assert [point.stopped for point in pareto_points(table, "llm_flops_ratio").points] == [False, True, False]
 

@@ -279,6 +279,27 @@ def test_baselines_run_first_and_count_for_the_sampler_but_not_for_the_budget(ta
     assert told[0].values[0] == pytest.approx(rightness(host.config))
 
 
+def test_baselines_are_evaluated_in_full_whatever_a_race_would_say(task: Path, tmp_path: Path) -> None:
+    host, rounds = Formula(task, tmp_path), {}
+    host.before_launch = lambda jobs: rounds.update({job.folder: host.compose(job.overrides).race.rounds for job in jobs})
+    trials = Search(plan(2, baselines=BASELINES), tmp_path, ["race.rounds=10"], host).run()
+    assert {rounds.pop(name) for name in ("baseline-dense", "baseline-paper")} == {1}
+    assert list(rounds.values()) == [10] * len(params(trials))
+
+
+def test_a_key_that_does_not_exist_is_found_before_the_baselines_run(task: Path, tmp_path: Path) -> None:
+    class Strict(Formula):
+        def compose(self, overrides: Sequence[str]) -> DictConfig:
+            if any("layre" in override for override in overrides):
+                raise ValueError("no such key")
+            return super().compose(overrides)
+
+    host = Strict(task, tmp_path)
+    with pytest.raises(ValueError, match="no such key"):
+        search(task, tmp_path, plan(2, space={"reducer.prune.layre": "range(1, 3)"}, baselines=BASELINES), host)
+    assert host.evaluated == []
+
+
 def test_a_cost_that_breaks_a_constraint_is_known_before_the_trial_runs(task: Path, tmp_path: Path) -> None:
     limits = ["llm_flops_ratio <= 0.6", "accuracy >= dense - 0.5"]
     trials, host = search(task, tmp_path / "s", plan(6, baselines=BASELINES, constraints=limits))
@@ -424,6 +445,8 @@ def test_the_same_search_again_evaluates_nothing_and_more_trials_go_on(task: Pat
         ({"objectives": {"accuracy": "maximize", "kv_bytes": "minimize"}}, "another objectives"),
         ({"space": {**SPACE, KEEP: "interval(0.2, 1.0)"}}, "another space"),
         ({"seed": 1}, "another seed"),
+        ({"constraints": ["llm_flops_ratio <= 0.5"]}, "another constraints"),
+        ({"ceiling": "0.9"}, "another ceiling"),
     ],
 )
 def test_a_folder_is_not_shared_by_different_searches(change: dict[str, Any], message: str, task: Path, tmp_path: Path) -> None:

@@ -127,6 +127,9 @@ class Summary:
     """Its standard error, clustered by video."""
     stopped: bool = False
     """By a race, after the samples given: never on the front."""
+    accuracy_low: float | None = None
+    """Of a stopped trial: 95 % interval of its accuracy on all samples, valid although the race looked several times."""
+    accuracy_high: float | None = None
 
 
 def scores_of(row: Summary) -> Accuracy:
@@ -152,6 +155,8 @@ def summarize(trial: Trial) -> Summary:
         macro_accuracy=macro.mean,
         macro_error=macro.error,
         stopped=trial.info.stopped is not None,
+        accuracy_low=trial.info.stopped.accuracy_low if trial.info.stopped else None,
+        accuracy_high=trial.info.stopped.accuracy_high if trial.info.stopped else None,
         **costs,
     )
 
@@ -292,7 +297,7 @@ def table_frame(table: Sequence[Summary]) -> pl.DataFrame:
     """The table as a data frame, one column per field of Summary."""
     import polars as pl
 
-    return pl.DataFrame([asdict(row) for row in table])
+    return pl.DataFrame([asdict(row) for row in table], infer_schema_length=None)
 
 
 def task_accuracies(records: pl.DataFrame) -> dict[str, Accuracy]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MULTIRUN = "multirun.yaml"
 """Where sweepers save the configuration they were started with."""
 TIMING = "timing.jsonl"
-"""What each batch of a sweep took."""
+"""What each batch of a sweep took, one line each, appended, so that several workers of one study may write it."""
 WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
 BUDGET = ("trials", "batch")

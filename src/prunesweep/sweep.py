@@ -58,7 +58,6 @@ log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
-"""One line for each batch, appended, so that several workers of one study may write it."""
 SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "store", "race")
 """Trials that agree in these are evaluated together."""
 

@@ -36,6 +36,13 @@ def accuracy_text(mean: float, error: float, samples: int, videos: int = 0) -> s
     return f"{mean:.3f} {spread} (n={samples})"
 
 
+def summary_text(row: Summary) -> str:
+    """As `accuracy_text`; of a stopped trial the interval of its race, because a standard error holds only without looking."""
+    if row.accuracy_low is None:
+        return accuracy_text(*scores_of(row))
+    return f"{row.accuracy:.3f} [{row.accuracy_low:.3f}, {row.accuracy_high:.3f}] (n={row.samples})"
+
+
 def difference_text(difference: Difference) -> str:
     """`-0.031 ± 0.007 (n=1000), 95 % interval -0.045 to -0.017, p = 0.000012; ...`."""
     d = difference
@@ -94,7 +101,7 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
         (
             name,
             "stopped" if row.stopped else "*" if row.pareto else "",
-            accuracy_text(*scores_of(row)),
+            summary_text(row),
             _ratio(row.entrance_ratio),
             _ratio(row.final_ratio),
             flops_text(row.llm_flops),
@@ -106,7 +113,8 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
     notes = [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
     if any(row.stopped for row in table):
         notes.append(
-            "stopped by a race after n samples, for trials that cost no more are better: no candidates, whatever they show"
+            "stopped by a race after n samples, for trials that cost no more are better: no candidates, whatever they show; "
+            "[...]: 95 % interval on all samples"
         )
     if len({row.samples for row in table if not row.stopped}) > 1:
         notes.append("the trials differ in how many samples they answered: compare with care")

@@ -143,6 +143,10 @@ class Host(Protocol):
         ...
 
 
+def _any_of(distribution: Any) -> Any:
+    return distribution.choices[0] if hasattr(distribution, "choices") else distribution.low
+
+
 class Search:
     """One worker's part in a search; alone, all of it."""
 
@@ -157,6 +161,7 @@ class Search:
         with proposals.quiet(), Worker(self.folder / WORKERS) as worker:
             base = self.host.compose(self._overrides({}))
             self.plan.require_race(instantiate(base.race))
+            self._require_known_keys()
             self.task = task_of(base)
             with worker.alone():
                 self.proposals = self._open(worker, base)
@@ -172,6 +177,11 @@ class Search:
                     self.proposals.put_back()
                 raise
             return self.proposals.trials()
+
+    def _require_known_keys(self) -> None:
+        """Composes one proposal before anything is evaluated: a key that does not exist would be found after the baselines."""
+        first = {name: _any_of(distribution) for name, distribution in self.plan.distributions.items()}
+        self.host.compose(self._overrides(first))
 
     def _step(self, worker: Worker) -> bool:
         """Evaluates a batch, or waits where others are at work; False if there is nothing left to do."""
@@ -200,14 +210,23 @@ class Search:
             worker,
         )
         opened.require_same(
-            {"objectives": plan.objectives, "space": plan.space, "seed": plan.seed, "settings": fingerprint(base, self.task)}
+            {
+                **{name: getattr(plan, name) for name in ("objectives", "space", "seed", "constraints", "ceiling", "baselines")},
+                "settings": fingerprint(base, self.task),
+            }
         )
         return opened
 
     def _evaluate_baselines(self) -> None:
-        """Those that have no folder yet; one worker does it, the others wait and read."""
+        """Those that have no folder yet; one worker does it, the others wait and read.
+
+        On all samples, whatever a race would say: constraints, costs and the ceiling refer to them.
+        """
         found = self._evaluated(
-            [Job(self._baseline_overrides(own), f"{BASELINE}{name}") for name, own in self.plan.baselines.items()]
+            [
+                Job([*self._baseline_overrides(own), "race.rounds=1"], f"{BASELINE}{name}")
+                for name, own in self.plan.baselines.items()
+            ]
         )
         for name, trial in zip(self.plan.baselines, found, strict=True):
             self.baselines[name] = numbers(summarize(trial), trial)
@@ -327,7 +346,7 @@ class Search:
             self.proposals.give_up(trial, TrialState.FAIL, "failed", "no sample has an answer", {})
         elif found["stopped"]:
             trial.set_user_attr(proposals.NUMBERS, dict(found))
-            reason = f"stopped after {found['samples']} samples: worse than a trial that costs no more"
+            reason = f"stopped after {found['samples']} samples: cannot beat all trials that cost no more any longer"
             self.proposals.give_up(trial, TrialState.PRUNED, proposals.STOPPED, reason, {})
         else:
             self.proposals.tell(trial, values, self._violations(found), found)
