@@ -166,3 +166,18 @@ def test_what_is_no_store_is_said_in_one_line(run, tmp_path: Path) -> None:
     for command in ("list", "verify"):
         assert run(command, "--store", "nowhere")[0] == "prunesweep-store: nowhere is no store: it has no store.json"
     assert run("merge", "nowhere")[0] == "prunesweep-store: nowhere is no store: it has no store.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("prune", "--reducer", "prunvid", "--yes"), "no trial of store fits --reducer prunvid"),
+        (("list", "--key", "zz"), "no trial of store fits --key zz"),
+        (("export", "--model", "foo", "all.csv"), "no trial of store fits --model foo"),
+        (("export", "nodir/all.csv"), "folder nodir does not exist"),
+        (("merge", "store"), "store cannot be merged into itself"),
+    ],
+)
+def test_what_would_do_nothing_is_an_error(run, store: Store, arguments: tuple[str, ...], message: str) -> None:
+    assert message in str(run(*arguments)[0])
+    assert len(store.trials()) == 2

@@ -94,13 +94,17 @@ NAMES = ("reducer", "model", "benchmark")
 
 
 def chosen(store: Store, arguments: argparse.Namespace) -> list[StoredTrial]:
-    """The trials that fit all of --key, --reducer, --model, --benchmark."""
-    return [
+    """The trials that fit all of --key, --reducer, --model, --benchmark; raises ValueError if these are given and none does."""
+    fitting = [
         trial
         for trial in store.trials()
         if trial.key.startswith(arguments.key or "")
         and all(getattr(arguments, name) in (None, trial.about.get(name)) for name in NAMES)
     ]
+    given = [f"--{name} {value}" for name in ("key", *NAMES) if (value := getattr(arguments, name))]
+    if given and not fitting:
+        raise ValueError(f"no trial of {store.folder} fits {' '.join(given)}; prunesweep-store list shows all")
+    return fitting
 
 
 def do_list(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
@@ -159,6 +163,8 @@ def do_verify(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
 
 def do_merge(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
     sources = [Store.existing(folder) for folder in arguments.sources]
+    if any(source.folder.resolve() == store.folder.resolve() for source in sources):
+        raise ValueError(f"{store.folder} cannot be merged into itself; --store names the store that gets the others' records")
     bad = []
     for source in sources:
         bad += merge(store, source)
@@ -202,6 +208,8 @@ def do_export(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
     kinds = {".csv": _csv, ".parquet": parquet_bytes}
     if arguments.file.suffix not in kinds:
         raise ValueError(f"the file must end in .csv or .parquet, got {str(arguments.file)!r}")
+    if not arguments.file.absolute().parent.is_dir():
+        raise ValueError(f"folder {arguments.file.parent} does not exist; make it, or name another file")
     frame = rows(store, chosen(store, arguments)).with_columns(at=pl.from_epoch(pl.col("at").cast(pl.Int64)))
     replace_file(arguments.file, kinds[arguments.file.suffix](frame))
     yield f"{len(frame):,} records written to {arguments.file}"
