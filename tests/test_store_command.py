@@ -172,7 +172,6 @@ def test_what_is_no_store_is_said_in_one_line(run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("prune", "--reducer", "prunvid", "--yes"), "no trial of store fits --reducer prunvid"),
-        (("list", "--key", "zz"), "no trial of store fits --key zz"),
         (("export", "--model", "foo", "all.csv"), "no trial of store fits --model foo"),
         (("export", "nodir/all.csv"), "folder nodir does not exist"),
         (("merge", "store"), "store cannot be merged into itself"),

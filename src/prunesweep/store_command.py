@@ -94,7 +94,10 @@ NAMES = ("reducer", "model", "benchmark")
 
 
 def chosen(store: Store, arguments: argparse.Namespace) -> list[StoredTrial]:
-    """The trials that fit all of --key, --reducer, --model, --benchmark; raises ValueError if these are given and none does."""
+    """The trials that fit all of --key, --reducer, --model, --benchmark.
+
+    Raises ValueError if these are given and none does, but for a list.
+    """
     fitting = [
         trial
         for trial in store.trials()
@@ -102,7 +105,7 @@ def chosen(store: Store, arguments: argparse.Namespace) -> list[StoredTrial]:
         and all(getattr(arguments, name) in (None, trial.about.get(name)) for name in NAMES)
     ]
     given = [f"--{name} {value}" for name in ("key", *NAMES) if (value := getattr(arguments, name))]
-    if given and not fitting:
+    if given and not fitting and arguments.command != "list":
         raise ValueError(f"no trial of {store.folder} fits {' '.join(given)}; prunesweep-store list shows all")
     return fitting
 
