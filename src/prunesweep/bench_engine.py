@@ -51,6 +51,9 @@ class Scale(NamedTuple):
     """For the prefill: half as many layers, but wide enough that a layer's time is that of its products."""
     wide_layer: int
     """Half of the paper's M."""
+    frames: int = REAL_FRAMES
+    tokens: int = REAL_TOKENS
+    """Visual tokens a frame."""
 
 
 SCALES = {
@@ -76,6 +79,12 @@ SCALES = {
         TinyShape(hidden=384, layers=14, heads=6, kv_heads=1, mlp=2032, vision_hidden=96, vision_layers=1, **SIGLIP_GRID),
         5,
     ),
+    "tiny": Scale(  # the embedded model's own sizes
+        Shape(8, 96, 4, 2, 24, 256, 205, VisionShape(layers=2, hidden=96, mlp=192, patches=144, patch_inputs=192)),
+        *(TinyShape(), (1, 2, 4, 6), TinyShape(), 4),
+        frames=4,
+        tokens=36,
+    ),
 }
 
 
@@ -87,9 +96,9 @@ are set by what they do.  With the first values of all, the merge leaves about a
 QUESTIONS = 3
 
 
-def proportion(shape: Shape, frames: int) -> float:
-    """Vision FLOPs for one LLM FLOP of the dense prefill."""
-    return vision_flops(shape, frames) / prefill_flops(shape, [frames * REAL_TOKENS] * shape.layers, 0)
+def proportion(shape: Shape, frames: int, tokens: int = REAL_TOKENS) -> float:
+    """Vision FLOPs for one LLM FLOP of the dense prefill on so many visual tokens a frame."""
+    return vision_flops(shape, frames) / prefill_flops(shape, [frames * tokens] * shape.layers, 0)
 
 
 def build_model(shape: TinyShape) -> LlavaOnevision:
@@ -290,10 +299,10 @@ def bench_engine(name: str, scale: Scale, rounds: int) -> str:
     """The three comparisons on one stand-in.  Raises ValueError if two sides answer differently."""
     model = build_model(scale.small)
     peak = matmul_peak()
-    small, real = proportion(model.shape, GRID_FRAMES), proportion(scale.real, REAL_FRAMES)
+    small, real = proportion(model.shape, GRID_FRAMES, scale.tokens), proportion(scale.real, scale.frames, scale.tokens)
     lines = [
         f"stand-in for {name}: {model.shape.layers} LLM layers, {small:.2f} vision FLOPs for one of the LLM's at "
-        f"{GRID_FRAMES} frames ({real:.2f} at {REAL_FRAMES} frames of the real one)",
+        f"{GRID_FRAMES} frames ({real:.2f} at {scale.frames} frames of the real one)",
         f"peak of this machine's float32 matrix product: {peak / 1e9:.1f} GFLOPs/s, {torch.get_num_threads()} threads",
         "",
         *bench_grid(model, scale, rounds, peak),
