@@ -164,6 +164,15 @@ def test_cosines_in_half_precision_may_decide_otherwise() -> None:
     assert len(Merge(precision="input")(tokens_of(x)).x) > 0
 
 
+def test_means_are_taken_in_the_tokens_own_type_if_the_setting_says_so() -> None:
+    x = changing_video(3).bfloat16()
+    own, full = (Merge(static_threshold=None, cluster_ratio=0.2, precision=p)(tokens_of(x)) for p in ("input", "float32"))
+    assert torch.equal(own.source, full.source)
+    assert own.x.dtype == full.x.dtype == torch.bfloat16
+    assert not torch.equal(own.x, full.x)
+    torch.testing.assert_close(own.x, full.x, rtol=0.02, atol=0.02)
+
+
 def test_a_grouped_selection_that_would_leave_nothing_leaves_the_most_important_token() -> None:
     assert select(torch.tensor([0.1, 0.3, 0.2]), torch.tensor([0, 1, 2]), 0.4, "grouped").tolist() == [1]
 

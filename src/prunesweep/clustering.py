@@ -111,14 +111,18 @@ def _distances(x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n n"]:
 
 
 def group_mean(
-    x: Float[Tensor, "b n c"], group: Int[Tensor, "b n"], groups: int, member: Bool[Tensor, "b n"] | None = None
+    x: Float[Tensor, "b n c"],
+    group: Int[Tensor, "b n"],
+    groups: int,
+    member: Bool[Tensor, "b n"] | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> Float[Tensor, "b g c"]:
-    """Mean of the tokens of each group, computed in float32; a group that nothing belongs to is zero."""
+    """Mean of the tokens of each group, computed in `precision`; a group that nothing belongs to is zero."""
     belongs = group[:, None, :] == torch.arange(groups, device=group.device)[:, None]
     if member is not None:
         belongs = belongs & member[:, None, :]
     size = belongs.sum(-1, keepdim=True).clamp(min=1)
-    return (belongs.float() @ x.float()).div_(size).to(x.dtype)
+    return (belongs.to(precision) @ x.to(precision)).div_(size).to(x.dtype)
 
 
 def raster_order(label: Int[Tensor, "b n"], groups: int, member: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:

@@ -37,7 +37,7 @@ makes of them, where single frames join a neighbour (one segment with gamma = 1)
 Order = Literal["raster", "score"]
 """Cluster means in the order of their first patches, or of their centres' scores as released."""
 Precision = Literal["float32", "input"]
-"""Of the cosines between frames: float32, or the tokens' own type as released."""
+"""Of the cosines between frames and of all means: float32, or the tokens' own type as released."""
 Selection = Literal["global", "grouped"]
 """Which tokens compete: all of them for ceil(keep_ratio n) places (paper), or each group for floor(keep_ratio size)."""
 
@@ -120,9 +120,13 @@ class Merge:
         segment = torch.tensor([index for index, length in enumerate(lengths) for _ in range(length)], device=x.device)
         in_segment = (segment == torch.arange(len(lengths), device=x.device)[:, None]).float()
         static = self._static(x, in_segment)
-        groups = self._cluster((segment_means(x, in_segment), x), torch.cat([static, ~static[segment]]))
+        means = segment_means(x.to(self._type(x)), in_segment).to(x.dtype)
+        groups = self._cluster((means, x), torch.cat([static, ~static[segment]]))
         merged = _assemble(tokens, groups, segment, lengths, self.positions)
         return replace(merged, flops=self._flops(tokens, lengths, groups))
+
+    def _type(self, x: Tensor) -> torch.dtype:
+        return x.dtype if self.precision == "input" else torch.float32
 
     @property
     def _permutes(self) -> bool:
@@ -145,7 +149,7 @@ class Merge:
         """Which patches are static in each segment; none in a segment of one frame."""
         if self.static_threshold is None:
             return torch.zeros(len(in_segment), x.shape[1], dtype=torch.bool, device=x.device)
-        similarity = mean_similarity(x if self.precision == "input" else x.float(), in_segment)
+        similarity = mean_similarity(x.to(self._type(x)), in_segment)
         static = similarity >= self.static_threshold if self.at_threshold else similarity > self.static_threshold
         return static & (in_segment.sum(1, keepdim=True) > 1)
 
@@ -169,7 +173,8 @@ class Merge:
         if not whole.all():
             label = label.where(whole[:, None], self._labels(x, clusters, there))
         label = label.where(there, 0)
-        return _Groups(group_mean(x, label, int(clusters.max()), there), label, there, patch, clusters)
+        mean = group_mean(x, label, int(clusters.max()), there, self._type(x))
+        return _Groups(mean, label, there, patch, clusters)
 
     def _labels(self, x: Float[Tensor, "b w c"], clusters: Int[Tensor, " b"], there: Bool[Tensor, "b w"]) -> Int[Tensor, "b w"]:
         """Of items with members; what the others get means nothing."""
@@ -216,9 +221,9 @@ def _gathered(parts: tuple[Float[Tensor, "i p c"], ...], patch: Int[Tensor, "b w
 
 
 def segment_means(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -> Float[Tensor, "g p c"]:
-    """Each patch's mean over a segment's frames, computed in float32."""
-    mean = in_segment @ x.flatten(1).float() / in_segment.sum(1, keepdim=True)
-    return mean.to(x.dtype).unflatten(1, x.shape[1:])
+    """Each patch's mean over a segment's frames, in the type of x."""
+    membership = in_segment.to(x.dtype)
+    return (membership @ x.flatten(1) / membership.sum(1, keepdim=True)).unflatten(1, x.shape[1:])
 
 
 def similarity_flops(frames: int, patches: int, channels: int) -> int:
