@@ -217,7 +217,11 @@ def test_merging_costs_distances_means_and_similarities() -> None:
     frames, similarity = 2 * 2**2 * 8, 4 * 2 * 20 * 8
     each_frame = 2 * 20**2 * 8 + 2 * 20 * 10 * 8
     assert merged.flops == frames + similarity + 2 * each_frame
-    assert Merge(static_threshold=None, cluster_ratio=1)(Tokens("video", x, x[:0, 0])).flops == frames
+    raster, score = (
+        Merge(static_threshold=None, cluster_ratio=1, order=o)(Tokens("video", x, x[:0, 0])) for o in ("raster", "score")
+    )
+    assert raster.flops == frames
+    assert score.flops == frames + 2 * (2 * 20**2 * 8 + 2 * 20 * 20 * 8)  # as released, groups are still put in order
 
 
 def test_an_answer_carries_what_its_reduction_cost(samples: list[Sample], model: LlavaOnevision) -> None:

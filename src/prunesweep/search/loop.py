@@ -250,18 +250,22 @@ class Search:
             self._tell_foreign(f"baseline {name}", self._read(f"{BASELINE}{name}"), inside)
         for folder in map(Path, self.plan.warm_start):
             if self.proposals.once(f"warm start {digest(str(folder.resolve()))}"):  # a store grows by what is searched here
-                for source, trial in earlier(folder, self.task, inside):
-                    self._tell_foreign(source, trial, inside)
+                told = [self._tell_foreign(source, trial, inside) for source, trial in earlier(folder, self.task, inside)]
+                if not any(told):
+                    print(f"warm start: no complete trial of {folder} lies in the space and differs in nothing else")
         self.proposals.enqueue(self.plan.grid if self.plan.wants_grid else self.plan.first)
 
-    def _tell_foreign(self, source: str, trial: Trial | None, inside: Inside) -> None:
+    def _tell_foreign(self, source: str, trial: Trial | None, inside: Inside) -> bool:
+        """Whether it lies in the space and has the objectives."""
         params = inside(trial.info.settings) if trial else None
         if trial is None or params is None:
-            return
+            return False
         found = numbers(summarize(trial), trial)
         values = self._values(found)
-        if not any(math.isnan(value) for value in values):
-            self.proposals.tell_foreign(source, params, values, self._violations(found), found)
+        if any(math.isnan(value) for value in values):
+            return False
+        self.proposals.tell_foreign(source, params, values, self._violations(found), found)
+        return True
 
     # Proposals
 
