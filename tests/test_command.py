@@ -29,7 +29,7 @@ def test_a_single_run_prints_its_numbers_and_leaves_records_configuration_and_lo
     assert "(n=20)" in out
     assert "LLM prefill" in out
     assert "of dense" in out
-    assert "decode" in out
+    assert "\ntime  " in out
     assert (folder / "config.yaml").read_text().count("${") == 0
     assert f"'accuracy': {correct / 20}" in (folder / "prunesweep.log").read_text()
 
