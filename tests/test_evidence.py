@@ -28,7 +28,7 @@ from prunesweep.reducers.prunevid import Merge, Prune
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweeps that the claims read, on ten questions; the validation split is a copy."""
     folder = tmp_path_factory.mktemp("evidence")
-    common = ["logger=none", "trainer.progress=false", "benchmark.limit=10"]
+    common = [f"store.folder={folder}/store", "logger=none", "trainer.progress=false", "benchmark.limit=10"]
     for name, config, own in (("test", "evidence", []), ("test-search", "search", ["hydra.sweeper.trials=3"])):
         command = [sys.executable, "-m", "prunesweep.main", "--config-dir", str(ROOT / "sweeps"), "--config-name", config]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
