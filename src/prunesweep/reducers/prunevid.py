@@ -161,7 +161,7 @@ class Merge:
         size = member.sum(1)
         clusters = (size.double() * self.cluster_ratio).long()
         whole = (size < self.min_cluster_tokens) | (clusters == 0)
-        if self.cluster_ratio == 1 and not self._permutes:
+        if self.cluster_ratio == 1 and not self._permutes:  # one cluster a token, in its place: nothing to compute
             whole = torch.ones_like(whole)
         clusters = clusters.where(~whole, size)
         width = int(size.max())
