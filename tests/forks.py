@@ -60,7 +60,7 @@ def _run(arguments: list[str], folder: Path, log: Path, before: Callable[[], Non
     from prunesweep import main, store
 
     torch.set_num_threads(1)
-    store.FLUSH_SECONDS = 0.0  # a shard after every video, so that a short sweep has something to lose
+    store.FLUSH_SECONDS = store.FLUSH_SHARE = 0.0  # a shard after every video, so that a short sweep has something to lose
     os.chdir(folder)
     sys.argv = ["prunesweep", *arguments]
     if before is not None:
