@@ -77,15 +77,11 @@ def _ratio(value: float) -> str:
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell, the first one left-aligned."""
+    """Columns as wide as their longest cell, the first one and one of settings left-aligned."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    pads = [str.ljust if i == 0 or name == "settings" else str.rjust for i, name in enumerate(header)]
     lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join("  ".join(map(lambda pad, *cell: pad(*cell), pads, line, widths)).rstrip() for line in lines)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
