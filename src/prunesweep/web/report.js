@@ -301,8 +301,8 @@
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const find = (a, b) => joint.cells.find((c) => c.first === a && c.second === b);
     return h("div", { class: "panel" }, h("h3", {}, `${joint.names[0]} × ${joint.names[1]}`),
-      h("p", { class: "note" }, `mean accuracy; interaction p = ${pText(joint.p)} (Holm)`),
-      h("div", { class: "scroll" }, h("table", { class: "heat small" }, h("thead", {}, h("tr", {}, h("th", {}, `${joint.names[0]} \\ ${joint.names[1]}`), joint.second.map((b) => h("th", {}, b)))),
+      h("p", { class: "note" }, `mean accuracy; ${known(joint.p) ? `interaction p = ${pText(joint.p)} (Holm)` : "too few combinations were tried to test the interaction"}`),
+      h("div", { class: "scroll" }, h("table", { class: "heat small" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colspan: joint.second.length }, joint.names[1])), h("tr", {}, h("th", {}, joint.names[0]), joint.second.map((b) => h("th", {}, b)))),
         h("tbody", {}, joint.first.map((a) => h("tr", {}, h("td", {}, a), joint.second.map((b) => { const c = find(a, b); return cell(c ? c.accuracy : null, low, high, c ? `${fixed(c.low)} to ${fixed(c.high)}, ${c.trials} trials` : ""); })))))));
   };
 
