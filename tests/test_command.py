@@ -200,7 +200,8 @@ def test_a_benchmark_without_any_readable_video_ends_with_an_error(run, samples,
 
 BAD_INPUT = {
     "retry maybe": (["retry_errors=maybe"], r"retry_errors must be true or false, got 'maybe'"),
-    "strategy": (["+trainer.strategy=ddp"], r"trainer.strategy and trainer.num_nodes are not settings: ranks are spawned"),
+    "strategy": (["trainer.strategy=ddp"], r"trainer.strategy and trainer.num_nodes are not settings: ranks are spawned"),
+    "nodes": (["+trainer.num_nodes=2"], r"trainer.strategy and trainer.num_nodes are not settings: ranks are spawned"),
     "store in a file": (["store.folder=/etc/hostname"], r"/etc/hostname is a file; set store.folder to a folder"),
     "store among other things": (["store.folder=/etc"], r"/etc holds other things than a store; set store.folder"),
     "unknown reducer": (

@@ -294,8 +294,13 @@ def test_without_slurm_its_launcher_says_so(monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.mark.parametrize(
     ("variables", "program"),
-    [({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, "torchrun"), ({"SLURM_STEP_NUM_TASKS": "4"}, "srun")],
-    ids=["torchrun", "srun"],
+    [
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, "torchrun"),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}, "srun"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "mpirun"),
+        ({"PMI_SIZE": "2", "PMI_RANK": "1"}, "mpiexec"),
+    ],
+    ids=["torchrun", "srun", "mpirun", "mpiexec"],
 )
 def test_ranks_that_another_program_starts_are_refused(
     variables: dict[str, str], program: str, monkeypatch: pytest.MonkeyPatch
@@ -308,5 +313,6 @@ def test_ranks_that_another_program_starts_are_refused(
 
 def test_one_task_of_slurm_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("WORLD_SIZE", "8")  # as some clusters set for every program
     main.require_one_process()

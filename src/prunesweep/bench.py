@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunesweep.bench_engine import SCALES, bench_engine
 from prunesweep.clustering import contiguous_segments
+from prunesweep.commands import reported
 from prunesweep.measure import PeakMemory, resident_bytes
 from prunesweep.reducers.prunevid import Merge
 from prunesweep.tables import grid
@@ -211,17 +212,15 @@ def main() -> None:
     bounded = ("rounds", "processes", "questions")
     if min([*getattr(arguments, "shape", ()), *(getattr(arguments, name, 1) for name in bounded)]) < 1:
         parser.error("--shape, --rounds, --processes and --questions must be at least 1")
-    if arguments.part == "processes":
-        from prunesweep.bench_processes import bench_processes
+    with reported():
+        if arguments.part == "processes":
+            from prunesweep.bench_processes import bench_processes
 
-        try:
             print(bench_processes(arguments.processes, arguments.questions, arguments.rounds))
-        except ValueError as error:
-            parser.error(str(error))
-    elif arguments.part == "merge":
-        print(bench_merge(tuple(arguments.shape), arguments.rounds))
-    else:
-        print(bench_engine(arguments.scale, SCALES[arguments.scale], arguments.rounds))
+        elif arguments.part == "merge":
+            print(bench_merge(tuple(arguments.shape), arguments.rounds))
+        else:
+            print(bench_engine(arguments.scale, SCALES[arguments.scale], arguments.rounds))
 
 
 if __name__ == "__main__":

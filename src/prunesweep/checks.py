@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
+RANK_SETTINGS = ("trainer.strategy", "trainer.num_nodes")
+"""Lightning's, which are none of ours."""
+RANKS_ARE_SPAWNED = f"{' and '.join(RANK_SETTINGS)} are not settings: ranks are spawned; see docs/scaling.md"
+
 
 class EvaluationError(Exception):
     """An evaluation cannot go on for a reason outside its settings; the message says which, and what is kept."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,6 +92,7 @@ def main() -> None:
 
     from prunesweep import tables
     from prunesweep.analysis import accuracy
+    from prunesweep.commands import reported
     from prunesweep.sources import read_folder
 
     parser = argparse.ArgumentParser(
@@ -101,12 +101,10 @@ def main() -> None:
     parser.add_argument("trial", type=Path, help="folder of a trial, such as multirun/DATE/TIME/3")
     parser.add_argument("baseline", type=Path, help="folder of the trial to compare with")
     arguments = parser.parse_args()
-    try:
+    with reported():
         trials = [read_folder(folder) for folder in (arguments.trial, arguments.baseline)]
         difference = paired(trials[0].records, trials[1].records)
-    except ValueError as error:
-        sys.exit(f"prunesweep: {error}")
-    for trial in trials:
-        info, scores = trial.info, tables.accuracy_text(*accuracy(trial.records))
-        print(f"{scores}  {info.name} on {info.benchmark}, {info.model}")
-    print(tables.difference_text(difference))
+        for trial in trials:
+            info, scores = trial.info, tables.accuracy_text(*accuracy(trial.records))
+            print(f"{scores}  {info.name} on {info.benchmark}, {info.model}")
+        print(tables.difference_text(difference))

@@ -39,7 +39,6 @@ from prunesweep.engine import Clock, Job, Outcome, evaluate_jobs
 from prunesweep.stages import plan
 from prunesweep.store import ADDRESS, Store, Writer
 from prunesweep.types import Model, Record, Sample
-from prunesweep.video import VideoError
 from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do
 
 if TYPE_CHECKING:
@@ -70,8 +69,6 @@ class Unpadded(Sampler[int]):
 
 
 KNOWN_ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
-EXPECTED = (VideoError, ValueError)
-"""What a bad sample provokes; anything else may be a fault of ours, and its traceback is shown and logged."""
 
 
 class Progress(TQDMProgressBar):
@@ -171,7 +168,7 @@ class Evaluation(L.LightningModule):
         for (name, sample_id), result in outcomes:
             trial, sample = by_name[name], by_id[sample_id]
             if isinstance(result, Exception):
-                if not isinstance(result, EXPECTED):
+                if not isinstance(result, ValueError):  # not what a bad sample provokes: it may be a fault of ours
                     log.error("sample %s of trial %s failed", sample_id, name, exc_info=result)
                 yield recording.failure(sample, name, result)
             else:

@@ -385,7 +385,7 @@ def costs(verdicts: Iterable[Verdict], price_in: float, price_out: float) -> str
 def main() -> None:
     import argparse
 
-    from prunesweep.main import reported
+    from prunesweep.commands import reported
 
     defaults = {name: value for name, value in vars(Judge).items() if isinstance(value, (int, float))}
     parser = argparse.ArgumentParser(description="Grade the free answers of trials with a language model.")
@@ -401,7 +401,7 @@ def main() -> None:
     parser.add_argument("--price-in", type=float, default=0.0, help="per million tokens")
     parser.add_argument("--price-out", type=float, default=0.0)
     given = parser.parse_args()
-    with reported():
+    with reported(interrupted="interrupted; the verdicts so far are cached, and the same command goes on from there"):
         judge = Judge(given.url, given.model, given.tries, given.timeout, given.concurrency)
         cache = Cache(given.cache or given.trials[0].absolute().parent / CACHE)
         key = os.environ.get(given.key_variable)

@@ -6,10 +6,9 @@ import errno
 import os
 import re
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -19,7 +18,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from prunesweep.checks import EvaluationError
+from prunesweep import commands
+from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED
 from prunesweep.paths import CONF, DATA
 
 NOT_WRITABLE = {
@@ -31,7 +31,6 @@ NOT_WRITABLE = {
 }
 """What to do about an error of the file system."""
 STARTED = time.time()  # imports are part of what a run takes
-WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 PAPER_LAYER = 10
 """PruneVid's pruning layer M; each model's YAML has the one that stands for it, `prune_layer`."""
 
@@ -62,15 +61,23 @@ def main() -> None:
     run_hydra(run)
 
 
-STARTED_RANKS = {"LOCAL_RANK": "torchrun", "SLURM_STEP_NUM_TASKS": "srun"}
-"""Variables by which a program that starts the command several times shows itself."""
+STARTED_RANKS = {
+    "torchrun": ("WORLD_SIZE", "LOCAL_RANK"),
+    "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    "mpirun": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    "mpiexec": ("PMI_SIZE", "PMI_RANK"),
+}
+"""Programs that start the command several times, with the variables that say how often and which one it is."""
 
 
 def require_one_process() -> None:
     """Raises ValueError where a program has started this command once per rank: each would run a sweep of its own."""
-    several = int(os.environ.get("WORLD_SIZE") or 1) > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1
-    by = [program for variable, program in STARTED_RANKS.items() if variable in os.environ]
-    if by and several:
+    by = [
+        program
+        for program, (count, rank) in STARTED_RANKS.items()
+        if os.environ.get(count, "") not in ("", "1") and rank in os.environ
+    ]
+    if by:
         raise ValueError(
             f"{by[0]} has started this command once per process, and each would run the whole sweep; "
             "start it once with trainer.devices=N, which spawns its ranks, or with hydra/launcher=submitit_slurm"
@@ -87,30 +94,16 @@ def run_hydra(command: Callable[[], None]) -> None:
         command()
 
 
-@contextmanager
-def reported() -> Iterator[None]:
-    """Turns any exception into one line and exit code 1; with HYDRA_FULL_ERROR=1 the traceback is shown."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; Python would complain once more while it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if WANTS_TRACEBACK:
-            raise
-        sys.exit(f"prunesweep: {one_line(error)}")
-    except KeyboardInterrupt:
-        sys.exit("prunesweep: interrupted; what was finished is in the store, and the same command goes on from there")
-
-
-def one_line(error: Exception) -> str:
-    """What went wrong and the way out, on one line."""
+def explained(error: Exception) -> str:
+    """What went wrong and the way out, on one line; Hydra's errors have several."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"unknown {group} {name!r}; known: {', '.join(error.options)}"
     if isinstance(error, MissingConfigException):
         return str(error).splitlines()[0]
     if unknown := re.search(r"Could not override '(\S+)'", str(error)):
+        if unknown[1] in RANK_SETTINGS:
+            return RANKS_ARE_SPAWNED
         return f"no key {unknown[1]!r} with these choices of groups; prunesweep --cfg job shows all keys"
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
         key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else ""
@@ -120,9 +113,16 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
         where = f" {error.filename}" if error.filename else ""
         return f"cannot write{where}: {error.strerror}; what was finished before is in the store: {NOT_WRITABLE[error.errno]}"
-    if isinstance(error, (HydraException, OmegaConfBaseException, ValueError, EvaluationError)):
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
-    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; HYDRA_FULL_ERROR=1 shows where"
+    return commands.one_line(error)
+
+
+reported = partial(
+    commands.reported,
+    explain=explained,
+    interrupted="interrupted; what was finished is in the store, and the same command goes on from there",
+)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.stages import greedy, plan
 from prunesweep.types import Model, Sample
-from prunesweep.video import VideoError
 
 
 class Spread(NamedTuple):
@@ -107,7 +106,7 @@ def measure(model: Model, samples: Sequence[Sample], candidates: Sequence[Candid
 def _run_named(model: Model, sample: Sample, candidate: Candidate, tokens: int) -> Timed:
     try:
         return run_once(model, sample, candidate, tokens)
-    except (VideoError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(
             f"engine.measure needs samples that can be answered, {sample.id} cannot ({error}); set benchmark.limit or mend it"
         ) from error

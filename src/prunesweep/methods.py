@@ -273,7 +273,7 @@ def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[float, Entry]) 
 
 
 def main() -> None:
-    from prunesweep.main import reported
+    from prunesweep.commands import reported
 
     parser = argparse.ArgumentParser(prog="prunesweep-methods", description="Methods at equal cost, each against PruneVid.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep whose trials have a reducer.match")

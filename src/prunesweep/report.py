@@ -14,7 +14,6 @@ import html
 import json
 import math
 import platform
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -26,9 +25,10 @@ import numpy as np
 
 from prunesweep import statistics
 from prunesweep.analysis import COSTS, Accuracy, mark_front, scores_of
+from prunesweep.commands import reported
 from prunesweep.effects import Ablation, Estimate, Importance, Interaction, MainEffect
 from prunesweep.figures import Coordinates, parallel_coordinates
-from prunesweep.outcomes import UNANSWERED, Outcomes
+from prunesweep.outcomes import UNANSWERED, Outcomes, read_outcomes
 from prunesweep.paths import PACKAGE
 from prunesweep.plots import COST_LABELS
 from prunesweep.public import public, public_override
@@ -341,17 +341,12 @@ def write_report(found: Sequence[Outcomes], sweep: Path, path: Path) -> None:
 
 
 def main() -> None:
-    from prunesweep.stats import fill
-
     parser = argparse.ArgumentParser(prog="prunesweep-report", description="One self-contained page of a finished sweep.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
     parser.add_argument("--out", type=Path, help=f"the page to write; {REPORT} in the sweep's folder, or here for a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis that the page opens with: any cost of the ledger")
     arguments = parser.parse_args()
     path = arguments.out or (Path() if is_store(arguments.sweep) else arguments.sweep) / REPORT
-    found = fill(arguments.sweep, arguments.cost)
-    try:
-        write_report(found, arguments.sweep, path)
-    except OSError as error:
-        sys.exit(f"prunesweep: cannot write {path}: {error.strerror}")
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, opens without a network)")
+    with reported():
+        write_report(read_outcomes(arguments.sweep, arguments.cost), arguments.sweep, path)
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, opens without a network)")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prunesweep import paper, statistics
+from prunesweep.commands import reported
 from prunesweep.outcomes import Outcomes, read_outcomes
 from prunesweep.verdict import text, verdict
 
@@ -31,14 +30,6 @@ def planning(outcomes: Outcomes, samples: int) -> str:
     return f"{samples:,} questions like these would tell {100 * effect:.1f} points apart (power {100 * statistics.POWER:.0f} %)"
 
 
-def fill(sweep: Path, cost: str) -> list[Outcomes]:
-    """The sweep's outcomes, or the command ends with one line that says why not."""
-    try:
-        return read_outcomes(sweep, cost)
-    except ValueError as error:
-        sys.exit(f"prunesweep: {error}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="prunesweep-stats", description="Statistics of a finished sweep, from its records.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
@@ -50,13 +41,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.samples is not None and arguments.samples < 2:
         parser.error(f"--samples must be at least 2, got {arguments.samples}")
-    found = fill(arguments.sweep, arguments.cost)
-    try:
-        print(_said(found, arguments), flush=True)
-    except ValueError as error:
-        sys.exit(f"prunesweep: {error}")
-    except BrokenPipeError:  # `| head` has read enough; Python would complain once more while it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with reported():
+        print(_said(read_outcomes(arguments.sweep, arguments.cost), arguments))
 
 
 def _said(found: Sequence[Outcomes], arguments: argparse.Namespace) -> str:

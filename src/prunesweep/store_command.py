@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunesweep.commands import reported
 from prunesweep.fingerprint import LENGTH, code_of, versions
 from prunesweep.records import PARTIAL, TRIAL, parquet_bytes, replace_file
 from prunesweep.store import FILES, FORMAT, SHARDS, TRIALS, DamagedError, Problem, Store, StoredTrial, read_description, read_file
@@ -259,13 +259,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    try:
+    with reported("prunesweep-store"):
         # merging may make a new store; everything else needs one
         store = (Store.open if arguments.command == "merge" else Store.existing)(arguments.store)
         for line in COMMANDS[arguments.command][0](store, arguments):
             print("".join(c if c.isprintable() or c == "\n" else "?" for c in line))  # names come from other people's stores
-    except (ValueError, OSError) as error:
-        sys.exit(f"prunesweep-store: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from prunesweep.analysis import (
 )
 from prunesweep.benchmarks import by_video
 from prunesweep.callbacks import TIMING, read_timing
-from prunesweep.checks import EvaluationError, require_at_least, require_flag
+from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED, EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.outcomes import collect
 from prunesweep.racing import Race, Rival, run_race
@@ -158,8 +158,8 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_flag("engine.measure", config.engine.measure)
     instantiate(config.engine.measuring)
     require_flag("retry_errors", config.retry_errors)
-    if "strategy" in config.trainer or "num_nodes" in config.trainer:
-        raise ValueError("trainer.strategy and trainer.num_nodes are not settings: ranks are spawned; see docs/scaling.md")
+    if any(OmegaConf.select(config, setting) is not None for setting in RANK_SETTINGS):
+        raise ValueError(RANKS_ARE_SPAWNED)
     return Planned(name, config, tuple(overrides), instantiate(config.reducer), instantiate(config.protocol))
 
 
@@ -442,6 +442,8 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
     if entries := read_timing(sweep):
         _print_times(entries, elapsed, config)
+    else:
+        print(f"time        {elapsed:.1f} s: nothing was left to evaluate here")
     print(f"table, chart and records: {sweep}")
     _report_failures(trials)
 

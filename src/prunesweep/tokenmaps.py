@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prunesweep.commands import reported
 from prunesweep.plots import COLOURS
 
 if TYPE_CHECKING:
@@ -583,14 +583,10 @@ def main() -> None:
     arguments = parser.parse_args()
     folders = [folder for folder in (arguments.trial, arguments.other) if folder]
     out = arguments.out or arguments.trial.parent / "tokens"
-    try:
+    with reported():
         samples, folders = _chosen(arguments, folders)
         trials = load_trials(folders, arguments.trust)
         out.mkdir(parents=True, exist_ok=True)
         for sample in samples or list(trials[0].samples)[:1]:
             for path in draw(trials, sample, out, arguments.movie):
                 print(path)
-    except Exception as error:
-        if type(error).__name__ != "VideoError" and not isinstance(error, (ValueError, OSError)):
-            raise
-        sys.exit(f"prunesweep: {' '.join(str(error).split())}")

@@ -34,7 +34,7 @@ PIPE_BYTES = 2**20
 """Linux's largest without privileges, for fewer switches between the processes: a clip in full HD is 200 MB."""
 
 
-class VideoError(Exception):
+class VideoError(ValueError):
     """A video that cannot be read; the message names the file and says why."""
 
 

@@ -124,7 +124,7 @@ def report(found: Manifest) -> str:
 def main() -> None:
     import argparse
 
-    from prunesweep.main import reported
+    from prunesweep.commands import reported
 
     parser = argparse.ArgumentParser(description="Convert checkpoints that transformers cannot read.")
     kinds = parser.add_subparsers(dest="command", required=True)

@@ -27,6 +27,7 @@ from jaxtyping import Float
 
 from prunesweep.analysis import Summary, pareto_front, scores_of, summarize
 from prunesweep.checks import require_at_least
+from prunesweep.commands import reported
 from prunesweep.comparison import Difference, paired
 from prunesweep.racing import Race, run_race
 from prunesweep.records import Trial, read_trials
@@ -422,7 +423,7 @@ def main() -> None:
     for part in (replayed, volumes, races, saved):
         part.add_argument("--cost", default="llm_flops_ratio", help="llm_flops_ratio, or another of analysis.cost")
     arguments = parser.parse_args()
-    try:
+    with reported():
         if arguments.part == "savings":
             raced, full = (read_trials(folder) for folder in (arguments.raced, arguments.full))
             if not raced or not full:
@@ -434,8 +435,6 @@ def main() -> None:
             _replay(arguments)
         else:
             _hypervolume(arguments)
-    except ValueError as error:
-        parser.error(str(error))
 
 
 def _race(arguments: argparse.Namespace) -> None:
