@@ -108,7 +108,7 @@ def test_a_trial_without_answers_is_summed_up_and_never_on_the_front() -> None:
 
 
 def test_an_unknown_cost_axis_is_refused() -> None:
-    with pytest.raises(ValueError, match="analysis.cost must be one of llm_flops_ratio, .*, got 'seconds'"):
+    with pytest.raises(ValueError, match="^cost must be one of llm_flops_ratio, .*, got 'seconds'"):
         sweep_table([trial(record("1", True))], cost="seconds")
 
 

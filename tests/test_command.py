@@ -236,6 +236,7 @@ BAD_INPUT = {
         r"trainer.accelerator must be one of auto, cpu, cuda, gpu, mps, got 'abacus'",
     ),
     "limit 0": (["benchmark.limit=0"], r"benchmark.limit must be at least 1, got 0"),
+    "cost that is not measured": (["-m", "analysis.cost=first_token_seconds"], r"is measured; set engine.measure=true"),
     "unknown cost": (["-m", "analysis.cost=joules", "reducer=none"], r"analysis.cost must be one of .*, got 'joules'"),
     "too many devices": (["trainer.devices=900"], r"trainer.devices must be at most \d+, the number of videos, got 900"),
 }

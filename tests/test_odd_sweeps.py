@@ -185,11 +185,11 @@ def test_a_reader_that_has_read_enough_hears_no_complaint(tmp_path: Path) -> Non
         assert process.stderr.read() == b""
 
 
-def test_a_measured_cost_that_nobody_measured_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_measured_cost_that_nobody_measured_is_a_sentence(tmp_path: Path) -> None:
     for index, one in enumerate(drawn(3)):
         write_trial(tmp_path / str(index), one.info, one.records)
-    call(stats.main, "prunesweep-stats", tmp_path, "--cost", "first_token_seconds")
-    assert "3 trials of tiny on blocks" in capsys.readouterr().out
-    call(report.main, "prunesweep-report", tmp_path, "--cost", "first_token_seconds")
+    for name, main in SWEEP_COMMANDS.items():
+        with pytest.raises(SystemExit, match="no trial has first_token_seconds; .*engine.measure=true"):
+            call(main, name, tmp_path, "--cost", "first_token_seconds")
     with pytest.raises(SystemExit, match="must be one of llm_flops_ratio.*, got 'dollars'"):
         call(stats.main, "prunesweep-stats", tmp_path, "--cost", "dollars")

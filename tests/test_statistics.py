@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from prunesweep import effects, paper, statistics
@@ -121,7 +122,36 @@ def test_a_detectable_effect_is_found_as_often_as_its_power_says() -> None:
     found = np.abs(np.random.default_rng(0).normal(effect, error, 20_000)) > statistics.t_quantile(0.975, videos) * error
     assert found.mean() == pytest.approx(statistics.POWER, abs=0.01)
     assert statistics.samples_needed(effect, error, 500, videos) == 500
-    assert statistics.samples_needed(effect / 2, error, 500, videos) == 2000
+    wanted = statistics.samples_needed(effect / 2, error, 500, videos)
+    assert 1980 < wanted < 2000, "a little less than four times as many, for the t quantile shrinks as well"
+    assert statistics.detectable_with(wanted, error, 500, videos) <= effect / 2
+    assert statistics.detectable_with(wanted - 1, error, 500, videos) > effect / 2
+
+
+def test_videos_that_all_changed_alike_have_an_exact_interval_and_a_sign_test() -> None:
+    videos = [str(i // 2) for i in range(40)]
+    dense, lost, half = made("none", "+" * 40, videos), made("a", "-" * 40, videos), made("b", "+-" * 20, videos)
+    outcomes = collect([dense, lost, half])[0]
+    against = statistics.paired_with(outcomes, 0)
+    others = 1 - 0.025 ** (1 / 20)  # the share of videos that may change otherwise though none of 20 did
+    assert against.p_value.tolist() == [1.0, 2 * 0.5**20, 2 * 0.5**20]
+    assert against.low.tolist() == pytest.approx([-others, -1, -0.5 - 0.5 * others])
+    assert against.high.tolist() == pytest.approx([others, -1 + 2 * others, -0.5 + 1.5 * others])
+    for index, trial in enumerate((dense, lost, half)):
+        alone = paired(trial.records, dense.records)
+        ours = tuple(float(of[index]) for of in (against.mean, against.error, against.low, against.high, against.p_value))
+        assert alone[:5] == pytest.approx(ours)
+
+
+def test_different_questions_of_one_id_are_no_pair() -> None:
+    ours, theirs = made("none", "+-", ["yoga", "yoga"]), made("random", "-+", ["cooking", "cooking"])
+    with pytest.raises(ValueError, match="two different questions of blocks are called q0; .*benchmark.name=..."):
+        collect([ours, theirs])
+    with pytest.raises(ValueError, match="sample q0 is another question in each trial"):
+        paired(ours.records, theirs.records)
+    both = ours._replace(records=pl.concat([ours.records, theirs.records]))
+    with pytest.raises(ValueError, match="two different questions of blocks are called q0"):
+        collect([both])
 
 
 def test_the_front_of_many_draws_is_the_front_of_each() -> None:
@@ -322,7 +352,8 @@ def test_the_headline_leads_with_what_too_few_questions_cannot_tell() -> None:
     def said(times: int) -> str | None:
         return headline(verdict(collect([made("none", "++-+" * times), made("fastv", "+-++" * times, visual=(3, 3))])[0]))
 
-    assert str(said(5)).startswith("Too few questions to tell: differences below ")
+    assert str(said(5)).startswith("Too few questions to tell: a true difference below ")
+    assert str(said(1)).startswith("Too few questions to tell: a true difference of any size ")
     assert str(said(500)).startswith("1 of 1 trial is indistinguishable from dense, the cheapest at ")
 
 
@@ -352,7 +383,9 @@ def test_the_command_prints_words_and_tables(command, tmp_path: Path) -> None:
     code, out = command(str(tmp_path), "--samples", "4000")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()][:2] == ["trials", "dense"]
-    assert "4,000 questions like these would tell" in out
+    assert "4,000 questions like these, on videos in proportion, would tell" in out
+    assert command(str(tmp_path), "--tasks")[0] == 2
+    assert command(str(tmp_path), "--format", "csv")[0] == 2
     for table, form in product(("against", "methods", "components", "tasks", "effects"), paper.FORMATS):
         assert command(str(tmp_path), "--table", table, "--format", form)[0] == 0
 
@@ -366,7 +399,7 @@ def test_the_command_says_what_is_wrong_with_a_folder(command, tmp_path: Path) -
     write_trial(tmp_path / "0", one.info, one.records.drop("frames"))
     assert "0 cannot be read as a trial (" in command(str(tmp_path))[0]
     write_trial(tmp_path / "0", one.info, one.records)
-    assert "analysis.cost must be one of" in command(str(tmp_path), "--cost", "dollars")[0]
+    assert "prunesweep: cost must be one of" in command(str(tmp_path), "--cost", "dollars")[0]
     (tmp_path / "0" / "records.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(ValueError, match="0 cannot be read as a trial"):
         read_outcomes(tmp_path)

@@ -232,7 +232,7 @@ def test_a_folder_with_other_things_is_no_store(tmp_path: Path) -> None:
 def fingerprint_of(trial: Trial, checkpoint: Path, **changes: str) -> str:
     settings = {"_target_": "prunesweep.models.llava_onevision.load", "checkpoint": str(checkpoint), "dtype": "float32"}
     device = changes.pop("device", "cpu")
-    return fingerprint.digest(made_of(trial, {**settings, **changes}, device, Files()))
+    return fingerprint.digest(made_of(trial, {**settings, **changes}, device, Files(), "clips"))
 
 
 def test_everything_that_determines_a_record_is_part_of_its_trials_key(checkpoint: Path, tmp_path: Path) -> None:

@@ -259,10 +259,10 @@ LEDGER_COSTS = (
 COSTS = (*LEDGER_COSTS, "first_token_seconds", "peak_memory_bytes")
 
 
-def require_cost(cost: str) -> None:
-    """Raises ValueError if `cost` is not one of COSTS."""
+def require_cost(cost: str, setting: str = "cost") -> None:
+    """Raises ValueError if `cost`, the value of a setting, is not one of COSTS."""
     if cost not in COSTS:
-        raise ValueError(f"analysis.cost must be one of {', '.join(COSTS)}, got {cost!r}")
+        raise ValueError(f"{setting} must be one of {', '.join(COSTS)}, got {cost!r}")
 
 
 def require_objective(where: str, name: str) -> None:

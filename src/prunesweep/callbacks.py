@@ -67,11 +67,10 @@ class SummaryCallback(Callback):
 
         sweep = Path(config.hydra.sweep.dir)
         try:
-            summarize_sweep(config, time.time() - self.started)
-            if self.reporter and (finished := sorted(path.parent for path in sweep.glob("*/records.parquet"))):
-                for folder in finished:  # those that ran elsewhere
-                    self._tell(folder)
-                self.reporter.summary(sweep, config.analysis.cost)
+            try:
+                summarize_sweep(config, time.time() - self.started)
+            finally:  # it ends the command where no sample could be evaluated, and that is to be seen, too
+                self._tell_all(sweep, config.analysis.cost)
         except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0
             raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
         finally:
@@ -91,6 +90,12 @@ class SummaryCallback(Callback):
         if self.reporter and folder.absolute() not in self.told:
             self.told.add(folder.absolute())
             self.reporter.trial(folder)
+
+    def _tell_all(self, sweep: Path, cost: str) -> None:
+        if self.reporter and (finished := sorted(path.parent for path in sweep.glob("*/records.parquet"))):
+            for folder in finished:  # those that ran elsewhere
+                self._tell(folder)
+            self.reporter.summary(sweep, cost)
 
     def _finish_report(self) -> None:
         if self.reporter:

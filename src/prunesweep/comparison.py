@@ -24,9 +24,10 @@ class Difference(NamedTuple):
     low: float
     high: float
     """At CONFIDENCE: Student's with one degree of freedom less than there are videos, which is what few clusters ask for
-    (Cameron and Miller, 2015, section VI); where no answer differs, exact for zero flips in that many videos."""
+    (Cameron and Miller, 2015, section VI); where all videos changed alike, or not at all, exact: see
+    `statistics.alike_interval`."""
     p_value: float
-    """Two-sided, from the clustered error: 1 if no answer differs."""
+    """Two-sided, from the clustered error; where all videos changed alike, the exact sign test over videos."""
     mcnemar: float
     """Two-sided exact McNemar test, which takes all samples for independent."""
     gained: int
@@ -38,11 +39,15 @@ class Difference(NamedTuple):
     """Clusters."""
 
 
+QUESTION = ("video_id", "target")
+"""By which two questions of one id are told apart."""
+
+
 def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
     """Accuracy of `records` minus that of `baseline`, sample by sample.
 
     The error treats the videos as clusters (Miller, "Adding error bars to evals", 2024, section 4).  Raises ValueError if
-    the two have no answered sample in common.
+    the two have no answered sample in common, or another question under the same id.
     """
     import polars as pl
 
@@ -50,30 +55,31 @@ def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
     samples = len(both)
     if not samples:
         raise ValueError("the two trials have no answered sample in common; compare trials on the same benchmark")
+    other = both.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_baseline")) for name in QUESTION))
+    if len(other):
+        raise ValueError(
+            f"sample {other['sample_id'][0]} is another question in each trial; compare trials on the same benchmark"
+        )
     change = both.with_columns(pl.col("correct").cast(pl.Int8).sub(pl.col("correct_baseline").cast(pl.Int8)).alias("change"))
     gained, lost = (int((change["change"] == sign).sum()) for sign in (1, -1))
     mean = (gained - lost) / samples
     sums = change.group_by("video_id").agg((pl.col("change").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
     error = clustered_error(sums.to_list(), samples)
-    if gained or lost:
-        margin = statistics.t_quantile((1 + CONFIDENCE) / 2, len(sums)) * error
+    videos = len(sums)
+    if error < statistics.ROUNDING or not (gained or lost):
+        error = 0.0 if videos > 1 else math.nan
+        (low, high), p_value = statistics.alike_interval(mean, videos), statistics.alike_p_value(mean, videos)
     else:
-        margin = statistics.exact_interval(0, len(sums)).high
-    low, high = max(-1.0, mean - margin), min(1.0, mean + margin)
-    tests = (_p_value(mean, error, len(sums)), mcnemar(gained, lost))
-    return Difference(mean, error, low, high, *tests, gained, lost, samples, len(sums))
+        margin = statistics.t_quantile((1 + CONFIDENCE) / 2, videos) * error
+        low, high = max(-1.0, mean - margin), min(1.0, mean + margin)
+        p_value = 1.0 if mean == 0 else float(statistics.t_p_value(mean / error, videos))
+    return Difference(mean, error, low, high, p_value, mcnemar(gained, lost), gained, lost, samples, videos)
 
 
 def _answered(records: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
-    return records.filter(pl.col("correct").is_not_null()).select("sample_id", "video_id", "correct")
-
-
-def _p_value(mean: float, error: float, videos: int) -> float:
-    if mean == 0:
-        return 1.0
-    return float(statistics.t_p_value(mean / error, videos)) if error else math.nan
+    return records.filter(pl.col("correct").is_not_null()).select("sample_id", "correct", *QUESTION)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -102,7 +108,8 @@ def main() -> None:
     parser.add_argument("baseline", type=Path, help="folder of the trial to compare with")
     arguments = parser.parse_args()
     with reported():
-        trials = [read_folder(folder) for folder in (arguments.trial, arguments.baseline)]
+        columns = ("sample_id", "correct", *QUESTION)
+        trials = [read_folder(folder, columns) for folder in (arguments.trial, arguments.baseline)]
         difference = paired(trials[0].records, trials[1].records)
         for trial in trials:
             info, scores = trial.info, tables.accuracy_text(*accuracy(trial.records))

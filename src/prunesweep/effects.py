@@ -28,7 +28,8 @@ ROUNDED = 12
 """Digits: sums of weights are not exactly one."""
 FEW_LEVELS = 3
 """A factor of so few values is a factor, however few trials there are; one of many that hardly repeat is continuous."""
-TREES = 16
+TREES, FEWER_TREES, FEW = 64, 16, 100
+"""Of the forest, and of one over more than FEW trials, which takes longer; with other seeds shares move by about a point."""
 MOST_FOR_IMPORTANCE = 500
 """fANOVA's time grows faster than the trials; of more than these a drawn subset is looked at, and the report says how many."""
 
@@ -337,7 +338,7 @@ def ablations(outcomes: Outcomes) -> list[Ablation]:
 
 
 class Importance(NamedTuple):
-    """Of the parameters of one reducer for one number, summing to one."""
+    """Of the parameters of one reducer for one number: what each explains alone; what they explain jointly is left to one."""
 
     reducer: str
     target: str
@@ -347,15 +348,18 @@ class Importance(NamedTuple):
 
 
 def importance(outcomes: Outcomes, reducer: str, target: str = "accuracy", seed: int = 0) -> Importance | None:
-    """Optuna's fANOVA: the share of the number's variance over the tried settings that each parameter explains.
+    """Optuna's fANOVA: the share of the number's variance over the space of settings that each parameter explains alone.
 
-    (Hutter, Hoos and Leyton-Brown, 2014.)  Of one reducer's trials; None with fewer than four of them, or if nothing varies.
+    (Hutter, Hoos and Leyton-Brown, 2014: of a random forest's prediction, so an estimate.)  Of one reducer's trials, in
+    whatever order; None with fewer than four of them, or if nothing varies.
     """
     import optuna
 
     found = factors(outcomes)
     values = np.array([getattr(row, target) for row in outcomes.table], dtype=float)
     chosen = np.flatnonzero(~np.isnan(values))
+    order = np.lexsort([values[chosen], *(factor.value[chosen] for factor in found)])  # forests depend on it
+    chosen = chosen[order]
     if len(chosen) > MOST_FOR_IMPORTANCE:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, MOST_FOR_IMPORTANCE, replace=False))
     if len(chosen) < FEWEST_FOR_IMPORTANCE or not found or not np.ptp(values[chosen]):
@@ -373,8 +377,8 @@ def importance(outcomes: Outcomes, reducer: str, target: str = "accuracy", seed:
             for i in chosen
         ]
     )
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=seed)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    trees = TREES if len(chosen) <= FEW else FEWER_TREES
+    shares = optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=seed).evaluate(study)  # not made to sum to one
     return Importance(reducer, target, {name: float(share) for name, share in shares.items()}, len(chosen))
 
 

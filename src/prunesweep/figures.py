@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep import statistics
-from prunesweep.plots import COLOURS, COST_LABELS, MARKERS, log_axis, span
+from prunesweep.plots import COLOURS, COST_LABELS, MARKERS, axis_label, column_name, log_axis, span
 from prunesweep.sources import short
 
 if TYPE_CHECKING:
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from prunesweep.statistics import Front
 
 
-def _figure(columns: int, width: float, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+MOST_COLUMNS = 3
+
+
+def _figure(columns: int, width: float, height: float, sharey: bool = False, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """`height` is that of a row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False, sharey=sharey)[0])
+    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
 
 
 # The front
@@ -44,12 +48,14 @@ def front_figure(outcomes: Outcomes, front: Front) -> Figure:
         own = [i for i, row in enumerate(outcomes.table) if row.reducer == reducer and row.samples]
         accuracy, colour = [outcomes.table[i].accuracy for i in own], COLOURS[index % len(COLOURS)]
         axes.vlines(outcomes.costs[own], *intervals[own].T, color=colour, linewidth=1, alpha=0.5)
-        look: Any = {"c": colour, "marker": MARKERS[index % len(MARKERS)], "alpha": 0.25 + 0.75 * front.probability[own]}
-        axes.scatter(outcomes.costs[own], accuracy, label=reducer, zorder=3, **look)
+        look: Any = {"c": colour, "marker": MARKERS[index % len(MARKERS)]}
+        pale: Any = {"alpha": 0.25 + 0.75 * front.probability[own]}
+        axes.scatter(outcomes.costs[own], accuracy, zorder=3, **look, **pale)
+        axes.scatter([], [], label=reducer, **look)  # not as pale as its first trial
     costs = outcomes.costs[~np.isnan(outcomes.costs)]
     if len(costs) and 0 < 4 * costs.min() < costs.max():
         log_axis(axes, outcomes.cost)
-    axes.set(xlabel=COST_LABELS[outcomes.cost], ylabel="accuracy")
+    axes.set(xlabel=axis_label(outcomes.cost), ylabel="accuracy")
     samples = span([row.samples for row in outcomes.table if row.samples])
     axes.set_title(
         f"95 % intervals, clustered by {outcomes.videos} videos; n = {samples}; pale: seldom on the front", fontsize=10
@@ -81,10 +87,16 @@ def effects_figure(ablation: Ablation) -> Figure:
 
 
 def interactions_figure(interactions: Sequence[Interaction], title: str) -> Figure:
-    """Mean accuracies of pairs of settings with their 95 % intervals: the panels of the paper's ablation."""
-    figure, panels = _figure(len(interactions), max(4.2, 3.6 * len(interactions)), 3.4)
+    """Mean accuracies of pairs of settings with their 95 % intervals: the panels of the paper's ablation.
+
+    Colours are on one scale in all panels.
+    """
+    columns = min(MOST_COLUMNS, len(interactions))
+    figure, panels = _figure(columns, max(4.2, 4.0 * columns), 3.3, rows=math.ceil(len(interactions) / columns))
+    for axes in panels[len(interactions) :]:
+        axes.set_axis_off()
     values = [cell.accuracy.value for pair in interactions for cell in pair.cells]
-    for axes, pair in zip(panels, interactions, strict=True):
+    for axes, pair in zip(panels, interactions, strict=False):
         first, second = (list(dict.fromkeys(getattr(cell, side) for cell in pair.cells)) for side in ("first", "second"))
         table = np.full((len(first), len(second)), math.nan)
         for cell in pair.cells:
@@ -99,7 +111,7 @@ def interactions_figure(interactions: Sequence[Interaction], title: str) -> Figu
         names = short(list(pair.factors))
         axes.set(ylabel=names[pair.factors[0]], xlabel=names[pair.factors[1]])
         axes.set_title(f"interaction {_p(pair.adjusted)}", fontsize=9)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(f"{title}; mean accuracy, 95 % intervals", fontsize=10)
     return figure
 
 
@@ -114,7 +126,7 @@ def importance_figure(found: Sequence[Importance]) -> Figure:
         names = short(list(one.shares))
         ordered = sorted(one.shares.items(), key=lambda pair: pair[1])
         axes.barh([names[name] for name, _ in ordered], [share for _, share in ordered], color=COLOURS[2])
-        axes.set(xlim=(0, 1), xlabel=f"share of the variance of {one.target} (fANOVA)")
+        axes.set(xlim=(0, 1), xlabel=f"share of the variance of {one.target}\nthat each explains alone (fANOVA)")
         axes.set_title(f"{one.reducer}, {one.trials} trials", fontsize=10)
         axes.grid(alpha=0.3, axis="x")
     return figure
@@ -156,7 +168,7 @@ def history_figure(history: History) -> Figure:
     """What was proposed, in order, and how the front grew."""
     figure, (plane, growth) = _figure(2, 10, 4)
     dots = plane.scatter(history.cost, history.accuracy, c=history.proposal, cmap="cividis", s=28)
-    plane.set(xlabel=COST_LABELS.get(history.cost_name, history.cost_name), ylabel="accuracy")
+    plane.set(xlabel=axis_label(history.cost_name) if history.cost_name in COST_LABELS else history.cost_name, ylabel="accuracy")
     plane.grid(alpha=0.3)
     figure.colorbar(dots, ax=plane, label="proposal")
     growth.step(history.proposal, history.hypervolume, where="post", color=COLOURS[0])
@@ -205,7 +217,7 @@ def parallel_coordinates(outcomes: Outcomes) -> list[Coordinates]:
         names = short([factor.name for factor in varying])
         columns = [_factor_axis(factor, names[factor.name]) for factor in varying]
         accuracy = np.array([row.accuracy for row in own.table])
-        columns += [] if np.isnan(own.costs).all() else [_number_axis(own.cost, own.costs)]
+        columns += [] if np.isnan(own.costs).all() else [_number_axis(column_name(own.cost), own.costs)]
         columns.append(_number_axis("accuracy", accuracy))
         samples = span([row.samples for row in own.table])
         axes, places = zip(*columns, strict=True)

@@ -40,6 +40,13 @@ def paper_layer(layer: int, *, _root_: DictConfig) -> int:
     return max(1, round(layer * _root_.model.prune_layer / PAPER_LAYER))
 
 
+def folder_name(path: str) -> str:
+    """What a folder of the user's own videos is called: the last part of its path, or of that of the file in it."""
+    whole = Path(path).expanduser().absolute()
+    return (whole.parent if whole.suffix == ".jsonl" else whole).name
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 OmegaConf.register_new_resolver("package_data", lambda name: str(DATA / name), replace=True)
 OmegaConf.register_new_resolver("paper_layer", paper_layer, replace=True)
 

@@ -15,14 +15,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import COUNTS, Summary, mark_front, require_cost, summarize
-from prunesweep.records import Trial, TrialInfo, trial_folders
+from prunesweep.records import RECORDS, Trial, TrialInfo, trial_folders
 from prunesweep.sources import is_store, read_folder, read_source, unreadable
 
 if TYPE_CHECKING:
     import polars as pl
     from jaxtyping import Bool, Int, Int8
 
-COLUMNS = ("sample_id", "video_id", "task", "correct", "error", "visual_tokens", "cached_tokens", "vision_patches", *COUNTS)
+COLUMNS = (
+    "sample_id",
+    "video_id",
+    "task",
+    "target",
+    "correct",
+    "error",
+    "visual_tokens",
+    "cached_tokens",
+    "vision_patches",
+    *COUNTS,
+)
 """Of the records: all that statistics need."""
 READERS = 2
 """Trials read at a time."""
@@ -107,7 +118,7 @@ class Finding(NamedTuple):
     folder: Path | None
     summary: Summary
     samples: pl.DataFrame
-    """sample_id, video_id, task."""
+    """sample_id, video_id, task, target."""
     correct: Int8[np.ndarray, " samples"]
 
 
@@ -117,7 +128,7 @@ def find(trial: Trial) -> Finding:
 
     try:
         correct = trial.records["correct"].cast(pl.Int8).fill_null(UNANSWERED).to_numpy()
-        samples = trial.records.select("sample_id", "video_id", "task")
+        samples = trial.records.select("sample_id", "video_id", "task", "target")
         return Finding(trial.info, trial.folder, summarize(trial), samples, correct)
     except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
         raise unreadable(trial.folder or Path(trial.info.name), error) from error
@@ -142,25 +153,32 @@ class _Group:
     rows: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Per trial: places of its samples, and its outcomes."""
     index: dict[str, int] = field(default_factory=dict)
-    described: list[tuple[str, str]] = field(default_factory=list)
-    """Video and task of each sample."""
+    described: list[tuple[str, str, str]] = field(default_factory=list)
+    """Video, task and target of each sample."""
     last: Any = None
     places: Any = None
 
     def add(self, found: Finding) -> None:
-        if self.last is None or not self.last["sample_id"].equals(found.samples["sample_id"]):
-            self.places, self.last = self._places(found.samples), found.samples
+        if self.last is None or not self.last.equals(found.samples):
+            self.places, self.last = self._places(found), found.samples
         self.infos.append(found.info)
         self.folders.append(found.folder)
         self.table.append(found.summary)
         self.rows.append((self.places, found.correct))
 
-    def _places(self, samples: pl.DataFrame) -> np.ndarray:
-        for sample, video, task in samples.iter_rows():
-            if sample not in self.index:
-                self.index[sample] = len(self.described)
-                self.described.append((video, task))
-        return np.array([self.index[sample] for sample in samples["sample_id"]], dtype=np.int64)
+    def _places(self, found: Finding) -> np.ndarray:
+        """Raises ValueError if two different questions have one id: they are no pair, and their answers not one trial's."""
+        samples = found.samples
+        for sample, *described in samples.iter_rows():
+            place = self.index.setdefault(sample, len(self.described))
+            if place == len(self.described):
+                self.described.append(tuple(described))
+            elif self.described[place] != tuple(described):
+                raise ValueError(_two_called(sample, found.info))
+        places = np.array([self.index[sample] for sample in samples["sample_id"]], dtype=np.int64)
+        if len(np.unique(places)) < len(places):
+            raise ValueError(_two_called(samples.filter(samples["sample_id"].is_duplicated())["sample_id"][0], found.info))
+        return places
 
     def matrix(self) -> np.ndarray:
         correct = np.full((len(self.rows), len(self.described)), UNANSWERED, dtype=np.int8)
@@ -169,8 +187,18 @@ class _Group:
         return correct
 
 
+def _two_called(sample: str, info: TrialInfo) -> str:
+    return (
+        f"two different questions of {info.benchmark} are called {sample}; read their sweeps one by one, or run them with names "
+        "that tell the benchmarks apart: benchmark.name=..."
+    )
+
+
 def gather(findings: Iterable[Finding], cost: str = "llm_flops_ratio") -> list[Outcomes]:
-    """One Outcomes per model and benchmark.  Raises ValueError if `cost` is not one of COSTS."""
+    """One Outcomes per model and benchmark.
+
+    Raises ValueError if `cost` is not one of COSTS or known of no trial, or two questions of a benchmark have the same id.
+    """
     require_cost(cost)
     groups: dict[tuple[str, str], _Group] = {}
     for found in findings:
@@ -178,7 +206,14 @@ def gather(findings: Iterable[Finding], cost: str = "llm_flops_ratio") -> list[O
     return [_outcomes(*setting, group, cost) for setting, group in groups.items()]
 
 
+def _require_known(table: Sequence[Summary], cost: str) -> None:
+    costs = np.array([getattr(row, cost) for row in table if row.samples])
+    if len(costs) and np.isnan(costs).all():
+        raise ValueError(f"no trial has {cost}; it is measured where a sweep is run with engine.measure=true")
+
+
 def _outcomes(model: str, benchmark: str, group: _Group, cost: str) -> Outcomes:
+    _require_known(group.table, cost)
     ids = list(group.index)
     order = sorted(range(len(ids)), key=lambda i: (group.described[i][0], ids[i]))
     _, video = np.unique([group.described[i][0] for i in order], return_inverse=True)
@@ -204,6 +239,8 @@ def collect(trials: Iterable[Trial], cost: str = "llm_flops_ratio") -> list[Outc
 def read_outcomes(source: Path, cost: str = "llm_flops_ratio") -> list[Outcomes]:
     """Of a sweep's folder or a store.  Raises ValueError if there is no finished trial in it, or one that cannot be read."""
     found = gather(read_findings(source), cost)
+    if not found and (source / RECORDS).is_file():
+        raise ValueError(f"{source} is one trial; name its sweep's folder, {source.parent}")
     if not found:
         raise ValueError(f"{source} holds no finished trial; name the folder of a sweep, such as multirun/DATE/TIME, or a store")
     return found

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from prunesweep import statistics
-from prunesweep.analysis import Summary, scores_of
+from prunesweep.analysis import Accuracy, Summary, scores_of
 from prunesweep.outcomes import Outcomes
 from prunesweep.paths import DATA
+from prunesweep.plots import column_name
 from prunesweep.tables import ALIKE, accuracy_text, grid, markdown, p_text, short_names
 
 PUBLISHED = DATA / "published.json"
@@ -24,6 +25,33 @@ SAME_RETAINED = 3.0
 """Points between our share of tokens in the last layer and the published one up to which a row is the same experiment."""
 ERRORS = f"accuracy ± standard error clustered by video (n = samples); {ALIKE}"
 TICK, DASH = "✓", "–"
+
+
+class Cell(str):
+    """What a cell shows, and the numbers behind it for a CSV: by what is added to the column's name, "" for nothing."""
+
+    numbers: dict[str, float]
+
+    def __new__(cls, text: str, numbers: dict[str, float]) -> Cell:
+        cell = super().__new__(cls, text)
+        cell.numbers = numbers
+        return cell
+
+
+def _scores(scores: Accuracy) -> Cell:
+    numbers = {"": scores.mean, "SE": scores.error, "n": scores.samples}
+    if not math.isnan(scores.mean):
+        numbers |= statistics.accuracy_interval(scores)._asdict()
+    return Cell(accuracy_text(*scores), numbers)
+
+
+def _number(text: str, value: float) -> Cell:
+    return Cell(text, {"": value})
+
+
+def _with_interval(value: float, error: float, low: float, high: float, sign: str = "") -> Cell:
+    text = f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+    return Cell(text, {"": float(value), "SE": float(error), "low": float(low), "high": float(high)})
 
 
 @dataclass(frozen=True)
@@ -70,8 +98,8 @@ def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
             key = (outcomes.model, row.trial)
             rows.setdefault(key, row)
             own = cells.setdefault(key, {})
-            own[outcomes.benchmark] = accuracy_text(*scores[index])
-            own |= {f"{outcomes.benchmark}/{task}": accuracy_text(*values[index]) for task, values in by_task.items()}
+            own[outcomes.benchmark] = _scores(scores[index])
+            own |= {f"{outcomes.benchmark}/{task}": _scores(values[index]) for task, values in by_task.items()}
     columns = [
         c for name in benchmarks for c in (name, *sorted({k for own in cells.values() for k in own if k.startswith(f"{name}/")}))
     ]
@@ -99,11 +127,7 @@ def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
                 _percent(row.final_ratio),
                 _times(row.llm_flops_ratio),
                 *(cells[key].get(column, DASH) for column in columns),
-                *(
-                    (f"{entry['retained']:.1f} %" if entry else DASH, _times(entry["flops"]) if entry else DASH)
-                    if printed
-                    else ()
-                ),
+                *(_costs(entry) if printed else ()),
                 *(_score(entry, name, data) for name in printed),
             )
         )
@@ -115,20 +139,20 @@ def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
 
 
 def _costs(entry: dict[str, Any] | None) -> tuple[str, str]:
-    return (f"{entry['retained']:.1f} %", _times(entry["flops"])) if entry else (DASH, DASH)
+    return (_percent(entry["retained"] / 100), _times(entry["flops"])) if entry else (DASH, DASH)
 
 
 def _score(entry: dict[str, Any] | None, benchmark: str, data: dict[str, Any]) -> str:
     score = entry["scores"].get(_known_as(benchmark, data["benchmarks"])) if entry else None
-    return DASH if score is None else f"{score / 100:.3f}"
+    return DASH if score is None else _number(f"{score / 100:.3f}", score / 100)
 
 
 def _percent(ratio: float) -> str:
-    return DASH if math.isnan(ratio) else f"{100 * ratio:.1f} %"
+    return DASH if math.isnan(ratio) else _number(f"{100 * ratio:.1f} %", ratio)
 
 
 def _times(ratio: float) -> str:
-    return DASH if math.isnan(ratio) else f"{ratio:.2f}x"
+    return DASH if math.isnan(ratio) else _number(f"{ratio:.2f}x", ratio)
 
 
 def components(settings: dict[str, Any]) -> tuple[bool, bool, bool]:
@@ -155,7 +179,7 @@ def components_table(outcomes: Outcomes) -> Table:
             continue
         parts = components(info.settings)
         entry = entries.get(parts)
-        ours = (names[index], _percent(row.final_ratio), _times(row.llm_flops_ratio), accuracy_text(*scores[index]))
+        ours = (names[index], _percent(row.final_ratio), _times(row.llm_flops_ratio), _scores(scores[index]))
         theirs = (*_costs(entry), _score(entry, outcomes.benchmark, data)) if printed else ()
         rows.append((parts, (*(TICK if part else DASH for part in parts), *ours, *theirs)))
     header = ["time", "space", "attention", "trial", "retained", "FLOPs", outcomes.benchmark]
@@ -178,18 +202,19 @@ def against_table(outcomes: Outcomes) -> Table:
     rows = [
         (
             names[i],
-            f"{getattr(outcomes.table[i], outcomes.cost):.4g}",
-            accuracy_text(*scores_of(outcomes.table[i])),
-            f"{probability[i]:.2f}",
+            _number(f"{outcomes.costs[i]:.4g}", float(outcomes.costs[i])),
+            _scores(scores_of(outcomes.table[i])),
+            _number(f"{probability[i]:.2f}", float(probability[i])),
             *(("the dense model", *[DASH] * 5) if i == against.dense else
-              (f"{d.mean[i]:+.3f} ({d.low[i]:+.3f} to {d.high[i]:+.3f})", f"{d.gained[i]}/{d.lost[i]}",
+              (_with_interval(d.mean[i], d.error[i], d.low[i], d.high[i], "+"),
+               Cell(f"{d.gained[i]}/{d.lost[i]}", {"gained": int(d.gained[i]), "lost": int(d.lost[i])}),
                *(_p(p[i]) for p in (d.p_value, against.holm, against.fdr, d.mcnemar)))),
         )
         for i in order
     ]  # fmt: skip
     header = (
         "trial",
-        outcomes.cost,
+        column_name(outcomes.cost),
         "accuracy ± SE",
         "on front",
         "against dense (95 %)",
@@ -208,7 +233,7 @@ def against_table(outcomes: Outcomes) -> Table:
 
 
 def _p(value: float) -> str:
-    return "n/a" if math.isnan(value) else p_text(value).removeprefix("p ").removeprefix("= ")
+    return _number("n/a" if math.isnan(value) else p_text(value).removeprefix("p ").removeprefix("= "), float(value))
 
 
 def tasks_table(outcomes: Outcomes) -> Table:
@@ -216,7 +241,7 @@ def tasks_table(outcomes: Outcomes) -> Table:
     by_task = statistics.by_task(outcomes)
     names = short_names(outcomes.table)[0]
     order = [i for i in np.argsort(outcomes.costs, kind="stable") if outcomes.table[i].samples]
-    rows = tuple((names[i], *(accuracy_text(*scores[i]) for scores in by_task.values())) for i in order)
+    rows = tuple((names[i], *(_scores(scores[i]) for scores in by_task.values())) for i in order)
     return Table(f"By task, {outcomes.model} on {outcomes.benchmark}", ("trial", *by_task), rows)
 
 
@@ -226,8 +251,7 @@ def effects_table(outcomes: Outcomes) -> Table:
 
     rows = [
         (ablation.reducer, effect.factor, str(level.value), str(level.trials),
-         f"{level.accuracy.value:.3f} ({level.accuracy.low:.3f} to {level.accuracy.high:.3f})",
-         f"{level.effect.value:+.3f} ({level.effect.low:+.3f} to {level.effect.high:+.3f})", _p(effect.adjusted))
+         _with_interval(*level.accuracy), _with_interval(*level.effect, "+"), _p(effect.adjusted))
         for ablation in ablations(outcomes) for effect in ablation.main for level in effect.levels
     ]  # fmt: skip
     header = ("reducer", "setting", "value", "trials", "mean accuracy (95 %)", "effect (95 %)", "Holm p of setting")
@@ -254,7 +278,8 @@ def _markdown_cell(cell: str) -> str:
 
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", TICK: r"\checkmark", DASH: "--"}
-LATEX |= {character: f"\\{character}" for character in "&%$#_{}"} | {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
+LATEX |= {character: f"\\{character}" for character in "&%$#_{}"} | {"±": r"$\pm$"}
+LATEX |= {character: f"${character}$" for character in "<>|"}
 
 
 def to_latex(table: Table) -> str:
@@ -263,6 +288,7 @@ def to_latex(table: Table) -> str:
     notes = r" \\ ".join(map(_latex_cell, table.notes))
     return "\n".join(
         [
+            r"% needs \usepackage{booktabs,amssymb}",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_latex_cell(table.title)}.}}",
@@ -283,9 +309,30 @@ def _latex_cell(cell: str) -> str:
     return "".join(LATEX.get(character, character) for character in " ".join(cell.split()))
 
 
+def _known(cell: str, key: str) -> float | None:
+    number = cell.numbers.get(key, math.nan) if isinstance(cell, Cell) else math.nan
+    return None if math.isnan(number) else number
+
+
+def _column(name: str, key: str) -> str:
+    """`accuracy`, `accuracy SE`; of `gained/lost` each is a column."""
+    return key if key in name.split("/") else f"{SHOWN_BESIDE.sub('', name)} {key}".rstrip()
+
+
+SHOWN_BESIDE = re.compile(r" (± SE|\(95 %\))$")
+
+
 def to_csv(table: Table) -> str:
+    """Every number in a column of its own, with all its digits; what is no number is empty there."""
+    columns: list[list[Any]] = []
+    for name, cells in zip(table.header, zip(*table.rows, strict=True), strict=False):
+        keys = dict.fromkeys(key for cell in cells if isinstance(cell, Cell) for key in cell.numbers)
+        if not keys:
+            columns.append([name, *cells])
+        for key in keys:
+            columns.append([_column(name, key), *(_known(cell, key) for cell in cells)])
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([table.header, *table.rows])
+    csv.writer(out, lineterminator="\n").writerows(zip(*columns, strict=True) if columns else [table.header])
     return out.getvalue().rstrip("\n")
 
 

@@ -26,11 +26,47 @@ COST_LABELS = {
     "layer_ratio": "visual tokens averaged over the LLM layers, relative to the dense model",
     "kv_ratio": "visual tokens in the KV caches while decoding, relative to the dense model",
     "reduction_flops": "FLOPs of merging and scoring tokens per question",
-    "kv_bytes": "KV caches after prefill in half precision, bytes",
-    "first_token_seconds": "measured time to the first token, seconds",
-    "peak_memory_bytes": "measured peak memory, bytes",
+    "kv_bytes": "KV caches after prefill in half precision",
+    "first_token_seconds": "measured time to the first token",
+    "peak_memory_bytes": "measured peak memory",
     "entrance_ratio": "visual tokens entering the LLM, relative to the dense model",
 }
+
+
+COST_NAMES = {
+    "llm_flops_ratio": "LLM prefill FLOPs",
+    "llm_flops": "LLM prefill FLOPs",
+    "total_flops_ratio": "all FLOPs",
+    "total_flops": "FLOPs in all",
+    "fastv_flops_ratio": "FLOPs as FastV counts",
+    "sparsevlm_flops_ratio": "FLOPs as SparseVLM counts",
+    "fastvid_flops_ratio": "FLOPs as FastVID counts",
+    "reduction_flops": "FLOPs of merging and scoring",
+    "kv_bytes": "bytes of KV caches",
+    "entrance_ratio": "visual tokens entering the LLM",
+    "final_ratio": "visual tokens in the last layer",
+    "layer_ratio": "visual tokens over the layers",
+    "kv_ratio": "visual tokens in the KV caches",
+    "first_token_seconds": "s to the first token",
+    "peak_memory_bytes": "bytes of peak memory",
+}
+"""What is counted: to follow a number."""
+
+
+def column_name(cost: str) -> str:
+    """To stand above numbers."""
+    return f"{COST_NAMES[cost]}, of dense" if cost.endswith("ratio") else COST_NAMES[cost]
+
+
+def unit(cost: str) -> str:
+    """Of a cost that is no ratio."""
+    return "s" if cost.endswith("seconds") else "B" if cost.endswith("bytes") else "FLOPs"
+
+
+def axis_label(cost: str) -> str:
+    """With its unit."""
+    spelled = {"s": ", seconds", "B": ", bytes", "FLOPs": ""}[unit(cost)]
+    return COST_LABELS[cost] + ("" if cost.endswith("ratio") else spelled)
 
 
 class Point(NamedTuple):
@@ -96,7 +132,7 @@ def pareto_figure(data: ParetoPoints, title: str) -> Figure:
         )
     if any(p.stopped for p in data.points):
         axes.scatter([], [], s=14, marker="x", color="0.5", label="stopped by a race (no bars: incomplete)")
-    axes.set_xlabel(COST_LABELS[data.cost])
+    axes.set_xlabel(axis_label(data.cost))
     axes.set_ylabel("accuracy")
     axes.set_title(
         f"{title}\nbars: one standard error, clustered by video; n = {span([p.samples for p in data.points])}", fontsize=10

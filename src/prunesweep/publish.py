@@ -190,7 +190,10 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments: Any = _parser().parse_args()
     out = arguments.out or (Path() if not arguments.follow and is_store(arguments.source) else arguments.source)
+    mode = None
     try:
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"{out} is a file; name a folder with --out")
         mode = arguments.mode or tracking.mode(argparse.Namespace(mode="offline"))  # type: ignore[arg-type]
         if mode == "disabled":
             raise ValueError("WANDB_MODE=disabled: nothing to do; --mode offline or --mode online makes runs")
@@ -208,7 +211,8 @@ def main() -> None:
         sys.exit(f"prunesweep: {error}")
     except Exception as error:
         reason = " ".join(str(error).split())[:LONGEST_REASON]
-        sys.exit(f"prunesweep: W&B: {type(error).__name__}: {reason}; --mode offline keeps the runs in {out / HERE}")
+        advice = f"; --mode offline keeps the runs in {out / HERE}" if mode == "online" else ""
+        sys.exit(f"prunesweep: W&B: {type(error).__name__}: {reason}{advice}")
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def _task(pool: Pool, batch: Batch, group: Sequence[Planned], videos: Sequence[S
         "samples": {sample.id: keys.samples[sample.id] for video in videos for sample in video},
         "model": OmegaConf.to_container(config.model.load, resolve=True),
         "benchmark": OmegaConf.to_container(config.benchmark.load, resolve=True),
+        "name": config.benchmark.name,
         "trainer": {key: config.trainer[key] for key in ("devices", "accelerator")},
         "engine": {key: config.engine[key] for key in ("share", "cache", "cache_gib")},
         "retry_errors": config.retry_errors,
@@ -152,7 +153,7 @@ def _evaluate(told: Mapping[str, Any]) -> Timing:
     videos = len({sample.video_id for sample in samples})
     require_devices(min(trainer["devices"], videos), trainer["accelerator"], videos)
     device = device_kind(trainer["accelerator"])
-    origins = {trial.name: made_of(trial, told["model"], device, files) for trial in trials}
+    origins = {trial.name: made_of(trial, told["model"], device, files, told["name"]) for trial in trials}
     addresses = Addresses({name: digest(origin) for name, origin in origins.items()}, of_samples(samples, files))
     files.remember()
     _require_same(told, origins, addresses)

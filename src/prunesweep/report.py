@@ -30,7 +30,7 @@ from prunesweep.effects import Ablation, Estimate, Importance, Interaction, Main
 from prunesweep.figures import Coordinates, parallel_coordinates
 from prunesweep.outcomes import UNANSWERED, Outcomes, read_outcomes
 from prunesweep.paths import PACKAGE
-from prunesweep.plots import COST_LABELS
+from prunesweep.plots import COST_LABELS, unit
 from prunesweep.public import public, public_override
 from prunesweep.sources import is_store, reread, settings, short
 from prunesweep.statistics import AgainstDense
@@ -153,6 +153,7 @@ def _axes(outcomes: Outcomes) -> dict[str, Any]:
         axes[cost] = {
             "label": COST_LABELS[cost],
             "ratio": cost.endswith("ratio"),
+            "unit": unit(cost),
             "on": [row.pareto for row in table],
             "probability": one.probability,
             "front": {"cost": one.cost, "best": one.best, "low": one.low, "high": one.high},
@@ -268,7 +269,10 @@ def _provenance(found: Sequence[Outcomes], sweep: Path) -> Iterator[tuple[str, s
     for outcomes in found:
         records = int((outcomes.correct != UNANSWERED).sum())
         where = f"{outcomes.model} on {outcomes.benchmark}"
-        yield f"records, {where}", f"{records:,} answers, SHA-256 of answers and samples {fingerprint(outcomes)}"
+        yield (
+            f"records, {where}",
+            f"{records:,} answers, {fingerprint(outcomes)} (SHA-256 of answers and samples, first 16 digits)",
+        )
         yield f"model's shape, {where}", json.dumps(asdict(outcomes.infos[0].shape))
     yield "page written with", ", ".join(f"{name} {version}" for name, version in _versions())
     yield (
@@ -299,6 +303,10 @@ def _versions() -> Iterator[tuple[str, str]]:
             continue
 
 
+NOT_TYPED = ("hydra.sweep.dir=", "hydra.mode=")
+"""Overrides that Hydra adds, or that only say where on this machine."""
+
+
 def command_of(sweep: Path) -> str | None:
     """The command that ran the sweep, as Hydra noted it; None if the sweep has no such note."""
     from omegaconf import OmegaConf
@@ -310,7 +318,8 @@ def command_of(sweep: Path) -> str | None:
     try:
         config = OmegaConf.load(noted)
         name, typed = config.hydra.job.config_name, config.hydra.overrides
-        overrides = [public_override(str(one)) for one in (*typed.hydra, *typed.task) if "hydra.sweep.dir" not in str(one)]
+        own = [one for one in map(str, (*typed.hydra, *typed.task)) if not one.startswith(NOT_TYPED)]
+        overrides = [public_override(one) for one in own]
     except (OmegaConfBaseException, AttributeError, OSError, ValueError):
         return None
     named = [] if name == "eval" else ["--config-dir sweeps", f"--config-name {name}"]

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from prunesweep.commands import reported
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.records import TrialInfo, schema, write_trial
 from prunesweep.tables import grid
@@ -139,14 +140,22 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--measure", type=Path, help="read the sweep in this folder, nothing else", metavar="FOLDER")
     arguments = parser.parse_args()
-    if arguments.measure:
-        return measure(arguments.measure)
+    if min(arguments.trials, arguments.samples) < 2:
+        parser.error("--trials and --samples must be at least 2")
+    with reported():
+        if arguments.measure:
+            measure(arguments.measure)
+        else:
+            draw_and_measure(arguments.trials, arguments.samples)
+
+
+def draw_and_measure(trials: int, samples: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         begin = time.perf_counter()
         folder = Path(temporary)
-        write_drawn_sweep(folder, arguments.trials, arguments.samples)
+        write_drawn_sweep(folder, trials, samples)
         size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
-        print(f"drawn: {arguments.trials} trials x {arguments.samples} samples, {size / 1e9:.2f} GB of parquet", end="")
+        print(f"drawn: {trials} trials x {samples} samples, {size / 1e9:.2f} GB of parquet", end="")
         print(f", written in {time.perf_counter() - begin:.0f} s", flush=True)
         subprocess.run([sys.executable, "-m", "prunesweep.scale", "--measure", str(folder)], check=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,8 @@ POWER = 0.8
 """Chance of finding an effect of the size that is called detectable; the usual choice (Cohen, 1988)."""
 MARGIN = 0.03
 """A loss that many would accept for a cheaper model: three points, as in the project's evidence."""
+ROUNDING = 1e-12
+"""Below this an error is one of adding: all videos changed alike."""
 REPLICATES = 1000
 """Of the bootstrap: the error of a probability is then at most 0.016."""
 
@@ -72,6 +75,20 @@ def accuracy_interval(scores: Accuracy, confidence: float = CONFIDENCE) -> Inter
     return Interval(max(0.0, scores.mean - margin), min(1.0, scores.mean + margin))
 
 
+def alike_interval(mean: float, videos: int, confidence: float = CONFIDENCE) -> Interval:
+    """Of a mean difference where all of so many videos changed alike, so that no error can be estimated.
+
+    The exact interval of the share of videos that change otherwise, none of which was seen, at their farthest.
+    """
+    others = exact_interval(0, videos, confidence).high
+    return Interval(mean - others * (1 + mean), mean + others * (1 - mean))
+
+
+def alike_p_value(mean: float, videos: int) -> float:
+    """The exact sign test over videos that all changed alike; 1 if none changed."""
+    return min(1.0, 2 * 0.5**videos) if mean else 1.0
+
+
 def accuracies(outcomes: Outcomes) -> list[Accuracy]:
     """Of every trial, over the samples that it answered."""
     right, answers = outcomes.by_video
@@ -110,11 +127,11 @@ class Paired(NamedTuple):
 
     mean: Float[np.ndarray, " trials"]
     error: Float[np.ndarray, " trials"]
-    """Clustered by video; 0 where no answer differs."""
+    """Clustered by video; 0 where all videos changed alike, or not at all."""
     low: Float[np.ndarray, " trials"]
     high: Float[np.ndarray, " trials"]
     p_value: Float[np.ndarray, " trials"]
-    """Of the clustered t test; 1 where no answer differs."""
+    """Of the clustered t test; where all videos changed alike, of the exact sign test over videos."""
     mcnemar: Float[np.ndarray, " trials"]
     """Exact, samples taken for independent."""
     gained: Int[np.ndarray, " trials"]
@@ -126,7 +143,7 @@ class Paired(NamedTuple):
 def paired_with(outcomes: Outcomes, reference: int, confidence: float = CONFIDENCE) -> Paired:
     """All trials against the trial with index `reference`; NaN where the two have no answer in common.
 
-    Where no answer differs the interval is exact: zero flips in that many videos, each counted once.
+    Where all videos changed alike, or not at all, the interval is exact: see `alike_interval`.
     """
     both = outcomes.answered & outcomes.answered[reference]
     change = np.where(both, outcomes.correct - outcomes.correct[reference], 0).astype(np.int8)
@@ -135,15 +152,15 @@ def paired_with(outcomes: Outcomes, reference: int, confidence: float = CONFIDEN
     videos = (count > 0).sum(1)
     mean = _share(gained - lost, samples)
     error = clustered_errors(outcomes.per_video(change) - np.nan_to_num(mean)[:, None] * count, samples, videos)
-    quantile = _each(videos, lambda v: t_quantile((1 + confidence) / 2, v))
-    margin = quantile * error
-    same = (gained + lost == 0) & (samples > 0)
-    margin[same] = _each(videos[same], lambda v: exact_interval(0, v, confidence).high)
+    error[error < ROUNDING] = 0.0
+    margin = _each(videos, lambda v: t_quantile((1 + confidence) / 2, v)) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = _each_p(mean / error, videos)
     p_value[(mean == 0) & (samples > 0)] = 1.0
-    p_value[(error == 0) & (mean != 0)] = math.nan  # every video changed alike: the error says nothing
     low, high = np.maximum(mean - margin, -1), np.minimum(mean + margin, 1)
+    for i in np.flatnonzero((error == 0) | ((gained + lost == 0) & (samples > 0))):
+        low[i], high[i] = alike_interval(mean[i], int(videos[i]), confidence)
+        p_value[i] = alike_p_value(mean[i], int(videos[i]))
     return Paired(mean, error, low, high, p_value, mcnemar(gained, lost), gained, lost, samples, videos)
 
 
@@ -196,17 +213,20 @@ def detectable_effect(error: float, videos: int, confidence: float = CONFIDENCE,
     return (t_quantile((1 + confidence) / 2, videos) + t_quantile(power, videos)) * error
 
 
-def samples_needed(effect: float, error: float, samples: int, videos: int) -> int:
-    """How many samples would make a difference of `effect` detectable, if videos keep their number of samples.
+def detectable_with(wanted: int, error: float, samples: int, videos: int) -> float:
+    """The difference that is detectable with `wanted` samples, from the error on `samples` of them on so many videos.
 
-    The standard error shrinks with the square root of the samples; quantiles are kept, which matters below 30 videos only.
+    The standard error shrinks with the square root of the samples, and there are more videos in proportion.
     """
-    return math.ceil(samples * (detectable_effect(error, videos) / effect) ** 2)
+    return detectable_effect(error * math.sqrt(samples / wanted), max(2, round(videos * wanted / samples)))
 
 
-def error_for(error: float, samples: int, wanted: int) -> float:
-    """The standard error that a difference measured on `samples` samples would have on `wanted` of them."""
-    return error * math.sqrt(samples / wanted)
+def samples_needed(effect: float, error: float, samples: int, videos: int) -> int:
+    """The fewest samples that make a difference of `effect` detectable, as `detectable_with`."""
+    most = 1
+    while detectable_with(most, error, samples, videos) > effect:
+        most *= 2
+    return bisect_left(range(most), -effect, key=lambda wanted: -detectable_with(max(1, wanted), error, samples, videos))
 
 
 # The bootstrap over videos
@@ -387,8 +407,10 @@ class AgainstDense(NamedTuple):
     within_margin: tuple[int, ...]
     """Trials that lose less than the margin: the lower end of the two-sided interval is above it, cheapest first."""
     margin: float
+    error: float
+    """Of the median trial's difference; NaN if no trial's answers differ."""
     detectable: float
-    """The smallest difference that the median trial's paired test would find, without correction."""
+    """The smallest true difference that a paired test with this error finds with POWER, without correction."""
 
 
 def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 - CONFIDENCE) -> AgainstDense | None:
@@ -403,6 +425,7 @@ def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 -
     complete = [i for i in others if difference.samples[i] == difference.samples[dense]]
     corrected = holm(p_value)
     errors = [e for e in difference.error[others] if e > 0]
+    error = float(np.median(errors)) if errors else math.nan
     return AgainstDense(
         dense=dense,
         difference=difference,
@@ -411,7 +434,8 @@ def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 -
         indistinguishable=tuple(i for i in complete if corrected[i] > level),
         within_margin=tuple(i for i in complete if difference.low[i] > -margin),
         margin=margin,
-        detectable=detectable_effect(float(np.median(errors)), int(difference.videos[dense])) if errors else math.nan,
+        error=error,
+        detectable=detectable_effect(error, int(difference.videos[dense])),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,11 +24,14 @@ TABLES: dict[str, Callable[[Sequence[Outcomes]], list[paper.Table]]] = {
 def planning(outcomes: Outcomes, samples: int) -> str:
     """What a benchmark of so many samples could tell apart, from the errors seen here."""
     against = statistics.against_dense(outcomes)
-    if against is None or against.detectable != against.detectable:
+    if against is None or math.isnan(against.detectable):
         return "nothing to plan with: needs a dense trial (reducer=none) and one whose answers differ from it"
-    have = int(against.difference.samples[against.dense])
-    effect = statistics.error_for(against.detectable, have, samples)
-    return f"{samples:,} questions like these would tell {100 * effect:.1f} points apart (power {100 * statistics.POWER:.0f} %)"
+    have, videos = (int(of[against.dense]) for of in (against.difference.samples, against.difference.videos))
+    effect = statistics.detectable_with(samples, against.error, have, videos)
+    power = f"power {100 * statistics.POWER:.0f} %"
+    if effect > 1:
+        return f"{samples:,} questions like these would tell nothing apart ({power})"
+    return f"{samples:,} questions like these, on videos in proportion, would tell {100 * effect:.1f} points apart ({power})"
 
 
 def main() -> None:
@@ -39,6 +43,10 @@ def main() -> None:
     parser.add_argument("--tasks", action="store_true", help="with --table methods: a column per task, too")
     parser.add_argument("--samples", type=int, help="what a benchmark of so many questions could tell apart", metavar="N")
     arguments = parser.parse_args()
+    if arguments.tasks and arguments.table != "methods":
+        parser.error("--tasks adds columns to --table methods")
+    if arguments.format != "text" and not arguments.table:
+        parser.error(f"--format {arguments.format} is for a table; name one with --table")
     if arguments.samples is not None and arguments.samples < 2:
         parser.error(f"--samples must be at least 2, got {arguments.samples}")
     with reported():

@@ -88,7 +88,7 @@ class Store:
         """Raises ValueError if the folder is no store, or one of another format."""
         try:
             found = json.loads((folder / FORMAT).read_text(encoding="utf-8"))["format"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise ValueError(f"{folder} is no store: it has no {FORMAT}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / FORMAT} is damaged; write {{'format': {RECORD_FORMAT}}} into it") from error

@@ -260,6 +260,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     with reported("prunesweep-store"):
+        for source in getattr(arguments, "sources", ()):  # before a store is made for them
+            Store.existing(source)
         # merging may make a new store; everything else needs one
         store = (Store.open if arguments.command == "merge" else Store.existing)(arguments.store)
         for line in COMMANDS[arguments.command][0](store, arguments):

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunesweep import tables
 from prunesweep.analysis import (
+    MEASURED_COSTS,
     Summary,
     failures,
     nondominated,
@@ -148,7 +149,7 @@ def evaluate_configs(
 
 
 def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
-    require_cost(config.analysis.cost)
+    require_cost(config.analysis.cost, "analysis.cost")
     for objective in config.analysis.returned:
         require_objective("analysis.returned", objective)
     require_at_least("video.frames", config.video.frames, 1)
@@ -156,6 +157,8 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_flag("trainer.progress", config.trainer.progress)
     require_flag("engine.share", config.engine.share)
     require_flag("engine.measure", config.engine.measure)
+    if config.analysis.cost in MEASURED_COSTS and not config.engine.measure:
+        raise ValueError(f"analysis.cost={config.analysis.cost} is measured; set engine.measure=true")
     instantiate(config.engine.measuring)
     require_flag("retry_errors", config.retry_errors)
     if any(OmegaConf.select(config, setting) is not None for setting in RANK_SETTINGS):
@@ -213,7 +216,7 @@ def _batch(group: Sequence[Planned], samples: tuple[Sample, ...], store: Store) 
     load: Any = OmegaConf.to_container(config.model.load, resolve=True)
     device = device_kind(config.trainer.accelerator)
     trials = tuple(Trial(one.name, one.reducer, one.config.video.frames, one.protocol) for one in group)
-    origins = {trial.name: made_of(trial, load, device, files) for trial in trials}
+    origins = {trial.name: made_of(trial, load, device, files, config.benchmark.name) for trial in trials}
     addresses = Addresses({name: digest(origin) for name, origin in origins.items()}, of_samples(samples, files))
     files.remember()
     return Batch(config, trials, samples, addresses, {addresses.trials[n]: origin for n, origin in origins.items()}, store)
@@ -434,10 +437,11 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
         return  # the sweep itself failed and says why
     table = sweep_table(trials, config.analysis.cost)
     write_table(table, sweep)
-    from prunesweep import plots
+    if any(row.samples for row in table):
+        from prunesweep import plots
 
-    figure = plots.pareto_figure(plots.pareto_points(table, config.analysis.cost), title=_title(trials))
-    figure.savefig(sweep / "pareto.png", dpi=150)
+        figure = plots.pareto_figure(plots.pareto_points(table, config.analysis.cost), title=_title(trials))
+        figure.savefig(sweep / "pareto.png", dpi=150)
     print(tables.sweep(table, config.analysis.cost))
     print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
     if entries := read_timing(sweep):

@@ -46,9 +46,11 @@ def summary_text(row: Summary) -> str:
 def difference_text(difference: Difference) -> str:
     """`-0.031 ± 0.007 (n=1000), 95 % interval -0.045 to -0.017, p = 0.000012; ...`."""
     d = difference
+    alike = "no answer differs" if not (d.gained or d.lost) else "all videos changed alike" if d.error == 0 else ""
     return (
         f"{d.mean:+.3f} ± {d.error:.3f} (n={d.samples}), 95 % interval {d.low:+.3f} to {d.high:+.3f}, {p_text(d.p_value)}, "
         f"clustered by {d.videos} videos; gained {d.gained}, lost {d.lost}, exact McNemar {p_text(d.mcnemar)}"
+        + (f"; {alike}, so the interval is exact, each video counted once" if alike else "")
     )
 
 
@@ -61,7 +63,7 @@ def p_text(p_value: float) -> str:
 
 def flops_text(flops: float) -> str:
     """With an SI prefix and three digits."""
-    return f"{with_prefix(flops, 3)}FLOPs"
+    return "n/a" if math.isnan(flops) else f"{with_prefix(flops, 3)}FLOPs"
 
 
 def with_prefix(value: float, digits: int) -> str:

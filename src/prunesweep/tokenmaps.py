@@ -385,21 +385,27 @@ def overlap_figure(first: Trace, second: Trace) -> Figure:
     return figure
 
 
+MOVIE_PANEL = 2.6
+"""Inches."""
+
+
 def movie_frames(traces: Sequence[Trace]) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Frame by frame: the video, then what each trial keeps of it.  Even sizes, as video codecs want them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    first, names = traces[0], distinct([one.trial for one in traces])
+    first = traces[0]
+    titles = [textwrap.fill(_plain(name), 44) for name in distinct([one.trial for one in traces])]
+    height = MOVIE_PANEL + 0.6 + 0.13 * max(title.count("\n") + 1 for title in titles)
     for frame in range(len(first.frames)):
-        figure = Figure(figsize=(2.6 * (len(traces) + 1), 3.2), dpi=100, layout="constrained")
+        figure = Figure(figsize=(MOVIE_PANEL * (len(traces) + 1), height), dpi=100, layout="constrained")
         panels = figure.subplots(1, len(traces) + 1)
         _frame(panels[0], first, frame)
         panels[0].set_title(f"{first.timestamps[frame]:.1f} s", fontsize=8)
-        for axes, one, name in zip(panels[1:], traces, names, strict=True):
+        for axes, one, title in zip(panels[1:], traces, titles, strict=True):
             _frame(axes, one, frame, kept_overlay(one, frame))
             _outlines(axes, one.surviving[frame], one.grid)
-            axes.set_title(textwrap.fill(_plain(name), 44), fontsize=7)
+            axes.set_title(title, fontsize=7)
             axes.set_xlabel(f"{int(one.surviving[frame].sum())} of {one.source.shape[1]} patches", fontsize=7)
         figure.suptitle(_plain(first.question, 80), fontsize=8)
         canvas = FigureCanvasAgg(figure)
@@ -465,6 +471,7 @@ def load_trials(folders: Sequence[Path], trusted: bool = False) -> list[Loaded]:
     """
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
+    from yaml import YAMLError
 
     from prunesweep.sources import read_folder
     from prunesweep.sweep import CONFIG
@@ -473,7 +480,10 @@ def load_trials(folders: Sequence[Path], trusted: bool = False) -> list[Loaded]:
     for folder in folders:
         if not (folder / CONFIG).is_file():
             raise ValueError(f"{folder} holds no {CONFIG}; name the numbered folder of a trial")
-        configs.append(OmegaConf.load(folder / CONFIG))
+        try:
+            configs.append(OmegaConf.load(folder / CONFIG))
+        except (YAMLError, OSError, ValueError) as error:
+            raise ValueError(f"{folder / CONFIG} cannot be read ({' '.join(str(error).split())[:200]})") from error
         if not trusted:
             require_ours(OmegaConf.to_container(configs[-1]), folder)
     for config, folder in zip(configs, folders, strict=True):
@@ -581,12 +591,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the pictures; tokens/ beside the trial unless given")
     parser.add_argument("--trust", action="store_true", help="allow configurations that name code of other packages")
     arguments = parser.parse_args()
+    if arguments.flips < 1:
+        parser.error(f"--flips must be at least 1, got {arguments.flips}")
     folders = [folder for folder in (arguments.trial, arguments.other) if folder]
     out = arguments.out or arguments.trial.parent / "tokens"
     with reported():
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"{out} is a file; name a folder for the pictures with --out")
         samples, folders = _chosen(arguments, folders)
         trials = load_trials(folders, arguments.trust)
         out.mkdir(parents=True, exist_ok=True)
-        for sample in samples or list(trials[0].samples)[:1]:
+        if not samples:
+            samples = list(trials[0].samples)[:1]
+            print(f"no flipped answer to draw; the first question instead: {samples[0]}")
+        for sample in samples:
             for path in draw(trials, sample, out, arguments.movie):
                 print(path)

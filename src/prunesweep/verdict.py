@@ -10,6 +10,7 @@ from prunesweep import statistics
 from prunesweep.analysis import Summary, scores_of
 from prunesweep.effects import Ablation, Importance, ablations, importances
 from prunesweep.outcomes import Outcomes
+from prunesweep.plots import COST_NAMES
 from prunesweep.sources import short
 from prunesweep.statistics import CONFIDENCE, POWER, AgainstDense, Front
 from prunesweep.tables import p_text, short_names
@@ -74,10 +75,11 @@ def headline(found: Verdict) -> str | None:
         loss = min(losses)[1]
         cost = cost_text(outcomes.cost, outcomes.costs[loss])
         low, high = against.difference.low[loss], against.difference.high[loss]
-        near = f"the closest, at {cost}, differs by {against.difference.mean[loss]:+.3f} ({_interval(low, high, '+')})"
+        near = f"the closest, {_names(outcomes)[loss]} at {cost}, differs by {against.difference.mean[loss]:+.3f} "
+        near += f"({_interval(low, high, '+')})"
         return f"{count} are indistinguishable from dense; {near}."
     cost = cost_text(outcomes.cost, outcomes.costs[equal[0]])
-    unseen = f"differences below {100 * against.detectable:.1f} points would likely go unnoticed"
+    unseen = f"a true difference {_unseen(against.detectable)} shows in less than {100 * POWER:.0f} % of such sets of questions"
     result = f"{count} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense, the cheapest at {cost}"
     if math.isnan(against.detectable):
         return f"{result}."
@@ -109,6 +111,10 @@ def _trials(outcomes: Outcomes, answered: Sequence[Summary]) -> str:
     )
 
 
+def _unseen(detectable: float) -> str:
+    return "of any size" if detectable > 1 else f"below {100 * detectable:.1f} points"
+
+
 def _interval(low: float, high: float, sign: str = "") -> str:
     return "no interval" if math.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
 
@@ -129,14 +135,15 @@ def _dense(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
     words = f"{many} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense {test}"
     said.append(("like dense", words + (f"; the cheapest: {_cheapest(found, equal[0], names)}" if equal else "")))
     safe, margin = against.within_margin, f"{100 * against.margin:g} points"
-    words = f"{len(safe)} of {others} lose less than {margin} for sure (lower end of the 95 % interval)"
-    said.append(("surely near", words + (f"; the cheapest: {_cheapest(found, safe[0], names)}" if safe else "")))
+    words = f"{len(safe)} of {others} lose less than {margin} by the lower end of their 95 % intervals (each trial on its own)"
+    said.append(("near dense", words + (f"; the cheapest: {_cheapest(found, safe[0], names)}" if safe else "")))
     if not math.isnan(against.detectable):
         samples, videos = int(difference.samples[against.dense]), int(difference.videos[against.dense])
-        error = against.detectable / statistics.detectable_effect(1.0, videos)
-        needed = statistics.samples_needed(against.margin, error, samples, videos)
-        words = f"true differences below {100 * against.detectable:.1f} points are likely to go unnoticed with these {samples} "
-        words += f"questions (power {100 * POWER:.0f} %, the median trial's error); {margin} take about {needed:,}"
+        needed = statistics.samples_needed(against.margin, against.error, samples, videos)
+        words = (
+            f"a true difference {_unseen(against.detectable)} shows in less than {100 * POWER:.0f} % of sets of {samples} such "
+        )
+        words += f"questions (the median trial's error, uncorrected); {margin} take about {needed:,} questions"
         said.append(("detectable", words))
     return said
 
@@ -151,27 +158,9 @@ def _cheapest(found: Verdict, index: int, names: Sequence[str]) -> str:
     )
 
 
-COST_NAMES = {
-    "llm_flops_ratio": "LLM prefill FLOPs",
-    "llm_flops": "LLM prefill FLOPs",
-    "total_flops_ratio": "all FLOPs",
-    "total_flops": "FLOPs in all",
-    "fastv_flops_ratio": "FLOPs as FastV counts",
-    "sparsevlm_flops_ratio": "FLOPs as SparseVLM counts",
-    "fastvid_flops_ratio": "FLOPs as FastVID counts",
-    "reduction_flops": "FLOPs of merging and scoring",
-    "kv_bytes": "bytes of KV caches",
-    "entrance_ratio": "visual tokens entering the LLM",
-    "final_ratio": "visual tokens in the last layer",
-    "layer_ratio": "visual tokens over the layers",
-    "kv_ratio": "visual tokens in the KV caches",
-}
-
-
 def cost_text(cost: str, value: float) -> str:
     """`0.210x LLM prefill FLOPs`: relative to the dense model, or `4.1e+12 FLOPs in all`."""
-    name = COST_NAMES.get(cost, cost)
-    return f"{value:.3f}x {name}" if cost.endswith("ratio") else f"{value:.3g} {name}"
+    return f"{value:.3f}x {COST_NAMES[cost]}" if cost.endswith("ratio") else f"{value:.3g} {COST_NAMES[cost]}"
 
 
 def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -179,13 +168,16 @@ def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
     members = [i for i, row in enumerate(outcomes.table) if row.pareto]
     unsure = [i for i in members if front.probability[i] < UNSURE]
     missed = [i for i, p in enumerate(front.probability) if p >= UNSURE and i not in members]
+    if len(outcomes.table) < 2:
+        return []
     words = f"{len(members)} of {len(outcomes.table)} trials; {len(members) - len(unsure)} of them in at least half of "
     words += f"{statistics.REPLICATES} draws of the videos"
     if missed:
         words += f", as {'is' if len(missed) == 1 else 'are'} {len(missed)} that missed it here"
     if not math.isnan(front.hypervolume):
         low, high = front.hypervolume_interval
-        words += f"; hypervolume {front.hypervolume:.3f} ({_interval(low, high)}) up to "
+        spread = "the same in all draws" if low == high else _interval(low, high)
+        words += f"; hypervolume {front.hypervolume:.3f} ({spread}) up to "
         words += cost_text(outcomes.cost, front.reference_cost)
     said = [("front", words)]
     if front.knee is not None:
@@ -226,4 +218,5 @@ def _settings(ablation: Ablation) -> str:
 def _importance(importance: Importance) -> str:
     names = short(list(importance.shares))
     shares = ", ".join(f"{names[name]} {100 * share:.0f} %" for name, share in importance.shares.items())
-    return f"{importance.reducer}, {importance.trials} trials, share of accuracy's variance (fANOVA): {shares}"
+    share = "share of accuracy's variance that each explains alone (fANOVA)"
+    return f"{importance.reducer}, {importance.trials} trials, {share}: {shares}"

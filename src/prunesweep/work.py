@@ -76,10 +76,11 @@ class Work:
     """Records that are there."""
 
 
-def made_of(trial: Trial, load: Mapping[str, Any], device: str, files: Files) -> dict[str, Any]:
+def made_of(trial: Trial, load: Mapping[str, Any], device: str, files: Files, benchmark: str) -> dict[str, Any]:
     """Everything that determines a trial's records: see `prunesweep.fingerprint`.
 
-    `load` is the resolved `model.load`, `device` the kind of device it runs on.
+    `load` is the resolved `model.load`, `device` the kind of device it runs on; `benchmark` is a name, and its questions and
+    videos are the addresses of the records.
     """
     settings = described(trial)
     for labelled in (settings, settings["reducer"]):
@@ -88,6 +89,7 @@ def made_of(trial: Trial, load: Mapping[str, Any], device: str, files: Files) ->
         "format": RECORD_FORMAT,
         "trial": settings,
         "model": of_model(load, files),
+        "benchmark": benchmark,
         "device": device,
         "versions": versions(),
     }

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from prunesweep.types import Sample
 QUESTIONS = "questions.jsonl"
 REQUIRED: dict[str, Any] = {"video": str, "question": str, "choices": list, "answer": str}
 OPTIONAL: dict[str, Any] = {"id": str, "task": str, "start": (int, float), "end": (int, float)}
+
+WITHOUT_TASK = "all"
 
 
 def load(path: str, limit: int | None = None) -> list[Sample]:
@@ -36,6 +39,8 @@ def load(path: str, limit: int | None = None) -> list[Sample]:
     if not samples:
         raise ValueError(f"benchmark file {str(file)!r} holds no questions")
     _require_unique_ids(samples, file)
+    if any(sample.task != WITHOUT_TASK for sample in samples):
+        samples = [replace(sample, task="no task") if sample.task == WITHOUT_TASK else sample for sample in samples]
     return spread(samples, limit)
 
 
@@ -72,7 +77,7 @@ def _sample(line: str, number: int, file: Path) -> Sample:
         question=item["question"],
         choices=tuple(choices),
         target=choices.index(item["answer"]),
-        task=item.get("task") or "all",
+        task=item.get("task") or WITHOUT_TASK,
         video_id=item["video"],
         start=item.get("start"),
         end=item.get("end"),

@@ -17,15 +17,22 @@
   const s = (tag, attributes = {}, ...children) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
   const known = (value) => value !== null && value !== undefined;
-  const fixed = (value, digits = 3) => (known(value) ? value.toFixed(digits) : "n/a");
-  const signed = (value) => (known(value) ? (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(3) : "n/a");
-  const prefixed = (value) => {
+  // As Python's, so that page and terminal agree: of two numbers equally near, the even one.
+  const rounded = (value, digits) => {
+    const exact = Math.abs(value).toFixed(60);
+    const kept = exact.slice(0, exact.indexOf(".") + digits + 1);
+    const tied = /^50*$/.test(exact.slice(kept.length)) && "02468".includes(kept.at(-1));
+    return tied ? (value < 0 ? "-" : "") + kept : value.toFixed(digits);
+  };
+  const fixed = (value, digits = 3) => (known(value) ? rounded(value, digits) : "n/a");
+  const signed = (value) => (known(value) ? (value >= 0 ? "+" : "−") + rounded(Math.abs(value), 3) : "n/a");
+  const prefixed = (value, unit) => {
     if (!known(value)) return "n/a";
     for (const [factor, prefix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
-      if (value >= factor) return (value / factor).toPrecision(3) + " " + prefix;
-    return String(Number(value.toPrecision(3)));
+      if (value >= factor) return `${(value / factor).toPrecision(3)} ${prefix}${unit}`;
+    return `${Number(value.toPrecision(3))} ${unit}`;
   };
-  const costText = (value, axis) => (axis.ratio ? fixed(value) + "x" : prefixed(value));
+  const costText = (value, axis) => (axis.ratio ? fixed(value) + "x" : prefixed(value, axis.unit));
   const pText = (p) => (!known(p) ? "n/a" : p < 1e-12 ? "< 1e-12" : p < 0.001 ? p.toExponential(1) : p.toPrecision(2));
   const accuracyText = (t) => {
     if (!t.samples) return "no answer";
@@ -132,7 +139,7 @@
       const Y = (v) => H - bottom - ((Math.min(y1, Math.max(y0, v)) - y0) / (y1 - y0)) * (H - top - bottom);
       const root = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": `Accuracy against ${axis.label}: ${shown.length} trials` });
       for (const v of ticks(y0, y1)) root.append(s("line", { class: "grid", x1: left, x2: W - right, y1: Y(v), y2: Y(v) }), s("text", { class: "soft", x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, v.toFixed(2)));
-      for (const v of log ? logTicks(x0, x1) : ticks(x0, x1, state.narrow ? 4 : 6)) root.append(s("line", { class: "grid", x1: X(v), x2: X(v), y1: top, y2: H - bottom }), s("text", { class: "soft", x: X(v), y: H - bottom + 17, "text-anchor": "middle" }, axis.ratio ? `${v}x` : prefixed(v)));
+      for (const v of log ? logTicks(x0, x1) : ticks(x0, x1, state.narrow ? 4 : 6)) root.append(s("line", { class: "grid", x1: X(v), x2: X(v), y1: top, y2: H - bottom }), s("text", { class: "soft", x: X(v), y: H - bottom + 17, "text-anchor": "middle" }, axis.ratio ? `${v}x` : prefixed(v, axis.unit)));
       root.append(s("line", { class: "axis", x1: left, x2: W - right, y1: H - bottom, y2: H - bottom }), s("line", { class: "axis", x1: left, x2: left, y1: top, y2: H - bottom }));
       root.append(s("text", { x: (left + W - right) / 2, y: H - 10, "text-anchor": "middle" }, label), s("text", { x: 16, y: (top + H - bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 16 ${(top + H - bottom) / 2})` }, "accuracy, 95 % intervals"));
       const f = axis.front;
@@ -174,9 +181,9 @@
           ["95 % interval", `${fixed(t.low)} to ${fixed(t.high)}`],
           [axis.label, costText(t.costs[state.axis], axis)],
           ["tokens in / at end", `${fixed(t.costs.entrance_ratio)}x / ${fixed(t.costs.final_ratio)}x`],
-          ["LLM prefill", `${prefixed(t.costs.llm_flops)}FLOPs`],
-          ["all FLOPs", `${prefixed(t.costs.total_flops)}FLOPs`],
-          ["KV caches", `${prefixed(t.costs.kv_bytes)}B`],
+          ["LLM prefill", prefixed(t.costs.llm_flops, "FLOPs")],
+          ["all FLOPs", prefixed(t.costs.total_flops, "FLOPs")],
+          ["KV caches", prefixed(t.costs.kv_bytes, "B")],
           ...(t.errors ? [["without an answer", String(t.errors)]] : []),
         ]),
         a ? h("h3", {}, "Against the dense model") : null,
@@ -219,7 +226,7 @@
       ["against dense (95 %)", (t) => (t.against ? t.against.mean : null), (t) => (t.against ? `${signed(t.against.mean)} (${signed(t.against.low)} to ${signed(t.against.high)})` : "–")],
       ["Holm p", (t) => (t.against ? t.against.holm : null), (t) => (t.against ? pText(t.against.holm) : "–")],
       ["tokens at end", (t) => t.costs.final_ratio, (t) => `${fixed(t.costs.final_ratio)}x`],
-      ["cost", (t) => t.costs[state.axis], (t) => costText(t.costs[state.axis], group.axes[state.axis])],
+      ["cost (chart's axis)", (t) => t.costs[state.axis], (t) => costText(t.costs[state.axis], group.axes[state.axis])],
     ];
     const order = { by: 6, down: false, find: "" };
     const body = h("tbody");
@@ -258,7 +265,7 @@
     h("dl", { class: "words" }, group.words.map(([key, text]) => [h("dt", {}, key), h("dd", {}, text)])));
 
   const failures = (group) => section("Samples without an answer", "They count in no accuracy.",
-    pairs(group.failures.map((f) => [f.error, `${f.samples.join(", ")}${f.more ? ` and ${f.more} more` : ""}`])));
+    pairs(group.failures.map((f) => [f.error, `sample${f.samples.length + f.more > 1 ? "s" : ""} ${f.samples.join(", ")}${f.more ? ` and ${f.more} more` : ""}`])));
 
   // ---- ablation
 
@@ -287,23 +294,21 @@
     const bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 128;
     return { background: `rgb(${colour.join(" ")})`, ink: bright ? "#111" : "#fff" };
   };
-  const cell = (value, low, high, title) => {
+  const cell = (value, low, high, title, small) => {
     if (!known(value)) return h("td", { class: "none" }, "–");
     const look = shade((value - low) / (high - low || 1));
-    const node = h("td", { title }, fixed(value, 2));
+    const node = h("td", { title }, fixed(value, 2), small ? h("small", {}, small) : null);
     node.style.background = look.background;
     node.style.color = look.ink;
     return node;
   };
 
-  const jointPanel = (joint) => {
-    const values = joint.cells.map((c) => c.accuracy).filter(known);
-    const [low, high] = [Math.min(...values), Math.max(...values)];
+  const jointPanel = (joint, low, high) => {
     const find = (a, b) => joint.cells.find((c) => c.first === a && c.second === b);
     return h("div", { class: "panel" }, h("h3", {}, `${joint.names[0]} × ${joint.names[1]}`),
-      h("p", { class: "note" }, `mean accuracy; ${known(joint.p) ? `interaction p = ${pText(joint.p)} (Holm)` : "too few combinations were tried to test the interaction"}`),
+      h("p", { class: "note" }, `mean accuracy, 95 % intervals; ${known(joint.p) ? `interaction p = ${pText(joint.p)} (Holm)` : "too few combinations were tried to test the interaction"}`),
       h("div", { class: "scroll" }, h("table", { class: "heat small" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colspan: joint.second.length }, joint.names[1])), h("tr", {}, h("th", {}, joint.names[0]), joint.second.map((b) => h("th", {}, b)))),
-        h("tbody", {}, joint.first.map((a) => h("tr", {}, h("td", {}, a), joint.second.map((b) => { const c = find(a, b); return cell(c ? c.accuracy : null, low, high, c ? `${fixed(c.low)} to ${fixed(c.high)}, ${c.trials} trials` : ""); })))))));
+        h("tbody", {}, joint.first.map((a) => h("tr", {}, h("td", {}, a), joint.second.map((b) => { const c = find(a, b); return cell(c ? c.accuracy : null, low, high, c ? `${c.trials} trial${c.trials > 1 ? "s" : ""}` : "", c && known(c.low) ? `${fixed(c.low, 2)}–${fixed(c.high, 2)}` : ""); })))))));
   };
 
   const importancePanel = (importance) => {
@@ -315,12 +320,13 @@
         s("rect", { x: left, y: y + 3, height: row - 9, width: Math.max(1, share * (W - left - 46)), fill: "var(--c2)" }),
         s("text", { class: "soft", x: left + share * (W - left - 46) + 6, y: y + 15 }, `${Math.round(100 * share)} %`));
     });
-    return h("div", { class: "panel" }, h("h3", {}, `Importance, ${importance.reducer}`), h("p", { class: "note" }, `share of accuracy's variance over ${importance.trials} trials (fANOVA)`), root);
+    return h("div", { class: "panel" }, h("h3", {}, `Importance, ${importance.reducer}`), h("p", { class: "note" }, `share of accuracy's variance over ${importance.trials} trials that each explains alone (fANOVA)`), root);
   };
 
-  const ablations = (group) => section("Which settings matter", "Means over the values of the other settings, on the questions that all trials of the method answered.",
+  const range = (values) => [Math.min(...values.filter(known)), Math.max(...values.filter(known))];
+  const ablations = (group) => section("Which settings matter", "Means over the values of the other settings, on the questions that all trials of the method answered. Colours of pairs: the yellower, the more accurate, on one scale for all pairs of a method.",
     group.ablations.map((a) => [h("h3", {}, `${a.reducer}: ${a.trials} trials, n = ${a.samples} questions on ${a.videos} videos`),
-      h("div", { class: "panels" }, a.main.map(effectPanel), a.joint.map(jointPanel), group.importances.filter((i) => i.reducer === a.reducer && i.shares.length > 1).map(importancePanel))]));
+      h("div", { class: "panels" }, a.main.map(effectPanel), a.joint.map((joint) => jointPanel(joint, ...range(a.joint.flatMap((j) => j.cells.map((c) => c.accuracy))))), group.importances.filter((i) => i.reducer === a.reducer && i.shares.length > 1).map(importancePanel))]));
 
   const parallel = (group, choose, tipText, state) => section("Parallel coordinates", "A line per trial through its settings to its cost and accuracy: the yellower, the more accurate. Hover to see a trial, click it for its details above.",
     group.parallel.map((one) => {
@@ -358,13 +364,13 @@
     const most = Math.max(...chosen.map((t) => t.costs.total_flops));
     const bar = (t) => {
       let x = 0;
-      return s("svg", { viewBox: "0 0 240 14", preserveAspectRatio: "none", role: "img", "aria-label": parts.map(([n, v]) => `${n} ${prefixed(v(t))}FLOPs`).join(", ") },
-        parts.map(([name, value, colour]) => { const width = (value(t) / most) * 240; const rect = s("rect", { x, y: 1, width, height: 12, fill: colour }, s("title", {}, `${name}: ${prefixed(value(t))}FLOPs`)); x += width; return rect; }));
+      return s("svg", { viewBox: "0 0 240 14", preserveAspectRatio: "none", role: "img", "aria-label": parts.map(([n, v]) => `${n} ${prefixed(v(t), "FLOPs")}`).join(", ") },
+        parts.map(([name, value, colour]) => { const width = (value(t) / most) * 240; const rect = s("rect", { x, y: 1, width, height: 12, fill: colour }, s("title", {}, `${name}: ${prefixed(value(t), "FLOPs")}`)); x += width; return rect; }));
     };
     return section("Cost ledger", "FLOPs per question as if the trial ran alone: a multiply-add counts twice, attention in full.",
       h("div", { class: "legend" }, parts.map(([name, , colour]) => h("span", {}, s("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" }, s("rect", { width: 14, height: 14, fill: colour })), name))),
       h("div", { class: "scroll" }, h("table", { class: "small ledger" }, h("thead", {}, h("tr", {}, ["trial", "FLOPs by part", "in all", "LLM prefill", "of dense", "FastV's count", "tokens in", "layer average", "at end", "KV caches"].map((c) => h("th", {}, c)))),
-        h("tbody", {}, chosen.map((t) => h("tr", {}, h("td", {}, t.short), h("td", {}, bar(t)), [`${prefixed(t.costs.total_flops)}FLOPs`, `${prefixed(t.costs.llm_flops)}FLOPs`, `${fixed(t.costs.llm_flops_ratio)}x`, `${fixed(t.costs.fastv_flops_ratio)}x`, `${fixed(t.costs.entrance_ratio)}x`, `${fixed(t.costs.layer_ratio)}x`, `${fixed(t.costs.final_ratio)}x`, `${prefixed(t.costs.kv_bytes)}B`].map((v) => h("td", {}, v))))))));
+        h("tbody", {}, chosen.map((t) => h("tr", {}, h("td", {}, t.short), h("td", {}, bar(t)), [prefixed(t.costs.total_flops, "FLOPs"), prefixed(t.costs.llm_flops, "FLOPs"), `${fixed(t.costs.llm_flops_ratio)}x`, `${fixed(t.costs.fastv_flops_ratio)}x`, `${fixed(t.costs.entrance_ratio)}x`, `${fixed(t.costs.layer_ratio)}x`, `${fixed(t.costs.final_ratio)}x`, prefixed(t.costs.kv_bytes, "B")].map((v) => h("td", {}, v))))))));
   };
 
   const provenance = () => section("Provenance", null, fill(pairs(data.provenance), { class: "small facts" }, []));
