@@ -236,6 +236,13 @@ BAD_INPUT = {
         r"trainer.accelerator must be one of auto, cpu, cuda, gpu, mps, got 'abacus'",
     ),
     "limit 0": (["benchmark.limit=0"], r"benchmark.limit must be at least 1, got 0"),
+    "protocol with subtitles": (
+        ["protocol=videomme_subtitles"],
+        r"protocol reads subtitles, and benchmark.subtitles is none",
+    ),
+    "subtitles that go nowhere": (["+benchmark.subtitles=all"], r"benchmark.subtitles=all, but the protocol puts them nowhere"),
+    "match without a cost": (["reducer.match=0.3"], r"reducer.match must be a cost and its share, such as .*, got 0.3"),
+    "no store's settings": (["store=null"], r"without a store: store.folder=null"),
     "cost that is not measured": (["-m", "analysis.cost=first_token_seconds"], r"is measured; set engine.measure=true"),
     "unknown cost": (["-m", "analysis.cost=joules", "reducer=none"], r"analysis.cost must be one of .*, got 'joules'"),
     "too many devices": (["trainer.devices=900"], r"trainer.devices must be at most \d+, the number of videos, got 900"),

@@ -47,6 +47,10 @@ Q = "language_model.base_model.model.model.layers.2.self_attn.q_proj"
         ({f"{Q}.weight": torch.zeros(48, 48)}, f"doubled: {Q}.weight and {Q}.base_layer.weight"),
         ({"multi_modal_projector.linear_1.bias": torch.zeros(3)}, "linear_1.bias is 3, expected 48"),
         ({f"{Q}.lora_A.default.weight": None}, "missing: language_model.model.layers.2.self_attn.q_proj.lora_A"),
+        (
+            {f"{Q}.lora_{which}.default.weight": None for which in "AB"},
+            "missing: language_model.model.layers.2.self_attn.q_proj.lora_A",
+        ),
         ({f"{Q}.lora_A.default.weight": torch.zeros(3, 48)}, "LoRA of language_model.model.layers.2.self_attn.q_proj: "),
         ({"language_model.base_model.model.x.lora_A.default.weight": torch.zeros(4, 4)}, "missing: language_model.x.lora_B"),
     ],
@@ -57,6 +61,47 @@ def test_every_tensor_is_used_exactly_once(released: Path, change: dict, fault: 
     assert any(fault in text for text in found.faults), found.faults
     with pytest.raises(ValueError, match="does not fit the model: "):
         pllava.load("p", str(released))
+
+
+def test_a_pllava_without_lora_is_incomplete_unless_its_names_say_that_it_is_merged(
+    released: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = {k: v for file in sorted(released.glob("*.safetensors")) for k, v in load_file(file).items()}
+    lora = {name: None for name in state if ".lora_" in name}
+    rewrite(released, lora)
+    found, _ = convert.examine("pllava", released)
+    assert len(found.missing) == len(lora)
+    wrapped = {name: tensor for name, tensor in state.items() if ".base_layer." in name}
+    rewrite(released, {**dict.fromkeys(wrapped), **{name.replace(".base_layer.", "."): t for name, t in wrapped.items()}})
+    pllava.load("p", str(released), lora_alpha=4)
+    assert "has no LoRA matrices, so model.lora_alpha does nothing" in caplog.text
+
+
+def test_the_variants_of_st_llm_are_told_apart(stllm_released: Path, tmp_path: Path) -> None:
+    found, config = convert.examine("stllm", stllm_released, "qa")
+    convert.write(found, config, stllm_released, tmp_path / "out")
+    with pytest.raises(ValueError, match="holds the qa variant of ST-LLM; choose model=stllm_7b_qa, not that of conversation"):
+        stllm.load("s", str(tmp_path / "out"), variant="conversation")
+
+
+def test_what_is_wrong_with_a_configuration_names_the_file(released: Path) -> None:
+    path = released / "config.json"
+    whole = json.loads(path.read_text())
+    for content, said in (
+        ([], "config.json must hold a JSON object"),
+        ({**whole, "pooling_shape": "abc"}, "config.json: pooling_shape must be three whole numbers above 0, got 'abc'"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=said):
+            pllava.load("p", str(released))
+    path.write_text(json.dumps(whole))
+    (released / INDEX).write_text("{ half")
+    with pytest.raises(ValueError, match=f"{INDEX} is not JSON"):
+        pllava.load("p", str(released))
+    with pytest.raises(ValueError, match="is a file; set model.checkpoint to its folder"):
+        pllava.load("p", str(path))
+    with pytest.raises(ValueError, match="model.dtype must be one of auto, float32, float16, bfloat16, got 'int3'"):
+        checkpoints.dtype_name("int3")
 
 
 def test_a_converted_pllava_is_the_same_model_with_its_lora_still_apart(released: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
         "interactions": figures.interactions_figure(ablation.interactions, "costs $5"),
         "importance": figures.importance_figure(effects.importances(found)),
         "parallel": figures.parallel_figure(figures.parallel_coordinates(found)[0]),
-        "pareto": plots.pareto_figure(plots.pareto_points(found.table, found.cost), "tiny"),
+        "pareto": plots.pareto_figure({"tiny": plots.pareto_points(found.table, found.cost)}),
     }
     for name, figure in drawings.items():
         figure.savefig(tmp_path / f"{name}.png")
@@ -57,7 +57,10 @@ def test_parallel_coordinates_put_values_where_they_belong() -> None:
     (found,) = collect(grid())
     (one,) = figures.parallel_coordinates(found)  # none and random have nothing that varies
     names = [axis.name for axis in one.axes]
-    assert (one.reducer, names) == ("prunevid", ["static_threshold", "cluster_ratio", "layer", "llm_flops_ratio", "accuracy"])
+    assert (one.reducer, names) == (
+        "prunevid",
+        ["static_threshold", "cluster_ratio", "layer", "LLM prefill FLOPs, of dense", "accuracy"],
+    )
     assert dict(one.axes[0].ticks) == {0.0: "0.8", 0.5: "0.95", 1.0: "off"}
     assert dict(one.axes[1].ticks) == {0.0: "0.25", 1.0: "1"}
     index = one.names.index("prunevid 9")  # off, 0.25, layer 4

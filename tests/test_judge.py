@@ -17,8 +17,12 @@ import pytest
 
 import trees
 from prunesweep import judge as judging
+from prunesweep import paper
 from prunesweep.judge import Cache, Case, Judge, JudgeError, cases, grade, parse_score, prompt_of, scores
+from prunesweep.outcomes import collect
+from prunesweep.records import read_trial
 from prunesweep.types import Sample
+from prunesweep.verdict import text, verdict
 
 KEY = "a-secret-of-the-test"
 
@@ -51,6 +55,15 @@ class Handler(BaseHTTPRequestHandler):
             self.server.keys.append(self.headers.get("Authorization"))
             refuse = self.server.refusals > 0
             self.server.refusals -= refuse
+        if "drip" in prompt:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            for _ in range(100):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                time.sleep(0.1)
+            return
         if wait := re.search(r"wait: ([\d.]+)", prompt):
             time.sleep(float(wait[1]))
         status = re.search(r"status: (\d+)", prompt)
@@ -140,9 +153,21 @@ def test_a_verdict_that_cannot_be_had_has_a_reason_and_no_score(
     assert len(endpoint.asked) == 3
 
 
+def test_a_reply_that_drips_in_is_not_waited_for(endpoint: Endpoint, tmp_path: Path) -> None:
+    judge = Judge(endpoint.url, "m", tries=1, timeout=0.5)
+    (verdict,) = grade([case("drip")], judge, Cache(tmp_path / "c"), None)
+    assert verdict.error == "no reply within 0.5 s"
+
+
+def test_an_odd_count_of_tokens_loses_no_score() -> None:
+    assert judging._tokens({"usage": "many"}, "prompt_tokens") == 0
+    assert judging._tokens({"usage": {"prompt_tokens": "7"}}, "prompt_tokens") == 0
+    assert judging._tokens({"usage": {"prompt_tokens": 7}}, "prompt_tokens") == 7
+
+
 def test_an_endpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
-    (verdict,) = grade([case("x")], Judge("http://127.0.0.1:9/v1", "m", tries=1), Cache(tmp_path / "c"), None)
-    assert verdict.error == "the endpoint cannot be reached: ConnectError"
+    with pytest.raises(ValueError, match="http://127.0.0.1:9/v1 cannot be reached .ConnectError.: check --url"):
+        grade([case("x")], Judge("http://127.0.0.1:9/v1", "m", tries=1), Cache(tmp_path / "c"), None)
     for broken in ({"url": "ftp://x"}, {"tries": 0}, {"timeout": 0}):
         with pytest.raises(ValueError, match="--"):
             Judge(**{"url": "http://x", "model": "m", **broken})
@@ -236,7 +261,22 @@ def test_answers_are_generated_then_graded_by_command(
     printed = capfd.readouterr().out
     assert "4.00 ± " in printed
     assert "8 verdicts" in printed
+    asked = len(endpoint.asked)
+    assert f"{asked} asked for, the others known; {100 * asked:,} tokens in" in printed, "equal questions are paid for once"
     assert "mean of the five" in printed
     assert set(endpoint.keys) == {f"Bearer {KEY}"}
+    graded = (out / judging.JUDGEMENTS).read_bytes()
     assert pl.read_parquet(out / judging.JUDGEMENTS).height == 8
+    judged = judging.read_scores(out)
+    assert list(judged) == ["CI", "DO", "CU", "TU", "CO", "mean"]
+    assert judged["mean"].mean == pytest.approx(4)
+    (outcomes,) = collect([read_trial(out)])
+    table = paper.methods_table([outcomes])
+    assert [name for name in table.header if name.startswith("vcgbench")] == [f"vcgbench {name}" for name in judged]
+    assert "whose answers are not scored here: prunesweep-judge grades free ones" in text(verdict(outcomes))
+    monkeypatch.setattr(endpoint, "refusals", 10_000)
+    monkeypatch.setattr(sys, "argv", [*command, "--cache", str(tmp_path / "another"), "--tries", "1"])
+    with pytest.raises(SystemExit, match="no verdict could be had"):
+        judging.main()
+    assert (out / judging.JUDGEMENTS).read_bytes() == graded, "an endpoint that fails takes nothing away"
     assert KEY not in printed + "".join(f.read_text(errors="replace") for f in tmp_path.rglob("*.json*"))

@@ -18,12 +18,14 @@ from torch.nn import functional as F
 
 import networks
 from conftest import CONF
+from prunesweep import records as recording
+from prunesweep.analysis import mean_costs
 from prunesweep.bench_engine import operator_counter
 from prunesweep.cost import Shape, prefill_flops, vision_flops
 from prunesweep.engine import Clock, Job, evaluate_jobs
 from prunesweep.estimate import shape_in
 from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
-from prunesweep.models.convert import examine, finish_stllm, write
+from prunesweep.models.convert import examine, finish_stllm, read_qformer_tokenizer, write
 from prunesweep.protocol import Protocol, encoder_text
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.downsample import Resize
@@ -52,7 +54,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         assert found.faults == []
         out = root / f"stllm_{variant}"
         write(found, config, released, out)
-        finish_stllm(out, str(released), networks.SIDE)
+        finish_stllm(out, read_qformer_tokenizer(str(released)), networks.SIDE)
         made |= {f"stllm_{variant}_released": released, f"stllm_{variant}": out}
     return made
 
@@ -538,9 +540,16 @@ def test_qwen2_5_vl_7b_has_the_configured_sizes() -> None:
     with torch.device("meta"):
         network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text | heads, vision_config=vision))
     configured_sizes = configured("qwen2_5_vl_7b")
-    any_resolution = replace(configured_sizes.vision, patches=0)
+    any_resolution = replace(configured_sizes.vision, patches=0, token_patches=4)
     assert qwen2_5_vl.shape_of(network.config) == replace(configured_sizes, vision=any_resolution)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(8.29e9, rel=0.01)
+
+
+def test_a_dense_qwen_costs_what_a_dense_qwen_costs(samples: list[Sample], models: dict[str, Any]) -> None:
+    model = models["qwen"]
+    answer = state_after(samples[0], model, len(plan(samples[0], FRAMES, DENSE, CHOOSE, model)))
+    row = recording.score(samples[0], "dense", answer, CHOOSE)
+    assert mean_costs(recording.to_frame([row]), model.shape)["total_flops_ratio"] == pytest.approx(1)
 
 
 def test_encoding_asks_for_the_question_only_where_it_is_read(samples: list[Sample], models: dict[str, Any]) -> None:

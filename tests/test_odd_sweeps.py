@@ -140,7 +140,7 @@ def test_commands_of_single_trials_say_why(name: str, make: Callable, tmp_path: 
         (["????", "????"], "2 trials of tiny on blocks, none of which has an answer: nothing can be said"),
         (["++++", "????"], "1 without any answer"),
         (["++++", "++++"], "1 of 1 other trial is indistinguishable from dense"),
-        (["+"], "1 trial of tiny on blocks, 1 questions on 1 videos"),
+        (["+"], "1 trial of tiny on blocks, 1 question on 1 video"),
     ],
 )
 def test_little_is_enough_for_a_sentence(

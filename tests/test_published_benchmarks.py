@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_an_item_that_cannot_be_asked_is_a_problem_of_its_own(mvbench_root: Path
 
 def test_a_missing_task_file_and_an_unknown_task_are_refused(mvbench_root: Path) -> None:
     (mvbench_root / "json" / "state_change.json").unlink()
-    with pytest.raises(ValueError, match=r"state_change.json does not exist; prunesweep-data check"):
+    with pytest.raises(ValueError, match=r"state_change.json does not exist; docs/benchmarks.md has the layout"):
         mvbench.load(str(mvbench_root))
     with pytest.raises(ValueError, match="unknown task 'Acton' in benchmark.tasks; known: action_sequence"):
         mvbench.load(str(mvbench_root), tasks=["Acton"])
@@ -135,6 +136,22 @@ def test_subtitles_are_those_spoken_at_the_sampled_frames(tmp_path: Path, video:
     (tmp_path / "subtitle" / "yt1.srt").unlink()
     (silent,) = videomme.load(root, subtitles="all")
     assert silent.subtitles == ""
+    assert dataset.report(dataset.check([silent], {}, subtitled=True)).endswith("\n1 video without subtitles")
+    (tmp_path / "subtitle" / "yt1.srt").write_text("no times in here")
+    (odd,) = videomme.load(root, subtitles="all")
+    assert odd.problem == "yt1.srt holds no subtitle"
+    shutil.rmtree(tmp_path / "subtitle")
+    with pytest.raises(ValueError, match="subtitle does not exist, which benchmark.subtitles=all needs"):
+        videomme.load(root, subtitles="all")
+
+
+def test_an_odd_duration_is_a_problem_and_no_question_less(tmp_path: Path, video: Path) -> None:
+    root = trees.videomme(tmp_path, video, "questions")
+    rows = [{**trees.ROW, "question_id": str(i), "duration": d} for i, d in enumerate(("short", "Short", None, "tiny"))]
+    trees.write_json(root / "questions.json", rows)
+    found = videomme.load(str(root))
+    assert [sample.task for sample in found] == ["short", "short", "unknown duration", "unknown duration"]
+    assert found[3].problem == "duration 'tiny' is none of short, medium, long"
 
 
 def test_a_letter_without_an_option_is_a_problem(tmp_path: Path, video: Path) -> None:
@@ -233,9 +250,12 @@ def test_the_check_fails_where_something_is_wrong_and_not_otherwise(
     root = trees.videomme(tmp_path, video, "parquet")
     arguments = ("benchmark=videomme", f"benchmark.path={root}")
     assert dataset.run_check((*arguments, "benchmark.limit=1")) == 0
-    assert "1 questions on 1 videos" in capsys.readouterr().out
-    assert dataset.run_check(arguments) == 1
-    assert "short has 1 questions, 900 were published" in capsys.readouterr().out
+    assert "1 question on 1 video" in capsys.readouterr().out
+    assert dataset.run_check(arguments) == 3
+    out = capsys.readouterr().out
+    assert "short has 1 questions, 900 were published" in out
+    assert "long has 0 questions, 900 were published" in out
+    assert dataset.run_check((*arguments, "benchmark.durations=[short]")) == 1
 
 
 def test_the_command_says_on_one_line_what_it_cannot_check(tmp_path: Path) -> None:

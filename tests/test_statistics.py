@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import random
 from itertools import product
@@ -288,8 +289,9 @@ def test_the_parameter_that_matters_is_the_important_one() -> None:
     (found,) = collect(trials)
     (importance,) = effects.importances(found)
     assert next(iter(importance.shares)) == "reducer.prune.layer"
-    assert sum(importance.shares.values()) == pytest.approx(1)
+    assert 0.97 < sum(importance.shares.values()) < 1, "what the two explain jointly is left"
     assert importance == effects.importances(found)[0]
+    assert importance == effects.importances(collect(trials[::-1])[0])[0]
 
 
 def test_a_grid_with_switched_off_parts_and_words_has_importances() -> None:
@@ -309,9 +311,11 @@ def test_tables_export_and_escape() -> None:
     assert table.header == ("method", "retained", "FLOPs", "blocks", "blocks/a", "blocks/b")
     assert r"a\_b\|c & \<i\>50%\</i\>" in paper.to_markdown(table)
     latex = paper.to_latex(table)
-    assert r"a\_b|c \& $<$i$>$50\%$<$/i$>$" in latex
+    assert r"a\_b$|$c \& $<$i$>$50\%$<$/i$>$" in latex
     assert latex.count(r"\\") == 1 + 2 + 1
-    assert paper.to_csv(table).splitlines()[1].startswith("none,100.0 %,1.00x,0.500 ± ")
+    numbers = list(csv.reader(paper.to_csv(table).splitlines()))
+    assert numbers[0][:8] == ["method", "retained", "FLOPs", "blocks", "blocks SE", "blocks n", "blocks low", "blocks high"]
+    assert numbers[1][:4] == ["none", "1.0", "1.0", "0.5"]
     assert paper.components_table(found).rows[0][:3] == ("–", "–", "–")
 
 

@@ -148,7 +148,8 @@ def test_secrets_and_folders_of_this_machine_stay_here(tmp_path: Path) -> None:
             **{**vars(one.info), "name": f"{one.info.name} path={HOME}/x", "overrides": overrides, "settings": settings}
         )
         lost = pl.format("VideoError: {}", pl.lit(f"{HOME}/clip.mp4 is gone"))
-        records = one.records.with_columns(error=lost, video_id=pl.format(f"{HOME}/{{}}", pl.col("video_id")))
+        video, name = pl.format(f"{HOME}/{{}}", pl.col("video_id")), pl.format("lost {}", pl.col("sample_id"))
+        records = one.records.with_columns(error=lost, video_id=video, sample_id=name)
         trials.append(one._replace(info=info, records=pl.concat([one.records, records.with_columns(correct=None)])))
     sweep = stored(tmp_path / "sweep", trials)
     command(sweep)

@@ -179,7 +179,9 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     all_tokens = [before] * len(visual)
     options = {"option_rows": option_rows, "option_pairs": option_pairs}
     own: Any = ledger(shape, visual, text, before, frames, generated, reduction, cached, patches, **options)
-    dense: Any = ledger(shape, all_tokens, text, before, frames, generated, **options)
+    dense: Any = ledger(
+        shape, all_tokens, text, before, frames, generated, vision_patches=_dense_patches(shape, before, frames), **options
+    )
     means = {name: float(getattr(own, name).mean()) for name in RATIOS}
     means["kv_bytes"] = _mean(own.kv_bytes)
     means["reduction_flops"] = _mean(own.reduction)
@@ -190,6 +192,11 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
         counted: list[Any] = [published_prefill(convention, shape, tokens) for tokens in (visual, all_tokens)]
         means[f"{name}_flops_ratio"] = _mean(counted[0]) / _mean(counted[1])
     return means
+
+
+def _dense_patches(shape: Shape, tokens: Any, frames: Any) -> Any:
+    """Per frame, where nothing was made smaller before the vision tower; None for the shape's own."""
+    return tokens // frames * shape.vision.token_patches if shape.vision.token_patches else None
 
 
 def tokens_by_layer(counts: pl.Series) -> list[Any]:

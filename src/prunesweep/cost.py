@@ -19,13 +19,17 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class VisionShape:
-    """A ViT: `layers` that run, `patches` per frame, `patch_inputs` values per patch."""
+    """A ViT: `layers` that run, `patches` per frame, `patch_inputs` values per patch.
+
+    A tower for pictures of any size has no `patches` of its own; `token_patches` of them become one visual token.
+    """
 
     layers: int
     hidden: int
     mlp: int
     patches: int
     patch_inputs: int
+    token_patches: int = 0
 
 
 @dataclass(frozen=True)

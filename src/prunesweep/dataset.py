@@ -10,13 +10,14 @@ import importlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prunesweep.main import reported
 from prunesweep.paths import CONF
-from prunesweep.tables import grid
+from prunesweep.tables import count, grid
 from prunesweep.types import Sample
 
 MOST_NAMED = 5
@@ -34,6 +35,8 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    silent: int | None = None
+    """Videos without subtitles, where these are asked for; no fault: not everyone speaks."""
     unlabelled: int = 0
     """Questions that cannot be scored here; no fault."""
 
@@ -42,20 +45,22 @@ class Findings:
         return len(self.miscounted) + len(self.problems) + len(self.missing) + len(self.unreadable)
 
 
-def check(samples: Sequence[Sample], counts: dict[str, int], read: bool = True) -> Findings:
+def check(samples: Sequence[Sample], counts: dict[str, int], read: bool = True, subtitled: bool = False) -> Findings:
     """Every question and every video; with `read` one frame of each video is decoded.
 
-    `counts` are the published numbers of questions per task; only tasks that occur are compared.
+    `counts` are the published numbers of questions of the tasks that should be there.
     """
     found = Findings(samples=len(samples))
     found.tasks.update(sample.task for sample in samples)
-    for task, number in found.tasks.items():
-        if task in counts and counts[task] != number:
-            found.miscounted.append(f"{task} has {number} questions, {counts[task]} were published")
+    for task, number in counts.items():
+        if found.tasks[task] != number:
+            found.miscounted.append(f"{task} has {found.tasks[task]} questions, {number} were published")
     found.problems = [f"{sample.id}: {sample.problem}" for sample in samples if sample.problem]
     found.unlabelled = sum(sample.target is None and not sample.answer and not sample.problem for sample in samples)
     ranges = {(s.path, s.start, s.end): s for s in samples if not s.problem}
     found.videos = len({path for path, *_ in ranges})
+    if subtitled:
+        found.silent = len({sample.path for sample in ranges.values() if not sample.subtitles})
     for sample in ranges.values():  # one at a time: decoders are silenced for the whole process
         text = _video_fault(sample, read)
         if text:
@@ -74,12 +79,12 @@ def _video_fault(sample: Sample, read: bool) -> str | None:
     try:
         read_clip(sample.path, sample.video_id, 1, sample.start, sample.end, frame_rate=sample.frame_rate)
     except VideoError as error:
-        return str(error)
+        return f"{sample.path.parent.name}/{error}"
     return None
 
 
 def report(found: Findings) -> str:
-    lines = [f"{found.samples} questions on {found.videos} videos", ""]
+    lines = [f"{count(found.samples, 'question')} on {count(found.videos, 'video')}", ""]
     lines += [grid(("task", "questions"), [(task, str(number)) for task, number in sorted(found.tasks.items())]), ""]
     for title, texts in (
         ("tasks with another number of questions than published", found.miscounted),
@@ -90,6 +95,8 @@ def report(found: Findings) -> str:
         lines += [f"{len(texts)} {title}", *(f"  {' '.join(text.split())}" for text in texts[:MOST_NAMED])]
         if len(texts) > MOST_NAMED:
             lines.append(f"  and {len(texts) - MOST_NAMED} more")
+    if found.silent is not None:
+        lines.append(f"{count(found.silent, 'video')} without subtitles")
     if found.unlabelled:
         lines.append(f"{found.unlabelled} questions have no public answer: they are answered, not scored")
     return "\n".join(lines)
@@ -99,15 +106,29 @@ def run_check(overrides: Sequence[str]) -> int:
     """Composes the configuration as `prunesweep` does, loads its benchmark, prints what is wrong; the number of faults."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
+    from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("eval", list(overrides))
-    samples = instantiate(config.benchmark.load)
-    module = importlib.import_module(config.benchmark.load._target_.rpartition(".")[0])
-    counts = getattr(module, "COUNTS", {}) if config.benchmark.limit is None else {}
-    found = check(samples, counts)
+    settings: Any = OmegaConf.to_container(config.benchmark, resolve=True, throw_on_missing=True)
+    samples = instantiate(settings["load"])
+    found = check(samples, expected_counts(settings), subtitled=settings.get("subtitles", "none") != "none")
     print(report(found))
     return found.faults
+
+
+CHOICES = ("tasks", "durations", "parts")
+"""Settings of benchmarks that name the tasks to load."""
+
+
+def expected_counts(settings: Mapping[str, Any]) -> dict[str, int]:
+    """Published numbers of questions of the tasks that a benchmark's settings ask for; none where there is a limit."""
+    module = importlib.import_module(settings["load"]["_target_"].rpartition(".")[0])
+    counts: dict[str, int] = getattr(module, "COUNTS", {}) if settings.get("limit") is None else {}
+    chosen = next((settings[name] for name in CHOICES if settings.get(name)), None)
+    if settings.get("split") == "subset":
+        chosen = ["subset"]
+    return {task: number for task, number in counts.items() if chosen is None or task in chosen}
 
 
 def run_submission(trial: Path, out: Path) -> None:
@@ -120,6 +141,13 @@ def run_submission(trial: Path, out: Path) -> None:
     read = read_trial(trial)
     if read.info.benchmark != "egoschema":
         raise ValueError(f"{trial} is a trial on {read.info.benchmark}; submissions are for egoschema")
+    failed = read.records.drop_nulls("error").select("sample_id", "error").rows()
+    if failed:
+        name, why = failed[0]
+        raise ValueError(
+            f"{len(failed)} of {len(read.records)} questions have an error instead of an answer, such as {name} ({why}); mend "
+            "what is wrong and run again with retry_errors=true"
+        )
     rows = read.records.select("sample_id", "chosen").rows()
     unclear = [name for name, chosen in rows if chosen is None]
     if unclear:
@@ -140,6 +168,8 @@ def main() -> None:
             sys.exit(1 if run_check(arguments[1:]) else 0)
         elif arguments[:1] == ["submission"] and len(arguments) == 3:
             run_submission(Path(arguments[1]), Path(arguments[2]))
+        elif arguments in (["-h"], ["--help"]):
+            print((__doc__ or "").strip())
         else:
             sys.exit((__doc__ or "").strip())
 

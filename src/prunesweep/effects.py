@@ -49,10 +49,14 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (2, "") if value is None else (0, value) if number else (1, str(value))
 
 
+SOLVED = ("reducer.match.", "matched.")
+"""What a setting was solved for, and how well: not settings themselves."""
+
+
 def factors(outcomes: Outcomes) -> list[Factor]:
     """The settings that vary among the trials, in the order of the configuration; None where a trial has no such setting."""
     flat = [settings(info) for info in outcomes.infos]
-    names = dict.fromkeys(name for own in flat for name in own if not name.endswith(IGNORED))
+    names = dict.fromkeys(n for own in flat for n in own if not n.endswith(IGNORED) and not n.startswith(SOLVED))
     found = []
     for name in names:
         values = [_hashable(own.get(name)) for own in flat]
@@ -277,7 +281,7 @@ def _wald(rows: np.ndarray, answers: _Answers) -> float:
     rank = len(rows)
     if videos <= rank or np.isnan(value).any():
         return math.nan
-    if not value.any():
+    if not value.round(ROUNDED).any():
         return 1.0
     if np.linalg.matrix_rank(covariance) < rank:
         return math.nan

@@ -96,8 +96,9 @@ def report(config: DictConfig) -> str:
     dense = config.frames * config.tokens_per_frame
     plans = {"dense": [dense] * shape.layers, config.reducer.name: planned_tokens(config, shape.layers)}
     caches = {"dense": dense, config.reducer.name: cached(config, plans[config.reducer.name][-1])}
+    steps = math.ceil(config.frames / config.model.get("frames_per_step", 1))
     costs = {
-        name: ledger(shape, tokens, config.text_tokens, dense, config.frames, config.generated, cached_tokens=caches[name])
+        name: ledger(shape, tokens, config.text_tokens, dense, steps, config.generated, cached_tokens=caches[name])
         for name, tokens in plans.items()
     }
     title = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep import statistics
-from prunesweep.plots import COLOURS, COST_LABELS, MARKERS, axis_label, column_name, log_axis, span
+from prunesweep.plots import COLOURS, COST_LABELS, MARKERS, MOST_COLUMNS, axis_label, column_name, log_axis, span
 from prunesweep.sources import short
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from prunesweep.effects import Ablation, Factor, Importance, Interaction
     from prunesweep.outcomes import Outcomes
     from prunesweep.statistics import Front
-
-
-MOST_COLUMNS = 3
 
 
 def _figure(columns: int, width: float, height: float, sharey: bool = False, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -174,7 +171,8 @@ def history_figure(history: History) -> Figure:
     growth.step(history.proposal, history.hypervolume, where="post", color=COLOURS[0])
     growth.set(xlabel="proposal", ylabel=f"hypervolume up to {history.cost.max():.3g}")
     growth.grid(alpha=0.3)
-    figure.suptitle(f"{len(history.proposal)} complete proposals; estimates on the search's own questions", fontsize=10)
+    told = "baselines and what else was told included"
+    figure.suptitle(f"{len(history.proposal)} complete trials, {told}; estimates on the search's own questions", fontsize=10)
     return figure
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -212,7 +213,7 @@ def grade(
 ) -> list[Verdict]:
     """Verdicts in the order of the cases, several asked for at once; equal prompts are asked once.
 
-    Raises ValueError if the endpoint refuses whoever asks.
+    Raises ValueError if the endpoint refuses whoever asks, or is not there.
     """
     import httpx
 
@@ -223,7 +224,11 @@ def grade(
         for prompt, verdict in zip(prompts, pool.map(lambda p: _verdict(client, judge, cache, p), prompts), strict=True):
             found[prompt] = verdict
             progress(len(found))
-    return [found[case.prompt] for case in wanted]
+    verdicts: list[Verdict] = []
+    for case in wanted:
+        verdicts.append(found[case.prompt])
+        found[case.prompt] = found[case.prompt]._replace(prompt_tokens=0, answer_tokens=0, cached=True)  # spent once
+    return verdicts
 
 
 def _verdict(client: httpx.Client, judge: Judge, cache: Cache, prompt: str) -> Verdict:
@@ -236,7 +241,7 @@ def _verdict(client: httpx.Client, judge: Judge, cache: Cache, prompt: str) -> V
         if attempt:
             time.sleep(min(pause, LONGEST_PAUSE))
             pause *= 2
-        reply, passing, wait = _ask(client, judge, prompt)
+        reply, passing, wait = _ask(client, judge, prompt, last=attempt == judge.tries - 1)
         pause = max(pause, wait)
         if isinstance(reply, str):
             error = reply
@@ -244,9 +249,8 @@ def _verdict(client: httpx.Client, judge: Judge, cache: Cache, prompt: str) -> V
                 break
             continue
         try:
-            usage = reply.get("usage") or {}
-            spent[0] += int(usage.get("prompt_tokens") or 0)
-            spent[1] += int(usage.get("completion_tokens") or 0)
+            for index, kind in enumerate(("prompt_tokens", "completion_tokens")):
+                spent[index] += _tokens(reply, kind)
             score = parse_score(reply["choices"][0]["message"]["content"] or "")
             cache.add(name, score, *spent)
             return Verdict(score, None, spent[0], spent[1], cached=False)
@@ -257,15 +261,51 @@ def _verdict(client: httpx.Client, judge: Judge, cache: Cache, prompt: str) -> V
     return Verdict(None, error, spent[0], spent[1], cached=False)
 
 
-def _ask(client: httpx.Client, judge: Judge, prompt: str) -> tuple[dict[str, Any] | str, bool, float]:
-    """The endpoint's reply, or what went wrong, whether it may pass, and the seconds that it asks to wait."""
+def _tokens(reply: dict[str, Any], kind: str) -> int:
+    """As the endpoint says, which need not say it."""
+    usage = reply.get("usage")
+    number = usage.get(kind) if isinstance(usage, dict) else None
+    return number if isinstance(number, int) and number > 0 else 0
+
+
+UNREACHABLE = "the endpoint cannot be reached"
+MOST_BYTES = 2**20
+"""Of a reply, which is to be a few words."""
+
+
+def _post(client: httpx.Client, url: str, message: dict[str, Any], timeout: float) -> httpx.Response:
+    """The whole reply within `timeout` seconds: httpx's own limit is for each part of it."""
+    import httpx
+
+    end = time.monotonic() + timeout
+    with client.stream("POST", url, json=message) as response:
+        content = b""
+        for part in response.iter_bytes():
+            content += part
+            if time.monotonic() > end:
+                raise httpx.ReadTimeout("the reply takes too long")
+            if len(content) > MOST_BYTES:
+                raise httpx.ReadError("the reply is too long")
+    return httpx.Response(response.status_code, headers={"retry-after": response.headers.get("retry-after", "")}, content=content)
+
+
+def _ask(client: httpx.Client, judge: Judge, prompt: str, last: bool) -> tuple[dict[str, Any] | str, bool, float]:
+    """The endpoint's reply, or what went wrong, whether it may pass, and the seconds that it asks to wait.
+
+    Raises ValueError where every other request would fail as this one: who asks is refused, or, at the last try, nobody is
+    there.
+    """
     import httpx
 
     message = {"model": judge.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
     try:
-        response = client.post(f"{judge.url.rstrip('/')}/chat/completions", json=message)
+        response = _post(client, f"{judge.url.rstrip('/')}/chat/completions", message, judge.timeout)
     except httpx.TimeoutException:
         return f"no reply within {judge.timeout:g} s", True, 0.0
+    except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        if last:
+            raise ValueError(f"{judge.url} cannot be reached ({type(error).__name__}): check --url") from error
+        return UNREACHABLE, True, 0.0
     except httpx.HTTPError as error:
         return f"the endpoint cannot be reached: {type(error).__name__}", True, 0.0
     if response.status_code in REFUSALS:
@@ -291,8 +331,6 @@ class Score(NamedTuple):
 
 
 def scores(judgements: pl.DataFrame, failures: Failures) -> dict[str, Score]:
-    import math
-
     import polars as pl
 
     from prunesweep.analysis import clustered_error
@@ -307,21 +345,62 @@ def scores(judgements: pl.DataFrame, failures: Failures) -> dict[str, Score]:
             continue
         mean = float(counted["score"].sum()) / len(counted)
         sums = counted.group_by("video_id").agg((pl.col("score") - mean).sum().alias("sum"))["sum"].to_list()
-        found[dimension] = Score(mean, clustered_error(sums, len(counted)), len(counted), failed)
+        error = clustered_error(sums, len(counted)) if counted["score"].n_unique() > 1 else math.nan  # alike grades tell of none
+        found[dimension] = Score(mean, error, len(counted), failed)
     return found
 
 
-def table(found: dict[str, Score]) -> str:
-    """The five columns and their plain mean, as the paper averages them."""
+MEAN = "mean"
+
+
+def mean_score(judgements: pl.DataFrame, failures: Failures) -> Score:
+    """The plain mean of the five columns, as the paper averages; without a grade in each, NaN.
+
+    Its error counts that columns share videos.
+    """
+    import polars as pl
+
+    from prunesweep.analysis import clustered_error
+
+    own = scores(judgements, failures)
+    failed = sum(score.failed for score in own.values())
+    if not all(score.graded for score in own.values()):
+        return Score(math.nan, math.nan, 0, failed)
+    counted = judgements.with_columns(pl.col("score").fill_null(0.0)) if failures == "zero" else judgements.drop_nulls("score")
+    parts = [
+        counted.filter(pl.col("dimension") == name).select("video_id", part=(pl.col("score") - s.mean) / s.graded / len(own))
+        for name, s in own.items()
+    ]
+    sums = pl.concat(parts).group_by("video_id").agg(pl.col("part").sum())["part"].to_list()
+    mean = sum(score.mean for score in own.values()) / len(own)
+    return Score(mean, clustered_error(sums, 1), sum(score.graded for score in own.values()), failed)
+
+
+def read_scores(folder: Path, failures: Failures = "leave_out") -> dict[str, Score]:
+    """Columns and mean of a trial that has been graded; empty for any other."""
+    import polars as pl
+
+    if not (folder / JUDGEMENTS).is_file():
+        return {}
+    judgements = pl.read_parquet(folder / JUDGEMENTS)
+    return {**scores(judgements, failures), MEAN: mean_score(judgements, failures)}
+
+
+def score_text(score: Score) -> str:
+    """`3.02 ± 0.05 (n=998)`."""
+    if not score.graded:
+        return "not graded"
+    error = "n/a" if math.isnan(score.error) else f"{score.error:.2f}"
+    return f"{score.mean:.2f} ± {error} (n={score.graded})"
+
+
+def table(found: dict[str, Score], mean: Score) -> str:
+    """The five columns and their mean."""
     from prunesweep.tables import grid
 
-    rows = [
-        (f"{name}  {CRITERIA[name][0]}", f"{s.mean:.2f} ± {s.error:.2f} (n={s.graded})", str(s.failed))
-        for name, s in found.items()
-    ]
-    known = [s.mean for s in found.values() if s.graded]
-    mean = f"{sum(known) / len(known):.2f}" if len(known) == len(found) else "needs all five"
-    return grid(("", "score ± SE", "no verdict"), [*rows, ("mean of the five", mean, "")])
+    rows = [(f"{name}  {CRITERIA[name][0]}", score_text(s), str(s.failed)) for name, s in found.items()]
+    last = score_text(mean) if mean.graded else "needs all five"
+    return grid(("", "score ± SE", "no verdict"), [*rows, ("mean of the five", last, "")])
 
 
 def progress(count: int) -> None:
@@ -348,9 +427,10 @@ def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failu
     ]
     kinds = {"sample_id": pl.String, "video_id": pl.String, "dimension": pl.String, "score": pl.Float64, "error": pl.String}
     judgements = pl.DataFrame(rows, schema=kinds)
-    write_parquet(judgements, folder / JUDGEMENTS)
+    if judgements["score"].is_not_null().any() or not (folder / JUDGEMENTS).is_file():  # a dead endpoint takes nothing away
+        write_parquet(judgements, folder / JUDGEMENTS)
     print(f"{trial.info.name}, graded by {judge.model}")
-    print(table(scores(judgements, failures)))
+    print(table(scores(judgements, failures), mean_score(judgements, failures)))
     for error, count in judgements["error"].drop_nulls().value_counts(sort=True).iter_rows():
         print(f"{count} without a verdict: {error}")
     if left_out:
@@ -374,9 +454,9 @@ def questions_of(folder: Path) -> dict[str, str]:
 def costs(verdicts: Iterable[Verdict], price_in: float, price_out: float) -> str:
     """Tokens of this run and, with prices per million, what they cost."""
     listed = list(verdicts)
-    asked = sum(not v.cached for v in listed)
+    asked = sum(not v.cached for v in listed)  # equal questions are asked once
     given, answered = (sum(getattr(v, name) for v in listed) for name in ("prompt_tokens", "answer_tokens"))
-    text = f"{len(listed)} verdicts, {len(listed) - asked} of them from the cache; {given:,} tokens in, {answered:,} out"
+    text = f"{len(listed)} verdicts, {asked} asked for, the others known; {given:,} tokens in, {answered:,} out"
     if price_in or price_out:
         text += f", {(given * price_in + answered * price_out) / 1e6:.4f} at the prices given"
     return text
@@ -401,10 +481,14 @@ def main() -> None:
     parser.add_argument("--price-in", type=float, default=0.0, help="per million tokens")
     parser.add_argument("--price-out", type=float, default=0.0)
     given = parser.parse_args()
+    if min(given.price_in, given.price_out) < 0:
+        parser.error("--price-in and --price-out must be at least 0")
     with reported(interrupted="interrupted; the verdicts so far are cached, and the same command goes on from there"):
         judge = Judge(given.url, given.model, given.tries, given.timeout, given.concurrency)
         cache = Cache(given.cache or given.trials[0].absolute().parent / CACHE)
         key = os.environ.get(given.key_variable)
+        if key and not (key.isascii() and key.isprintable()):
+            raise ValueError(f"the key in {given.key_variable} holds characters that no HTTP header may have")
         verdicts = [v for folder in given.trials for v in judge_trial(folder, judge, cache, key, given.failures)]
         print(costs(verdicts, given.price_in, given.price_out))
         if all(verdict.score is None for verdict in verdicts):

@@ -49,7 +49,7 @@ class Solution:
 
     def __str__(self) -> str:
         some = f"{len(self.videos)} video" + ("s" if len(self.videos) > 1 else "")
-        return f"{self.knob}={self.value} gives {self.cost} {self.reached:.4f} on {some}, asked for {self.target:g}"
+        return f"{self.knob}={self.value} gives {self.cost} {self.reached:.4f}x on {some}, asked for {self.target:g}x"
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _bisected(
         tried[value] = (cost(candidate), candidate)
         return tried[value][0]
 
-    rising = look(low) <= look(high)
+    rising = look(high) >= look(low)  # the upper bound first: of settings that cost the same, the first is taken
     for _ in range(STEPS):
         middle = (low + high) / 2
         if (look(middle) < target) == rising:

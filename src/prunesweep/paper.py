@@ -8,12 +8,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from prunesweep import statistics
+from prunesweep import judge, statistics
 from prunesweep.analysis import Accuracy, Summary, scores_of
 from prunesweep.outcomes import Outcomes
 from prunesweep.paths import DATA
@@ -76,35 +76,62 @@ def _known_as(name: str, names: dict[str, str]) -> str | None:
 
 
 def _published_row(model: str, row: Summary, data: dict[str, Any]) -> dict[str, Any] | None:
-    """Of table 1: same model and method, and about the same share of tokens in the last layer."""
+    """Of table 1: same model and method, and about the same share of tokens retained."""
     known, method = _known_as(model, data["models"]), data["methods"].get(_key(row.reducer))
     for entry in data["table1"]:
-        near = abs(100 * row.final_ratio - entry["retained"]) <= SAME_RETAINED
+        near = abs(100 * _retained(row) - entry["retained"]) <= SAME_RETAINED
         if (entry["model"], entry["method"]) == (known, method) and near:
             return entry
     return None
 
 
+def _retained(row: Summary) -> float:
+    """What the paper calls retained: of a method that evicts from the caches, what is left there."""
+    return min(row.final_ratio, row.kv_ratio)
+
+
+PLACES = ("model=", "benchmark=")
+"""Parts of a trial's name that say on what it ran: rows and columns of the table."""
+
+
+def _merged(rows: Sequence[Summary]) -> Summary:
+    """One method's row: its costs are means over the benchmarks, for what merging leaves depends on the videos."""
+    ratios = ("final_ratio", "kv_ratio", "llm_flops_ratio")
+    known = [row for row in rows if row.samples] or rows
+    means = {name: sum(getattr(row, name) for row in known) / len(known) for name in ratios}
+    name = " ".join(part for part in rows[0].trial.split(" ") if not part.startswith(PLACES))
+    return replace(rows[0], trial=name, **means)
+
+
+def _judged(outcomes: Outcomes, index: int) -> dict[str, Cell]:
+    """What a judge gave a trial's free answers, by column; nothing if it has not been asked."""
+    folder = outcomes.folders[index]
+    judged = judge.read_scores(folder) if folder else {}
+    return {
+        f"{outcomes.benchmark} {name}": Cell(judge.score_text(s), {"": s.mean, "SE": s.error, "n": s.graded})
+        for name, s in judged.items()
+    }
+
+
 def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
-    """Table 1 of the paper: a row per model and trial, a column per benchmark; with `tasks` a column per task, too."""
+    """Table 1 of the paper: a row per model and method, a column per benchmark; with `tasks` a column per task, too."""
     data = published()
-    benchmarks = list(dict.fromkeys(one.benchmark for one in found))
     cells: dict[tuple[str, str], dict[str, str]] = {}
-    rows: dict[tuple[str, str], Summary] = {}
+    summaries: dict[tuple[str, str], list[Summary]] = {}
+    columns: list[str] = []
     for outcomes in found:
         by_task = statistics.by_task(outcomes) if tasks else {}
         scores = statistics.accuracies(outcomes)
         for index, row in enumerate(outcomes.table):
-            key = (outcomes.model, row.trial)
-            rows.setdefault(key, row)
-            own = cells.setdefault(key, {})
-            own[outcomes.benchmark] = _scores(scores[index])
+            key = (outcomes.model, _merged([row]).trial)
+            summaries.setdefault(key, []).append(row)
+            own = _judged(outcomes, index) or {outcomes.benchmark: _scores(scores[index])}
             own |= {f"{outcomes.benchmark}/{task}": _scores(values[index]) for task, values in by_task.items()}
-    columns = [
-        c for name in benchmarks for c in (name, *sorted({k for own in cells.values() for k in own if k.startswith(f"{name}/")}))
-    ]
+            cells.setdefault(key, {}).update(own)
+            columns += [column for column in own if column not in columns]
+    rows = {key: _merged(own) for key, own in summaries.items()}
     matched = {key: _published_row(key[0], row, data) for key, row in rows.items()}
-    printed = [name for name in benchmarks if _known_as(name, data["benchmarks"])] if any(matched.values()) else []
+    printed = [c for c in columns if any(entry and _score(entry, c, data) != DASH for entry in matched.values())]
     several = len({model for model, _ in rows}) > 1
     names = dict(zip(rows, short_names(list(rows.values()))[0], strict=True))
     common = short_names(list(rows.values()))[1]
@@ -117,21 +144,26 @@ def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
         *(("published retained", "published FLOPs") if printed else ()),
         *(f"published {name}" for name in printed),
     )
-    body = []
-    for key in sorted(rows, key=lambda k: (k[0], rows[k].reducer != "none", rows[k].reducer, rows[k].llm_flops_ratio)):
-        row, entry = rows[key], matched[key]
-        body.append(
-            (
-                *((key[0],) if several else ()),
-                names[key],
-                _percent(row.final_ratio),
-                _times(row.llm_flops_ratio),
-                *(cells[key].get(column, DASH) for column in columns),
-                *(_costs(entry) if printed else ()),
-                *(_score(entry, name, data) for name in printed),
-            )
+    body = [
+        (
+            *((key[0],) if several else ()),
+            names[key],
+            _percent(_retained(rows[key])),
+            _times(rows[key].llm_flops_ratio),
+            *(cells[key].get(column, DASH) for column in columns),
+            *(_costs(matched[key]) if printed else ()),
+            *(_score(matched[key], name, data) for name in printed),
         )
-    notes = [ERRORS, "retained: visual tokens in the last layer; FLOPs: LLM prefill, relative to the dense model"]
+        for key in sorted(rows, key=lambda k: (k[0], rows[k].reducer != "none", rows[k].reducer, rows[k].llm_flops_ratio))
+    ]
+    several_benchmarks = "; means over the benchmarks" if len({one.benchmark for one in found}) > 1 else ""
+    notes = [
+        ERRORS,
+        "retained: visual tokens in the last layer, or in the KV caches of a method that evicts from them; FLOPs: LLM prefill; "
+        f"both relative to the dense model{several_benchmarks}",
+    ]
+    if any(column.endswith(f" {judge.MEAN}") for column in columns):
+        notes.append("CI, DO, CU, TU, CO: a judge's scores from 0 to 5, as prunesweep-judge left them")
     notes += [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
     if printed:
         notes.append(f"published: {data['source']}; beside trials that retain as much to within {SAME_RETAINED:g} points")
@@ -143,6 +175,14 @@ def _costs(entry: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def _score(entry: dict[str, Any] | None, benchmark: str, data: dict[str, Any]) -> str:
+    dimension = benchmark.rpartition(" ")[2]
+    judged = (
+        entry["judged"] | {judge.MEAN: sum(entry["judged"].values()) / len(entry["judged"])}
+        if entry and "judged" in entry
+        else {}
+    )
+    if dimension in judged and "vcgbench" in _key(benchmark):
+        return _number(f"{judged[dimension]:.2f}", judged[dimension])
     score = entry["scores"].get(_known_as(benchmark, data["benchmarks"])) if entry else None
     return DASH if score is None else _number(f"{score / 100:.3f}", score / 100)
 

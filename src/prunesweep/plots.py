@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.analysis import Summary
@@ -85,6 +86,8 @@ class Point(NamedTuple):
 class ParetoPoints(NamedTuple):
     points: list[Point]
     cost: str
+    unanswered: int = 0
+    """Trials that have no accuracy, and so no point."""
 
 
 def pareto_points(table: Sequence[Summary], cost: str) -> ParetoPoints:
@@ -94,55 +97,64 @@ def pareto_points(table: Sequence[Summary], cost: str) -> ParetoPoints:
         Point(r.trial, r.reducer, getattr(r, cost), r.accuracy, r.accuracy_error, r.samples, r.pareto, r.stopped)
         for r in sorted(rows, key=lambda r: getattr(r, cost))
     ]
-    return ParetoPoints(points, cost)
+    return ParetoPoints(points, cost, len(table) - len(rows))
 
 
-def pareto_figure(data: ParetoPoints, title: str) -> Figure:
-    """Accuracy against cost with one standard error; the front as a line of steps."""
+def pareto_figure(panels: Mapping[str, ParetoPoints]) -> Figure:
+    """Accuracy against cost with one standard error, the front as a line of steps; a panel per model and benchmark."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    columns = min(len(panels), MOST_COLUMNS)
+    rows = math.ceil(len(panels) / columns)
+    size = (8, 5) if len(panels) == 1 else (6 * columns, 4.4 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    reducers = sorted({point.reducer for data in panels.values() for point in data.points})
+    for axes, (title, data) in zip(places, panels.items(), strict=False):
+        _draw_front(axes, data, title, reducers)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    return figure
+
+
+MOST_COLUMNS = 3
+
+
+def _draw_front(axes: Axes, data: ParetoPoints, title: str, reducers: Sequence[str]) -> None:
     front = [p for p in data.points if p.pareto]
     if len(front) > 1:
         axes.step(
             [p.cost for p in front], [p.accuracy for p in front], where="post", color="0.45", zorder=1, label="Pareto front"
         )
-    for index, reducer in enumerate(sorted({p.reducer for p in data.points})):
+    for index, reducer in enumerate(reducers):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         own = [p for p in data.points if p.reducer == reducer and not p.stopped]
         stopped = [p for p in data.points if p.reducer == reducer and p.stopped]
-        axes.scatter(
-            [p.cost for p in stopped],
-            [p.accuracy for p in stopped],
-            s=14,
-            marker="x",
-            alpha=0.5,
-            color=COLOURS[index % len(COLOURS)],
-        )
-        axes.errorbar(
-            [p.cost for p in own],
-            [p.accuracy for p in own],
-            yerr=[p.error for p in own],
-            fmt=MARKERS[index % len(MARKERS)],
-            color=COLOURS[index % len(COLOURS)],
-            capsize=2,
-            elinewidth=1,
-            markersize=6,
-            label=reducer,
-        )
+        axes.scatter([p.cost for p in stopped], [p.accuracy for p in stopped], s=14, marker="x", alpha=0.5, color=colour)
+        if own:
+            axes.errorbar(
+                [p.cost for p in own],
+                [p.accuracy for p in own],
+                yerr=[p.error for p in own],
+                fmt=marker,
+                color=colour,
+                capsize=2,
+                elinewidth=1,
+                markersize=6,
+                label=reducer,
+            )
     if any(p.stopped for p in data.points):
         axes.scatter([], [], s=14, marker="x", color="0.5", label="stopped by a race (no bars: incomplete)")
     axes.set_xlabel(axis_label(data.cost))
     axes.set_ylabel("accuracy")
-    axes.set_title(
-        f"{title}\nbars: one standard error, clustered by video; n = {span([p.samples for p in data.points])}", fontsize=10
-    )
+    unanswered = f"; {data.unanswered} trials without an answer" if data.unanswered else ""
+    samples = span([p.samples for p in data.points])
+    axes.set_title(f"{title}\nbars: one standard error, clustered by video; n = {samples}{unanswered}", fontsize=10)
     if data.points and max(p.cost for p in data.points) > 4 * min(p.cost for p in data.points):
         log_axis(axes, data.cost)
     axes.grid(alpha=0.3)
     if data.points:
         axes.legend(frameon=False)
-    return figure
 
 
 def span(counts: Sequence[int]) -> str:

@@ -44,6 +44,10 @@ class Protocol:
     sampling: Sampling = "even"
     """Which frames of the video."""
 
+    @property
+    def reads_subtitles(self) -> bool:
+        return "{subtitles}" in f"{self.template}{self.encoder_template}"
+
     def __post_init__(self) -> None:
         require_choice("protocol.style", self.style, Style)
         require_choice("protocol.answering", self.answering, Answering)

@@ -192,7 +192,7 @@ def main() -> None:
     out = arguments.out or (Path() if not arguments.follow and is_store(arguments.source) else arguments.source)
     mode = None
     try:
-        if out.exists() and not out.is_dir():
+        if arguments.out and out.exists() and not out.is_dir():
             raise ValueError(f"{out} is a file; name a folder with --out")
         mode = arguments.mode or tracking.mode(argparse.Namespace(mode="offline"))  # type: ignore[arg-type]
         if mode == "disabled":

@@ -110,7 +110,7 @@ def _group(found: Verdict) -> dict[str, Any]:
         "model": outcomes.model,
         "benchmark": outcomes.benchmark,
         "cost": outcomes.cost,
-        "headline": headline(found),
+        "headline": public(headline(found)),
         "words": [(key, public(words)) for key, words in lines(found)],
         "axes": _axes(outcomes),
         "common": common,

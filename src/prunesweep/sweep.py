@@ -36,6 +36,7 @@ from prunesweep.callbacks import TIMING, read_timing
 from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED, EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.outcomes import collect
+from prunesweep.protocol import Protocol
 from prunesweep.racing import Race, Rival, run_race
 from prunesweep.records import Stopped, TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.records import Trial as FinishedTrial
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from prunesweep.evaluate import Evaluated
     from prunesweep.matching import Solution
     from prunesweep.measure import Measured
+    from prunesweep.plots import ParetoPoints
     from prunesweep.protocol import Protocol
     from prunesweep.types import Model
 
@@ -163,7 +165,19 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_flag("retry_errors", config.retry_errors)
     if any(OmegaConf.select(config, setting) is not None for setting in RANK_SETTINGS):
         raise ValueError(RANKS_ARE_SPAWNED)
-    return Planned(name, config, tuple(overrides), instantiate(config.reducer), instantiate(config.protocol))
+    if config.store is None:
+        raise ValueError("store=null takes its settings away; without a store: store.folder=null")
+    protocol = instantiate(config.protocol)
+    _require_same_subtitles(protocol, config.benchmark.get("subtitles", "none"))
+    return Planned(name, config, tuple(overrides), instantiate(config.reducer), protocol)
+
+
+def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:
+    """Raises ValueError where a prompt announces subtitles that are not there, or those that are there go nowhere."""
+    if protocol.reads_subtitles and subtitles == "none":
+        raise ValueError("the protocol reads subtitles, and benchmark.subtitles is none; set it to frames or all (of videomme)")
+    if subtitles != "none" and not protocol.reads_subtitles:
+        raise ValueError(f"benchmark.subtitles={subtitles}, but the protocol puts them nowhere; set protocol=videomme_subtitles")
 
 
 def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finished]:
@@ -440,7 +454,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     if any(row.samples for row in table):
         from prunesweep import plots
 
-        figure = plots.pareto_figure(plots.pareto_points(table, config.analysis.cost), title=_title(trials))
+        figure = plots.pareto_figure(_panels(trials, config.analysis.cost))
         figure.savefig(sweep / "pareto.png", dpi=150)
     print(tables.sweep(table, config.analysis.cost))
     print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
@@ -452,10 +466,15 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     _report_failures(trials)
 
 
-def _title(trials: Sequence[FinishedTrial]) -> str:
-    models = dict.fromkeys(trial.info.model for trial in trials)
-    benchmarks = dict.fromkeys(trial.info.benchmark for trial in trials)
-    return f"{', '.join(models)} on {', '.join(benchmarks)}"
+def _panels(trials: Sequence[FinishedTrial], cost: str) -> dict[str, ParetoPoints]:
+    """The points of every model and benchmark that has some, each by its title."""
+    from prunesweep.plots import pareto_points
+
+    groups: dict[str, list[FinishedTrial]] = {}
+    for trial in trials:
+        groups.setdefault(f"{trial.info.model} on {trial.info.benchmark}", []).append(trial)
+    found = {title: pareto_points(sweep_table(own, cost), cost) for title, own in groups.items()}
+    return {title: points for title, points in found.items() if points.points}
 
 
 def write_table(table: Sequence[Summary], sweep: Path) -> None:

@@ -78,6 +78,11 @@ def _ratio(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3f}x"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 question`, `2,000 questions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their longest cell, the first one and one of settings left-aligned."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]

@@ -396,9 +396,9 @@ def movie_frames(traces: Sequence[Trace]) -> Iterator[UInt8[np.ndarray, "height 
 
     first = traces[0]
     titles = [textwrap.fill(_plain(name), 44) for name in distinct([one.trial for one in traces])]
-    height = MOVIE_PANEL + 0.6 + 0.13 * max(title.count("\n") + 1 for title in titles)
+    inches = MOVIE_PANEL + 0.6 + 0.13 * max(title.count("\n") + 1 for title in titles)
     for frame in range(len(first.frames)):
-        figure = Figure(figsize=(MOVIE_PANEL * (len(traces) + 1), height), dpi=100, layout="constrained")
+        figure = Figure(figsize=(MOVIE_PANEL * (len(traces) + 1), inches), dpi=100, layout="constrained")
         panels = figure.subplots(1, len(traces) + 1)
         _frame(panels[0], first, frame)
         panels[0].set_title(f"{first.timestamps[frame]:.1f} s", fontsize=8)

@@ -282,7 +282,7 @@ def _charts(source: Path, found: Sequence[Outcomes]) -> dict[str, Any]:
         table = trials_table(outcomes)
         logged[f"trials{suffix}"] = table
         logged[f"pareto{suffix}"] = wandb.plot.scatter(table, outcomes.cost, "accuracy", title=f"Accuracy against cost, {where}")
-        figure = plots.pareto_figure(plots.pareto_points(outcomes.table, outcomes.cost), title=where)
+        figure = plots.pareto_figure({where: plots.pareto_points(outcomes.table, outcomes.cost)})
         logged[f"pareto_front{suffix}"] = _picture(figure)
         for coordinates in figures.parallel_coordinates(outcomes):
             name = f"parallel_coordinates {coordinates.reducer}{suffix}"

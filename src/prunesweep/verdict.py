@@ -13,6 +13,7 @@ from prunesweep.outcomes import Outcomes
 from prunesweep.plots import COST_NAMES
 from prunesweep.sources import short
 from prunesweep.statistics import CONFIDENCE, POWER, AgainstDense, Front
+from prunesweep.tables import count as counted
 from prunesweep.tables import p_text, short_names
 
 LEVEL = 1 - CONFIDENCE
@@ -99,14 +100,16 @@ def _names(outcomes: Outcomes) -> list[str]:
 
 def _trials(outcomes: Outcomes, answered: Sequence[Summary]) -> str:
     where = f"{outcomes.model} on {outcomes.benchmark}"
-    count = f"{len(outcomes.table)} trial{'s' if len(outcomes.table) > 1 else ''}"
+    count = counted(len(outcomes.table), "trial")
     if not answered:
+        if not any(row.errors for row in outcomes.table):
+            return f"{count} of {where}, whose answers are not scored here: prunesweep-judge grades free ones"
         return f"{count} of {where}, none of which has an answer: nothing can be said"
     fewest, most = (of(row.samples for row in answered) for of in (min, max))
-    samples = f"{most}" if fewest == most else f"{fewest} to {most}"
+    samples = counted(most, "question") if fewest == most else f"{fewest} to {most} questions"
     failed = len(outcomes.table) - len(answered)
     return (
-        f"{count} of {where}, {samples} questions on {outcomes.videos} videos; videos are the units of every interval and test"
+        f"{count} of {where}, {samples} on {counted(outcomes.videos, 'video')}; videos are the units of every interval and test"
         + (f"; {failed} without any answer" if failed else "")
     )
 

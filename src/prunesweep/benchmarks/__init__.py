@@ -54,7 +54,7 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise ValueError(f"{file} does not exist; prunesweep-data check names all that is missing") from error
+        raise ValueError(f"{file} does not exist; docs/benchmarks.md has the layout") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not JSON: {error}; download it again") from error
 

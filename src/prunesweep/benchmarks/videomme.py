@@ -26,6 +26,7 @@ from prunesweep.checks import require_at_least, require_choice
 from prunesweep.types import Sample
 
 DURATIONS = ("short", "medium", "long")
+UNKNOWN = "unknown duration"
 COUNTS = dict.fromkeys(DURATIONS, 900)
 Subtitles = Literal["none", "all", "frames"]
 LETTER = re.compile(r"^\s*\(?([A-Z])[.):]\s*")
@@ -55,10 +56,14 @@ def load(
         if name not in DURATIONS:
             raise ValueError(f"unknown duration {name!r} in benchmark.durations; known: {', '.join(DURATIONS)}")
     root = root_folder(path, "Video-MME")
-    samples = [sample for sample in _samples(root, durations) if sample.task in durations]
+    samples = [sample for sample in _samples(root, durations) if sample.task in durations or sample.task == UNKNOWN]
     require_unique(samples, str(root))
+    if subtitles != "none" and not (root / "subtitle").is_dir():
+        raise ValueError(
+            f"{root / 'subtitle'} does not exist, which benchmark.subtitles={subtitles} needs; fetch it, or set none"
+        )
     chosen = spread(samples, limit)
-    return chosen if subtitles == "none" else [replace(s, subtitles=_spoken(root, s, subtitles, frames)) for s in chosen]
+    return chosen if subtitles == "none" else [_with_subtitles(root, s, subtitles, frames) for s in chosen]
 
 
 def _samples(root: Path, durations: Sequence[str]) -> list[Sample]:
@@ -86,27 +91,31 @@ def _of_row(root: Path, row: dict[str, Any]) -> Sample:
     texts = [LETTER.sub("", str(option)) for option in options] if isinstance(options, list) else None
     letters = [found[1] for option in options or () if (found := LETTER.match(str(option)))]
     answer = str(row.get("answer")).strip()
+    duration = str(row.get("duration")).strip().lower()
+    unknown = None if duration in DURATIONS else f"duration {row.get('duration')!r} is none of {', '.join(DURATIONS)}"
     right = texts[letters.index(answer)] if texts and answer in letters and len(letters) == len(texts) else f"letter {answer}"
     sample = choice_sample(
         {"question": row.get("question"), "candidates": texts, "answer": right},
         id=str(row.get("question_id")),
         path=file,
-        task=str(row.get("duration")),
+        task=UNKNOWN if unknown else duration,
         video_id=str(video),
     )
-    return replace(sample, problem=problem or sample.problem)
+    return replace(sample, problem=problem or sample.problem or unknown)
 
 
-def _spoken(root: Path, sample: Sample, subtitles: Subtitles, frames: int) -> str:
-    """Videos without speech have no file of subtitles."""
+def _with_subtitles(root: Path, sample: Sample, subtitles: Subtitles, frames: int) -> Sample:
+    """Videos without speech have no file of subtitles; one that holds no line is the sample's problem."""
     file = root / "subtitle" / f"{sample.path.stem}.srt"
     if not file.is_file():
-        return ""
+        return replace(sample, subtitles="")
     lines = read_srt(file)
+    if not lines:
+        return replace(sample, problem=sample.problem or f"{file.name} holds no subtitle")
     if subtitles == "frames" and (duration := _duration(sample.path)):
         times = [(i + 0.5) * duration / frames for i in range(frames)]
         lines = [line for line in lines if any(line.start <= time <= line.end for time in times)]
-    return "\n".join(line.text for line in lines)
+    return replace(sample, subtitles="\n".join(line.text for line in lines))
 
 
 def _duration(path: Path) -> float | None:

@@ -7,7 +7,9 @@ No code of a checkpoint is ever run.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 HUB_TIMEOUT = 10.0
 """Seconds."""
@@ -42,18 +46,36 @@ def stock(checkpoint: str, network_class: Any, model_type: str, dtype: str = "au
     try:
         processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
         network, report = network_class.from_pretrained(
-            checkpoint, dtype=dtype_name(dtype), use_safetensors=True, output_loading_info=True
+            checkpoint,
+            dtype=dtype_name(dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"cannot load checkpoint {checkpoint!r}: {str(error).splitlines()[0]}") from error
+    if other := sorted(report["mismatched_keys"]):
+        name, shape, expected = other[0]
+        raise ValueError(
+            f"checkpoint {checkpoint!r}: {len(other)} weights have another shape than the model's, such as {name}, which is "
+            f"{_sizes(tuple(shape))}, expected {_sizes(tuple(expected))}"
+        )
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random weights and go on
         raise ValueError(f"checkpoint {checkpoint!r} lacks {len(missing)} of the model's weights, such as {missing[0]}")
+    if extra := sorted(report["unexpected_keys"]):
+        log.warning("checkpoint %s has %d tensors that the model does not use, such as %s", checkpoint, len(extra), extra[0])
     return network, processor
 
 
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
 def dtype_name(dtype: str) -> str:
+    """Raises ValueError for anything but DTYPES."""
     import torch
 
+    if dtype not in DTYPES:
+        raise ValueError(f"model.dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     return "float32" if dtype == "auto" and not torch.cuda.is_available() else dtype
 
 
@@ -61,8 +83,7 @@ def require_checkpoint(checkpoint: str, model_type: str) -> None:
     """Local folders are checked here, because transformers' own messages speak of the hub instead."""
     folder = Path(checkpoint)
     if not folder.is_dir():
-        if not looks_like_hub_name(checkpoint):
-            raise ValueError(f"checkpoint folder {checkpoint!r} does not exist; set model.checkpoint to a folder or a hub name")
+        _require_hub_name(checkpoint)
         require_hub(checkpoint)
         return
     needed = {
@@ -79,6 +100,14 @@ def require_checkpoint(checkpoint: str, model_type: str) -> None:
     require_shards(folder)
 
 
+def _require_hub_name(checkpoint: str) -> None:
+    """Raises ValueError for what is no folder and cannot be on the hub."""
+    if Path(checkpoint).expanduser().is_file():
+        raise ValueError(f"checkpoint {checkpoint!r} is a file; set model.checkpoint to its folder")
+    if not looks_like_hub_name(checkpoint):
+        raise ValueError(f"checkpoint folder {checkpoint!r} does not exist; set model.checkpoint to a folder or a hub name")
+
+
 def looks_like_hub_name(checkpoint: str) -> bool:
     return not (Path(checkpoint).is_absolute() or checkpoint.startswith(".") or checkpoint.count(os.sep) != 1)
 
@@ -86,15 +115,38 @@ def looks_like_hub_name(checkpoint: str) -> bool:
 def require_family(folder: Path, model_type: str) -> dict[str, Any]:
     """The folder's config.json.  Raises ValueError for another family's."""
     file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"checkpoint folder {str(folder)!r} has no config.json (the model's configuration)") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not file.is_file():
+        raise ValueError(f"checkpoint folder {str(folder)!r} has no config.json (the model's configuration)")
+    config = read_object(file)
     if config.get("model_type") != model_type:
         raise ValueError(f"checkpoint folder {str(folder)!r} holds a {config.get('model_type')} model, expected {model_type}")
     return config
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Raises ValueError, naming the file, if it is no JSON object."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not JSON: {error}; download it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} must hold a JSON object; download it again")
+    return found
+
+
+def require_indexed(folder: Path, index: str) -> None:
+    """Raises ValueError if a file that the index names is missing; without an index, if the files' own numbers say so."""
+    if (folder / index).is_file():
+        weights = read_object(folder / index).get("weight_map")
+        named = set(map(str, weights.values())) if isinstance(weights, dict) else set()
+    else:
+        numbered = [found for path in folder.iterdir() if (found := NUMBERED.fullmatch(path.name))]
+        named = {f"{f[1]}{n:0{len(f[2])}d}-of-{f[3]}{f[4]}" for f in numbered for n in range(1, int(f[3]) + 1)}
+    if missing := sorted(name for name in named if not (folder / name).is_file()):
+        raise ValueError(f"checkpoint folder {str(folder)!r} lacks {len(missing)} of {len(named)} shards, such as {missing[0]}")
+
+
+NUMBERED = re.compile(r"(.+-)(\d+)-of-(\d+)(\.safetensors|\.bin)")
 
 
 def require_shards(folder: Path) -> list[Path]:
@@ -102,12 +154,7 @@ def require_shards(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"checkpoint folder {str(folder)!r} has no *.safetensors weights; other formats are not read")
-    if (folder / INDEX).is_file():
-        named = set(json.loads((folder / INDEX).read_text(encoding="utf-8")).get("weight_map", {}).values())
-        if missing := sorted(name for name in named if not (folder / name).is_file()):
-            raise ValueError(
-                f"checkpoint folder {str(folder)!r} lacks {len(missing)} of {len(named)} shards, such as {missing[0]}"
-            )
+    require_indexed(folder, INDEX)
     for file in files:
         require_whole(file)
     return files
@@ -153,8 +200,7 @@ def local_folder(checkpoint: str) -> Path:
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder
-    if not looks_like_hub_name(checkpoint):
-        raise ValueError(f"checkpoint folder {str(folder)!r} does not exist; set model.checkpoint to a folder or a hub name")
+    _require_hub_name(checkpoint)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -202,7 +248,11 @@ def pickled_sources(files: Sequence[Path]) -> Iterator[Source]:
     for file in files:
         try:
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        except pickle.UnpicklingError as error:  # torch's own words propose to load it nevertheless
+            raise ValueError(
+                f"cannot load checkpoint file {str(file)!r}: it holds other things than tensors, which are never loaded"
+            ) from error
+        except (RuntimeError, EOFError, OSError) as error:
             raise ValueError(f"cannot load checkpoint file {str(file)!r}: {str(error).splitlines()[0]}") from error
         tensors = content.get("model", content) if isinstance(content, dict) else None
         if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):

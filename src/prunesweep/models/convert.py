@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 4 * 2**30
 COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json", "generation_config.json")
+PARTIAL = ".partial"
+"""How the name of a folder ends that is not finished."""
 BERT_MARK = "[DEC]"
 """The word that BLIP-2 adds to BERT's vocabulary."""
 
@@ -63,11 +65,7 @@ def _weights(folder: Path) -> Iterator[Source]:
     files = sorted(folder.glob("pytorch_model*.bin"))
     if not files:
         raise ValueError(f"{folder} has neither *.safetensors nor pytorch_model*.bin weights")
-    index = folder / "pytorch_model.bin.index.json"
-    if index.is_file():
-        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
-        if missing := sorted(named - {file.name for file in files}):
-            raise ValueError(f"{folder} lacks {len(missing)} of {len(named)} shards, such as {missing[0]}")
+    checkpoints.require_indexed(folder, "pytorch_model.bin.index.json")
     return checkpoints.pickled_sources(files)
 
 
@@ -103,15 +101,25 @@ def _matching(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
     return (file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
 
 
-def finish_stllm(out: Path, qformer_tokenizer: str, image_size: int) -> None:
-    """The Q-Former's tokenizer with its extra word, and the image processor: neither is part of the release."""
-    from transformers import AutoTokenizer, CLIPImageProcessor
+def read_qformer_tokenizer(place: str) -> Any:
+    """BERT's with its extra word.  Raises ValueError if it cannot be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--qformer-tokenizer {place!r} is no folder or hub name of a tokenizer") from error
+    tokenizer.add_special_tokens({"bos_token": BERT_MARK})
+    return tokenizer
+
+
+def finish_stllm(out: Path, qformer_tokenizer: Any, image_size: int) -> None:
+    """The Q-Former's tokenizer and the image processor: neither is part of the release."""
+    from transformers import CLIPImageProcessor
 
     from prunesweep.models.stllm import QFORMER_TOKENIZER
 
-    tokenizer = AutoTokenizer.from_pretrained(qformer_tokenizer, trust_remote_code=False)
-    tokenizer.add_special_tokens({"bos_token": BERT_MARK})
-    tokenizer.save_pretrained(out / QFORMER_TOKENIZER)
+    qformer_tokenizer.save_pretrained(out / QFORMER_TOKENIZER)
     size = {"height": image_size, "width": image_size}
     CLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=size).save_pretrained(out)
 
@@ -128,8 +136,13 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description="Convert checkpoints that transformers cannot read.")
     kinds = parser.add_subparsers(dest="command", required=True)
-    for name in ("check", "pllava", "stllm"):
-        own = kinds.add_parser(name)
+    says = {
+        "check": "say what fits a model and what is missing, left over or doubled; nothing is written",
+        "pllava": "PLLaVA, its LoRA matrices kept apart",
+        "stllm": "ST-LLM, with the Q-Former's tokenizer",
+    }
+    for name, text in says.items():
+        own = kinds.add_parser(name, help=text, description=text)
         if name == "check":
             own.add_argument("family", choices=("pllava", "stllm"))
         own.add_argument("folder", type=Path, help="the checkpoint as released")
@@ -144,17 +157,21 @@ def main() -> None:
         family = given.family if given.command == "check" else given.command
         if given.command != "check" and given.out.exists():
             raise ValueError(f"{given.out} exists; name a folder that does not")
+        tokenizer = read_qformer_tokenizer(given.qformer_tokenizer) if given.command == "stllm" else None
         found, config = examine(family, given.folder, getattr(given, "variant", "qa"))
         print(report(found))
         if found.faults:
             sys.exit(1)
         if given.command != "check":
-            number = write(found, config, given.folder, given.out)
-            if family == "stllm":
+            unfinished = given.out.with_name(f"{given.out.name}{PARTIAL}")
+            shutil.rmtree(unfinished, ignore_errors=True)  # of an attempt that was killed
+            number = write(found, config, given.folder, unfinished)
+            if tokenizer is not None:
                 from transformers import InstructBlipVisionConfig
 
                 size = InstructBlipVisionConfig(**config["vision_config"]).image_size
-                finish_stllm(given.out, given.qformer_tokenizer, size)
+                finish_stllm(unfinished, tokenizer, size)
+            unfinished.rename(given.out)
             print(f"{number} shard{'s' if number > 1 else ''} written to {given.out}")
 
 

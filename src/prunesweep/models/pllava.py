@@ -11,6 +11,7 @@ shorter, then by CLIP's processor, which cuts out the middle.  The projector com
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prunesweep.checks import require_number
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import (
     Manifest,
@@ -36,6 +38,8 @@ from prunesweep.models.checkpoints import (
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.towers import last_layer_attention
 from prunesweep.types import Clip, Tokens, Tower
+
+log = logging.getLogger(__name__)
 
 MODEL_TYPE = "llava"
 """As its config.json says; a checkpoint of LLaVA itself lacks the pooling."""
@@ -189,7 +193,22 @@ def read_manifest(sources: Iterable[Source], network: Network) -> Manifest:
             a, b = found.used[name].shape, found.used[other].shape
             if a[1] != columns or b[0] != rows or a[0] != b[1]:
                 found.misshapen.append(f"LoRA of {target}: {a} and {b} for {rows} x {columns}")
+    found.missing += [f"{target}.lora_{which}" for target in _without_lora(found) for which in "AB"]
     return found
+
+
+def _without_lora(found: Manifest) -> list[str]:
+    """Weights whose LoRA matrices are missing: their name says that they have some, or the same weights of other layers do."""
+    adapted = {name.removesuffix(".lora_A") for name in found.used if name.endswith(".lora_A")}
+    kinds = {target.rpartition(".")[2] for target in adapted}
+    weights = {
+        name.removesuffix(".weight"): source.name for name, source in found.used.items() if name.startswith("language_model.")
+    }
+    return [
+        target
+        for target, name in weights.items()
+        if target not in adapted and (".base_layer." in name or target.rpartition(".")[2] in kinds)
+    ]
 
 
 def merged_state(found: Manifest, alpha: float, dtype: torch.dtype | None) -> dict[str, Tensor]:
@@ -214,6 +233,7 @@ def load(name: str, checkpoint: str, lora_alpha: float = 14.0, dtype: str = "aut
     """
     from transformers import AutoTokenizer, CLIPImageProcessor
 
+    require_number("model.lora_alpha", lora_alpha)
     if not math.isfinite(lora_alpha):
         raise ValueError(f"model.lora_alpha must be a number, got {lora_alpha}")
     folder = local_folder(checkpoint)
@@ -222,6 +242,8 @@ def load(name: str, checkpoint: str, lora_alpha: float = 14.0, dtype: str = "aut
         network = Network(config)
     found = read_manifest(safetensors_sources(require_shards(folder)), network)
     found.require_complete(str(folder))
+    if not any(name.endswith(".lora_A") for name in found.used):
+        log.warning("%s has no LoRA matrices, so model.lora_alpha does nothing: it is merged already, or not PLLaVA's", folder)
     wanted = dtype_name(dtype)
     state = merged_state(found, lora_alpha, None if wanted == "auto" else getattr(torch, wanted))
     network = materialize(network, state)
@@ -238,6 +260,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = require_family(folder, MODEL_TYPE)
     if "pooling_shape" not in config or "vision_config" not in config:
         raise ValueError(f"{folder / 'config.json'} has no pooling_shape and vision_config: a LLaVA model, but not PLLaVA")
+    shape = config["pooling_shape"]
+    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
+        raise ValueError(f"{folder / 'config.json'}: pooling_shape must be three whole numbers above 0, got {shape!r}")
     return config
 
 

@@ -142,6 +142,7 @@ def shape_of(config: Any) -> Shape:
             hidden=vision.hidden_size,
             mlp=vision.intermediate_size * 3 // 2,  # three matrices where the ledger counts two
             patches=0,  # of any number: recorded with each sample
+            token_patches=vision.spatial_merge_size**2,
             patch_inputs=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
         ),
     )

@@ -278,8 +278,8 @@ def read_manifest(sources: Iterable[Source], network: Network, released: bool) -
     return manifest(list(sources), expected, lambda name: name, lambda _: False)
 
 
-def load(name: str, checkpoint: str, dtype: str = "auto") -> StLlm:
-    """A folder as `prunesweep-convert stllm` writes it.
+def load(name: str, checkpoint: str, dtype: str = "auto", variant: str | None = None) -> StLlm:
+    """A folder as `prunesweep-convert stllm` writes it, of this variant or, if that is None, of any.
 
     Raises ValueError, in one line, for a folder that is incomplete, of another family, or does not fit the model.
     """
@@ -287,6 +287,8 @@ def load(name: str, checkpoint: str, dtype: str = "auto") -> StLlm:
 
     folder = local_folder(checkpoint)
     config = read_config(folder)
+    if variant is not None:
+        require_variant(config, variant, folder)
     with torch.device("meta"):
         network = Network(config)
     found = read_manifest(sources_of(require_shards(folder)), network, released=False)
@@ -316,6 +318,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "conversation": {"adapter_depth": 0, "video_input": "residual", "residual_size": 16, "residual_width": 1024},
 }
 """What the released configurations of the two variants differ in."""
+
+
+def require_variant(config: dict[str, Any], variant: str, folder: Path) -> None:
+    """Raises ValueError if a converted checkpoint is another variant's: frames and costs would be those of the wrong one."""
+    if variant not in VARIANTS:
+        raise ValueError(f"model.load.variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+    has = config.get("video_input")
+    if has != VARIANTS[variant]["video_input"]:
+        other = next((name for name, own in VARIANTS.items() if own["video_input"] == has), "unknown")
+        raise ValueError(f"{folder} holds the {other} variant of ST-LLM; choose model=stllm_7b_{other}, not that of {variant}")
+
+
 FULL_SIZE: dict[str, Any] = {
     "num_query_tokens": 32,
     "vision_config": {},

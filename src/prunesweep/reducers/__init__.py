@@ -91,6 +91,8 @@ class Match:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Match:
         known = [field.name for field in fields(cls)]
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"reducer.match must be a cost and its share, such as {{flops: 0.23}}, got {settings!r}")
         for name in settings:
             if name not in known:
                 raise ValueError(f"reducer.match has no {name!r}; known: {', '.join(known)}")

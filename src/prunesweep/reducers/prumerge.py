@@ -90,7 +90,7 @@ class PruMerge:
         best = attention.sort(descending=True, stable=True).indices[:count]
         if not self.plus:
             return best
-        step = max(1, int(patches / count) // STEP_PARTS)
+        step = max(1, int(1 / max(share, 1 / patches)) // STEP_PARTS)
         even = torch.arange(0, patches - 1, step, device=best.device)
         return torch.cat([best, even[~torch.isin(even, best)]])
 
