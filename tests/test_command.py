@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from conftest import REDUCERS, ROOT, only_folder
+from prunesweep.outcomes import read_outcomes
 from prunesweep.records import read_trial, read_trials
 from prunesweep.sweep import read_timing
 
@@ -323,3 +324,12 @@ def test_the_shipped_model_answers_and_pruning_it_costs_accuracy_and_flops(run) 
     assert rows["none"]["accuracy"] > 0.9
     assert rows["random"]["accuracy"] < rows["none"]["accuracy"] - 0.1
     assert rows["random"]["llm_flops_ratio"] < 0.2
+
+
+def test_own_videos_are_a_benchmark_named_after_their_folder(run, benchmark_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(benchmark_folder, tmp_path / "other")
+    for path in (benchmark_folder, tmp_path / "other"):
+        assert run(f"benchmark.path={path}", "reducer=none", "store.folder=s")[0] == 0
+    found = read_outcomes(Path("s"))
+    assert sorted(one.benchmark for one in found) == sorted([benchmark_folder.name, "other"])
+    assert [len(one.samples) for one in found] == [20, 20]

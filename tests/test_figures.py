@@ -59,7 +59,7 @@ def test_parallel_coordinates_put_values_where_they_belong() -> None:
     names = [axis.name for axis in one.axes]
     assert (one.reducer, names) == (
         "prunevid",
-        ["static_threshold", "cluster_ratio", "layer", "LLM prefill FLOPs, of dense", "accuracy"],
+        ["static_threshold", "cluster_ratio", "layer", "LLM prefill FLOPs", "accuracy"],
     )
     assert dict(one.axes[0].ticks) == {0.0: "0.8", 0.5: "0.95", 1.0: "off"}
     assert dict(one.axes[1].ticks) == {0.0: "0.25", 1.0: "1"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 
 from prunesweep import store_command
 from prunesweep.fingerprint import digest, versions
-from prunesweep.outcomes import read_outcomes
 from prunesweep.store import Store, StoredTrial, to_rows
 from prunesweep.types import Record
 
@@ -182,12 +180,3 @@ def test_what_is_no_store_is_said_in_one_line(run, tmp_path: Path) -> None:
 def test_what_would_do_nothing_is_an_error(run, store: Store, arguments: tuple[str, ...], message: str) -> None:
     assert message in str(run(*arguments)[0])
     assert len(store.trials()) == 2
-
-
-def test_own_videos_are_a_benchmark_named_after_their_folder(run, benchmark_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(benchmark_folder, tmp_path / "other")
-    for path in (benchmark_folder, tmp_path / "other"):
-        assert run(f"benchmark.path={path}", "reducer=none", "store.folder=s")[0] == 0
-    found = read_outcomes(Path("s"))
-    assert sorted(one.benchmark for one in found) == sorted([benchmark_folder.name, "other"])
-    assert [len(one.samples) for one in found] == [20, 20]

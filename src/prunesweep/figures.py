@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep import statistics
-from prunesweep.plots import COLOURS, COST_LABELS, MARKERS, MOST_COLUMNS, axis_label, column_name, log_axis, span
+from prunesweep.plots import COLOURS, COST_LABELS, COST_NAMES, MARKERS, MOST_COLUMNS, axis_label, log_axis, span
 from prunesweep.sources import short
 
 if TYPE_CHECKING:
@@ -215,7 +215,11 @@ def parallel_coordinates(outcomes: Outcomes) -> list[Coordinates]:
         names = short([factor.name for factor in varying])
         columns = [_factor_axis(factor, names[factor.name]) for factor in varying]
         accuracy = np.array([row.accuracy for row in own.table])
-        columns += [] if np.isnan(own.costs).all() else [_number_axis(column_name(own.cost), own.costs)]
+        columns += (
+            []
+            if np.isnan(own.costs).all()
+            else [_number_axis(COST_NAMES[own.cost], own.costs, "x" if own.cost.endswith("ratio") else "")]
+        )
         columns.append(_number_axis("accuracy", accuracy))
         samples = span([row.samples for row in own.table])
         axes, places = zip(*columns, strict=True)
@@ -238,10 +242,10 @@ def _level(value: Any) -> str:
     return "off" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _number_axis(name: str, values: np.ndarray) -> tuple[Axis, np.ndarray]:
+def _number_axis(name: str, values: np.ndarray, unit: str = "") -> tuple[Axis, np.ndarray]:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     places = (values - low) / ((high - low) or 1.0)
-    return Axis(name, ((0.0, f"{low:.3g}"), (1.0, f"{high:.3g}"))), places
+    return Axis(name, ((0.0, f"{low:.3g}{unit}"), (1.0, f"{high:.3g}{unit}"))), places
 
 
 def parallel_figure(data: Coordinates) -> Figure:
