@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import random
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -302,6 +303,20 @@ def test_a_grid_with_switched_off_parts_and_words_has_importances() -> None:
     ]
     (importance,) = effects.importances(collect(trials)[0])
     assert set(importance.shares) == {"reducer.merge.t", "reducer.merge.order"}
+
+
+def test_several_models_are_rows_and_benchmarks_are_columns() -> None:
+    trials = []
+    for model, benchmark, method in product(("pllava_7b", "tiny"), ("mvbench", "videomme"), ("none", "fastv")):
+        one = made(method, "+-+", visual=(8, 8) if method == "none" else (8, 2))
+        name = f"{method} model={model} benchmark={benchmark}"
+        trials.append(one._replace(info=replace(one.info, name=name, model=model, benchmark=benchmark)))
+    table = paper.methods_table(collect(trials))
+    assert table.header[:6] == ("model", "method", "retained", "FLOPs", "mvbench", "videomme")
+    assert [row[:2] for row in table.rows] == [(m, t) for m in ("pllava_7b", "tiny") for t in ("none", "fastv")]
+    assert all(paper.DASH not in row[:6] for row in table.rows)
+    assert table.header[-2:] == ("published mvbench", "published videomme")
+    assert table.rows[0][-2:] == ("0.466", "0.444")
 
 
 def test_tables_export_and_escape() -> None:

@@ -97,7 +97,7 @@ PLACES = ("model=", "benchmark=")
 def _merged(rows: Sequence[Summary]) -> Summary:
     """One method's row: its costs are means over the benchmarks, for what merging leaves depends on the videos."""
     ratios = ("final_ratio", "kv_ratio", "llm_flops_ratio")
-    known = [row for row in rows if row.samples] or rows
+    known = [row for row in rows if not math.isnan(row.llm_flops_ratio)] or rows
     means = {name: sum(getattr(row, name) for row in known) / len(known) for name in ratios}
     name = " ".join(part for part in rows[0].trial.split(" ") if not part.startswith(PLACES))
     return replace(rows[0], trial=name, **means)
