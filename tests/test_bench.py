@@ -27,7 +27,7 @@ def test_a_merge_of_32_frames_dispatches_at_most_a_fifth_of_the_loops_operations
 def test_the_engine_bench_runs_every_side_and_holds_it_against_its_flops() -> None:
     small = TinyShape(hidden=48, layers=6, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
     text = bench_engine("test", SCALES["0.5b"]._replace(small=small, layers=(1, 2, 3, 4), wide=small, wide_layer=2), rounds=1)
-    assert "80 configurations of PruneVid, one video of 4 frames, one question: same answers on all sides" in text
+    assert "80 configurations of PruneVid, one video of 8 frames, one question: same answers on all sides" in text
     sides = [line.split("  ")[0].strip() for line in text.splitlines()]
     assert [sides.count(side) for side in ("one at a time", "one at a time, vision kept", "shared")] == [2, 2, 2]
     assert "prefill of 288 visual tokens" in text

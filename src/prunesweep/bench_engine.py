@@ -61,7 +61,7 @@ SCALES = {
         Shape(24, 896, 14, 2, 64, 4864, 151936, SIGLIP),
         TinyShape(
             **{"hidden": 192, "layers": 24, "heads": 3, "kv_heads": 1, "mlp": 1042},
-            **{"vision_hidden": 240, "vision_layers": 17, "vision_heads": 4, "vision_mlp": 860},
+            **{"vision_hidden": 240, "vision_layers": 22, "vision_heads": 4, "vision_mlp": 860},
             **SIGLIP_GRID,
         ),
         (5, 10, 15, 20),
@@ -72,7 +72,7 @@ SCALES = {
         Shape(28, 3584, 28, 4, 128, 18944, 152064, SIGLIP),
         TinyShape(
             **{"hidden": 96, "layers": 28, "heads": 3, "kv_heads": 1, "mlp": 508},
-            **{"vision_hidden": 72, "vision_layers": 3, "vision_heads": 2, "vision_mlp": 280},
+            **{"vision_hidden": 96, "vision_layers": 3, "vision_heads": 2, "vision_mlp": 359},
             **SIGLIP_GRID,
         ),
         (5, 10, 15, 20),
@@ -82,14 +82,14 @@ SCALES = {
     "tiny": Scale(  # the embedded model's own sizes
         Shape(8, 96, 4, 2, 24, 256, 205, VisionShape(layers=2, hidden=96, mlp=192, patches=144, patch_inputs=192)),
         *(TinyShape(), (1, 2, 4, 6), TinyShape(), 4),
-        frames=4,
+        frames=8,
         tokens=36,
     ),
 }
 
 
-GRID_FRAMES, PREFILL_FRAMES = 4, 8
-"""Of the grids, and of the prefill (1568 visual tokens)."""
+FRAMES = 8
+"""Of every comparison (1568 visual tokens); the stand-ins have the proportion of the real networks at this number."""
 STATIC_SHARES, CLUSTER_RATIOS, KEEP_RATIOS = (0.3, 0.15), (0.5, 0.75), (0.1, 0.2, 0.3, 0.4, 0.5)
 """Of the patches, the share that the static thresholds call static: random weights make all tokens alike, so thresholds
 are set by what they do.  With the first values of all, the merge leaves about as much as is published (0.4)."""
@@ -250,30 +250,30 @@ def against_last(sides: Sequence[Side], rounds: int, peak: float) -> list[str]:
 
 def bench_grid(model: LlavaOnevision, scale: Scale, rounds: int, peak: float) -> list[str]:
     sample = questions_on_one_video()[0]
-    reducers = grid_of(encoded(model, sample, GRID_FRAMES), scale)
-    jobs = [Job(reducer, plan(sample, GRID_FRAMES, reducer, CHOOSE, model)) for reducer in reducers]
-    title = f"{len(jobs)} configurations of PruneVid, one video of {GRID_FRAMES} frames, one question: same answers on all sides"
-    return [title, *against_last(sides_of(model, jobs, GRID_FRAMES), rounds, peak)]
+    reducers = grid_of(encoded(model, sample, FRAMES), scale)
+    jobs = [Job(reducer, plan(sample, FRAMES, reducer, CHOOSE, model)) for reducer in reducers]
+    title = f"{len(jobs)} configurations of PruneVid, one video of {FRAMES} frames, one question: same answers on all sides"
+    return [title, *against_last(sides_of(model, jobs, FRAMES), rounds, peak)]
 
 
 def bench_questions(model: LlavaOnevision, scale: Scale, rounds: int, peak: float) -> list[str]:
     samples = questions_on_one_video()[:QUESTIONS]
-    reducer = default_of(encoded(model, samples[0], PREFILL_FRAMES), scale.layers[1])
-    jobs = [Job(sample.id, plan(sample, PREFILL_FRAMES, reducer, CHOOSE, model)) for sample in samples]
-    title = f"PruneVid, layer {scale.layers[1]}, {len(jobs)} questions on one video of {PREFILL_FRAMES} frames"
-    return [title, *against_last(sides_of(model, jobs, PREFILL_FRAMES), rounds, peak)]
+    reducer = default_of(encoded(model, samples[0], FRAMES), scale.layers[1])
+    jobs = [Job(sample.id, plan(sample, FRAMES, reducer, CHOOSE, model)) for sample in samples]
+    title = f"PruneVid, layer {scale.layers[1]}, {len(jobs)} questions on one video of {FRAMES} frames"
+    return [title, *against_last(sides_of(model, jobs, FRAMES), rounds, peak)]
 
 
 def bench_prefill(model: LlavaOnevision, layer: int, rounds: int) -> list[str]:
     """From encoded tokens to the first answer: PruneVid with what it spends on merging and scoring, against the dense model."""
     sample = questions_on_one_video()[0]
-    tokens = encoded(model, sample, PREFILL_FRAMES)
+    tokens = encoded(model, sample, FRAMES)
     works: list[Callable[[], object]] = []
     costs: list[int] = []
     for reducer in (Reducer("none"), default_of(tokens, layer)):
-        stages = plan(sample, PREFILL_FRAMES, reducer, CHOOSE, model)
+        stages = plan(sample, FRAMES, reducer, CHOOSE, model)
         work = partial(_after, model, tokens, stages[2:])
-        cost = _ledger(model, work(), PREFILL_FRAMES)
+        cost = _ledger(model, work(), FRAMES)
         works.append(work)
         costs.append(cost.total - cost.vision)
     dense, pruned = in_turns(works, rounds)
@@ -299,10 +299,10 @@ def bench_engine(name: str, scale: Scale, rounds: int) -> str:
     """The three comparisons on one stand-in.  Raises ValueError if two sides answer differently."""
     model = build_model(scale.small)
     peak = matmul_peak()
-    small, real = proportion(model.shape, GRID_FRAMES, scale.tokens), proportion(scale.real, scale.frames, scale.tokens)
+    small, real = proportion(model.shape, FRAMES, scale.tokens), proportion(scale.real, scale.frames, scale.tokens)
     lines = [
         f"stand-in for {name}: {model.shape.layers} LLM layers, {small:.2f} vision FLOPs for one of the LLM's at "
-        f"{GRID_FRAMES} frames ({real:.2f} at {scale.frames} frames of the real one)",
+        f"{FRAMES} frames ({real:.2f} at {scale.frames} frames of the real one)",
         f"peak of this machine's float32 matrix product: {peak / 1e9:.1f} GFLOPs/s, {torch.get_num_threads()} threads",
         "",
         *bench_grid(model, scale, rounds, peak),
