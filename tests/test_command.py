@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from conftest import REDUCERS, ROOT, only_folder
 from prunesweep.outcomes import read_outcomes
 from prunesweep.records import read_trial, read_trials
+from prunesweep.report import report_data
 from prunesweep.sweep import read_timing
 
 
@@ -333,3 +335,5 @@ def test_own_videos_are_a_benchmark_named_after_their_folder(run, benchmark_fold
     found = read_outcomes(Path("s"))
     assert sorted(one.benchmark for one in found) == sorted([benchmark_folder.name, "other"])
     assert [len(one.samples) for one in found] == [20, 20]
+    assert all(info.versions["torch"] == version("torch") for one in found for info in one.infos)
+    assert "records made with" in dict(report_data(found, Path("s"))["provenance"])

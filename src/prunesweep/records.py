@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,6 +65,8 @@ class TrialInfo:
     """Fingerprint of the model with its weights."""
     samples_key: str = ""
     """Fingerprint of all samples that were to be answered."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the libraries that made the records."""
 
 
 class Trial(NamedTuple):

@@ -14,7 +14,7 @@ import html
 import json
 import math
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -274,7 +274,10 @@ def _provenance(found: Sequence[Outcomes], sweep: Path) -> Iterator[tuple[str, s
             f"{records:,} answers, {fingerprint(outcomes)} (SHA-256 of answers and samples, first 16 digits)",
         )
         yield f"model's shape, {where}", json.dumps(asdict(outcomes.infos[0].shape))
-    yield "page written with", ", ".join(f"{name} {version}" for name, version in _versions())
+    made_with = dict.fromkeys(_listed(info.versions.items()) for outcomes in found for info in outcomes.infos if info.versions)
+    for libraries in made_with:
+        yield "records made with", libraries
+    yield "page written with", _listed(_versions())
     yield (
         "statistics",
         (
@@ -282,6 +285,10 @@ def _provenance(found: Sequence[Outcomes], sweep: Path) -> Iterator[tuple[str, s
             f"draws of the videos, seed 0; Holm over all trials but the dense one; level {1 - statistics.CONFIDENCE:.2f}"
         ),
     )
+
+
+def _listed(versions: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions)
 
 
 def fingerprint(outcomes: Outcomes) -> str:

@@ -86,7 +86,8 @@ def _info(trial: StoredTrial) -> TrialInfo | None:
     try:
         reducer, model, benchmark = (str(about[name]) for name in ("reducer", "model", "benchmark"))
         shape = read_shape(dict(about["shape"]))
-        return TrialInfo(reducer, reducer, model, benchmark, (), dict(about["settings"]), shape, trial.key)
+        made_with = dict(trial.made_of.get("versions", {}))
+        return TrialInfo(reducer, reducer, model, benchmark, (), dict(about["settings"]), shape, trial.key, versions=made_with)
     except (KeyError, TypeError):
         return None
 

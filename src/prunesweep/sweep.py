@@ -391,7 +391,8 @@ def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
     shape = read_shape(dict(stored.about["shape"]))
     names = (one.name, config.reducer.name, config.model.name, config.benchmark.name)
     keys = {"model_key": digest(stored.made_of["model"]), "samples_key": digest(sorted(batch.addresses.samples.values()))}
-    return TrialInfo(*names, one.overrides, _settings(one), shape, key, stopped, **keys)
+    made_with = dict(stored.made_of.get("versions", {}))
+    return TrialInfo(*names, one.overrides, _settings(one), shape, key, stopped, **keys, versions=made_with)
 
 
 def deliver(finished: Finished, folder: Path, config: DictConfig) -> float | list[float]:
