@@ -71,6 +71,11 @@ def test_a_pllava_without_lora_is_incomplete_unless_its_names_say_that_it_is_mer
     rewrite(released, lora)
     found, _ = convert.examine("pllava", released)
     assert len(found.missing) == len(lora)
+    whole = {name: state[name] for name in lora}
+    rewrite(released, {**whole, f"{Q}.lora_A.default.weight": None})
+    found, _ = convert.examine("pllava", released)
+    assert found.missing == ["language_model.model.layers.2.self_attn.q_proj.lora_A"], "the half that is missing, once"
+    rewrite(released, lora)
     wrapped = {name: tensor for name, tensor in state.items() if ".base_layer." in name}
     rewrite(released, {**dict.fromkeys(wrapped), **{name.replace(".base_layer.", "."): t for name, t in wrapped.items()}})
     pllava.load("p", str(released), lora_alpha=4)

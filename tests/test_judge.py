@@ -270,6 +270,7 @@ def test_answers_are_generated_then_graded_by_command(
     judged = judging.read_scores(out)
     assert list(judged) == ["CI", "DO", "CU", "TU", "CO", "mean"]
     assert judged["mean"].mean == pytest.approx(4)
+    assert judging.score_text(judged["mean"]).startswith("4.00 ± n/a (n="), "alike grades tell of no error"
     (outcomes,) = collect([read_trial(out)])
     table = paper.methods_table([outcomes])
     assert [name for name in table.header if name.startswith("vcgbench")] == [f"vcgbench {name}" for name in judged]

@@ -373,7 +373,8 @@ def mean_score(judgements: pl.DataFrame, failures: Failures) -> Score:
     ]
     sums = pl.concat(parts).group_by("video_id").agg(pl.col("part").sum())["part"].to_list()
     mean = sum(score.mean for score in own.values()) / len(own)
-    return Score(mean, clustered_error(sums, 1), sum(score.graded for score in own.values()), failed)
+    error = clustered_error(sums, 1) if any(sums) else math.nan  # as of a column: alike grades tell of none
+    return Score(mean, error, sum(score.graded for score in own.values()), failed)
 
 
 def read_scores(folder: Path, failures: Failures = "leave_out") -> dict[str, Score]:

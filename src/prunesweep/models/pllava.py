@@ -199,10 +199,12 @@ def read_manifest(sources: Iterable[Source], network: Network) -> Manifest:
 
 def _without_lora(found: Manifest) -> list[str]:
     """Weights whose LoRA matrices are missing: their name says that they have some, or the same weights of other layers do."""
-    adapted = {name.removesuffix(".lora_A") for name in found.used if name.endswith(".lora_A")}
+    adapted = {name.rpartition(".")[0] for name in found.used if name.endswith((".lora_A", ".lora_B"))}
     kinds = {target.rpartition(".")[2] for target in adapted}
     weights = {
-        name.removesuffix(".weight"): source.name for name, source in found.used.items() if name.startswith("language_model.")
+        name.removesuffix(".weight"): source.name
+        for name, source in found.used.items()
+        if name.startswith("language_model.") and name.endswith(".weight")
     }
     return [
         target
