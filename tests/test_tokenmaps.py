@@ -114,13 +114,6 @@ def test_tokens_without_places_cannot_be_drawn() -> None:
         tokenmaps.square(32, "st_llm")
 
 
-def test_a_folder_from_elsewhere_runs_no_code() -> None:
-    tokenmaps.require_ours({"reducer": {"_target_": "prunesweep.reducers.Reducer"}, "model": {"load": {}}}, Path("x"))
-    for group, target in (("reducer", "os.system"), ("model", "prunesweep.reducers.Reducer"), ("protocol", "builtins.eval")):
-        with pytest.raises(ValueError, match=f"x asks for the {group} '{target}', code of another package"):
-            tokenmaps.require_ours({group: {"list": [{"_target_": target}]}}, Path("x"))
-
-
 def test_the_command_draws_flips_of_a_sweep(
     checkpoint: Path, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:

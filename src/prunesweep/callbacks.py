@@ -11,6 +11,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from prunesweep.foreign import read_yaml
+
 if TYPE_CHECKING:
     from prunesweep.publish import Reporter
 
@@ -106,15 +108,13 @@ class SummaryCallback(Callback):
 def is_same_sweep(saved: Path, config: DictConfig) -> bool:
     """Whether a folder's sweep has the trials of this one, so that running it again resumes it."""
     try:
-        before = OmegaConf.load(saved)
-    except (OSError, ValueError):
+        return _trials_of(read_yaml(saved)) == _trials_of(OmegaConf.to_container(config, resolve=False))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no sweep of ours
         return False
-    return isinstance(before, DictConfig) and _trials_of(before) == _trials_of(config)
 
 
-def _trials_of(config: DictConfig) -> dict[str, Any]:
+def _trials_of(raw: Any) -> dict[str, Any]:
     """What determines a sweep's trials."""
-    raw: Any = OmegaConf.to_container(config, resolve=False)
     sweeper = {key: value for key, value in raw["hydra"]["sweeper"].items() if key not in BUDGET}
     overrides = [o for o in raw["hydra"]["overrides"]["task"] if not o.lstrip("+~").startswith(WITHOUT_EFFECT)]
     sections = {key: value for key, value in raw.items() if key not in WITHOUT_EFFECT}

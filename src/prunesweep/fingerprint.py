@@ -174,8 +174,12 @@ def restored(description: Any) -> Any:
 
 
 def _class(name: str) -> Any:
+    """Raises ValueError unless it is a dataclass: a name reaches everything that its module imports."""
     module = _module_of(name)
-    return functools.reduce(getattr, name[len(module) + 1 :].split("."), importlib.import_module(module))
+    found = functools.reduce(getattr, name[len(module) + 1 :].split("."), importlib.import_module(module))
+    if not (isinstance(found, type) and is_dataclass(found)):
+        raise ValueError(f"{name} is no dataclass, and a method consists of nothing else")
+    return found
 
 
 def code_of(origin: Mapping[str, Any]) -> str:

@@ -441,15 +441,14 @@ def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failu
 
 def questions_of(folder: Path) -> dict[str, str]:
     """Questions by sample id, from the benchmark that the trial's configuration names: records hold answers only."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
+    from prunesweep.benchmarks import vcgbench
+    from prunesweep.foreign import build, read_yaml, registered
     from prunesweep.sweep import CONFIG
 
-    config = OmegaConf.load(folder / CONFIG)
-    if config.benchmark.load["_target_"] != "prunesweep.benchmarks.vcgbench.load":
-        raise ValueError(f"{folder} is a trial on {config.benchmark.name}; the judge grades vcgbench")
-    return {sample.id: sample.question for sample in instantiate(config.benchmark.load)}
+    benchmark = read_yaml(folder / CONFIG)["benchmark"]
+    if registered("benchmark").get(benchmark["load"]["_target_"]) is not vcgbench.load:
+        raise ValueError(f"{folder} is a trial on {benchmark['name']}; the judge grades vcgbench")
+    return {sample.id: sample.question for sample in build(benchmark["load"], "benchmark", folder / CONFIG)}
 
 
 def costs(verdicts: Iterable[Verdict], price_in: float, price_out: float) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.foreign import read_json
 from prunesweep.protocol import Protocol, chosen_option, names_target
 from prunesweep.types import Answer, Record, Sample
 
@@ -214,17 +215,31 @@ def write_trial(folder: Path, info: TrialInfo, records: pl.DataFrame, measured: 
 
 
 def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
-    """A trial as written, or with these columns of its records only."""
+    """A trial as written, or with these columns of its records only.
+
+    Raises ValueError, KeyError or TypeError for a description that is none.
+    """
     import polars as pl
 
-    raw = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
+    raw = _described(folder / TRIAL)
     raw["overrides"] = tuple(raw["overrides"])
     raw["shape"] = read_shape(raw["shape"])
     raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
     measured = folder / MEASURED
-    times = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
-    records = pl.read_parquet(folder / RECORDS, columns=list(columns) if columns else None)
+    times = read_json(measured) if measured.exists() else None
+    records = pl.read_parquet(folder / RECORDS, columns=list(columns) if columns else None, glob=False)
     return Trial(TrialInfo(**raw), records, folder, times)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Raises ValueError if the names in it are no text: they are shown, compared and made part of file names."""
+    raw = dict(read_json(path))
+    for name in ("name", "reducer", "model", "benchmark"):
+        if not isinstance(raw[name], str):
+            raise ValueError(f"{path.name} has no text for {name}")
+    if not isinstance(raw["settings"], dict):
+        raise ValueError(f"{path.name} has no settings")
+    return raw
 
 
 def read_shape(raw: dict[str, Any]) -> Shape:

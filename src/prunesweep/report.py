@@ -28,6 +28,7 @@ from prunesweep.analysis import COSTS, Accuracy, mark_front, scores_of
 from prunesweep.commands import reported
 from prunesweep.effects import Ablation, Estimate, Importance, Interaction, MainEffect
 from prunesweep.figures import Coordinates, parallel_coordinates
+from prunesweep.foreign import read_yaml
 from prunesweep.outcomes import UNANSWERED, Outcomes, read_outcomes
 from prunesweep.paths import PACKAGE
 from prunesweep.plots import COST_LABELS, unit
@@ -316,18 +317,15 @@ NOT_TYPED = ("hydra.sweep.dir=", "hydra.mode=")
 
 def command_of(sweep: Path) -> str | None:
     """The command that ran the sweep, as Hydra noted it; None if the sweep has no such note."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     noted = sweep / "multirun.yaml"
     if not noted.is_file():
         return None
     try:
-        config = OmegaConf.load(noted)
-        name, typed = config.hydra.job.config_name, config.hydra.overrides
-        own = [one for one in map(str, (*typed.hydra, *typed.task)) if not one.startswith(NOT_TYPED)]
+        hydra = read_yaml(noted)["hydra"]
+        name, typed = hydra["job"]["config_name"], hydra["overrides"]
+        own = [one for one in map(str, (*typed["hydra"], *typed["task"])) if not one.startswith(NOT_TYPED)]
         overrides = [public_override(one) for one in own]
-    except (OmegaConfBaseException, AttributeError, OSError, ValueError):
+    except (KeyError, TypeError, OSError, ValueError):
         return None
     named = [] if name == "eval" else ["--config-dir sweeps", f"--config-name {name}"]
     return " ".join(["prunesweep", *(named or ["-m"]), *overrides])

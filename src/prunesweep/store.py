@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from prunesweep.checks import EvaluationError
 from prunesweep.fingerprint import LENGTH, RECORD_FORMAT, digest
+from prunesweep.foreign import read_json
 from prunesweep.records import PARTIAL, TRIAL, parquet_bytes, replace_file, schema, to_frame
 from prunesweep.types import Record
 
@@ -87,7 +88,7 @@ class Store:
     def existing(cls, folder: Path) -> Store:
         """Raises ValueError if the folder is no store, or one of another format."""
         try:
-            found = json.loads((folder / FORMAT).read_text(encoding="utf-8"))["format"]
+            found = read_json(folder / FORMAT)["format"]
         except (FileNotFoundError, NotADirectoryError):
             raise ValueError(f"{folder} is no store: it has no {FORMAT}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -261,9 +262,9 @@ def _write(rows: pl.DataFrame, folder: Path) -> Path:
 def read_description(path: Path) -> StoredTrial | None:
     """What a trial.json says; None if it cannot be read."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return StoredTrial(digest(raw["made_of"]), raw["made_of"], raw["about"])
-    except (OSError, ValueError, KeyError, TypeError):
+        raw = read_json(path)
+        return StoredTrial(digest(raw["made_of"]), {**raw["made_of"]}, {**raw["about"]})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

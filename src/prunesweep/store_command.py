@@ -39,6 +39,8 @@ def problems(store: Store) -> list[Problem]:
 
 def _wrong(path: Path, store: Store) -> str | None:
     place = path.relative_to(store.folder).parts
+    if path.is_symlink():
+        return "a link: a store has none, and what it leads to may be anything"
     if path.name.endswith(PARTIAL):
         return "unfinished: its writer was killed, or is still at it; holds nothing that counts"
     if len(place) == 3 and place[0] == TRIALS and place[2] == TRIAL:

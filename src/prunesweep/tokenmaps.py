@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.commands import reported
+from prunesweep.foreign import TARGET, ForeignCodeError, Group, build, read_yaml
 from prunesweep.plots import COLOURS
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from prunesweep.reducers import Reducer
     from prunesweep.types import Model, Sample
 
+CONFIG = "config.yaml"
+"""In a trial's folder."""
 DROPPED = -1
 MOST_COLUMNS = 16
 """Frames in a picture; of longer clips they are spread evenly, a movie shows all."""
@@ -35,6 +38,8 @@ GOLDEN = 0.6180339887
 """Hues this far apart are told apart best, however many there are."""
 SECONDS_PER_FRAME = 0.8
 """Of a movie: time to look."""
+LONGEST_STEM = 100
+"""Characters of a sample's id in a file's name, which may have 255 bytes."""
 DIM = 0.25
 """Brightness of what is gone."""
 
@@ -458,62 +463,58 @@ class Loaded(NamedTuple):
 
 
 MODEL_AND_BENCHMARK = ("model", "benchmark")
-OURS = {"model": "prunesweep.models.", "benchmark": "prunesweep.benchmarks.", "reducer": "prunesweep.reducers."}
-OURS["protocol"] = "prunesweep.protocol."
-"""What a configuration may call, by group."""
 
 
 def load_trials(folders: Sequence[Path], trusted: bool = False) -> list[Loaded]:
     """Trials from their folders' configurations, all on the first one's model and benchmark.
 
-    Raises ValueError if a configuration is missing, of another model or benchmark, or names code that is not this package's
-    (a folder from elsewhere must not run anything) unless it is `trusted`.
+    Raises ValueError if a configuration is missing, cannot be read, is of another model or benchmark, or names code that is
+    not registered here (a folder from elsewhere must not run anything) unless it is `trusted`.
     """
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
     from prunesweep.sources import read_folder
-    from prunesweep.sweep import CONFIG
 
-    configs: list[Any] = []
-    for folder in folders:
-        if not (folder / CONFIG).is_file():
-            raise ValueError(f"{folder} holds no {CONFIG}; name the numbered folder of a trial")
-        try:
-            configs.append(OmegaConf.load(folder / CONFIG))
-        except (YAMLError, OSError, ValueError) as error:
-            raise ValueError(f"{folder / CONFIG} cannot be read ({' '.join(str(error).split())[:200]})") from error
-        if not trusted:
-            require_ours(OmegaConf.to_container(configs[-1]), folder)
+    make = _trusting if trusted else _wary
+    configs = [_read_config(folder) for folder in folders]
     for config, folder in zip(configs, folders, strict=True):
         if any(config[key] != configs[0][key] for key in MODEL_AND_BENCHMARK):
             raise ValueError(f"{folder} is on another model or benchmark than {folders[0]}; draw them one by one")
-    model, samples = instantiate(configs[0].model.load), instantiate(configs[0].benchmark.load)
+    methods = [
+        [make(config["reducer"], "reducer", folder / CONFIG), make(config["protocol"], "protocol", folder / CONFIG)]
+        for config, folder in zip(configs, folders, strict=True)
+    ]
+    model = make(configs[0]["model"]["load"], "model", folders[0] / CONFIG)
+    samples = make(configs[0]["benchmark"]["load"], "benchmark", folders[0] / CONFIG)
     by_id = {sample.id: sample for sample in samples}
     names = [read_folder(folder, ("sample_id",)).info.name for folder in folders]
     return [
-        Loaded(name, model, by_id, config.video.frames, instantiate(config.reducer), instantiate(config.protocol))
-        for config, name in zip(configs, names, strict=True)
+        Loaded(name, model, by_id, config["video"]["frames"], *own)
+        for name, config, own in zip(names, configs, methods, strict=True)
     ]
 
 
-def require_ours(config: Any, folder: Path) -> None:
-    """Raises ValueError if a configuration would call anything but this package's models, benchmarks, reducers and protocol."""
-    for group, prefix in OURS.items():
-        for target in _targets(config.get(group, {})):
-            if not target.startswith(prefix):
-                raise ValueError(f"{folder} asks for the {group} {target!r}, code of another package; --trust runs it")
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} holds no {CONFIG}; name the numbered folder of a trial")
+    config = read_yaml(folder / CONFIG)
+    sections = config if isinstance(config, dict) else {}
+    wanted = {**dict.fromkeys(MODEL_AND_BENCHMARK, "load"), "reducer": "name", "protocol": TARGET, "video": "frames"}
+    for section, key in wanted.items():
+        if key not in (sections.get(section) or {}):
+            raise ValueError(f"{folder / CONFIG} has no {section}.{key}: it is no configuration of a trial")
+    return sections
 
 
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        node = list(node.values())
-    if isinstance(node, list):
-        for inner in node:
-            yield from _targets(inner)
+def _wary(node: Any, group: Group, source: Path) -> Any:
+    try:
+        return build(node, group, source)
+    except ForeignCodeError as error:
+        raise ValueError(f"{error}; --trust allows it, if you trust whoever wrote the folder") from error
+
+
+def _trusting(node: Any, *_: Any) -> Any:
+    from hydra.utils import instantiate
+
+    return instantiate(node)
 
 
 def trace_trial(trial: Loaded, sample: str) -> Trace:
@@ -549,7 +550,7 @@ def flipped(trial: Path, other: Path) -> tuple[list[str], list[str]]:
 def draw(trials: Sequence[Loaded], sample: str, out: Path, movie: str | None) -> list[Path]:
     """Pictures of one sample, and a movie if asked for; returns what was written."""
     traces = [trace_trial(trial, sample) for trial in trials]
-    stem = "".join(c if c.isalnum() or c in "-." else "_" for c in sample)
+    stem = "".join(c if c.isalnum() or c in "-." else "_" for c in sample)[:LONGEST_STEM]
     written = []
     for number, one in enumerate(traces):
         written.append(out / f"{stem}_stages{'_of_other' if number else ''}.png")

@@ -84,7 +84,10 @@ def shards(found: Manifest) -> Iterator[dict[str, Tensor]]:
 
 
 def write(found: Manifest, config: dict[str, Any], folder: Path, out: Path) -> int:
-    """Safetensors shards, the configuration, tokenizer and image processor; returns the number of shards."""
+    """Safetensors shards, the configuration, tokenizer and image processor; returns the number of shards.
+
+    Raises ValueError for a file that is a link out of `folder`.
+    """
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
@@ -93,8 +96,20 @@ def write(found: Manifest, config: dict[str, Any], folder: Path, out: Path) -> i
     for number, portion in enumerate(shards(found), 1):
         save_file(portion, out / f"model-{number:05d}.safetensors", metadata={"format": "pt"})
     for file in _matching(folder, COPIED):
+        _require_own(file, folder)
         shutil.copy(file, out / file.name)
     return number
+
+
+def _require_own(file: Path, folder: Path) -> None:
+    """Raises ValueError for a link out of the checkpoint: what it leads to would be copied, and perhaps handed on.
+
+    The hub's cache links a snapshot's files to the blobs beside the snapshots.
+    """
+    own = folder.resolve()
+    own = own.parents[1] if own.parent.name == "snapshots" else own
+    if not file.resolve().is_relative_to(own):
+        raise ValueError(f"{file} is a link out of the checkpoint's folder; put the file itself there")
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:

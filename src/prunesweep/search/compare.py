@@ -29,6 +29,7 @@ from prunesweep.analysis import Summary, pareto_front, scores_of, summarize
 from prunesweep.checks import require_at_least
 from prunesweep.commands import reported
 from prunesweep.comparison import Difference, paired
+from prunesweep.foreign import read_yaml
 from prunesweep.racing import Race, run_race
 from prunesweep.records import Trial, read_trials
 from prunesweep.sources import settings
@@ -75,19 +76,18 @@ def volume(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, " tr
 def read_curve(folder: Path, cost: str, worst: float) -> Curve:
     """Raises ValueError if the folder holds no finished search for accuracy and this cost."""
     import polars as pl
-    from omegaconf import OmegaConf
 
     if not (folder / TABLE).is_file():
         raise ValueError(f"{folder} holds no {TABLE}; name the folder of a finished search")
-    sweeper = OmegaConf.load(folder / "multirun.yaml").hydra.sweeper
+    sweeper = read_yaml(folder / "multirun.yaml")["hydra"]["sweeper"]
     table = pl.read_parquet(folder / TABLE)
     if missing := [name for name in ("accuracy", cost) if name not in table.columns]:
-        raise ValueError(f"{folder} did not search for {missing[0]}; known: {', '.join(sweeper.objectives)}")
+        raise ValueError(f"{folder} did not search for {missing[0]}; known: {', '.join(sweeper['objectives'])}")
     own = table.filter(pl.col("from").is_null() & (pl.col("outcome") != NOT_STARTED)).sort("trial")
     costs, accuracy = (own[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in (cost, "accuracy"))
     volumes = np.array([volume(costs[: n + 1], accuracy[: n + 1], worst) for n in range(len(own))])
-    target = sweeper.sampler._target_ if sweeper.sampler else DEFAULT_SAMPLER
-    return Curve(target.rpartition(".")[2].removesuffix("Sampler"), sweeper.seed, volumes)
+    target = sweeper["sampler"]["_target_"] if sweeper["sampler"] else DEFAULT_SAMPLER
+    return Curve(target.rpartition(".")[2].removesuffix("Sampler"), sweeper["seed"], volumes)
 
 
 def by_sampler(curves: Sequence[Curve]) -> list[Curves]:
