@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep.protocol import INSTRUCTION, Protocol, chosen_option, names_target, option_texts, question_text
+from prunesweep.protocol import INSTRUCTION, Protocol, chosen_option, named_options, names_target, option_texts, question_text
 from prunesweep.types import Sample
 
 SAMPLE = Sample("1", Path("a.mp4"), "what color?", ("red", "blue"), 1, "color", "a")
@@ -25,7 +25,9 @@ def test_generated_words(text: str, right: bool) -> None:
     assert names_target(text, SAMPLE, WORDS) is right
 
 
-@pytest.mark.parametrize(("text", "right"), [("B", True), ("(b) blue", True), ("B. blue", True), ("A", False), ("Blue", False)])
+@pytest.mark.parametrize(
+    ("text", "right"), [("B", True), ("(b) blue", True), ("B. blue", True), ("A", False), ("Blue", True), ("green", False)]
+)
 def test_generated_letters(text: str, right: bool) -> None:
     assert names_target(text, SAMPLE, LETTERS) is right
 
@@ -66,11 +68,17 @@ def test_the_lenient_parser_compares_first_words(text: str, right: bool) -> None
 
 def test_the_parsers_differ_where_the_released_one_is_lenient() -> None:
     unprefixed = replace(MVBENCH, prefix="")
-    for text, lenient, strict in (("(b)(a)", True, True), ("(A)(B)", True, False), ("Blue", False, False), ("(", False, False)):
-        assert names_target(text, SAMPLE, unprefixed) is lenient, text
-        assert names_target(text, SAMPLE, replace(unprefixed, parser="strict")) is strict, text
-    assert chosen_option("(A)(B)", SAMPLE, unprefixed) == 0
-    assert chosen_option("I do not know", SAMPLE, unprefixed) is None
+    for text, lenient, strict in (("(b)(a)", 1, None), ("(A)(B)", 0, None), ("Blue", None, 1), ("(", None, None), ("x(b)", 1, 1)):
+        assert chosen_option(text, SAMPLE, unprefixed) == lenient, text
+        assert chosen_option(text, SAMPLE, replace(unprefixed, parser="strict")) == strict, text
+
+
+@pytest.mark.parametrize("protocol", [WORDS, LETTERS, MVBENCH, replace(MVBENCH, prefix="")])
+@pytest.mark.parametrize("text", ["B", "(A)(B)", "b)(a)", "A blue thing", "red and blue", "Blue.", "", "!!!!", "I do not know"])
+def test_an_answer_is_right_for_the_option_that_is_chosen_and_for_no_other(text: str, protocol: Protocol) -> None:
+    chosen = chosen_option(text, SAMPLE, protocol)
+    assert [i for i in (0, 1) if names_target(text, replace(SAMPLE, target=i), protocol)] == ([] if chosen is None else [chosen])
+    assert chosen is None or chosen in named_options(text, SAMPLE, protocol)
 
 
 def test_free_answers_have_no_options() -> None:

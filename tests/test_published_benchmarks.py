@@ -282,7 +282,7 @@ def test_a_submission_holds_the_option_numbers_and_refuses_unclear_answers(
     assert json.loads(out.read_text()) == {"uid-0": 1, "uid-1": 0}
     assert "2 answers written to" in (printed := capsys.readouterr().out)
     assert "the server expects 5031" in printed
-    with pytest.raises(ValueError, match="1 of 2 answers name no option, such as that to uid-1"):
+    with pytest.raises(ValueError, match="1 of 2 answers name no option or several, such as that to uid-1"):
         dataset.run_submission(trial(tmp_path / "unclear", "egoschema", [1, None]), out)
     with pytest.raises(ValueError, match="is a trial on blocks; submissions are for egoschema"):
         dataset.run_submission(trial(tmp_path / "other", "blocks", [1]), out)

@@ -132,7 +132,7 @@ def expected_counts(settings: Mapping[str, Any]) -> dict[str, int]:
 
 
 def run_submission(trial: Path, out: Path) -> None:
-    """Raises ValueError if an answer names no option: the server counts only what it gets."""
+    """Raises ValueError if an answer is not one option: the server counts only what it gets."""
     from prunesweep.benchmarks.egoschema import COUNTS, submission
     from prunesweep.records import RECORDS, read_trial
 
@@ -152,7 +152,7 @@ def run_submission(trial: Path, out: Path) -> None:
     unclear = [name for name, chosen in rows if chosen is None]
     if unclear:
         raise ValueError(
-            f"{len(unclear)} of {len(rows)} answers name no option, such as that to {unclear[0]}; "
+            f"{len(unclear)} of {len(rows)} answers name no option or several, such as that to {unclear[0]}; "
             "use protocol.answering=choose, which always picks one"
         )
     out.write_text(json.dumps(submission(rows)), encoding="utf-8")

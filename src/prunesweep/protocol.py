@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
+from prunesweep.answers import LETTERS, named_leniently, named_strictly
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.types import Sample, Sampling
 
@@ -13,13 +13,11 @@ Style = Literal["words", "letters"]
 """Options are answered with their words, or listed and answered with their letters."""
 Answering = Literal["choose", "generate"]
 Parser = Literal["strict", "lenient"]
-"""Strict: the answer begins with one option, as words of its own.  Lenient: as the released code of PLLaVA and PruneVid
-compares, which takes the first words of answer and option for equal if one is part of the other."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Strict: the answer names exactly one option, by its letter or its words.  Lenient: as the released code of PLLaVA and
+PruneVid compares, which takes the first words of answer and option for equal if one is part of the other; of several options
+that fit the one mentioned first counts."""
 INSTRUCTION = "Answer with the option's letter from the given choices directly."
 """The wording of the common multiple-choice harnesses for LLaVA-OneVision."""
-LENIENT_LETTERS = frozenset("abcdefg")
-"""A first word without any of these is wrong to the lenient parser."""
 
 
 @dataclass(frozen=True)
@@ -91,29 +89,23 @@ def option_texts(sample: Sample, protocol: Protocol) -> tuple[str, ...]:
     return sample.choices if protocol.style == "words" else tuple(LETTERS[: len(sample.choices)])
 
 
-def names_target(text: str, sample: Sample, protocol: Protocol) -> bool:
-    """Whether a generated text is the right option to the protocol's parser."""
-    return sample.target is not None and _names(text, sample, protocol, sample.target)
+def named_options(text: str, sample: Sample, protocol: Protocol) -> tuple[int, ...]:
+    """Indices of all options that a generated text names to the protocol's parser; empty for a question without options."""
+    if protocol.parser == "lenient" and protocol.style == "letters":
+        return named_leniently(text, sample.choices, protocol.prefix)
+    return named_strictly(text, sample.choices, lettered=protocol.style == "letters")
+
+
+def chosen_of(named: tuple[int, ...], protocol: Protocol) -> int | None:
+    """The option that counts as the answer: the only one named; to the lenient parser the one named first."""
+    return named[0] if len(named) == 1 or (named and protocol.parser == "lenient") else None
 
 
 def chosen_option(text: str, sample: Sample, protocol: Protocol) -> int | None:
-    """The first option that a generated text is to the protocol's parser; None if it is none."""
-    return next((index for index in range(len(sample.choices)) if _names(text, sample, protocol, index)), None)
+    """The option that a generated text is; None if it is none, or may be several."""
+    return chosen_of(named_options(text, sample, protocol), protocol)
 
 
-def _names(text: str, sample: Sample, protocol: Protocol, index: int) -> bool:
-    if protocol.parser == "lenient" and protocol.style == "letters":
-        return lenient_match(text, f"({LETTERS[index].lower()})", protocol.prefix)
-    wanted = option_texts(sample, protocol)[index].casefold()
-    said = text.strip().lstrip("(").casefold()
-    return said.startswith(wanted) and not said[len(wanted) : len(wanted) + 1].isalnum()
-
-
-def lenient_match(text: str, wanted: str, prefix: str) -> bool:
-    """Whether the answer's first word is part of `wanted`, such as "(b)", or the other way round; a bracket that the prefix
-    ends with belongs to the answer."""
-    said = ("(" if prefix.endswith("(") else "") + text.strip()
-    first = re.split(r"\s", said.lower(), maxsplit=1)[0].replace(".", "")
-    if not LENIENT_LETTERS & set(first):
-        return False
-    return first in wanted or wanted in first
+def names_target(text: str, sample: Sample, protocol: Protocol) -> bool:
+    """Whether the option that a generated text is, is the right one."""
+    return sample.target is not None and chosen_option(text, sample, protocol) == sample.target

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.foreign import read_json
-from prunesweep.protocol import Protocol, chosen_option, names_target
+from prunesweep.protocol import Protocol, chosen_of, named_options
 from prunesweep.types import Answer, Record, Sample
 
 if TYPE_CHECKING:
@@ -82,17 +82,17 @@ class Trial(NamedTuple):
 
 def score(sample: Sample, trial: str, answer: Answer, protocol: Protocol) -> Record:
     """The record of an answered sample.  Scored options are compared by index, generated text by the protocol's parser."""
-    chosen: int | None
+    named: tuple[int, ...]
     if answer.choice_scores:
-        chosen = answer.choice_scores.index(max(answer.choice_scores))
-        prediction, correct = sample.choices[chosen], chosen == sample.target
+        best = answer.choice_scores.index(max(answer.choice_scores))
+        named, prediction = (best,), sample.choices[best]
     else:
-        chosen = chosen_option(answer.text, sample, protocol)
-        prediction, correct = answer.text, sample.target is not None and names_target(answer.text, sample, protocol)
+        named, prediction = named_options(answer.text, sample, protocol), answer.text
+    chosen = chosen_of(named, protocol)
     return Record(
         **_identity(sample, trial),
         prediction=prediction,
-        correct=None if sample.target is None else correct,
+        correct=None if sample.target is None else chosen == sample.target,
         choice_scores=answer.choice_scores,
         visual_tokens=answer.visual_tokens,
         text_tokens=answer.text_tokens,
@@ -105,6 +105,7 @@ def score(sample: Sample, trial: str, answer: Answer, protocol: Protocol) -> Rec
         cached_tokens=answer.cached_tokens,
         vision_patches=answer.vision_patches,
         chosen=chosen,
+        named=len(named) if sample.choices else None,
     )
 
 
@@ -148,8 +149,21 @@ def schema() -> dict[str, Any]:
         "cached_tokens": pl.Int64,
         "vision_patches": pl.Int64,
         "chosen": pl.Int64,
+        "named": pl.Int64,
         "error": pl.String,
     }
+
+
+ADDED = ("named",)
+"""Columns that records of earlier versions lack: empty where these are read."""
+
+
+def completed(frame: pl.DataFrame, columns: Sequence[str] = ADDED) -> pl.DataFrame:
+    """Records with all of these columns that are newer than they."""
+    import polars as pl
+
+    missing = [name for name in columns if name in ADDED and name not in frame.columns]
+    return frame.with_columns(pl.lit(None, schema()[name]).alias(name) for name in missing)
 
 
 def to_frame(records: Iterable[Record]) -> pl.DataFrame:
@@ -219,15 +233,13 @@ def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
 
     Raises ValueError, KeyError or TypeError for a description that is none.
     """
-    import polars as pl
-
     raw = _described(folder / TRIAL)
     raw["overrides"] = tuple(raw["overrides"])
     raw["shape"] = read_shape(raw["shape"])
     raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
     measured = folder / MEASURED
     times = read_json(measured) if measured.exists() else None
-    records = pl.read_parquet(folder / RECORDS, columns=list(columns) if columns else None, glob=False)
+    records = _read_records(folder / RECORDS, columns)
     return Trial(TrialInfo(**raw), records, folder, times)
 
 
@@ -240,6 +252,17 @@ def _described(path: Path) -> dict[str, Any]:
     if not isinstance(raw["settings"], dict):
         raise ValueError(f"{path.name} has no settings")
     return raw
+
+
+def _read_records(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
+    import polars as pl
+
+    if columns is None:
+        return completed(pl.read_parquet(path, glob=False))
+    with path.open("rb") as file:
+        there = pl.read_parquet_schema(file)
+    own = pl.read_parquet(path, columns=[name for name in columns if name in there or name not in ADDED], glob=False)
+    return completed(own, columns).select(list(columns))
 
 
 def read_shape(raw: dict[str, Any]) -> Shape:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from prunesweep.checks import EvaluationError
 from prunesweep.fingerprint import LENGTH, RECORD_FORMAT, digest
 from prunesweep.foreign import read_json
-from prunesweep.records import PARTIAL, TRIAL, parquet_bytes, replace_file, schema, to_frame
+from prunesweep.records import PARTIAL, TRIAL, completed, parquet_bytes, replace_file, schema, to_frame
 from prunesweep.types import Record
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def read_file(path: Path) -> pl.DataFrame:
         raise DamagedError("not the bytes that its name stands for: truncated, changed or foreign")
     try:
         rows = pl.read_parquet(content)
-        return rows.select(list(row_schema())).cast(row_schema())
+        return completed(rows).select(list(row_schema())).cast(row_schema())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DamagedError(f"not records of this format: {' '.join(str(error).split())[:200]}") from error
 

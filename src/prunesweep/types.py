@@ -228,7 +228,9 @@ class Record:
     cached_tokens: int | None = None
     vision_patches: int | None = None
     chosen: int | None = None
-    """The option that the answer names; None if it names none."""
+    """The option that the answer is; None if it names none, or several."""
+    named: int | None = None
+    """How many options the answer names; None for an error and for a question without options."""
     error: str | None = None
     """Why there is no prediction; such a sample counts in no accuracy."""
 

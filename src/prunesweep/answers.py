@@ -1,0 +1,220 @@
+"""Which options a generated text names: functions of text, nothing else.
+
+An answer names an option by its letter, where the options were listed with letters, or by its words.  Texts are compared after
+`plain` has taken away what only decorates them.  Where readings disagree the more explicit one counts: "The answer is (B)"
+before a letter at the beginning, that before "option B", that before a letter in brackets, that before an option's words.
+Within a reading every option counts, so that an answer that names several is seen; what is denied ("not B") is not named.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LENIENT_LETTERS = frozenset("abcdefg")
+"""A first word without any of these is wrong to the lenient parser."""
+
+SIGNS = str.maketrans(
+    {"。": ". ", "、": ", ", "“": '"', "”": '"', "‘": "'", "’": "'"}
+    | dict.fromkeys("【「『〔〈《", "(")
+    | dict.fromkeys("】」』〕〉》", ")")
+)
+THOUGHTS = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
+BOXES = re.compile(r"<answer>|\\boxed\b", re.IGNORECASE)
+"""Markup that says that the answer follows."""
+MARKUP = re.compile(r"</?[A-Za-z|][^<>]{0,40}>|\\(?:text|mathrm|mathbf|textbf)\b|[*`\"${}\\]|__|^\s*(?:#+|[-•])\s+", re.MULTILINE)
+LONE_QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")
+
+LATIN = "A-Za-z0-9À-ɏ"
+"""What makes a letter beside it part of a word; the signs of Chinese and Japanese do not."""
+LETTER = re.compile(rf"(?<![{LATIN}_'.-])[(\[]?\s?([A-Za-z])(?![{LATIN}_'+#%]|[.-][{LATIN}])\s?[)\]]?")
+SEPARATOR = re.compile(r"[.:]?\s*(?:[,/&;]\s*(?:(?:and|or)\b\s*)?|(?:and|or)\b\s*|(?=[(\[]))", re.IGNORECASE)
+"""Between the letters of a list."""
+ANSWER = r"\b(?:answer|solution|(?:correct|right|best|final)(?:\s+\w+)?\s+(?:option|choice|one|letter|answer))\b|答案"
+OPTION = r"\b(?:options?|choices?|alternative|letter|choose|chose|pick|select|go(?:ing)? with)\b|选项|选择|选"
+GUESS = r"\b(?:it is|it's|that is|that's|i think|i guess|i believe|i'd say|i would say|probably|definitely|therefore|thus|so)\b"
+LEAD = (
+    r"(?:\s*(?:(?:would|should|must|could|might|may)\s+be\b|is\b|are\b|was\b|=|是|为))?\s*:?\s*"
+    r"(?:(?:most likely|likely|probably|clearly|therefore|definitely|option|choice|letter|the|it's|it is)\b[:\s]*)*"
+)
+"""Between such a cue and what it announces."""
+ANSWER_CUE, OPTION_CUE, GUESS_CUE = (re.compile(f"(?:{cue}){LEAD}", re.IGNORECASE) for cue in (ANSWER, OPTION, GUESS))
+CONFIRMED = re.compile(
+    rf"{LETTER.pattern}[.:]?\s+(?:is|seems|looks)\s+(?:to be\s+)?(?:the\s+)?(?:most\s+)?(?:correct|right|best|answer|likely)\b"
+)
+DENYING = re.compile(
+    r"(?:\bnot|n't|\bnor|\bneither|\bexcept|\brather than|\binstead of|\bcannot)(?:\s+(?:be|the|in))*\s*$", re.IGNORECASE
+)
+"""What stands before something that is not the answer."""
+DENIED = re.compile(
+    r"[.:]?\s*(?:(?:is|are|was|were|can|could|does|do|seems|looks)\b\s*)?(?:(?:also|be)\s+)?"
+    r"(?:\bnot\b|n't\b|(?:wrong|incorrect|false|impossible|ruled out|eliminated|excluded)\b)",
+    re.IGNORECASE,
+)
+"""What stands behind it."""
+AFTER_LETTER = re.compile(r"\s*(?:$|[\n.:,;!?/)\]}>…—–=-]|(?:and|or|is|are|was|because|since|seems|looks)\b)", re.IGNORECASE)
+"""What may follow the letters A and I, and small ones: they are words, too."""
+END = re.compile(r"\s*(?:$|[.,;:!?)\n])")
+LINE_LETTER = re.compile(r"^[(\[]?([A-Za-z])[)\].:]+(?=\s|$)", re.MULTILINE)
+BRACKETED = re.compile(r"[(\[]\s?([A-Za-z])\s?[)\]]")
+
+ARTICLE = re.compile(r"\A\s*(?:the|an?)\s+")
+JOINED = re.compile(r"\s*(?:[/&]|,?\s*\b(?:and|or|nor|then|to|than|through|plus|versus|vs)\b)\s*")
+"""What makes an option's words a part of a longer answer: "cat and dog" is not "cat"."""
+LISTED = re.compile(r"\s*[,;\n]\s*")
+
+
+def named_strictly(text: str, options: Sequence[str], lettered: bool) -> tuple[int, ...]:
+    """Indices of the options that a text names, ascending; `lettered` where they were listed with letters."""
+    said = plain(text)
+    words = [_words(plain(option)) for option in options]
+    if whole := _whole(said, options, words, lettered):
+        return whole
+    for letters in _letter_readings(said, words) if lettered else ():
+        if letters:
+            return tuple(sorted(set(letters)))
+    return _by_words(said, words)
+
+
+def named_leniently(text: str, options: Sequence[str], prefix: str) -> tuple[int, ...]:
+    """Indices of the lettered options that the text's first word fits, the one mentioned first before others.
+
+    An option fits if the word is part of its letter in brackets, such as "(b)", or the other way round, as the released code
+    of PLLaVA and PruneVid compares; a bracket that the prefix ends with belongs to the answer.  Unlike there an article is no
+    letter: "A man ..." names A only if that is what option A says.
+    """
+    if _begins_with_article(plain(text), [_words(plain(option)) for option in options]):
+        return ()
+    said = ("(" if prefix.endswith("(") else "") + text.strip()
+    first = re.split(r"\s", said.lower(), maxsplit=1)[0].replace(".", "")
+    if not LENIENT_LETTERS & set(first):
+        return ()
+    letters = LETTERS[: len(options)].lower()
+    fitting = [i for i, letter in enumerate(letters) if first in f"({letter})" or f"({letter})" in first]
+    return tuple(sorted(fitting, key=lambda i: first.index(letters[i])))
+
+
+def plain(text: str) -> str:
+    """A text without markup, quotation marks and reasoning in tags; full-width signs as ASCII, spaces single."""
+    text = unicodedata.normalize("NFKC", THOUGHTS.sub(" ", text)).translate(SIGNS)
+    text = LONE_QUOTE.sub("", MARKUP.sub("", BOXES.sub(" answer: ", text)))
+    return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+
+
+def _words(said: str) -> str:
+    """For comparing with options: small letters, no article before, no punctuation behind."""
+    return ARTICLE.sub("", said.casefold().rstrip(" \n.,;:!?"))
+
+
+def _whole(said: str, options: Sequence[str], words: Sequence[str], lettered: bool) -> tuple[int, ...]:
+    """Options that are the whole answer, to the letter or else in words; a single letter is read as one where there are any."""
+    own = _words(said)
+    if not own or (lettered and len(own) == 1):
+        return ()
+    exact = [i for i, option in enumerate(options) if plain(option) == said]
+    return tuple(exact if len(exact) == 1 else (i for i, option in enumerate(words) if option == own))
+
+
+# By letters
+
+
+def _letter_readings(said: str, words: Sequence[str]) -> Iterator[list[int]]:
+    """What each way of reading letters finds, the most explicit one first."""
+    yield _after_cues(ANSWER_CUE, said, words) + _undenied(CONFIRMED.finditer(said), said, words)
+    yield _listed_at(0, said, words) + _undenied(LINE_LETTER.finditer(said), said, words) + _repeated(said, words)
+    yield _after_cues(OPTION_CUE, said, words)
+    yield _undenied(BRACKETED.finditer(said), said, words)
+    yield _after_cues(GUESS_CUE, said, words, alone=True)
+
+
+def _after_cues(cue: re.Pattern[str], said: str, words: Sequence[str], alone: bool = False) -> list[int]:
+    """Letters after every occurrence of a cue; with `alone` only those that a sentence ends with."""
+    starts = [match.end() for match in cue.finditer(said) if not DENYING.search(said, 0, match.start())]
+    return [index for start in starts for index in _listed_at(start, said, words, alone)]
+
+
+def _listed_at(start: int, said: str, words: Sequence[str], alone: bool = False) -> list[int]:
+    """The letter, or the letters of a list such as "(A), B or C", at a place of the text."""
+    found: list[re.Match[str]] = []
+    place = start
+    while (match := LETTER.match(said, place)) and _is_letter(match, said, words):
+        found.append(match)
+        gap = SEPARATOR.match(said, match.end())
+        if not gap:
+            break
+        place = gap.end()
+    if alone and found and not END.match(said, found[-1].end()):
+        return []
+    return _undenied(found, said, words)
+
+
+def _is_letter(match: re.Match[str], said: str, words: Sequence[str]) -> bool:
+    """Whether a letter is one, and not an article, a pronoun or another word."""
+    letter, rest = match[1], said[match.end() :]
+    if match[0].strip().endswith((")", "]")) or AFTER_LETTER.match(rest):
+        return True
+    index = LETTERS.index(letter.upper())
+    says_so = index < len(words) and words[index] and rest.strip().casefold().startswith(words[index])
+    return bool(says_so) or (letter.isupper() and letter not in "AI")
+
+
+def _begins_with_article(said: str, words: Sequence[str]) -> bool:
+    match = re.compile(r"(a)(?=\s)", re.IGNORECASE).match(said)
+    return bool(match and not _is_letter(match, said, words))
+
+
+def _repeated(said: str, words: Sequence[str]) -> list[int]:
+    """Options that stand somewhere with their letter and their words."""
+    folded = said.casefold()
+    return [
+        index
+        for index, (letter, own) in enumerate(zip(LETTERS.lower(), words, strict=False))
+        if own and re.search(rf"(?<![{LATIN}]){letter}[).:]+\s*{re.escape(own)}(?!\w)", folded)
+    ]
+
+
+def _undenied(matches: Iterable[re.Match[str]], said: str, words: Sequence[str]) -> list[int]:
+    """The options whose letters these are, without those that the text says are wrong."""
+    found = []
+    for match in matches:
+        index = LETTERS.index(match[1].upper())
+        if index < len(words) and not DENYING.search(said, 0, match.start()) and not DENIED.match(said, match.end()):
+            found.append(index)
+    return found
+
+
+# By words
+
+
+def _by_words(said: str, words: Sequence[str]) -> tuple[int, ...]:
+    """Options whose words the answer begins with, or that follow "the answer is"."""
+    for start in (0, *(match.end() for match in ANSWER_CUE.finditer(said))):
+        if found := _words_at(said[start:].casefold(), words):
+            return tuple(sorted(found))
+    return ()
+
+
+def _words_at(said: str, words: Sequence[str], to_the_end: bool = False) -> set[int]:
+    """Options that a text begins with: of one within another the longer, and those that are listed behind it.
+
+    Empty if the option's words are part of a longer answer; with `to_the_end` also if anything else follows.
+    """
+    said = ARTICLE.sub("", said)
+    first = max((own for own in words if own and _begins(said, own)), key=len, default=None)
+    if first is None:
+        return set()
+    named, rest = {i for i, own in enumerate(words) if own == first}, said[len(first) :]
+    if joined := JOINED.match(rest):
+        others = _words_at(rest[joined.end() :], words, to_the_end)
+        return named | others if others else set()
+    if listed := LISTED.match(rest):
+        named |= _words_at(rest[listed.end() :], words, to_the_end=True)
+    denied = DENIED.match(rest) or (first[-1].isdigit() and re.match(r"\s\d", rest))
+    return set() if denied or (to_the_end and not END.match(rest)) else named
+
+
+def _begins(said: str, own: str) -> bool:
+    """Whether an option's words begin a text as words of their own: "3" does not begin "3.5", nor "cat" "cat-like"."""
+    return said.startswith(own) and not re.match(r"[\w%°+#]|['-]\w|[.,:/]\d", said[len(own) :])
