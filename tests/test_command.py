@@ -213,7 +213,10 @@ BAD_INPUT = {
     ),
     "unknown model": (["model=tinny"], r"unknown model 'tinny'; known: llava_onevision_0_5b, .*tiny"),
     "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; known: blocks, .*jsonl"),
-    "unknown key": (["reducer.prune.keep=1"], r"no key 'reducer.prune.keep' with these choices of groups"),
+    "unknown key": (
+        ["reducer.prune.keep=1"],
+        r"no key 'reducer.prune.keep' with these choices of groups; did you mean reducer.prune.keep_ratio\?",
+    ),
     "keep ratio 0": (["reducer.prune.keep_ratio=0"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 0"),
     "keep ratio 1.4": (["reducer.prune.keep_ratio=1.4"], r"reducer.prune: keep_ratio must be in \(0, 1\], got 1.4"),
     "keep ratio of a word": (["reducer.prune.keep_ratio=much"], r"keep_ratio must be a number, got 'much'"),
@@ -243,7 +246,30 @@ BAD_INPUT = {
         ["protocol=videomme_subtitles"],
         r"protocol reads subtitles, and benchmark.subtitles is none",
     ),
-    "subtitles that go nowhere": (["+benchmark.subtitles=all"], r"benchmark.subtitles=all, but the protocol puts them nowhere"),
+    "subtitles that go nowhere": (
+        ["benchmark=videomme", "benchmark.path=x", "benchmark.subtitles=all", "protocol=choose"],
+        r"benchmark.subtitles=all, but the protocol puts them nowhere",
+    ),
+    "a sweep as an experiment": (["+experiment=demo"], r"no key 'experiment' with .*--config-dir sweeps --config-name NAME"),
+    "a slip behind a plus": (["+benchmark.limt=4"], r"no key 'benchmark.limt' with .*did you mean benchmark.limit\?"),
+    "a slip": (["benchmark.limt=4"], r"no key 'benchmark.limt' with .*did you mean benchmark.limit\?"),
+    "choices as a list": (["reducer=[none,prunevid]"], r"to run one after the other: -m reducer=none,prunevid"),
+    "a setting that a method lacks": (
+        ["reducer=none", "reducer.prune.keep_ratio=0.4"],
+        r"reducer=none lacks it, fastv, .*prunevid, .*have it; .*hydra/sweeper=grids",
+    ),
+    "a setting put where a method has no part": (
+        ["reducer=none", "+reducer.prune.keep_ratio=0.4"],
+        r"reducer=none has no prune, so that reducer.prune's settings have no effect; .*hydra/sweeper=grids",
+    ),
+    "a setting that a part does not take": (
+        ["+reducer.merge.cluster_rati=1"],
+        r"reducer.merge has no setting 'cluster_rati'; did you mean reducer.merge.cluster_ratio\?",
+    ),
+    "a benchmark's setting that its loader does not take": (
+        ["+benchmark.load.limt=1"],
+        r"has no setting 'limt'; did you mean .*limit\?",
+    ),
     "match without a cost": (["reducer.match=0.3"], r"reducer.match must be a cost and its share, such as .*, got 0.3"),
     "no store's settings": (["store=null"], r"without a store: store.folder=null"),
     "cost that is not measured": (["-m", "analysis.cost=first_token_seconds"], r"is measured; set engine.measure=true"),

@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.foreign import read_yaml
+from prunesweep.schema import require_known_keys
 
 if TYPE_CHECKING:
     from prunesweep.publish import Reporter
@@ -45,6 +46,10 @@ class SummaryCallback(Callback):
         return {**self.__dict__, "reporter": None}
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            require_known_keys(config)
+        except ValueError as error:
+            raise SystemExit(f"prunesweep: {error}") from error
         self.reporter = self._reporter(config, Path(config.hydra.run.dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:

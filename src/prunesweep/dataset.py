@@ -17,6 +17,7 @@ from typing import Any
 
 from prunesweep.main import reported
 from prunesweep.paths import CONF
+from prunesweep.schema import require_known_keys
 from prunesweep.tables import count, grid
 from prunesweep.types import Sample
 
@@ -109,7 +110,8 @@ def run_check(overrides: Sequence[str]) -> int:
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("eval", list(overrides))
+        config = compose("eval", list(overrides), return_hydra_config=True)
+    require_known_keys(config)
     settings: Any = OmegaConf.to_container(config.benchmark, resolve=True, throw_on_missing=True)
     samples = instantiate(settings["load"])
     found = check(samples, expected_counts(settings), subtitled=settings.get("subtitles", "none") != "none")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import require_at_least, require_ratio
@@ -21,12 +22,14 @@ from prunesweep.cost import (
 )
 from prunesweep.main import reported, run_hydra
 from prunesweep.paths import CONF
+from prunesweep.schema import require_known_keys
 from prunesweep.tables import grid, with_prefix
 
 
 @hydra.main(config_path=str(CONF), config_name="cost", version_base="1.3")
 def run(config: DictConfig) -> None:
     with reported():
+        require_known_keys(config, HydraConfig.get(), "cost")
         print(report(config))
 
 

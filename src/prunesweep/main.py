@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep import commands
-from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED
 from prunesweep.paths import CONF, DATA
+from prunesweep.schema import no_such_key, require_known_keys, unknown_setting
 
 NOT_WRITABLE = {
     errno.ENOSPC: "free some space and run the same command again",
@@ -30,6 +31,7 @@ NOT_WRITABLE = {
     errno.EPERM: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
 }
 """What to do about an error of the file system."""
+UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 STARTED = time.time()  # imports are part of what a run takes
 PAPER_LAYER = 10
 """PruneVid's pruning layer M; each model's YAML has the one that stands for it, `prune_layer`."""
@@ -58,6 +60,7 @@ def run(config: DictConfig) -> None:
 
     settings = HydraConfig.get()
     with reported():
+        require_known_keys(config, settings)
         run_single(config, Path(settings.runtime.output_dir), list(settings.overrides.task), STARTED)
 
 
@@ -109,11 +112,11 @@ def explained(error: Exception) -> str:
     if isinstance(error, MissingConfigException):
         return str(error).splitlines()[0]
     if unknown := re.search(r"Could not override '(\S+)'", str(error)):
-        if unknown[1] in RANK_SETTINGS:
-            return RANKS_ARE_SPAWNED
-        return f"no key {unknown[1]!r} with these choices of groups; prunesweep --cfg job shows all keys"
+        return no_such_key(unknown[1], _configuration_at(error))
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
         key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else ""
+        if (target := re.search(r"call to target '(\S+)'", str(error))) and (unknown := UNEXPECTED.search(str(error.__cause__))):
+            return unknown_setting(unknown[1], target[1], key)
         return f"{key}: {' '.join(str(error.__cause__).split())}" if key else " ".join(str(error.__cause__).split())
     if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
         return f"{missing[1]} must be given: {missing[1]}=..."
@@ -123,6 +126,13 @@ def explained(error: Exception) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     return commands.one_line(error)
+
+
+def _configuration_at(error: Exception) -> dict[str, Any]:
+    """The whole configuration, not resolved, in which OmegaConf did not find a key."""
+    node = getattr(error.__cause__, "parent_node", None)
+    whole: Any = OmegaConf.to_container(node._get_root(), resolve=False) if node is not None else {}
+    return whole
 
 
 reported = partial(

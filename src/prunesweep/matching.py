@@ -17,7 +17,7 @@ import torch
 from prunesweep.benchmarks import by_video
 from prunesweep.cost import Shape, prefill_flops
 from prunesweep.protocol import Protocol
-from prunesweep.reducers import Cost, Evictor, Pruner, Reducer
+from prunesweep.reducers import SLOTS, Cost, Evictor, Pruner, Reducer
 from prunesweep.stages import plan
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import VideoError
@@ -31,7 +31,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "outlier_factor": (-16.0, 64.0),  # everything an outlier, to nothing
 }
 """Of the others."""
-SLOTS = ("input", "merge", "prune", "evict")
 GRID = ("rows", "columns", "frames")
 
 

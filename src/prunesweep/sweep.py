@@ -33,7 +33,7 @@ from prunesweep.analysis import (
 )
 from prunesweep.benchmarks import by_video
 from prunesweep.callbacks import TIMING, read_timing
-from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED, EvaluationError, require_at_least, require_flag
+from prunesweep.checks import EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.outcomes import collect
 from prunesweep.protocol import Protocol
@@ -163,8 +163,6 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
         raise ValueError(f"analysis.cost={config.analysis.cost} is measured; set engine.measure=true")
     instantiate(config.engine.measuring)
     require_flag("retry_errors", config.retry_errors)
-    if any(OmegaConf.select(config, setting) is not None for setting in RANK_SETTINGS):
-        raise ValueError(RANKS_ARE_SPAWNED)
     if config.store is None:
         raise ValueError("store=null takes its settings away; without a store: store.folder=null")
     protocol = instantiate(config.protocol)

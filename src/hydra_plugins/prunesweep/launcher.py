@@ -55,7 +55,10 @@ class SharedLauncher(Launcher):
         return None
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        from prunesweep.schema import require_known_keys
+
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        require_known_keys(config)
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number

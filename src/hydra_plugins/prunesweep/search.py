@@ -107,7 +107,11 @@ class SearchSweeper(Sweeper):
         print(report(plan, Search(plan, folder, arguments, self).run(), folder))
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        from prunesweep.schema import require_known_keys
+
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        require_known_keys(config)
+        return config
 
     def launch(self, jobs: "Sequence[Job]") -> None:
         batch = [[*job.overrides, f"hydra.sweep.subdir='{job.folder}'"] for job in jobs]

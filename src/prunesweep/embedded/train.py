@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import require_choice
 from prunesweep.main import run_hydra
 from prunesweep.paths import CONF
+from prunesweep.schema import require_known_keys
 
 ACCURACIES = "accuracies.jsonl"
 
@@ -33,6 +35,7 @@ def train(config: DictConfig) -> None:
     from prunesweep.embedded.network import build_processor
     from prunesweep.embedded.training import AccuracyLog, SaveAtEnd, TinyTraining, TrainStage
 
+    require_known_keys(config, HydraConfig.get(), "train_tiny")
     require_choice("logger.name", config.logger.name, Literal["wandb", "none"])
     out = Path(config.out)
     run = Path(f"{out}-run")

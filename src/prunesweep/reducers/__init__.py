@@ -130,6 +130,9 @@ class Resizer(Protocol):
     scale: float
 
 
+SLOTS = ("input", "merge", "prune", "evict")
+
+
 @dataclass(frozen=True)
 class Reducer:
     """A token reduction method with its settings; all slots empty is the dense model."""
@@ -149,6 +152,12 @@ class Reducer:
             object.__setattr__(self, "match", Match.of(self.match))
         if self.match is not None and self.knob is None:
             raise ValueError(f"reducer.match needs a free setting, and {self.name} names none; set reducer.knob")
+        for slot in SLOTS:
+            if isinstance(getattr(self, slot), Mapping):
+                raise ValueError(
+                    f"reducer={self.name} has no {slot}, so that reducer.{slot}'s settings have no effect; in a sweep of several "
+                    "methods give each its own settings with hydra/sweeper=grids"
+                )
 
 
 Positions = Literal["renumbered", "original"]
