@@ -363,3 +363,17 @@ def test_own_videos_are_a_benchmark_named_after_their_folder(run, benchmark_fold
     assert [len(one.samples) for one in found] == [20, 20]
     assert all(info.versions["torch"] == version("torch") for one in found for info in one.infos)
     assert "records made with" in dict(report_data(found, Path("s"))["provenance"])
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    """Settings are checked, and a sweep says what it is about to do, before seconds of imports."""
+    code = """
+import importlib, pkgutil, sys
+for package in ("prunesweep.reducers", "prunesweep.benchmarks"):
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
+import prunesweep.callbacks, prunesweep.remote, prunesweep.stages, prunesweep.sweep
+print(*[name for name in ("torch", "transformers", "lightning", "wandb", "matplotlib", "optuna") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

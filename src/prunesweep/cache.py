@@ -16,17 +16,18 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from prunesweep.checks import require_number
 from prunesweep.fingerprint import Files, digest
+from prunesweep.lazy import torch
 from prunesweep.records import PARTIAL, replace_file
 from prunesweep.types import Model, Tokens, Tower
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +129,13 @@ TOWER = "tower."
 
 
 def _serialized(tokens: Tokens) -> bytes:
+    from safetensors.torch import save
+
     values = {field.name: getattr(tokens, field.name) for field in fields(Tokens) if field.name not in ("video_id", "tower")}
     if tokens.tower is not None:
         values |= {TOWER + field.name: getattr(tokens.tower, field.name) for field in fields(Tower)}
-    tensors = {name: value.cpu().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
-    others = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+    tensors = {name: value.cpu().contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
+    others = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
     return save(tensors, metadata={OTHERS: json.dumps({**others, CHECKSUM: _checksum(tensors)})})
 
 

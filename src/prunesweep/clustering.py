@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from prunesweep.lazy import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,6 @@ SAME_POINT = 1e-13
 """Squared distance, relative to the points' squared norms, below which two points are one: rounding leaves about 1e-15."""
 
 
-@torch.no_grad()
 def dpc_knn(
     x: Float[Tensor, "b n c"],
     clusters: Int[Tensor, " b"] | int,
@@ -49,6 +51,7 @@ def dpc_knn(
 
     Raises ValueError unless 1 <= clusters <= points of each item, or if x is not finite.
     """
+    x = x.detach()
     batch, points, channels = x.shape
     if size is None:
         size = torch.full((batch,), points, device=x.device)
@@ -115,9 +118,10 @@ def group_mean(
     group: Int[Tensor, "b n"],
     groups: int,
     member: Bool[Tensor, "b n"] | None = None,
-    precision: torch.dtype = torch.float32,
+    precision: torch.dtype | None = None,
 ) -> Float[Tensor, "b g c"]:
-    """Mean of the tokens of each group, computed in `precision`; a group that nothing belongs to is zero."""
+    """Mean of the tokens of each group, computed in `precision` (float32); a group that nothing belongs to is zero."""
+    precision = precision or torch.float32
     belongs = group[:, None, :] == torch.arange(groups, device=group.device)[:, None]
     if member is not None:
         belongs = belongs & member[:, None, :]

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import torch
-
+from prunesweep.lazy import torch
 from prunesweep.stages import Layers
 from prunesweep.types import Answer, Model
 
@@ -57,11 +56,11 @@ def _pieces(stage: Any, bounds: list[int]) -> list[Any]:
     return [replace(stage, start=a, stop=b) for a, b in pairwise(edges)]
 
 
-@torch.inference_mode()
 def evaluate_jobs(model: Model, jobs: Sequence[Job], clock: Clock, share: bool = True) -> list[Outcome]:
     """The outcome of every job, in the order given; `share=False` runs each alone."""
     batches = [cut(jobs)] if share else [cut([job]) for job in jobs]
-    outcomes = {outcome.key: outcome for batch in batches for outcome in walk(model, None, batch, 0, clock)}
+    with torch.inference_mode():
+        outcomes = {outcome.key: outcome for batch in batches for outcome in walk(model, None, batch, 0, clock)}
     return [outcomes[job.key] for job in jobs]
 
 

@@ -19,11 +19,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.nn import functional as F
-
 from prunesweep.cache import EncoderCache
 from prunesweep.cost import scoring_flops
+from prunesweep.lazy import F, torch
 from prunesweep.protocol import Protocol, encoder_text, option_texts, question_text
 from prunesweep.reducers import Evictor, Merger, Pruner, Reducer, level_of
 from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Sampling, Tokens

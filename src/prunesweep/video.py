@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from prunesweep.decoding import chosen_indices, frame_indices, nothing_there, released_indices
+from prunesweep.lazy import torch
 from prunesweep.types import Clip, Sampling
 
 __all__ = ["VideoError", "chosen_indices", "frame_indices", "read_clip", "released_indices"]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
-
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from prunesweep.checks import require_at_least, require_ratio
+from prunesweep.lazy import torch
 from prunesweep.types import AttentionVariant, KeyValue, Merged, Prefix, Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
 
 Level = Literal["tokens", "pooled", "tower"]
 """What a merger works on: visual tokens; these, with the tower's attention pooled to their grid; or the tower's features,

@@ -9,13 +9,14 @@ the nearest reading of the paper here: tokens that come before the question are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-from jaxtyping import Int
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
 from prunesweep.types import Prefix
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
 
 Rows = Literal["last", "question"]
 """Whose attention counts: the prompt's last token (released code), or the mean over the question's tokens."""

@@ -7,15 +7,16 @@ work, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from jaxtyping import Int
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_choice, require_ratio
+from prunesweep.lazy import torch
 from prunesweep.reducers import Positions, keep_tokens
 from prunesweep.types import Merged, Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
 
 Spacing = Literal["ends", "centres"]
 """From the first frame to the last one, or the middles of equal parts of the video."""

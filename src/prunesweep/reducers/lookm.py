@@ -13,16 +13,16 @@ its query heads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_choice, require_flag, require_number
+from prunesweep.lazy import F, torch
 from prunesweep.reducers import Evicted
 from prunesweep.types import KeyValue
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
 
 Merging = Literal["pivot", "average", "weighted", "none"]
 """What a kept token becomes: the mean of itself and of, for every token evicted to it, the mean of the two (pivot), that token

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-
-import torch
-from jaxtyping import Int
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.clustering import group_mean
+from prunesweep.lazy import torch
 from prunesweep.reducers import Positions
 from prunesweep.types import Merged, Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

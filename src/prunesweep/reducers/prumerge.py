@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number
+from prunesweep.lazy import F, torch
 from prunesweep.reducers import Positions
 from prunesweep.types import Merged, Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
 
 Outliers = Literal["frame", "video"]
 """Whether the share of outliers is each frame's own (paper: each image's), or one for all frames (release: for a batch)."""

@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
-
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number, require_ratio
 from prunesweep.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
 from prunesweep.cost import clustering_flops
+from prunesweep.lazy import F, torch
 from prunesweep.reducers import Positions
 from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
 
 Distance = Literal["raw", "unit"]
 """Features of the spatial clustering: as they are (released code) or scaled to unit norm and root mean square one."""
@@ -112,10 +112,9 @@ class Merge:
         segments = 1 if self.segmentation == "repaired" else self._frame_clusters(frames)
         return segments * min(left(static) + left(patches - static) for static in range(patches + 1))
 
-    @torch.no_grad()
     def __call__(self, tokens: Tokens) -> Merged:
         """The static pools of all segments and the dynamic tokens of all frames are clustered at once."""
-        x = tokens.x
+        x = tokens.x.detach()
         lengths = self.segment_lengths(x)
         segment = torch.tensor([index for index, length in enumerate(lengths) for _ in range(length)], device=x.device)
         in_segment = (segment == torch.arange(len(lengths), device=x.device)[:, None]).float()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-
-import torch
-from jaxtyping import Int
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
+from prunesweep.lazy import torch
 from prunesweep.reducers import Positions, keep_tokens
 from prunesweep.types import Merged, Prefix, Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
 
 
 def random_subset(count: int, keep_ratio: float, seed: int, video_id: str) -> Int[Tensor, " kept"]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
-
 from prunesweep.checks import require_at_least, require_choice
+from prunesweep.lazy import torch
 from prunesweep.reducers import Positions, keep_tokens
 from prunesweep.reducers.pooling import grid_of, grids, middles
 from prunesweep.types import Merged, Tokens
