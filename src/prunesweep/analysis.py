@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prunesweep.axis import ABSOLUTE, DENSE, FLOPS, Denominator, counted, counted_name, on_one_axis, relative
 from prunesweep.cost import CONVENTIONS, Shape, ledger, published_prefill
 from prunesweep.records import Trial
 
@@ -82,7 +83,10 @@ def macro_accuracy(records: pl.DataFrame) -> Accuracy:
 
 @dataclass(frozen=True)
 class Summary:
-    """One line of a sweep's table.  FLOPs are means per sample, as if the trial ran alone."""
+    """One line of a sweep's table.  FLOPs and tokens are means per sample, as if the trial ran alone.
+
+    Ratios are shares of what `relative_to` names: one dense run for all trials of a model and benchmark.
+    """
 
     trial: str
     reducer: str
@@ -92,26 +96,26 @@ class Summary:
     errors: int
     """Samples without an answer."""
     entrance_ratio: float
-    """Visual tokens entering the LLM, of the dense model's."""
+    """Visual tokens entering the LLM, of the dense run's."""
     final_ratio: float
-    """Visual tokens in the last layer, of the dense model's."""
+    """Visual tokens in the last layer, of the dense run's."""
     layer_ratio: float
-    """Visual tokens averaged over the layers, of the dense model's."""
+    """Visual tokens averaged over the layers, of the dense run's."""
     kv_ratio: float
-    """Visual tokens in the caches while decoding, of the dense model's."""
+    """Visual tokens in the caches while decoding, of the dense run's."""
     kv_bytes: float
     """Of the caches after prefill, text tokens included, in half precision."""
     llm_flops: float
     """Prefill of the decoder layers: the field's "FLOPs"."""
     llm_flops_ratio: float
-    """Of the dense model's, same convention."""
+    """Of the dense run's, same convention."""
     total_flops: float
     """With vision tower, projector, merging, scoring, output head and decoding."""
     reduction_flops: float
     """Merging and scoring tokens alone."""
     total_flops_ratio: float
     fastv_flops_ratio: float
-    """Prefill of the visual tokens alone as FastV counts it, of the dense model's; the next two likewise."""
+    """Prefill of the visual tokens alone as FastV counts it, of the dense run's; the next two likewise."""
     sparsevlm_flops_ratio: float
     fastvid_flops_ratio: float
     first_token_seconds: float = math.nan
@@ -130,13 +134,40 @@ class Summary:
     accuracy_low: float | None = None
     """Of a stopped trial: 95 % interval of its accuracy on all samples, valid although the race looked several times."""
     accuracy_high: float | None = None
+    relative_to: str = ""
+    """What all ratios are shares of."""
+    dense: bool = False
+    """Nothing was left out of any sample: no patch before the vision tower, no token in any layer or cache."""
+    entrance_tokens: float = math.nan
+    """Visual tokens entering the LLM."""
+    final_tokens: float = math.nan
+    """Visual tokens in the last layer."""
+    layer_tokens: float = math.nan
+    """Visual tokens averaged over the layers."""
+    kv_tokens: float = math.nan
+    """Visual tokens in the caches while decoding."""
+    fastv_flops: float = math.nan
+    """Prefill of the visual tokens alone as FastV counts it, in multiply-adds; the next two likewise."""
+    sparsevlm_flops: float = math.nan
+    fastvid_flops: float = math.nan
+    dense_tokens: float = math.nan
+    """Visual tokens of the dense model on the same frames and prompts; FLOPs of the same below, counted without a run."""
+    dense_llm_flops: float = math.nan
+    dense_total_flops: float = math.nan
+    dense_fastv_flops: float = math.nan
+    dense_sparsevlm_flops: float = math.nan
+    dense_fastvid_flops: float = math.nan
 
 
 def scores_of(row: Summary) -> Accuracy:
     return Accuracy(row.accuracy, row.accuracy_error, row.samples, row.videos)
 
 
-def summarize(trial: Trial) -> Summary:
+def summarize(trial: Trial, denominator: Denominator | None = None) -> Summary:
+    """A trial's numbers, relative to `denominator`, or to the dense model on the trial's own frames and prompts.
+
+    The latter are no axis for several trials: `axis.on_one_axis` makes one.
+    """
     import polars as pl
 
     scores = accuracy(trial.records)
@@ -144,7 +175,7 @@ def summarize(trial: Trial) -> Summary:
     answered = trial.records if whole else trial.records.filter(pl.col("error").is_null())
     macro = macro_accuracy(trial.records)
     costs: dict[str, Any] = mean_costs(answered, trial.info.shape) | _measured_costs(trial)
-    return Summary(
+    row = Summary(
         trial=trial.info.name,
         reducer=trial.info.reducer,
         accuracy=scores.mean,
@@ -157,18 +188,23 @@ def summarize(trial: Trial) -> Summary:
         stopped=trial.info.stopped is not None,
         accuracy_low=trial.info.stopped.accuracy_low if trial.info.stopped else None,
         accuracy_high=trial.info.stopped.accuracy_high if trial.info.stopped else None,
+        relative_to=counted_name(trial.info),
         **costs,
     )
+    return relative(row, denominator)
 
 
 def _measured_costs(trial: Trial) -> dict[str, float]:
     return {name: trial.measured[name] if trial.measured else math.nan for name in MEASURED_COSTS}
 
 
-def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
-    """The cost fields of Summary: means over the samples, ratios of FLOPs as ratios of means; NaN without samples."""
+def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, Any]:
+    """The cost fields of Summary: means over the samples; NaN without samples.
+
+    Ratios are those of means, relative to the dense model on the same frames and prompts.
+    """
     if not len(answered):
-        return dict.fromkeys(LEDGER_COSTS, math.nan)
+        return dict.fromkeys((*LEDGER_COSTS, *DENSE.values()), math.nan)
     import polars as pl
 
     visual = tokens_by_layer(answered["visual_tokens"])
@@ -176,27 +212,35 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, float]:
     text, before, frames, generated, reduction, option_rows, option_pairs = counts
     cached: Any = answered["cached_tokens"].fill_null(pl.Series(visual[-1])).to_numpy()
     patches: Any = answered["vision_patches"].fill_null(shape.vision.patches).to_numpy()
+    all_patches = _dense_patches(shape, before, frames)
     all_tokens = [before] * len(visual)
     options = {"option_rows": option_rows, "option_pairs": option_pairs}
     own: Any = ledger(shape, visual, text, before, frames, generated, reduction, cached, patches, **options)
-    dense: Any = ledger(
-        shape, all_tokens, text, before, frames, generated, vision_patches=_dense_patches(shape, before, frames), **options
-    )
-    means = {name: float(getattr(own, name).mean()) for name in RATIOS}
-    means["kv_bytes"] = _mean(own.kv_bytes)
-    means["reduction_flops"] = _mean(own.reduction)
-    for name, part in (("llm_flops", "prefill"), ("total_flops", "total")):
-        means[name] = _mean(getattr(own, part))
-        means[f"{name}_ratio"] = means[name] / _mean(getattr(dense, part))
+    dense: Any = ledger(shape, all_tokens, text, before, frames, generated, vision_patches=all_patches, **options)
+    means = {
+        "entrance_tokens": _mean(visual[0]),
+        "final_tokens": _mean(visual[-1]),
+        "layer_tokens": _mean(sum(visual)) / len(visual),
+        "kv_tokens": _mean(cached),
+        "dense_tokens": _mean(before),
+        "kv_bytes": _mean(own.kv_bytes),
+        "reduction_flops": _mean(own.reduction),
+        "llm_flops": _mean(own.prefill),
+        "total_flops": _mean(own.total),
+        "dense_llm_flops": _mean(dense.prefill),
+        "dense_total_flops": _mean(dense.total),
+    }
     for name, convention in CONVENTIONS.items():
-        counted: list[Any] = [published_prefill(convention, shape, tokens) for tokens in (visual, all_tokens)]
-        means[f"{name}_flops_ratio"] = _mean(counted[0]) / _mean(counted[1])
-    return means
+        prefills: list[Any] = [published_prefill(convention, shape, tokens) for tokens in (visual, all_tokens)]
+        means[f"{name}_flops"], means[f"dense_{name}_flops"] = map(_mean, prefills)
+    smaller = answered["vision_patches"].is_not_null().to_numpy() & (patches < all_patches)
+    whole = all((count == before).all() for count in (*visual, cached)) and not smaller.any()
+    return {**means, **counted(means, "").ratios(means), "dense": bool(whole)}
 
 
 def _dense_patches(shape: Shape, tokens: Any, frames: Any) -> Any:
-    """Per frame, where nothing was made smaller before the vision tower; None for the shape's own."""
-    return tokens // frames * shape.vision.token_patches if shape.vision.token_patches else None
+    """Per frame, where nothing was made smaller before the vision tower."""
+    return tokens // frames * shape.vision.token_patches if shape.vision.token_patches else shape.vision.patches
 
 
 def tokens_by_layer(counts: pl.Series) -> list[Any]:
@@ -254,14 +298,10 @@ RATIOS = ("entrance_ratio", "final_ratio", "layer_ratio", "kv_ratio")
 """Of visual tokens; what papers call the retained ratio may be any of them."""
 MEASURED_COSTS = ("first_token_seconds", "tokens_per_second", "peak_memory_bytes")
 LEDGER_COSTS = (
-    "llm_flops_ratio",
-    "llm_flops",
-    "total_flops_ratio",
-    "total_flops",
-    *(f"{name}_flops_ratio" for name in CONVENTIONS),
+    *(cost for name in FLOPS for cost in (f"{name}_ratio", name)),
     "reduction_flops",
     "kv_bytes",
-    *RATIOS,
+    *(cost for ratio in RATIOS for cost in (ratio, ABSOLUTE[ratio])),
 )
 COSTS = (*LEDGER_COSTS, "first_token_seconds", "peak_memory_bytes")
 
@@ -279,15 +319,22 @@ def require_objective(where: str, name: str) -> None:
 
 
 def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[Summary]:
-    """Summaries of all trials, cheapest first, Pareto-optimal ones marked; each model and benchmark has its own front.
+    """Summaries of all trials, Pareto-optimal ones marked; each model and benchmark has its own axis and its own front.
+
+    Those of one model and benchmark stand together, cheapest first.
 
     Raises ValueError if `cost` is not one of COSTS.
     """
     require_cost(cost)
-    groups: dict[tuple[str, str], list[Summary]] = {}
+    groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
-        groups.setdefault((trial.info.model, trial.info.benchmark), []).append(summarize(trial))
-    return cheapest_first([row for rows in groups.values() for row in mark_front(rows, cost)], cost)
+        groups.setdefault((trial.info.model, trial.info.benchmark), []).append(trial)
+    return [row for own in groups.values() for row in cheapest_first(mark_front(rows_of(own), cost), cost)]
+
+
+def rows_of(trials: Sequence[Trial], denominator: Denominator | None = None) -> list[Summary]:
+    """Of trials of one model and benchmark, on one axis: relative to `denominator`, or to their dearest dense run."""
+    return on_one_axis([trial.info for trial in trials], [summarize(trial) for trial in trials], denominator)
 
 
 def mark_front(table: Sequence[Summary], cost: str) -> list[Summary]:

@@ -52,7 +52,7 @@ def front_figure(outcomes: Outcomes, front: Front) -> Figure:
     costs = outcomes.costs[~np.isnan(outcomes.costs)]
     if len(costs) and 0 < 4 * costs.min() < costs.max():
         log_axis(axes, outcomes.cost)
-    axes.set(xlabel=axis_label(outcomes.cost), ylabel="accuracy")
+    axes.set(xlabel=axis_label(outcomes.cost, outcomes.relative_to), ylabel="accuracy")
     samples = span([row.samples for row in outcomes.table if row.samples])
     axes.set_title(
         f"95 % intervals, clustered by {outcomes.videos} videos; n = {samples}; pale: seldom on the front", fontsize=10

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import COUNTS, Summary, mark_front, require_cost, summarize
+from prunesweep.axis import on_one_axis
 from prunesweep.records import RECORDS, Trial, TrialInfo, trial_folders
 from prunesweep.sources import is_store, read_folder, read_source, unreadable
 
@@ -66,6 +67,11 @@ class Outcomes:
     """Ascending indices."""
     correct: Int8[np.ndarray, "trials samples"]
     """RIGHT, WRONG or UNANSWERED."""
+
+    @property
+    def relative_to(self) -> str:
+        """What all relative costs are shares of."""
+        return self.table[0].relative_to if self.table else ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -222,7 +228,7 @@ def _outcomes(model: str, benchmark: str, group: _Group, cost: str) -> Outcomes:
         benchmark=benchmark,
         infos=tuple(group.infos),
         folders=tuple(group.folders),
-        table=tuple(mark_front(group.table, cost)),
+        table=tuple(mark_front(on_one_axis(group.infos, group.table), cost)),
         cost=cost,
         samples=tuple(ids[i] for i in order),
         tasks=tuple(group.described[i][1] for i in order),

@@ -15,10 +15,12 @@ import numpy as np
 
 from prunesweep import judge, statistics
 from prunesweep.analysis import Accuracy, Summary, scores_of
+from prunesweep.counterparts import wanted
 from prunesweep.outcomes import Outcomes
 from prunesweep.paths import DATA
 from prunesweep.plots import column_name
 from prunesweep.tables import ALIKE, accuracy_text, grid, markdown, p_text, short_names
+from prunesweep.tables import count as counted
 
 PUBLISHED = DATA / "published.json"
 SAME_RETAINED = 3.0
@@ -235,7 +237,7 @@ def against_table(outcomes: Outcomes) -> Table:
     if against is None:
         if not any(row.samples for row in outcomes.table):
             raise ValueError("no trial has an answer, so there is nothing to compare")
-        raise ValueError("the sweep has no trial without reduction; add reducer=none to compare with it")
+        raise ValueError(f"the sweep has no trial without reduction; add {wanted(outcomes)} to compare with it")
     probability = statistics.front(outcomes).probability
     names, d = short_names(outcomes.table)[0], against.difference
     order = [i for i in np.argsort(outcomes.costs, kind="stable") if outcomes.table[i].samples]
@@ -245,7 +247,8 @@ def against_table(outcomes: Outcomes) -> Table:
             _number(f"{outcomes.costs[i]:.4g}", float(outcomes.costs[i])),
             _scores(scores_of(outcomes.table[i])),
             _number(f"{probability[i]:.2f}", float(probability[i])),
-            *(("the dense model", *[DASH] * 5) if i == against.dense else
+            *(("the dense model", *[DASH] * 5) if i == against.own[i] else
+              ("no dense trial", *[DASH] * 5) if not d.samples[i] else
               (_with_interval(d.mean[i], d.error[i], d.low[i], d.high[i], "+"),
                Cell(f"{d.gained[i]}/{d.lost[i]}", {"gained": int(d.gained[i]), "lost": int(d.lost[i])}),
                *(_p(p[i]) for p in (d.p_value, against.holm, against.fdr, d.mcnemar)))),
@@ -265,7 +268,10 @@ def against_table(outcomes: Outcomes) -> Table:
         "McNemar",
     )
     notes = (
-        "against dense: paired by question, Student's t, errors clustered by video; McNemar takes questions for independent",
+        "against dense: the dense trial on the same frames and prompts; paired by question, Student's t, errors clustered by "
+        "video; McNemar takes questions for independent",
+        *(f"no dense trial for {counted(count, 'trial')}: add {what}" for what, count in against.missing.items()),
+        *((f"cost: of {outcomes.relative_to}",) if outcomes.cost.endswith("ratio") else ()),
         f"Holm, FDR: p corrected over {sum(~np.isnan(against.holm))} trials",
         f"on front: share of {statistics.REPLICATES} draws of the videos",
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.analysis import Summary
+from prunesweep.axis import ABSOLUTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,41 +17,47 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's palette, told apart with any colour vision."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COST_LABELS = {
-    "llm_flops_ratio": "LLM prefill FLOPs, relative to the dense model",
+    "llm_flops_ratio": "LLM prefill FLOPs, relative to the dense run",
     "llm_flops": "LLM prefill FLOPs per question",
-    "total_flops_ratio": "all FLOPs (vision, LLM, decoding), relative to the dense model",
+    "total_flops_ratio": "all FLOPs (vision, LLM, decoding), relative to the dense run",
     "total_flops": "all FLOPs (vision, LLM, decoding) per question",
-    "final_ratio": "visual tokens in the last LLM layer, relative to the dense model",
-    "fastv_flops_ratio": "LLM prefill of visual tokens in FastV's convention, relative to the dense model",
-    "sparsevlm_flops_ratio": "LLM prefill of visual tokens in SparseVLM's convention, relative to the dense model",
-    "fastvid_flops_ratio": "LLM prefill of visual tokens in FastVID's convention, relative to the dense model",
-    "layer_ratio": "visual tokens averaged over the LLM layers, relative to the dense model",
-    "kv_ratio": "visual tokens in the KV caches while decoding, relative to the dense model",
+    "fastv_flops_ratio": "LLM prefill of visual tokens in FastV's convention, relative to the dense run",
+    "fastv_flops": "LLM prefill of visual tokens in FastV's convention per question",
+    "sparsevlm_flops_ratio": "LLM prefill of visual tokens in SparseVLM's convention, relative to the dense run",
+    "sparsevlm_flops": "LLM prefill of visual tokens in SparseVLM's convention per question",
+    "fastvid_flops_ratio": "LLM prefill of visual tokens in FastVID's convention, relative to the dense run",
+    "fastvid_flops": "LLM prefill of visual tokens in FastVID's convention per question",
+    "entrance_ratio": "visual tokens entering the LLM, relative to the dense run",
+    "entrance_tokens": "visual tokens entering the LLM per question",
+    "final_ratio": "visual tokens in the last LLM layer, relative to the dense run",
+    "final_tokens": "visual tokens in the last LLM layer per question",
+    "layer_ratio": "visual tokens averaged over the LLM layers, relative to the dense run",
+    "layer_tokens": "visual tokens averaged over the LLM layers per question",
+    "kv_ratio": "visual tokens in the KV caches while decoding, relative to the dense run",
+    "kv_tokens": "visual tokens in the KV caches while decoding per question",
     "reduction_flops": "FLOPs of merging and scoring tokens per question",
     "kv_bytes": "KV caches after prefill in half precision",
     "first_token_seconds": "measured time to the first token",
     "peak_memory_bytes": "measured peak memory",
-    "entrance_ratio": "visual tokens entering the LLM, relative to the dense model",
 }
 
 
 COST_NAMES = {
-    "llm_flops_ratio": "LLM prefill FLOPs",
     "llm_flops": "LLM prefill FLOPs",
-    "total_flops_ratio": "all FLOPs",
     "total_flops": "FLOPs in all",
-    "fastv_flops_ratio": "FLOPs as FastV counts",
-    "sparsevlm_flops_ratio": "FLOPs as SparseVLM counts",
-    "fastvid_flops_ratio": "FLOPs as FastVID counts",
+    "fastv_flops": "FLOPs as FastV counts",
+    "sparsevlm_flops": "FLOPs as SparseVLM counts",
+    "fastvid_flops": "FLOPs as FastVID counts",
     "reduction_flops": "FLOPs of merging and scoring",
     "kv_bytes": "bytes of KV caches",
-    "entrance_ratio": "visual tokens entering the LLM",
-    "final_ratio": "visual tokens in the last layer",
-    "layer_ratio": "visual tokens over the layers",
-    "kv_ratio": "visual tokens in the KV caches",
+    "entrance_tokens": "visual tokens entering the LLM",
+    "final_tokens": "visual tokens in the last layer",
+    "layer_tokens": "visual tokens over the layers",
+    "kv_tokens": "visual tokens in the KV caches",
     "first_token_seconds": "s to the first token",
     "peak_memory_bytes": "bytes of peak memory",
 }
+COST_NAMES |= {ratio: COST_NAMES[absolute] for ratio, absolute in ABSOLUTE.items()} | {"total_flops_ratio": "all FLOPs"}
 """What is counted: to follow a number."""
 
 
@@ -61,13 +68,24 @@ def column_name(cost: str) -> str:
 
 def unit(cost: str) -> str:
     """Of a cost that is no ratio."""
-    return "s" if cost.endswith("seconds") else "B" if cost.endswith("bytes") else "FLOPs"
+    endings = {"seconds": "s", "bytes": "B", "tokens": "tokens"}
+    return endings.get(cost.rpartition("_")[2], "FLOPs")
 
 
-def axis_label(cost: str) -> str:
-    """With its unit."""
-    spelled = {"s": ", seconds", "B": ", bytes", "FLOPs": ""}[unit(cost)]
-    return COST_LABELS[cost] + ("" if cost.endswith("ratio") else spelled)
+def axis_label(cost: str, relative_to: str = "") -> str:
+    """With its unit, or with the name of what it is a share of."""
+    if cost.endswith("ratio"):
+        return label(cost, relative_to).replace(" relative to ", " relative to\n")
+    return COST_LABELS[cost] + {"s": ", seconds", "B": ", bytes"}.get(unit(cost), "")
+
+
+def label(cost: str, relative_to: str = "") -> str:
+    """What is counted, and what it is a share of by its name."""
+    return COST_LABELS[cost].replace(THE_DENSE_RUN, relative_to or THE_DENSE_RUN)
+
+
+THE_DENSE_RUN = "the dense run"
+"""How the labels of relative costs end."""
 
 
 class Point(NamedTuple):
@@ -88,6 +106,8 @@ class ParetoPoints(NamedTuple):
     cost: str
     unanswered: int = 0
     """Trials that have no accuracy, and so no point."""
+    relative_to: str = ""
+    """What relative costs are shares of."""
 
 
 def pareto_points(table: Sequence[Summary], cost: str) -> ParetoPoints:
@@ -97,7 +117,7 @@ def pareto_points(table: Sequence[Summary], cost: str) -> ParetoPoints:
         Point(r.trial, r.reducer, getattr(r, cost), r.accuracy, r.accuracy_error, r.samples, r.pareto, r.stopped)
         for r in sorted(rows, key=lambda r: getattr(r, cost))
     ]
-    return ParetoPoints(points, cost, len(table) - len(rows))
+    return ParetoPoints(points, cost, len(table) - len(rows), table[0].relative_to if table else "")
 
 
 def pareto_figure(panels: Mapping[str, ParetoPoints]) -> Figure:
@@ -145,7 +165,7 @@ def _draw_front(axes: Axes, data: ParetoPoints, title: str, reducers: Sequence[s
             )
     if any(p.stopped for p in data.points):
         axes.scatter([], [], s=14, marker="x", color="0.5", label="stopped by a race (no bars: incomplete)")
-    axes.set_xlabel(axis_label(data.cost))
+    axes.set_xlabel(axis_label(data.cost, data.relative_to))
     axes.set_ylabel("accuracy")
     unanswered = f"; {data.unanswered} trials without an answer" if data.unanswered else ""
     samples = span([p.samples for p in data.points])

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep import tracking
+from prunesweep.analysis import summarize
 from prunesweep.outcomes import read_outcomes
 from prunesweep.sources import is_store, read_folder, read_source
 from prunesweep.tracking import Destination
@@ -66,7 +67,9 @@ class Publisher:
                 self.attempt(publish)
 
     def trial(self, folder: Path) -> None:
-        self.attempt(lambda where: tracking.publish_trial(read_folder(folder), where))
+        trial = read_folder(folder)
+        alone = folder.absolute() == self.destination.folder.absolute()  # no sweep's: its own dense model is the axis
+        self.attempt(lambda where: tracking.publish_trial(trial, where, summarize(trial) if alone else None))
 
     def summary(self, source: Path, cost: str) -> None:
         self.attempt(lambda where: tracking.publish_sweep(source, read_source(source), read_outcomes(source, cost), where))
@@ -162,8 +165,9 @@ def _follow(publisher: Publisher) -> None:
 def publish_all(source: Path, cost: str, publisher: Publisher) -> Iterator[str]:
     """Every trial's run and the summary; names what it makes."""
     found = read_outcomes(source, cost)  # before anything is made: a folder without trials makes no run
+    rows = {folder: row for outcomes in found for folder, row in zip(outcomes.folders, outcomes.table, strict=True)}
     for trial in read_source(source):
-        publisher.attempt(lambda where, one=trial: tracking.publish_trial(one, where))  # type: ignore[misc]
+        publisher.attempt(lambda where, one=trial: tracking.publish_trial(one, where, rows[one.folder]))  # type: ignore[misc]
         yield trial.info.name
     publisher.attempt(lambda where: tracking.publish_sweep(source, read_source(source), found, where))
     yield "summary"

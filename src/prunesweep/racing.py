@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import LEDGER_COSTS, accuracy, mean_costs
+from prunesweep.axis import ABSOLUTE
 from prunesweep.checks import require_at_least
 from prunesweep.records import Stopped
 from prunesweep.types import Sample
@@ -198,7 +199,8 @@ class Track:
         own = order.join(records, on="sample_id", how="left", maintain_order="left")
         counted = mean_costs(own.filter(pl.col("correct").is_not_null()), self.shape)
         correct = own["correct"].cast(pl.Float64).to_numpy()
-        return Standing(correct, tuple(counted[cost] for cost in self.race.costs), accuracy(records).mean)
+        costs = tuple(counted[ABSOLUTE.get(cost, cost)] for cost in self.race.costs)  # shares of one run are in this order
+        return Standing(correct, costs, accuracy(records).mean)
 
     def _verdict(self, own: Standing, rival: Standing, name: str) -> Stopped:
         change = own.correct - rival.correct

@@ -31,7 +31,7 @@ from prunesweep.figures import Coordinates, parallel_coordinates
 from prunesweep.foreign import read_yaml
 from prunesweep.outcomes import UNANSWERED, Outcomes, read_outcomes
 from prunesweep.paths import PACKAGE
-from prunesweep.plots import COST_LABELS, unit
+from prunesweep.plots import label, unit
 from prunesweep.public import public, public_override
 from prunesweep.sources import is_store, reread, settings, short
 from prunesweep.statistics import AgainstDense
@@ -104,13 +104,14 @@ def _group(found: Verdict) -> dict[str, Any]:
             "flips": [],
             "more": 0,
         }
-        if against and index in flips and index != against.dense:
-            trial |= _flips(outcomes, index, against.dense)
+        if against and index in flips and against.own[index] not in (index, -1):
+            trial |= _flips(outcomes, index, int(against.own[index]))
         trials.append(trial)
     return {
         "model": outcomes.model,
         "benchmark": outcomes.benchmark,
         "cost": outcomes.cost,
+        "relative_to": public(outcomes.relative_to),
         "headline": public(headline(found)),
         "words": [(key, public(words)) for key, words in lines(found)],
         "axes": _axes(outcomes),
@@ -136,8 +137,7 @@ def _shown(found: Verdict) -> list[int]:
     answered = [i for i in np.argsort(found.outcomes.costs, kind="stable").tolist() if table[i].samples]
     if len(answered) <= MOST_ROWS:
         return answered
-    dense = found.against.dense if found.against else None
-    return [i for i in answered if table[i].pareto or i == dense][:MOST_ROWS]
+    return [i for i in answered if table[i].pareto or table[i].dense][:MOST_ROWS]
 
 
 def _axes(outcomes: Outcomes) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _axes(outcomes: Outcomes) -> dict[str, Any]:
             continue  # nothing was measured
         one = statistics.front_of(costs, accuracy, drawn)
         axes[cost] = {
-            "label": COST_LABELS[cost],
+            "label": public(label(cost, outcomes.relative_to)),
             "ratio": cost.endswith("ratio"),
             "unit": unit(cost),
             "on": [row.pareto for row in table],
@@ -163,7 +163,7 @@ def _axes(outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _against(against: AgainstDense | None, index: int) -> dict[str, Any] | None:
-    if against is None or index == against.dense or not against.difference.samples[index]:
+    if against is None or index == against.own[index] or not against.difference.samples[index]:
         return None
     d = against.difference
     values = {name: getattr(d, name)[index] for name in ("mean", "low", "high", "mcnemar", "gained", "lost")}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import Accuracy
+from prunesweep.counterparts import counterparts
 from prunesweep.outcomes import RIGHT, Outcomes
 
 if TYPE_CHECKING:
@@ -140,12 +141,14 @@ class Paired(NamedTuple):
     videos: Int[np.ndarray, " trials"]
 
 
-def paired_with(outcomes: Outcomes, reference: int, confidence: float = CONFIDENCE) -> Paired:
-    """All trials against the trial with index `reference`; NaN where the two have no answer in common.
+def paired_with(outcomes: Outcomes, reference: int | Int[np.ndarray, " trials"], confidence: float = CONFIDENCE) -> Paired:
+    """All trials against the trial with index `reference`, or each against its own, below 0 for none.
 
+    NaN where the two have no answer in common.
     Where all videos changed alike, or not at all, the interval is exact: see `alike_interval`.
     """
-    both = outcomes.answered & outcomes.answered[reference]
+    there = np.reshape(np.asarray(reference) >= 0, (-1, 1))
+    both = outcomes.answered & outcomes.answered[reference] & there
     change = np.where(both, outcomes.correct - outcomes.correct[reference], 0).astype(np.int8)
     gained, lost = ((change == sign).sum(1) for sign in (1, -1))
     samples, count = both.sum(1), outcomes.per_video(both)
@@ -386,21 +389,24 @@ def knee_point(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, 
 
 
 def dense_trial(outcomes: Outcomes) -> int | None:
-    """The trial without reduction, of several the first; None if there is none.
-
-    A trial is dense if all its visual tokens reach the last layer; a reducer whose name says so goes first.
-    """
-    whole = [i for i, row in enumerate(outcomes.table) if row.final_ratio == 1 and row.entrance_ratio == 1 and row.samples]
-    return min(whole, key=lambda i: (outcomes.table[i].reducer != "none", i), default=None)
+    """The dearest trial without reduction, of several one called `none`, then the first; None if there is none."""
+    whole = [i for i, row in enumerate(outcomes.table) if row.dense and row.samples]
+    table = outcomes.table
+    return min(whole, key=lambda i: (-table[i].llm_flops, -table[i].total_flops, table[i].reducer != "none", i), default=None)
 
 
 class AgainstDense(NamedTuple):
-    """A sweep's trials against its dense model."""
+    """A sweep's trials, each against the dense trial on the same frames and prompts."""
 
     dense: int
+    """The dearest of them."""
+    own: Int[np.ndarray, " trials"]
+    """The dense trial that each is paired with, below 0 where the sweep has none."""
+    missing: dict[str, int]
+    """The overrides of each dense trial that is missing, and how many trials are left out for it."""
     difference: Paired
     holm: Float[np.ndarray, " trials"]
-    """P-values corrected over all other trials; NaN for the dense one."""
+    """P-values corrected over all other trials; NaN for the dense ones."""
     fdr: Float[np.ndarray, " trials"]
     indistinguishable: tuple[int, ...]
     """Trials without a significant difference after Holm's correction, cheapest first: not proof of being equal."""
@@ -418,16 +424,20 @@ def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 -
     dense = dense_trial(outcomes)
     if dense is None:
         return None
-    difference = paired_with(outcomes, dense)
+    found = counterparts(outcomes)
+    own = np.array([-1 if d is None else d for d in found.dense])
+    difference = paired_with(outcomes, own)
     p_value = difference.p_value.copy()
-    p_value[dense] = math.nan
-    others = [i for i in np.argsort(outcomes.costs, kind="stable").tolist() if i != dense and difference.samples[i]]
-    complete = [i for i in others if difference.samples[i] == difference.samples[dense]]
+    p_value[own == np.arange(len(own))] = math.nan
+    others = [i for i in np.argsort(outcomes.costs, kind="stable").tolist() if own[i] != i and difference.samples[i]]
+    complete = [i for i in others if difference.samples[i] == difference.samples[own[i]]]
     corrected = holm(p_value)
     errors = [e for e in difference.error[others] if e > 0]
     error = float(np.median(errors)) if errors else math.nan
     return AgainstDense(
         dense=dense,
+        own=own,
+        missing=found.missing,
         difference=difference,
         holm=corrected,
         fdr=benjamini_hochberg(p_value),

@@ -27,6 +27,7 @@ from prunesweep.analysis import (
     numbers,
     require_cost,
     require_objective,
+    rows_of,
     summarize,
     sweep_table,
     table_frame,
@@ -326,7 +327,7 @@ def _rivals(config: DictConfig, samples: Sequence[Sample], race: Race) -> list[R
         and (trial.info.model, trial.info.benchmark) == (config.model.name, config.benchmark.name)
         and ids == set(trial.records["sample_id"])
     ]
-    rows = [summarize(trial) for trial in earlier]
+    rows = rows_of(earlier)
     points = [(*(-getattr(row, cost) for cost in race.costs), row.accuracy) for row in rows]
     front = nondominated(points)
     return [Rival(t.info.name, t.records) for t, on in zip(earlier, front, strict=True) if on]

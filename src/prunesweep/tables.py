@@ -124,7 +124,8 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
     if any(row.accuracy in (0.0, 1.0) for row in table):
         notes.append(ALIKE)
     notes.append(f"* on the Pareto front of accuracy against {cost}; SE: standard error, clustered by video")
-    notes.append("tokens in, at end: visual tokens entering the LLM and in its last layer, of the dense model's")
+    notes.append("tokens in, at end: visual tokens entering the LLM and in its last layer, of dense")
+    notes += [f"of dense: of {name}" for name in dict.fromkeys(row.relative_to for row in table if row.relative_to)]
     return "\n".join([grid(header, rows), *notes])
 
 
@@ -147,6 +148,7 @@ def single(row: Summary, trial: Trial) -> str:
         f"tokens      {_ratio(row.entrance_ratio)} of the visual tokens enter the LLM, {_ratio(row.final_ratio)} reach its end",
         f"FLOPs       {flops_text(row.llm_flops)} LLM prefill, {_ratio(row.llm_flops_ratio)} of dense",
         f"            {flops_text(row.total_flops)} in all with vision and decoding, {_ratio(row.total_flops_ratio)} of dense",
+        f"            of dense: of {row.relative_to}",
     ]
     if trial.measured:
         lines += [

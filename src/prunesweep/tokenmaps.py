@@ -526,12 +526,14 @@ def trace_trial(trial: Loaded, sample: str) -> Trace:
 
 
 def dense_folder(folder: Path) -> Path | None:
-    """The trial without reduction beside a trial, if the sweep has one."""
+    """The trial without reduction beside a trial, on the same frames and prompts, if the sweep has one."""
+    from prunesweep.counterparts import alike
     from prunesweep.records import trial_folders
     from prunesweep.sources import read_folder
 
-    beside = (other for other in trial_folders(folder.parent) if other != folder)
-    return next((other for other in beside if read_folder(other, ("sample_id",)).info.reducer == "none"), None)
+    own = read_folder(folder, ("sample_id",)).info
+    beside = {other: read_folder(other, ("sample_id",)).info for other in trial_folders(folder.parent) if other != folder}
+    return next((other for other, info in beside.items() if info.reducer == "none" and alike(own, info)), None)
 
 
 def flipped(trial: Path, other: Path) -> tuple[list[str], list[str]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.analysis import MEASURED_COSTS, Summary, summarize, table_frame, task_accuracies
+from prunesweep.axis import without_ratios
 from prunesweep.callbacks import read_timing
 from prunesweep.fingerprint import digest
 from prunesweep.outcomes import Outcomes
@@ -39,7 +40,7 @@ INIT_SECONDS = 15.0
 """After which a server counts as out of reach."""
 ID_LENGTH = 12
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-TEXTS = ("trial", "sample_id", "video_id", "error")
+TEXTS = ("trial", "sample_id", "video_id", "error", "relative_to")
 """Columns of records in which folders of this machine may stand."""
 SWEEPS_ID = "WANDB_SWEEP_ID"
 """Set by an agent of W&B Sweeps; it has chosen id, project and group of the run then."""
@@ -110,7 +111,11 @@ def trial_content(trial: Trial, summary: Summary) -> Content:
     }
     metrics = _numbers(asdict(summary)) | _numbers(by_task)
     metrics |= {f"measured/{name}": metrics[name] for name in MEASURED_COSTS if name in metrics}
-    return Content(public(info.name), "trial", f"{info.name} {info.key}", public(config), metrics)
+    return Content(public(info.name), "trial", f"{info.name} {info.key}", public(config), metrics, _axis_note(summary))
+
+
+def _axis_note(summary: Summary) -> str:
+    return f"ratios are of {public(summary.relative_to)}" if summary.relative_to else ""
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -143,6 +148,7 @@ def sweep_content(found: Sequence[Outcomes], timing: Mapping[str, float], comman
         "models": sorted({one.model for one in found}),
         "benchmarks": sorted({one.benchmark for one in found}),
         "cost": found[0].cost,
+        "relative_to": {f"{one.model} on {one.benchmark}": one.relative_to for one in found},
         "command": command,
     }
     return Content("summary", "summary", "summary", public(config), metrics, public("\n\n".join(map(text, verdicts))))
@@ -228,9 +234,12 @@ def _started(content: Content, destination: Destination) -> Iterator[Any]:
         run.finish()
 
 
-def publish_trial(trial: Trial, destination: Destination) -> None:
-    """The run of one trial, with its records as an artifact."""
-    content = trial_content(trial, summarize(trial))
+def publish_trial(trial: Trial, destination: Destination, row: Summary | None = None) -> None:
+    """The run of one trial, with its records as an artifact; `row` is its line of the sweep's table.
+
+    Without one it holds no relative costs: while a sweep runs its dearest dense run is not known.
+    """
+    content = trial_content(trial, row or without_ratios(summarize(trial)))
     with _started(content, destination) as run:
         run.log_artifact(_records_artifact(trial, content, destination))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from prunesweep import statistics
 from prunesweep.analysis import Summary, scores_of
+from prunesweep.counterparts import wanted
 from prunesweep.effects import Ablation, Importance, ablations, importances
 from prunesweep.outcomes import Outcomes
 from prunesweep.plots import COST_NAMES
@@ -55,6 +56,8 @@ def lines(found: Verdict) -> list[tuple[str, str]]:
         return said
     names = _names(outcomes)
     said += _dense(found, names)
+    if outcomes.cost.endswith("ratio"):
+        said.append(("costs", f"x: of {outcomes.relative_to}"))
     said += _front(found, names)
     said += [("settings", _settings(ablation)) for ablation in found.ablations]
     said += [("importance", _importance(importance)) for importance in found.importances if len(importance.shares) > 1]
@@ -64,13 +67,13 @@ def lines(found: Verdict) -> list[tuple[str, str]]:
 def headline(found: Verdict) -> str | None:
     """One sentence: how cheap can it be without a loss that shows?  None where nothing can be compared."""
     outcomes, against = found.outcomes, found.against
-    others = sum(1 for row in outcomes.table if row.samples) - 1
-    if against is None or others < 1:
+    others = 0 if against is None else len(_compared(against))
+    if against is None or not others:
         return None
     equal = against.indistinguishable
     count = f"{len(equal)} of {others} trial{'s' if others > 1 else ''}"
     if not equal:
-        losses = [(abs(m), i) for i, m in enumerate(against.difference.mean) if i != against.dense and not math.isnan(m)]
+        losses = [(abs(m), i) for i, m in enumerate(against.difference.mean) if against.own[i] != i and not math.isnan(m)]
         if not losses:
             return None
         loss = min(losses)[1]
@@ -125,11 +128,15 @@ def _interval(low: float, high: float, sign: str = "") -> str:
 def _dense(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
     outcomes, against = found.outcomes, found.against
     if against is None:
-        return [("dense", "no trial without reduction: add reducer=none to compare with it")]
-    row, difference = outcomes.table[against.dense], against.difference
-    low, high = statistics.accuracy_interval(scores_of(row))
-    said = [("dense", f"{row.accuracy:.3f}, 95 % interval {_interval(low, high)} (n={row.samples})")]
-    others = sum(1 for i, r in enumerate(outcomes.table) if i != against.dense and r.samples)
+        return [("dense", f"no trial without reduction: add {wanted(outcomes)} to compare with it")]
+    difference = against.difference
+    runs = sorted({int(d) for d in against.own if d >= 0}, key=lambda d: (d != against.dense, d))
+    said = [("dense", _dense_run(outcomes.table[d]) + (f", {names[d]}" if len(runs) > 1 else "")) for d in runs]
+    said += [
+        ("dense", f"no dense trial to compare {counted(count, 'trial')} with: add {what}")
+        for what, count in against.missing.items()
+    ]
+    others = len(_compared(against))
     if not others:
         return said
     test = f"(paired t test clustered by video, Holm-corrected over {others}, p > {LEVEL:.2f})"
@@ -149,6 +156,16 @@ def _dense(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
         words += f"questions (the median trial's error, uncorrected); {margin} take about {needed:,} questions"
         said.append(("detectable", words))
     return said
+
+
+def _compared(against: AgainstDense) -> list[int]:
+    """Trials that have a dense one to be compared with and are none themselves."""
+    return [i for i, samples in enumerate(against.difference.samples) if samples and against.own[i] != i]
+
+
+def _dense_run(row: Summary) -> str:
+    low, high = statistics.accuracy_interval(scores_of(row))
+    return f"{row.accuracy:.3f}, 95 % interval {_interval(low, high)} (n={row.samples})"
 
 
 def _cheapest(found: Verdict, index: int, names: Sequence[str]) -> str:

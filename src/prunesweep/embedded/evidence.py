@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prunesweep.analysis import Summary, accuracy, pareto_front, summarize, task_accuracies
+from prunesweep.analysis import Summary, accuracy, pareto_front, rows_of, task_accuracies
 from prunesweep.comparison import Difference, holm, paired
 from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
 from prunesweep.records import Trial, read_trials
@@ -86,7 +86,8 @@ class Claim:
 
 
 def read_rows(sweep: Path) -> list[Row]:
-    return [Row(trial, summarize(trial)) for trial in read_trials(sweep)]
+    trials = read_trials(sweep)
+    return [Row(*one) for one in zip(trials, rows_of(trials), strict=True)]
 
 
 def of(rows: Sequence[Row], reducer: str) -> list[Row]:

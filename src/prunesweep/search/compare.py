@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from prunesweep.analysis import Summary, pareto_front, scores_of, summarize
+from prunesweep.analysis import Summary, pareto_front, rows_of, scores_of
 from prunesweep.checks import require_at_least
 from prunesweep.commands import reported
 from prunesweep.comparison import Difference, paired
@@ -103,7 +103,7 @@ def by_sampler(curves: Sequence[Curve]) -> list[Curves]:
 
 def pool_volume(folder: Path, cost: str, worst: float) -> float:
     """Of all complete trials of a sweep; raises ValueError if there is none."""
-    rows = [summarize(trial) for trial in read_trials(folder) if trial.info.stopped is None]
+    rows = rows_of([trial for trial in read_trials(folder) if trial.info.stopped is None])
     if not rows:
         raise ValueError(f"{folder} holds no complete trials; name the folder of a sweep")
     return volume(np.array([getattr(row, cost) for row in rows]), np.array([row.accuracy for row in rows]), worst)
@@ -154,7 +154,7 @@ def read_pool(folder: Path, cost: str) -> Pool:
         raise ValueError(f"{folder} holds no complete trials; name the folder of a sweep")
     distinct = {key: dict.fromkeys(own.get(key) for own in flat) for key in flat[0]}
     values = {key: tuple(sorted(some, key=_order)) for key, some in distinct.items() if len(some) > 1}
-    rows = [summarize(trial) for trial in trials]
+    rows = rows_of(trials)
     found = {tuple(own[key] for key in values): (row.accuracy, getattr(row, cost)) for own, row in zip(flat, rows, strict=True)}
     if len(found) != math.prod(map(len, values.values())):
         raise ValueError(f"{folder} holds {len(found)} settings and not all combinations of {', '.join(values)}")
@@ -301,7 +301,7 @@ def savings(raced: Sequence[Trial], full: Sequence[Trial], cost: str) -> Savings
     by_settings = {str(trial.info.settings): trial for trial in raced}
     same = {key: whole[key] for key in by_settings}
     finished = {key for key, trial in by_settings.items() if trial.info.stopped is None}
-    rows = {key: summarize(trial) for key, trial in same.items()}
+    rows = dict(zip(same, rows_of(list(same.values())), strict=True))
     members = _front(rows, cost)
     ours = _front({key: row for key, row in rows.items() if key in finished}, cost)
     kept = tuple(_kept(key, rows, ours, finished, same, cost) for key in members)

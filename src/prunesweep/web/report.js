@@ -125,7 +125,7 @@
       const axis = group.axes[state.axis];
       const [W, H] = state.narrow ? [430, 390] : [780, 470];
       const left = 58, right = 16, top = 14, bottom = 52;
-      const label = state.narrow && axis.label.includes(", relative") ? axis.label.replace(", relative to the dense model", " (of dense)") : axis.label;
+      const label = state.narrow ? axis.label.replace(/, relative to .*/, " (of dense)") : axis.label;
       const shown = drawn.filter((t) => known(t.costs[state.axis]));
       const xs = shown.map((t) => t.costs[state.axis]);
       let [x0, x1] = [Math.min(...xs), Math.max(...xs)];
@@ -367,7 +367,7 @@
       return s("svg", { viewBox: "0 0 240 14", preserveAspectRatio: "none", role: "img", "aria-label": parts.map(([n, v]) => `${n} ${prefixed(v(t), "FLOPs")}`).join(", ") },
         parts.map(([name, value, colour]) => { const width = (value(t) / most) * 240; const rect = s("rect", { x, y: 1, width, height: 12, fill: colour }, s("title", {}, `${name}: ${prefixed(value(t), "FLOPs")}`)); x += width; return rect; }));
     };
-    return section("Cost ledger", "FLOPs per question as if the trial ran alone: a multiply-add counts twice, attention in full.",
+    return section("Cost ledger", "FLOPs per question as if the trial ran alone: a multiply-add counts twice, attention in full. Of dense: of " + group.relative_to + ".",
       h("div", { class: "legend" }, parts.map(([name, , colour]) => h("span", {}, s("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" }, s("rect", { width: 14, height: 14, fill: colour })), name))),
       h("div", { class: "scroll" }, h("table", { class: "small ledger" }, h("thead", {}, h("tr", {}, ["trial", "FLOPs by part", "in all", "LLM prefill", "of dense", "FastV's count", "tokens in", "layer average", "at end", "KV caches"].map((c) => h("th", {}, c)))),
         h("tbody", {}, chosen.map((t) => h("tr", {}, h("td", {}, t.short), h("td", {}, bar(t)), [prefixed(t.costs.total_flops, "FLOPs"), prefixed(t.costs.llm_flops, "FLOPs"), `${fixed(t.costs.llm_flops_ratio)}x`, `${fixed(t.costs.fastv_flops_ratio)}x`, `${fixed(t.costs.entrance_ratio)}x`, `${fixed(t.costs.layer_ratio)}x`, `${fixed(t.costs.final_ratio)}x`, prefixed(t.costs.kv_bytes, "B")].map((v) => h("td", {}, v))))))));
