@@ -1,7 +1,9 @@
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 
+import polars as pl
 import pytest
 
 from prunesweep.analysis import accuracy, clustered_error, failures, pareto_front, summarize, sweep_table, task_accuracies
@@ -16,7 +18,8 @@ from prunesweep.cost import (
     prefill_flops,
     published_prefill,
 )
-from prunesweep.records import Trial, TrialInfo, read_trials, to_frame, write_trial
+from prunesweep.outcomes import COLUMNS
+from prunesweep.records import Trial, TrialInfo, read_trial, read_trials, to_frame, write_trial
 from prunesweep.types import Record
 
 SHAPE = Shape(2, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
@@ -127,8 +130,20 @@ def test_trials_are_read_back_as_written(tmp_path: object) -> None:
     assert not list(tmp_path.glob("*/.*partial"))
 
 
+def test_records_of_format_1_are_read_back(tmp_path: Path) -> None:
+    """One number of cached tokens for all layers; a trial may have records without, which have what the last layer sees."""
+    one = trial(record("1", True), record("2", True))
+    old = one.records.with_columns(cached_tokens=pl.Series([3, None], dtype=pl.Int64))
+    write_trial(tmp_path / "1", one.info, old)
+    for columns in (None, COLUMNS, ("sample_id", "cached_tokens")):
+        assert read_trial(tmp_path / "1", columns).records["cached_tokens"].to_list() == [[3, 3], None]
+    found = summarize(read_trial(tmp_path / "1"))
+    assert found.kv_ratio == (3 + 2) / 2 / 8
+    assert found.kv_bytes == 2 * 2 * 2 * SHAPE.kv_heads * SHAPE.head_size * (5 + 5 + 3 + 2) / 2
+
+
 def test_costs_of_many_records_equal_the_ledger_of_each() -> None:
-    draw = random.Random(0)
+    draw, caches = random.Random(0), random.Random(1)
     rows = []
     for index in range(40):
         entering, leaving, layer = draw.randint(5, 8), draw.randint(1, 4), draw.randint(1, 3)
@@ -136,14 +151,19 @@ def test_costs_of_many_records_equal_the_ledger_of_each() -> None:
         rows.append(
             replace(one, text_tokens=draw.randint(3, 9), generated_tokens=draw.randint(0, 5), reduction_flops=2**60 + index)
         )
+        if index % 3:  # some say nothing
+            rows[-1] = replace(rows[-1], cached_tokens=tuple(caches.randint(0, 8) for _ in range(4)))
     found = summarize(Trial(replace(trial().info, shape=replace(SHAPE, layers=4)), to_frame(rows), None))
     shape = replace(SHAPE, layers=4)
-    each = [ledger(shape, r.visual_tokens, r.text_tokens, 8, 2, r.generated_tokens, r.reduction_flops) for r in rows]
+    each = [
+        ledger(shape, r.visual_tokens, r.text_tokens, 8, 2, r.generated_tokens, r.reduction_flops, r.cached_tokens) for r in rows
+    ]
     dense = [ledger(shape, [8] * 4, r.text_tokens, 8, 2, r.generated_tokens) for r in rows]
     assert found.llm_flops == sum(e.prefill for e in each) / 40
     assert found.total_flops == sum(e.total for e in each) / 40  # beyond 64 bits in sum, and exact
     assert found.kv_bytes == sum(e.kv_bytes for e in each) / 40
     assert found.llm_flops_ratio == sum(e.prefill for e in each) / sum(d.prefill for d in dense)
+    assert found.kv_ratio == pytest.approx(sum(e.kv_ratio for e in each) / 40, rel=1e-12)
     assert found.layer_ratio == pytest.approx(sum(e.layer_ratio for e in each) / 40, rel=1e-12)
     few, many = (
         sum(published_prefill(CONVENTIONS["fastv"], shape, t) for t in side)
@@ -156,4 +176,4 @@ def test_decoding_costs_the_sum_of_its_steps() -> None:
     for generated in range(6):
         steps = range(1, max(generated, 1))
         expected = sum(SHAPE.layers * layer_flops(SHAPE, 1, 9 + step) + head_flops(SHAPE) for step in steps)
-        assert decode_flops(SHAPE, 9, generated) == expected
+        assert decode_flops(SHAPE, [9] * SHAPE.layers, generated) == expected

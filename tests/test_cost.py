@@ -23,7 +23,8 @@ from prunesweep.engine import Clock, Job, evaluate_jobs
 from prunesweep.models.decoder import attention_rows
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
 from prunesweep.protocol import Protocol
-from prunesweep.reducers import Reducer
+from prunesweep.reducers import EarlierCaches, Reducer
+from prunesweep.reducers.fastv import Prune as FastV
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.stages import Decode, Encode, Layers, plan
 from prunesweep.types import Sample, Tokens
@@ -101,6 +102,30 @@ def test_a_chunk_after_a_cache_and_scored_options_equal_measured_counts(samples:
     with operator_counter() as measured:
         model.run(model.embed((5,) * rows), torch.arange(cached, cached + rows), 0, 8, prefix.kv)
     assert 8 * layer_flops(model.shape, rows, cached + rows) == pytest.approx(measured.get_total_flops(), rel=1e-3)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("earlier", ["cut", "whole"])
+def test_decoding_on_caches_of_a_pruned_prompt_equals_a_measured_count(
+    samples: list[Sample], model: LlavaOnevision, earlier: EarlierCaches
+) -> None:
+    """Generated tokens and scored options, with the reducer's own caches from layer to layer."""
+    sample = replace(samples[0], choices=("red", "red block moves", "up down left"), target=0)
+    reducer = Reducer("pruned", prune=FastV(layer=3, keep_ratio=0.3, earlier_caches=earlier))
+    for protocol in (Protocol("words", "choose"), Protocol("words", "generate", most_tokens=5)):
+        prefix = None
+        *stages, last = plan(sample, FRAMES, reducer, protocol, model)
+        for stage in stages:
+            prefix = stage(prefix, model)
+        with operator_counter() as measured:
+            answer = last(prefix, model)
+        options = {"option_rows": answer.option_rows, "option_pairs": answer.option_pairs}
+        own = [answer.visual_tokens, answer.text_tokens, answer.dense_tokens, FRAMES, len(answer.token_ids)]
+        cost = ledger(model.shape, *own, cached_tokens=answer.cached_tokens, **options)
+        assert cost.head + cost.options + cost.decode == pytest.approx(measured.get_total_flops(), rel=1e-3)
+        assert cost.options + cost.decode > 0
+        size = sum(kv.key[0].numel() + kv.value[0].numel() for kv in prefix.kv)
+        assert cost.kv_bytes == size * 2
 
 
 def test_causal_attention_counts_the_pairs_that_the_mask_leaves() -> None:

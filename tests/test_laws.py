@@ -17,7 +17,7 @@ from conftest import CONF, REDUCERS
 from prunesweep.engine import Clock, Job, Outcome, cut, evaluate_jobs
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.protocol import Protocol
-from prunesweep.reducers import Reducer, level_of
+from prunesweep.reducers import EarlierCaches, Reducer, earlier_caches, level_of
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
 from prunesweep.reducers.random import Prune as RandomPrune
@@ -48,6 +48,10 @@ def all_trials() -> dict[str, Reducer]:
         **{name: reducer_of(name) for name in REDUCERS},
         "prumerge on pooled tokens": reducer_of("prumerge", merge__level="pooled"),
         "lookm pruned": replace(reducer_of("lookm"), prune=RandomPrune(layer=3, keep_ratio=0.5)),
+        "lookm pruned, whole": replace(reducer_of("lookm"), prune=RandomPrune(3, 0.5, earlier_caches="whole")),
+        "random_layer whole": reducer_of("random_layer", prune__earlier_caches="whole"),
+        "fastv cut": reducer_of("fastv", prune__earlier_caches="cut"),
+        "prunevid whole": reducer_of("prunevid", prune__earlier_caches="whole"),
         "prunevid layer 2": reducer_of("prunevid", prune__layer=2),
         "prunevid keep 0.1": reducer_of("prunevid", prune__keep_ratio=0.1),
         "prunevid grouped": reducer_of("prunevid", prune__selection="grouped"),
@@ -57,6 +61,15 @@ def all_trials() -> dict[str, Reducer]:
         "in space only": reducer_of("prunevid", prune=None, merge__static_threshold=None),
         "prune only": reducer_of("prunevid", merge=None),
     }
+
+
+SAME_FIRST_TOKEN = {
+    "random_layer whole": "random_layer",
+    "fastv cut": "fastv",
+    "prunevid whole": "prunevid",
+    "lookm pruned, whole": "lookm pruned",
+}
+"""Trials that differ from another one in the caches of layers before pruning alone, which the first token does not read."""
 
 
 def jobs_of(samples: Sequence[Sample], model: LlavaOnevision, protocol: Protocol) -> list[Job]:
@@ -105,8 +118,11 @@ def test_the_answers_differ_between_trials_so_that_sharing_could_be_caught(sampl
     evicting = {
         name for name, reducer in all_trials().items() if reducer.evict and not reducer.prune
     }  # reads the prompt as the dense model does
-    scores = {name: answer.choice_scores for (name, _), answer in found.items() if name not in evicting}
+    alike = evicting | SAME_FIRST_TOKEN.keys()
+    scores = {name: answer.choice_scores for (name, _), answer in found.items() if name not in alike}
     assert len(set(scores.values())) == len(scores)
+    every = {name: answer.choice_scores for (name, _), answer in found.items()}
+    assert {name: every[name] for name in SAME_FIRST_TOKEN} == {name: every[other] for name, other in SAME_FIRST_TOKEN.items()}
     assert {found[key].choice_scores for key in found if key[0] in evicting} == {scores["none"]}
 
 
@@ -181,7 +197,14 @@ def test_generated_tokens_equal_stock_generate(samples: list[Sample], model: Lla
 # 3. Identities.
 
 
-@pytest.mark.parametrize("pruner", [AttentionPrune(layer=3, keep_ratio=1.0), RandomPrune(layer=3, keep_ratio=1.0)], ids=str)
+KEEPING_ALL = [
+    AttentionPrune(layer=3, keep_ratio=1.0),
+    RandomPrune(layer=3, keep_ratio=1.0),
+    RandomPrune(layer=3, keep_ratio=1.0, earlier_caches="whole"),
+]
+
+
+@pytest.mark.parametrize("pruner", KEEPING_ALL, ids=str)
 def test_keep_one_is_identity(samples: list[Sample], model: LlavaOnevision, pruner: object) -> None:
     start = Ask(model.prompt(samples[0].question)[1], True)(Layers(0, 3)(embedded(samples[0], model), model), model)
     after = Prune(pruner)(start, model)
@@ -222,7 +245,10 @@ def test_kept_indices_are_sorted_unique_and_never_text(samples: list[Sample], mo
     assert 0 < len(kept) <= -(-reducer.prune.keep_ratio * len(before.group) // 1)
     assert torch.equal(after.hidden[~after.visual], before.hidden[~before.visual])
     assert torch.equal(after.hidden[after.visual], before.hidden[before.visual][kept])
-    assert all(key.shape[2] == len(after.hidden) for key, _ in after.kv)
+    whole = earlier_caches(reducer.prune) == "whole"
+    assert {key.shape[2] for key, _ in after.kv} == {len(before.hidden if whole else after.hidden)}
+    assert {len(seen.visual) for seen in after.seen} == {len(before.hidden if whole else after.hidden)}
+    assert set(after.cached_tokens) == {len(before.group) if whole else len(kept)}
     assert after.next_position == before.next_position
 
 
@@ -261,13 +287,13 @@ def test_attention_before_the_rotary_embedding_equals_that_of_the_projections(
     torch.testing.assert_close(asked.attention, expected, atol=1e-6, rtol=1e-4)
 
 
-@torch.inference_mode()
+@pytest.mark.parametrize("earlier", ["cut", "whole"])
 def test_pruned_decoding_equals_a_dense_run_whose_mask_hides_the_pruned_tokens(
-    samples: list[Sample], model: LlavaOnevision
+    samples: list[Sample], model: LlavaOnevision, earlier: EarlierCaches
 ) -> None:
-    """After layer 3 the pruned tokens are gone from later layers, and for generated tokens from all layers."""
+    """After layer 3 the pruned tokens are gone from later layers; if caches are cut, for generated tokens from all layers."""
     sample, layer = samples[0], 3
-    pruner = AttentionPrune(layer=layer, keep_ratio=0.3)
+    pruner = AttentionPrune(layer=layer, keep_ratio=0.3, earlier_caches=earlier)
     reducer = Reducer("pruned", prune=pruner)
     (outcome,) = evaluate_jobs(model, [Job("it", plan(sample, FRAMES, reducer, GENERATE, model))], Clock())
     start = embedded(sample, model)
@@ -283,7 +309,10 @@ def test_pruned_decoding_equals_a_dense_run_whose_mask_hides_the_pruned_tokens(
     causal = torch.full((size, size), least).triu(1)
     for index, decoder_layer in enumerate(model.language_model.layers):
         mask = causal.clone()
-        mask[prompt if index < layer else 0 :, gone] = least
+        if index >= layer:
+            mask[:, gone] = least
+        elif earlier == "cut":
+            mask[prompt:, gone] = least
         hidden = decoder_layer(hidden, attention_mask=mask[None, None], position_embeddings=rotary, position_ids=None)
     dense = model.logits(hidden[0, prompt - 1 :]).argmax(-1)
     assert outcome.result.token_ids == tuple(dense.tolist())

@@ -74,6 +74,20 @@ def test_caches_are_matched_where_the_prompt_costs_the_same(calibration: Calibra
         matched("lookm", calibration, Match(flops=0.3))
 
 
+def test_caches_that_stay_whole_count_in_full(samples: list[Sample], model: LlavaOnevision, calibration: Calibration) -> None:
+    """FastV with two of eight layers whole: a quarter of the caches stays whatever it keeps."""
+    reducer, solution = matched("fastv", calibration, Match(kv=0.4))
+    assert solution.reached == pytest.approx((2 + 6 * reducer.prune.keep_ratio) / 8, abs=1e-3)
+    with pytest.raises(ValueError, match=r"comes no closer to kv=0.2 than 0.25\d+"):
+        matched("fastv", calibration, Match(kv=0.2))
+    (outcome,) = evaluate_jobs(model, [Job("it", plan(samples[0], FRAMES, reducer, CHOOSE, model))], Clock())
+    a = outcome.result
+    cost = ledger(model.shape, a.visual_tokens, a.text_tokens, a.dense_tokens, FRAMES, cached_tokens=a.cached_tokens)
+    assert cost.kv_ratio == pytest.approx(solution.reached)
+    cut, _ = matched("fastv", calibration, Match(kv=0.2), prune__earlier_caches="cut")
+    assert cut.prune.keep_ratio == pytest.approx(0.2, abs=0.01)
+
+
 def test_another_knob_can_be_named(calibration: Calibration) -> None:
     reducer, solution = matched("prunevid", calibration, Match(flops=0.45), knob="prune.layer", merge=None)
     assert reducer.prune.layer == solution.value == 2

@@ -13,7 +13,7 @@ from prunesweep.engine import Clock, Job, evaluate_jobs
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.models.towers import last_layer_attention
 from prunesweep.protocol import Protocol
-from prunesweep.reducers import Reducer
+from prunesweep.reducers import EarlierCaches, Reducer
 from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.lookm import Evict, most_attended
 from prunesweep.reducers.prumerge import PruMerge, merge_similar, outlier_share, pooled
@@ -234,18 +234,26 @@ def test_evicting_nothing_generates_as_the_dense_model(samples: list[Sample], mo
     assert evicted.token_ids[0] == dense.token_ids[0], "the prompt is read as by the dense model"
     assert evicted.visual_tokens == dense.visual_tokens
     prompt = dense.visual_tokens[0] + dense.text_tokens
-    assert evicted.cached_tokens == 2 * int(0.05 * prompt) - dense.text_tokens
-    assert all_kept.cached_tokens == dense.visual_tokens[0]
+    assert evicted.cached_tokens == (2 * int(0.05 * prompt) - dense.text_tokens,) * 8
+    assert all_kept.cached_tokens == dense.visual_tokens
 
 
 @torch.inference_mode()
-def test_pruned_tokens_are_gone_from_what_was_received(samples: list[Sample], model: LlavaOnevision) -> None:
-    reducer = Reducer("both", prune=RandomPrune(3, 0.5), evict=Evict(0.4, 0.6))
+@pytest.mark.parametrize("earlier", ["cut", "whole"])
+def test_what_was_received_is_of_the_tokens_that_a_cache_holds(
+    samples: list[Sample], model: LlavaOnevision, earlier: EarlierCaches
+) -> None:
+    reducer = Reducer("both", prune=RandomPrune(3, 0.5, earlier_caches=earlier), evict=Evict(0.1, 0.1))
     stages = plan(samples[0], FRAMES, reducer, GENERATE, model)
     state = None
     for stage in stages[:-2]:
         state = stage(state, model)
-    assert {r.shape[1] for r in state.received} == {len(state.hidden)}
+    text = len(state.hidden) - len(state.group)
+    held = [text + (288 if earlier == "whole" and layer < 3 else 144) for layer in range(8)]
+    assert [r.shape[1] for r in state.received] == [kv.key.shape[2] for kv in state.kv] == held
+    evicted = stages[-2](state, model)
+    assert [kv.key.shape[2] for kv in evicted.kv] == [2 * int(0.1 * count) for count in held]
+    assert list(evicted.cached_tokens) == [2 * int(0.1 * count) - text for count in held]
     assert isinstance(stages[4], Layers)
     assert replace(stages[1]) == Encode()
 

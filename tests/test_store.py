@@ -14,7 +14,7 @@ import pytest
 
 from prunesweep import fingerprint
 from prunesweep.evaluate import evaluate
-from prunesweep.fingerprint import MISSING, Files, of_code, of_samples
+from prunesweep.fingerprint import MISSING, RECORD_FORMAT, Files, of_code, of_samples
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.protocol import Protocol
 from prunesweep.records import parquet_bytes
@@ -210,6 +210,22 @@ def test_a_foreign_file_with_a_right_name_is_left_out(store: Store) -> None:
     content = parquet_bytes(pl.DataFrame({"key": ["k"]}))
     (store.folder / "shards" / f"{content_name(content)}.parquet").write_bytes(content)
     assert store.records(["k"]).height == 1
+
+
+def test_a_store_of_format_1_is_read_and_goes_on(store: Store) -> None:
+    """It has one number of cached tokens for all layers, where there is one per layer now."""
+    answers = [replace(record(sample), visual_tokens=(4, 2, 2)) for sample in "ab"]
+    old = rows(*answers).with_columns(cached_tokens=pl.Series([3, None], dtype=pl.Int64))
+    content = parquet_bytes(old)
+    (store.folder / "shards").mkdir()
+    (store.folder / "shards" / f"{content_name(content)}.parquet").write_bytes(content)
+    (store.folder / "store.json").write_text('{"format": 1}')
+    assert Store.existing(store.folder).records(["k"])["cached_tokens"].to_list() == [[3, 3, 3], None]
+    store = Store.open(store.folder)
+    store.add(rows(replace(record("c"), visual_tokens=(4, 2, 2), cached_tokens=(4, 2, 2))))
+    store.commit(["k"])
+    assert store.records(["k"])["cached_tokens"].to_list() == [[3, 3, 3], None, [4, 2, 2]]
+    assert json.loads((store.folder / "store.json").read_text()) == {"format": RECORD_FORMAT}  # versions that know 1 refuse it
 
 
 def test_a_folder_with_other_things_is_no_store(tmp_path: Path) -> None:

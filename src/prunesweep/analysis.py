@@ -205,12 +205,11 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, Any]:
     """
     if not len(answered):
         return dict.fromkeys((*LEDGER_COSTS, *DENSE.values()), math.nan)
-    import polars as pl
 
     visual = tokens_by_layer(answered["visual_tokens"])
     counts: list[Any] = [answered[name].to_numpy() for name in COUNTS]  # arrays where the ledger's types say numbers
     text, before, frames, generated, reduction, option_rows, option_pairs = counts
-    cached: Any = answered["cached_tokens"].fill_null(pl.Series(visual[-1])).to_numpy()
+    cached = cached_by_layer(answered, visual)
     patches: Any = answered["vision_patches"].fill_null(shape.vision.patches).to_numpy()
     all_patches = _dense_patches(shape, before, frames)
     all_tokens = [before] * len(visual)
@@ -250,6 +249,16 @@ def tokens_by_layer(counts: pl.Series) -> list[Any]:
     for row in table:
         layers.append(layers[-1] if layers and (row == layers[-1]).all() else row.copy())
     return layers
+
+
+def cached_by_layer(answered: pl.DataFrame, visual: list[Any]) -> list[Any]:
+    """The same of the caches; a record that says nothing has in every layer what the last one sees."""
+    import polars as pl
+
+    if answered["cached_tokens"].null_count() == len(answered):
+        return [visual[-1]] * len(visual)
+    seen = pl.col("visual_tokens").list
+    return tokens_by_layer(answered.select(pl.coalesce("cached_tokens", seen.last().repeat_by(seen.len()))).to_series())
 
 
 def _mean(values: Int64[np.ndarray, " samples"]) -> float:

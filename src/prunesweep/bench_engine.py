@@ -211,7 +211,12 @@ def _answers(outcomes: Sequence[Outcome]) -> dict[Any, Answer]:
 def _ledger(model: LlavaOnevision, answer: Answer, frames: int) -> Ledger:
     own = (answer.visual_tokens, answer.text_tokens, answer.dense_tokens, frames)
     return ledger(
-        model.shape, *own, reduction=answer.reduction_flops, option_rows=answer.option_rows, option_pairs=answer.option_pairs
+        model.shape,
+        *own,
+        reduction=answer.reduction_flops,
+        cached_tokens=answer.cached_tokens,
+        option_rows=answer.option_rows,
+        option_pairs=answer.option_pairs,
     )
 
 

@@ -68,6 +68,12 @@ def over_layers(cost: Callable[[int], int], tokens: Sequence[int]) -> int:
     return sum(len(run) * cost(run[0]) for run in runs)
 
 
+def with_text(visual: Sequence[int], text: int) -> list[int]:
+    """All tokens of each layer; layers with one and the same number have one and the same sum."""
+    sums = {id(n): n + text for n in visual}
+    return [sums[id(n)] for n in visual]
+
+
 def prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
     """The decoder layers on the whole prompt; `visual_tokens` holds one count per layer."""
     return over_layers(lambda n: layer_flops(shape, n + text_tokens, n + text_tokens), visual_tokens)
@@ -103,21 +109,21 @@ def vision_flops(shape: Shape, frames: int, patches: int | None = None) -> int:
     return tower + 2 * tokens * (v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2)
 
 
-def decode_flops(shape: Shape, cached: int, generated: int) -> int:
-    """All tokens after the first, one at a time, each attending to the `cached` tokens of every layer and those since."""
+def decode_flops(shape: Shape, cached: Sequence[int], generated: int) -> int:
+    """All tokens after the first, one at a time, each attending to the `cached` tokens of a layer and those since."""
     steps = (generated > 0) * (generated - 1)
-    attended = steps * cached + steps * (steps + 1) // 2  # in all steps together
-    per_token, per_attended = layer_flops(shape, 1, 0), layer_flops(shape, 1, 1) - layer_flops(shape, 1, 0)
-    return shape.layers * (steps * per_token + attended * per_attended) + steps * head_flops(shape)
+    since = steps * (steps + 1) // 2  # in all steps together
+    attention = over_layers(lambda n: attention_flops(shape, steps * n + since), cached)
+    return len(cached) * linear_flops(shape, steps) + attention + head_flops(shape, steps)
 
 
-def option_flops(shape: Shape, cached: int, rows: int, pairs: int) -> int:
-    """Scoring options of several tokens: the rows of each option after its first token, as one chunk on the pruned caches.
+def option_flops(shape: Shape, cached: Sequence[int], rows: int, pairs: int) -> int:
+    """Scoring options of several tokens: the rows of each option after its first token, as one chunk on each layer's cache.
 
     `rows` of all options together; `pairs` is the sum of each option's squared number of rows.
     """
-    columns = rows * cached + pairs
-    return shape.layers * (linear_flops(shape, rows) + attention_flops(shape, columns)) + head_flops(shape, rows)
+    attention = over_layers(lambda n: attention_flops(shape, rows * n + pairs), cached)
+    return len(cached) * linear_flops(shape, rows) + attention + head_flops(shape, rows)
 
 
 def fastv_layer(shape: Shape, n: int) -> int:
@@ -191,7 +197,7 @@ class Ledger:
     layer_ratio: float
     """Mean over the layers of their visual tokens during prefill, over those of the dense model."""
     kv_ratio: float
-    """Visual tokens in the caches while decoding, over those of the dense model."""
+    """Mean over the layers of the visual tokens in their caches while decoding, over those of the dense model."""
     kv_bytes: int
     """Of these caches with the text tokens of the prompt, in half precision."""
 
@@ -208,17 +214,18 @@ def ledger(
     frames: int,
     generated: int = 0,
     reduction: int = 0,
-    cached_tokens: int | None = None,
+    cached_tokens: Sequence[int] | None = None,
     vision_patches: int | None = None,
     option_rows: int = 0,
     option_pairs: int = 0,
 ) -> Ledger:
     """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction.
 
-    The caches of all layers hold `cached_tokens` visual tokens while decoding; by default what the last layer kept.
+    `cached_tokens` are the visual tokens in each layer's cache while decoding; by default what the last layer kept.
     """
-    cached_tokens = visual_tokens[-1] if cached_tokens is None else cached_tokens
-    cached = cached_tokens + text_tokens
+    if cached_tokens is None:
+        cached_tokens = [visual_tokens[-1]] * len(visual_tokens)
+    cached = with_text(cached_tokens, text_tokens)
     return Ledger(
         vision=vision_flops(shape, frames, vision_patches),
         reduction=reduction,
@@ -229,6 +236,6 @@ def ledger(
         entrance_ratio=visual_tokens[0] / dense_tokens,
         final_ratio=visual_tokens[-1] / dense_tokens,
         layer_ratio=over_layers(lambda n: n, visual_tokens) / len(visual_tokens) / dense_tokens,
-        kv_ratio=cached_tokens / dense_tokens,
-        kv_bytes=kv_bytes(shape, [cached] * len(visual_tokens)),
+        kv_ratio=over_layers(lambda n: n, cached_tokens) / len(cached_tokens) / dense_tokens,
+        kv_bytes=kv_bytes(shape, cached),
     )

@@ -78,12 +78,15 @@ def entering(config: DictConfig) -> int:
     raise ValueError(f"what {config.reducer.name} merges depends on the video; give the share that is left, such as merged=0.425")
 
 
-def cached(config: DictConfig, last: int) -> int:
-    """Visual tokens in the caches while decoding; an eviction counts the text, too, and keeps it first."""
+def cached(config: DictConfig, tokens: Sequence[int]) -> list[int]:
+    """Visual tokens in each layer's cache while decoding; an eviction counts the text, too, and keeps it first."""
+    prune = config.reducer.prune
+    whole = prune is not None and prune.get("earlier_caches") == "whole"
+    left = list(tokens) if whole else [tokens[-1]] * len(tokens)
     if config.reducer.get("evict") is None:
-        return last
+        return left
     evict = hydra.utils.instantiate(config.reducer.evict)
-    return max(0, sum(evict.budget(last + config.text_tokens)) - config.text_tokens)
+    return [max(0, sum(evict.budget(count + config.text_tokens)) - config.text_tokens) for count in left]
 
 
 def report(config: DictConfig) -> str:
@@ -98,7 +101,7 @@ def report(config: DictConfig) -> str:
     shape = shape_in(config)
     dense = config.frames * config.tokens_per_frame
     plans = {"dense": [dense] * shape.layers, config.reducer.name: planned_tokens(config, shape.layers)}
-    caches = {"dense": dense, config.reducer.name: cached(config, plans[config.reducer.name][-1])}
+    caches = {"dense": plans["dense"], config.reducer.name: cached(config, plans[config.reducer.name])}
     steps = math.ceil(config.frames / config.model.get("frames_per_step", 1))
     costs = {
         name: ledger(shape, tokens, config.text_tokens, dense, steps, config.generated, cached_tokens=caches[name])
@@ -114,7 +117,9 @@ def report(config: DictConfig) -> str:
     for name, convention in CONVENTIONS.items():
         totals = [published_prefill(convention, shape, [n + config.text_tokens for n in tokens]) for tokens in plans.values()]
         rows.append((f"{name} prefill, multiply-adds", *_cells(totals)))
-    decoded = [shape.layers * dycoke_decode(shape, tokens + config.text_tokens, config.generated) for tokens in caches.values()]
+    decoded = [
+        sum(dycoke_decode(shape, count + config.text_tokens, config.generated) for count in tokens) for tokens in caches.values()
+    ]
     rows.append(("DyCoke decode, multiply-adds", *_cells(decoded)))
     kept = costs[config.reducer.name]
     ratios = [(label, f"{getattr(kept, name):.4f}x") for label, name in KEPT]

@@ -32,8 +32,8 @@ LENGTH = 32
 ANSWERING_MODULES = ("prunesweep.stages", "prunesweep.engine", "prunesweep.records", "prunesweep.video")
 ANSWERING_LIBRARIES = ("torch", "transformers", "decord", "decord2")
 """Their versions are part of a trial: an image processor or a kernel that changes, changes answers."""
-RECORD_FORMAT = 1
-"""Of the records and of what a fingerprint is made of."""
+RECORD_FORMAT = 2
+"""Of the records and of what a fingerprint is made of.  2: cached tokens per layer; FastV leaves earlier caches whole."""
 MISSING = "missing"
 WHOLE_VIDEO_BYTES = 64 * 2**20
 """Longer videos are read at BLOCKS evenly spaced places: encoding a video again changes all of its bytes."""

@@ -17,7 +17,7 @@ import torch
 from prunesweep.benchmarks import by_video
 from prunesweep.cost import Shape, prefill_flops
 from prunesweep.protocol import Protocol
-from prunesweep.reducers import SLOTS, Cost, Evictor, Pruner, Reducer
+from prunesweep.reducers import SLOTS, Cost, Evictor, Pruner, Reducer, layer_tokens
 from prunesweep.stages import plan
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import VideoError
@@ -57,7 +57,8 @@ class Counts:
 
     visual: tuple[int, ...]
     """Per layer."""
-    cached: int
+    cached: tuple[int, ...]
+    """Per layer, while decoding."""
     text: int
     dense: int
 
@@ -95,12 +96,13 @@ class Calibration:
 
 def counted(merged: Merged, reducer: Reducer, layers: int, text: int) -> Counts:
     """What a reducer leaves of a video's merged tokens."""
-    prune, group = reducer.prune, merged.group
-    full = prune.full_layers if prune else layers
-    kept = _kept(prune, merged) if prune else len(group)
-    left = kept if reducer.evict is None else _left(reducer.evict, kept, text)
-    visual = (len(group),) * full + (kept,) * (layers - full)
-    return Counts(visual, left, text, merged.tokens.dense_tokens)
+    entering = len(merged.group)
+    kept = _kept(reducer.prune, merged) if reducer.prune else entering
+    visual, cached = layer_tokens(reducer.prune, layers, entering, kept)
+    if reducer.evict is not None:
+        left = {count: _left(reducer.evict, count, text) for count in set(cached)}
+        cached = tuple(left[count] for count in cached)
+    return Counts(visual, cached, text, merged.tokens.dense_tokens)
 
 
 def _kept(prune: Pruner, merged: Merged) -> int:
@@ -136,7 +138,7 @@ def mean_cost(cost: Cost, counts: Sequence[Counts], shape: Shape) -> float:
     share = {
         "layer_average": lambda c: sum(c.visual) / len(c.visual),
         "entrance": lambda c: c.visual[0],
-        "kv": lambda c: c.cached,
+        "kv": lambda c: sum(c.cached) / len(c.cached),
     }[cost]
     return sum(share(c) / c.dense for c in counts) / len(counts)
 

@@ -102,7 +102,7 @@ def score(sample: Sample, trial: str, answer: Answer, protocol: Protocol) -> Rec
         reduction_flops=answer.reduction_flops,
         option_rows=answer.option_rows,
         option_pairs=answer.option_pairs,
-        cached_tokens=answer.cached_tokens,
+        cached_tokens=None if set(answer.cached_tokens) == {answer.visual_tokens[-1]} else answer.cached_tokens,
         vision_patches=answer.vision_patches,
         chosen=chosen,
         named=len(named) if sample.choices else None,
@@ -146,7 +146,7 @@ def schema() -> dict[str, Any]:
         "reduction_flops": pl.Int64,
         "option_rows": pl.Int64,
         "option_pairs": pl.Int64,
-        "cached_tokens": pl.Int64,
+        "cached_tokens": pl.List(pl.Int64),
         "vision_patches": pl.Int64,
         "chosen": pl.Int64,
         "named": pl.Int64,
@@ -159,11 +159,22 @@ ADDED = ("named",)
 
 
 def completed(frame: pl.DataFrame, columns: Sequence[str] = ADDED) -> pl.DataFrame:
-    """Records with all of these columns that are newer than they."""
+    """Records of any format as this one has them, with all of these columns that are newer than they."""
     import polars as pl
 
     missing = [name for name in columns if name in ADDED and name not in frame.columns]
-    return frame.with_columns(pl.lit(None, schema()[name]).alias(name) for name in missing)
+    return _cached_by_layer(frame.with_columns(pl.lit(None, schema()[name]).alias(name) for name in missing))
+
+
+def _cached_by_layer(rows: pl.DataFrame) -> pl.DataFrame:
+    """Format 1 had one number of cached tokens, the same in all layers."""
+    import polars as pl
+
+    if rows.schema.get("cached_tokens") != pl.Int64:
+        return rows
+    number = pl.col("cached_tokens")
+    in_all_layers = number.repeat_by(pl.col("visual_tokens").list.len())
+    return rows.with_columns(cached_tokens=pl.when(number.is_not_null()).then(in_all_layers))
 
 
 def to_frame(records: Iterable[Record]) -> pl.DataFrame:
@@ -261,7 +272,9 @@ def _read_records(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
         return completed(pl.read_parquet(path, glob=False))
     with path.open("rb") as file:
         there = pl.read_parquet_schema(file)
-    own = pl.read_parquet(path, columns=[name for name in columns if name in there or name not in ADDED], glob=False)
+    beside = ["visual_tokens"] if "cached_tokens" in columns else []
+    needed = [name for name in dict.fromkeys([*columns, *beside]) if name in there or name not in ADDED]
+    own = pl.read_parquet(path, columns=needed, glob=False)
     return completed(own, columns).select(list(columns))
 
 

@@ -17,15 +17,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunesweep.cache import EncoderCache
 from prunesweep.cost import scoring_flops
 from prunesweep.lazy import F, torch
 from prunesweep.protocol import Protocol, encoder_text, option_texts, question_text
-from prunesweep.reducers import Evictor, Merger, Pruner, Reducer, level_of
-from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Sampling, Tokens
+from prunesweep.reducers import Evictor, Merger, Pruner, Reducer, earlier_caches, level_of
+from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Sampling, Seen, Tokens
 from prunesweep.video import read_clip
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,10 @@ class Layers:
             prefix,
             hidden=run.hidden,
             kv=prefix.kv + run.kv,
+            seen=prefix.seen + (Seen(prefix.position, prefix.visual),) * layers,
             received=prefix.received + run.received,
             visual_tokens=prefix.visual_tokens + (len(prefix.group),) * layers,
+            cached_tokens=prefix.cached_tokens + (len(prefix.group),) * layers,
             reduction_flops=prefix.reduction_flops
             + (layers * scoring_flops(model.shape, tokens, tokens) if self.received else 0),
         )
@@ -187,26 +193,36 @@ class Ask:
         hidden = model.embed(self.question)
         rows = len(hidden)
         position = model.text_position(prefix.next_position, rows)
-        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, prefix.position, self.received)
-        asked = torch.zeros(rows, dtype=torch.bool, device=hidden.device)
-        visual = torch.cat([prefix.visual, asked])
-        scored = prefix.depth if self.received else 1 if self.attention else 0
+        last = prefix.seen[-1]
+        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, last.position, self.received)
+        asked = Seen(position, torch.zeros(rows, dtype=torch.bool, device=hidden.device))
+        seen = _longer(prefix.seen, asked)
+        columns = [len(layer.visual) for layer in seen]
+        scored = columns if self.received else columns[-1:] if self.attention else []
         return replace(
             prefix,
             hidden=torch.cat([prefix.hidden, run.hidden]),
             position=torch.cat([prefix.position, position]),
-            visual=visual,
+            visual=torch.cat([prefix.visual, asked.visual]),
             next_position=max(prefix.next_position + rows, prefix.ceiling),
             kv=run.kv,
-            attention=run.attention[:, :, visual] if run.attention is not None else None,
+            seen=seen,
+            attention=run.attention[:, :, seen[-1].visual] if run.attention is not None else None,
             received=tuple(F.pad(r, (0, rows)) + more for r, more in zip(prefix.received, run.received, strict=True)),
-            reduction_flops=prefix.reduction_flops + scored * scoring_flops(model.shape, rows, len(visual)),
+            reduction_flops=prefix.reduction_flops + sum(scoring_flops(model.shape, rows, count) for count in scored),
         )
+
+
+def _longer(seen: tuple[Seen, ...], more: Seen) -> tuple[Seen, ...]:
+    """Each layer's tokens and `more`, put together once for layers that have the same."""
+    distinct = {id(layer): layer for layer in seen}
+    joined = {key: Seen(*(torch.cat(pair) for pair in zip(layer, more, strict=True))) for key, layer in distinct.items()}
+    return tuple(joined[id(layer)] for layer in seen)
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Only the chosen visual tokens and all text tokens go on, in the hidden states and in every cache so far."""
+    """Only the chosen visual tokens and all text tokens go on; the caches so far are cut to them, or stay whole."""
 
     pruner: Pruner
     share = "LLM"
@@ -216,16 +232,26 @@ class Prune:
         keep = ~prefix.visual
         keep[prefix.visual.nonzero()[chosen, 0]] = True
         kept = keep.nonzero()[:, 0]
-        return replace(
+        going_on = replace(
             prefix,
             hidden=prefix.hidden[kept],
             position=prefix.position[kept],
             visual=prefix.visual[kept],
             group=prefix.group[chosen],
-            kv=tuple(KeyValue(k.index_select(2, kept), v.index_select(2, kept)) for k, v in prefix.kv),
             attention=None,
-            received=tuple(r[:, kept] for r in prefix.received),
         )
+        return going_on if earlier_caches(self.pruner) == "whole" else _with_caches_cut(going_on, kept)
+
+
+def _with_caches_cut(prefix: Prefix, kept: Int[Tensor, " kept"]) -> Prefix:
+    """The caches that hold the sequence as it was, without what is no longer in it."""
+    return replace(
+        prefix,
+        kv=tuple(KeyValue(k.index_select(2, kept), v.index_select(2, kept)) for k, v in prefix.kv),
+        seen=(Seen(prefix.position, prefix.visual),) * prefix.depth,
+        received=tuple(r[:, kept] for r in prefix.received),
+        cached_tokens=(len(prefix.group),) * prefix.depth,
+    )
 
 
 @dataclass(frozen=True)
@@ -236,12 +262,14 @@ class Evict:
     share = "LLM"
 
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
-        kept = [self.evictor(kv, received, prefix.visual) for kv, received in zip(prefix.kv, prefix.received, strict=True)]
+        caches = zip(prefix.kv, prefix.received, prefix.seen, strict=True)
+        kept = [self.evictor(kv, received, seen.visual) for kv, received, seen in caches]
         return replace(
             prefix,
             kv=tuple(cache.kv for cache in kept),
+            seen=(),
             received=(),
-            cached_tokens=kept[-1].visual,
+            cached_tokens=tuple(cache.visual for cache in kept),
             reduction_flops=prefix.reduction_flops + sum(cache.flops for cache in kept),
         )
 

@@ -81,22 +81,15 @@ class Store:
             if folder.exists() and any(not path.name.endswith(PARTIAL) for path in folder.iterdir()):
                 raise ValueError(f"{folder} holds other things than a store; set store.folder to a new folder")
             folder.mkdir(parents=True, exist_ok=True)
-            replace_file(folder / FORMAT, json.dumps({"format": RECORD_FORMAT}).encode())
-        return cls.existing(folder)
+            _write_format(folder)
+        if _format(folder) < RECORD_FORMAT:  # from now on it may hold records that older versions do not know
+            _write_format(folder)
+        return cls(folder)
 
     @classmethod
     def existing(cls, folder: Path) -> Store:
-        """Raises ValueError if the folder is no store, or one of another format."""
-        try:
-            found = read_json(folder / FORMAT)["format"]
-        except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(f"{folder} is no store: it has no {FORMAT}") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / FORMAT} is damaged; write {{'format': {RECORD_FORMAT}}} into it") from error
-        if found != RECORD_FORMAT:
-            raise ValueError(
-                f"{folder} has store format {found}, this version reads {RECORD_FORMAT}; choose another store.folder"
-            )
+        """Raises ValueError if the folder is no store, or one of a format that is not known yet."""
+        _format(folder)
         return cls(folder)
 
     @property
@@ -200,6 +193,25 @@ class Store:
             except FileNotFoundError:
                 if not skip_gone:
                     raise
+
+
+def _format(folder: Path) -> int:
+    """Of a store: 1 to RECORD_FORMAT, all of which are read.  Raises ValueError for any other folder."""
+    try:
+        found = read_json(folder / FORMAT)["format"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{folder} is no store: it has no {FORMAT}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / FORMAT} is damaged; write {{'format': {RECORD_FORMAT}}} into it") from error
+    if found not in range(1, RECORD_FORMAT + 1):
+        raise ValueError(
+            f"{folder} has store format {found}, this version reads formats up to {RECORD_FORMAT}; choose another store.folder"
+        )
+    return int(found)
+
+
+def _write_format(folder: Path) -> None:
+    replace_file(folder / FORMAT, json.dumps({"format": RECORD_FORMAT}).encode())
 
 
 @cache

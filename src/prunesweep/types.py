@@ -137,6 +137,13 @@ class KeyValue(NamedTuple):
     value: Float[Tensor, "1 k s d"]
 
 
+class Seen(NamedTuple):
+    """The s tokens of which a layer's cache holds keys and values; layers may differ in them."""
+
+    position: Int[Tensor, " s *axes"]
+    visual: Bool[Tensor, " s"]
+
+
 @dataclass(frozen=True)
 class Prefix:
     """A sequence part-way through the LLM, after `len(kv)` layers."""
@@ -154,14 +161,16 @@ class Prefix:
     ceiling: int = 0
     """Generated tokens do not stand before this position, wherever the prompt's text ends."""
     kv: tuple[KeyValue, ...] = ()
+    seen: tuple[Seen, ...] = ()
+    """Per layer run: what its cache holds; nothing after an eviction, when heads may hold different tokens."""
     attention: Float[Tensor, "h q n"] | None = None
     """Of the last layer run: how much each question token attends to each visual token."""
     received: tuple[Float[Tensor, "h s"], ...] = ()
-    """Per layer run, if asked for: the attention that each token received from all tokens after it, summed."""
+    """Per layer run, if asked for: the attention that each token of its cache received from all tokens after it, summed."""
     visual_tokens: tuple[int, ...] = ()
     """Per layer run."""
-    cached_tokens: int | None = None
-    """Visual tokens left in the caches, where these were cut apart from the sequence."""
+    cached_tokens: tuple[int, ...] = ()
+    """Visual tokens in the cache of each layer run."""
     vision_patches: int | None = None
     """As in Tokens."""
     frames: int = 0
@@ -195,8 +204,8 @@ class Answer:
     """Tokens after the first of all scored options: rows that the LLM ran besides the prompt."""
     option_pairs: int = 0
     """Of these rows, pairs that belong to one option: the sum of their squared numbers."""
-    cached_tokens: int | None = None
-    """Visual tokens in the caches while decoding, where these were cut apart from the sequence."""
+    cached_tokens: tuple[int, ...] = ()
+    """Per LLM layer: visual tokens in its cache while decoding."""
     vision_patches: int | None = None
     """Patches per frame that the tower saw, where they are not those of the model's shape."""
     frames: int = 0
@@ -225,7 +234,8 @@ class Record:
     reduction_flops: int = 0
     option_rows: int = 0
     option_pairs: int = 0
-    cached_tokens: int | None = None
+    cached_tokens: tuple[int, ...] | None = None
+    """Per LLM layer: visual tokens in its cache while decoding; None: in every layer as many as the last one sees."""
     vision_patches: int | None = None
     chosen: int | None = None
     """The option that the answer is; None if it names none, or several."""
@@ -318,8 +328,8 @@ class Model(Protocol):
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
 
-        With `attention` the rows' attention in the last of these layers is handed out; the variant before the rotary
-        embedding needs the positions of the cached tokens.
+        Caches may differ in length: every row attends to the whole cache of its layer.  With `attention` the rows' attention in
+        the last of these layers is handed out; the variant before the rotary embedding needs the positions of that layer's cache.
         """
         ...
 

@@ -139,17 +139,17 @@ class Decoder:
         past_position: Int[Tensor, " past *axes"] | None = None,
         received: bool = False,
     ) -> Run:
-        """Layers `start` to `stop` on one sequence, after the cached tokens of `past` if there are any."""
+        """Layers `start` to `stop` on one sequence, each after the cached tokens that `past` has for it, if any."""
         hidden = hidden[None]
         rotary = self._rotation(hidden, position)
-        mask = chunk_mask(hidden.shape[1], past[0].key.shape[2], hidden) if past else None
+        masks = {cached: chunk_mask(hidden.shape[1], cached, hidden) for cached in {kv.key.shape[2] for kv in past}}
         caches = [LayerCache(past[i] if past else None) for i in range(stop - start)]
         captured: list[tuple[Tensor, Tensor]] = []
         for index, cache in zip(range(start, stop), caches, strict=True):
             layer = self.language_model.layers[index]
             hidden = layer(
                 hidden,
-                attention_mask=mask,
+                attention_mask=masks[cache.past.key.shape[2]] if cache.past else None,
                 position_embeddings=rotary,
                 position_ids=None,
                 use_cache=True,

@@ -214,17 +214,18 @@ def _without_lora(found: Manifest) -> list[str]:
 
 
 def merged_state(found: Manifest, alpha: float, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """All weights with W + alpha / r B A where there are LoRA matrices, computed in float32."""
+    """All weights with W + alpha / r B A where there are LoRA matrices, computed in float32 and rounded once, to `dtype`."""
     state = {}
     for name, source in found.used.items():
         if name.endswith(("lora_A", "lora_B")):
             continue
         weight = source.read()
+        kind = weight.dtype if dtype is None else dtype
         target = name.removesuffix(".weight")
         if f"{target}.lora_A" in found.used:
             a, b = (found.used[f"{target}.lora_{which}"].read().float() for which in "AB")
-            weight = (weight.float() + alpha / len(a) * (b @ a)).to(weight.dtype)
-        state[name] = weight if dtype is None else weight.to(dtype)
+            weight = weight.float() + alpha / len(a) * (b @ a)
+        state[name] = weight.to(kind)
     return state
 
 

@@ -35,13 +35,42 @@ class Merger(Protocol):
     # prunesweep-cost knows them, too); a Pruner likewise: def fewest(self, tokens: int) -> int
 
 
+def earlier_caches(prune: Pruner) -> EarlierCaches:
+    """What a pruner that does not say anything has is `cut`."""
+    return getattr(prune, "earlier_caches", "cut")
+
+
+class LayerTokens(NamedTuple):
+    """Visual tokens of each layer of the LLM."""
+
+    visual: tuple[int, ...]
+    """Seen during prefill."""
+    cached: tuple[int, ...]
+    """Left in its cache while decoding, before any eviction."""
+
+
+def layer_tokens(prune: Pruner | None, layers: int, entering: int, kept: int) -> LayerTokens:
+    """Of a reducer that lets `entering` tokens in and keeps `kept` of them where it prunes."""
+    full = prune.full_layers if prune else layers
+    visual = (entering,) * full + (kept,) * (layers - full)
+    whole = prune is None or earlier_caches(prune) == "whole"
+    return LayerTokens(visual, visual if whole else (kept,) * layers)
+
+
 def level_of(merge: Merger | None) -> Level:
     return getattr(merge, "level", "tokens")
 
 
+EarlierCaches = Literal["whole", "cut"]
+"""Of the layers that saw all tokens: while decoding they keep all of these, or only those that a pruner has kept."""
+
+
 @runtime_checkable
 class Pruner(Protocol):
-    """A frozen dataclass that picks visual tokens after `full_layers` layers have run."""
+    """A frozen dataclass that picks visual tokens after `full_layers` layers have run.
+
+    The caches of these layers are cut to the kept tokens unless it has `earlier_caches="whole"`.
+    """
 
     @property
     def layer(self) -> int: ...

@@ -1,9 +1,10 @@
 """FastV: An Image is Worth 1/2 Tokens After Layer 2.
 
 https://arxiv.org/abs/2403.06764 (ECCV 2024).  After K layers the visual tokens that received the least attention in the
-last of them go, from hidden states and caches; positions stay.  The paper ranks by the attention a token receives on
-average, the released code by the last prompt token's row alone; rows of the question are what we have, so `question` is
-the nearest reading of the paper here: tokens that come before the question are not asked.
+last of them go; positions stay.  The first K layers keep the others in their caches, so generated tokens see the whole
+video there, as in the released version with caches.  The paper ranks by the attention a token receives on average, the
+released code by the last prompt token's row alone; rows of the question are what we have, so `question` is the nearest
+reading of the paper here: tokens that come before the question are not asked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
+from prunesweep.reducers import EarlierCaches
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
@@ -31,12 +33,14 @@ class Prune:
     keep_ratio: float = 0.5
     """One minus the paper's R."""
     rows: Rows = "last"
+    earlier_caches: EarlierCaches = "whole"
     attention = "causal"
 
     def __post_init__(self) -> None:
         require_at_least("layer", self.layer, 1)
         require_ratio("keep_ratio", self.keep_ratio)
         require_choice("rows", self.rows, Rows)
+        require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
 
     @property
     def full_layers(self) -> int:

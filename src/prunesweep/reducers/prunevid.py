@@ -22,7 +22,7 @@ from prunesweep.checks import require_at_least, require_choice, require_flag, re
 from prunesweep.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import F, torch
-from prunesweep.reducers import Positions
+from prunesweep.reducers import EarlierCaches, Positions
 from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
@@ -290,6 +290,8 @@ class Prune:
     """Of the paper's equation 1, or as released: before the rotary embedding and without mask."""
     inclusive: bool = False
     """Layers are counted from 0 and layer M is the last full one, as in the release: one full layer more."""
+    earlier_caches: EarlierCaches = "cut"
+    """As in paper and release."""
 
     def __post_init__(self) -> None:
         require_at_least("layer", self.layer, 1)
@@ -297,6 +299,7 @@ class Prune:
         require_choice("selection", self.selection, Selection)
         require_choice("attention", self.attention, AttentionVariant)
         require_flag("inclusive", self.inclusive)
+        require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
 
     @property
     def full_layers(self) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
 from prunesweep.lazy import torch
-from prunesweep.reducers import Positions, keep_tokens
+from prunesweep.reducers import EarlierCaches, Positions, keep_tokens
 from prunesweep.types import Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
@@ -65,11 +65,14 @@ class Prune:
     layer: int
     keep_ratio: float = 0.4
     seed: int = 0
+    earlier_caches: EarlierCaches = "cut"
+    """As PruneVid's; `whole` beside a method that leaves them."""
     attention = None
 
     def __post_init__(self) -> None:
         require_at_least("layer", self.layer, 1)
         require_ratio("keep_ratio", self.keep_ratio)
+        require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
 
     @property
     def full_layers(self) -> int:

@@ -13,20 +13,22 @@ from prunesweep.analysis import LEDGER_COSTS, mean_costs
 from prunesweep.records import Trial
 
 if TYPE_CHECKING:
-    from prunesweep.reducers import Reducer
+    from prunesweep.reducers import LayerTokens, Reducer
 
 
-def fewest_tokens(reducer: Reducer, frames: int, patches: int, layers: int) -> list[int]:
-    """Visual tokens in each layer of which a video of `frames` frames has at least so many."""
+def fewest_tokens(reducer: Reducer, frames: int, patches: int, layers: int) -> LayerTokens:
+    """Visual tokens in each layer and its cache of which a video of `frames` frames has at least so many."""
+    from prunesweep.reducers import LayerTokens, layer_tokens
+
+    none = (0,) * layers
     if reducer.input is not None or reducer.match is not None:  # smaller frames, or a setting that is not known yet
-        return [1] * layers
+        return LayerTokens((1,) * layers, none)
     merge: Any = reducer.merge
     prune: Any = reducer.prune
     entering = frames * patches if merge is None else merge.fewest(frames, patches) if hasattr(merge, "fewest") else 1
-    if prune is None:
-        return [entering] * layers
-    kept = prune.fewest(entering) if hasattr(prune, "fewest") else 1
-    return [entering] * prune.full_layers + [kept] * (layers - prune.full_layers)
+    kept = entering if prune is None else prune.fewest(entering) if hasattr(prune, "fewest") else 1
+    visual, cached = layer_tokens(prune, layers, entering, kept)
+    return LayerTokens(visual, none if reducer.evict else cached)
 
 
 def least_costs(reducer: Reducer, frames: int, dense: Trial) -> dict[str, float]:
@@ -41,14 +43,15 @@ def least_costs(reducer: Reducer, frames: int, dense: Trial) -> dict[str, float]
     rows = []
     for tokens, its_frames in answered.select("dense_tokens", "frames").iter_rows():
         patches = tokens // its_frames
+        visual, cached = fewest_tokens(reducer, frames, patches, shape.layers)
         rows.append(
             {
-                "visual_tokens": fewest_tokens(reducer, frames, patches, shape.layers),
+                "visual_tokens": list(visual),
                 "dense_tokens": frames * patches,
                 "frames": frames,
                 "generated_tokens": 0,
                 "reduction_flops": 0,
-                "cached_tokens": 0 if reducer.evict or reducer.match else None,
+                "cached_tokens": list(cached),
                 "vision_patches": 0 if reducer.input or reducer.match else None,
             }
         )
