@@ -48,7 +48,7 @@ def made(
             visual_tokens=(round(kept * tokens),) * 2,
             text_tokens=text,
             vision_patches=patches,
-            cached_tokens=None if cached is None else round(cached * tokens),
+            cached_tokens=None if cached is None else (round(cached * tokens),) * 2,
         )
         for i, one in enumerate(answers)
     ]

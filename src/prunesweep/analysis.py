@@ -220,7 +220,7 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, Any]:
         "entrance_tokens": _mean(visual[0]),
         "final_tokens": _mean(visual[-1]),
         "layer_tokens": _mean(sum(visual)) / len(visual),
-        "kv_tokens": _mean(cached),
+        "kv_tokens": _mean(sum(cached)) / len(cached),
         "dense_tokens": _mean(before),
         "kv_bytes": _mean(own.kv_bytes),
         "reduction_flops": _mean(own.reduction),
@@ -233,7 +233,7 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, Any]:
         prefills: list[Any] = [published_prefill(convention, shape, tokens) for tokens in (visual, all_tokens)]
         means[f"{name}_flops"], means[f"dense_{name}_flops"] = map(_mean, prefills)
     smaller = answered["vision_patches"].is_not_null().to_numpy() & (patches < all_patches)
-    whole = all((count == before).all() for count in (*visual, cached)) and not smaller.any()
+    whole = all((count == before).all() for count in (*visual, *cached)) and not smaller.any()
     return {**means, **counted(means, "").ratios(means), "dense": bool(whole)}
 
 
