@@ -14,7 +14,7 @@ from prunesweep.records import Trial
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
-    from jaxtyping import Int64
+    from jaxtyping import Float, Int64
 
 
 class Accuracy(NamedTuple):
@@ -28,6 +28,8 @@ class Accuracy(NamedTuple):
     samples: int
     videos: int = 0
     """Clusters."""
+    effective: float = math.nan
+    """Independent questions that would say as much: what the interval is made of."""
 
 
 def accuracy(records: pl.DataFrame) -> Accuracy:
@@ -35,14 +37,22 @@ def accuracy(records: pl.DataFrame) -> Accuracy:
     import numpy as np
 
     answered = records.select("correct", "video_id").drop_nulls("correct")
-    samples = len(answered)
-    if samples == 0:
+    if not len(answered):
         return Accuracy(math.nan, math.nan, 0)
     right, video = answered["correct"].to_numpy(), codes(answered["video_id"])
-    mean = int(right.sum()) / samples
-    residuals = np.bincount(video, right) - mean * np.bincount(video)
-    error = math.nan if mean in (0.0, 1.0) else clustered_error(residuals.tolist(), samples)
-    return Accuracy(mean, error, samples, len(residuals))
+    return accuracies_of(np.bincount(video, right)[None], np.bincount(video)[None].astype(float))[0]
+
+
+def accuracies_of(right: Float[np.ndarray, "rows videos"], sizes: Float[np.ndarray, "rows videos"]) -> list[Accuracy]:
+    """From each video's right answers and its answers; `sizes` is one row for all, or one each."""
+    import numpy as np
+
+    from prunesweep.clusters import effective_samples, share_means
+
+    found = share_means(right, sizes)
+    error = np.where((found.mean == 0) | (found.mean == 1), math.nan, found.error)
+    columns = (found.mean, error, found.samples.astype(int), found.videos, effective_samples(found))
+    return [Accuracy(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def codes(names: pl.Series) -> Int64[np.ndarray, " samples"]:
@@ -53,15 +63,18 @@ def codes(names: pl.Series) -> Int64[np.ndarray, " samples"]:
     return np.unique(names.cast(pl.Categorical).to_physical().to_numpy(), return_inverse=True)[1]
 
 
-def clustered_error(cluster_sums: Sequence[float], samples: int) -> float:
-    """Standard error of a mean whose residuals sum to `cluster_sums` in each cluster.
+def clustered_error(cluster_sums: Sequence[float], samples: float, sizes: Sequence[float] | None = None) -> float:
+    """Standard error of a mean whose residuals sum to `cluster_sums` in each cluster, which hold `sizes` of the samples.
 
-    The cluster-robust estimate with the small-sample factor G/(G-1) (Liang and Zeger, 1986).
+    As `clusters.errors`: with clusters of one size, the default, the cluster-robust estimate with the small-sample factor
+    G/(G-1) (Liang and Zeger, 1986).
     """
-    clusters = len(cluster_sums)
-    if clusters < 2:
-        return math.nan
-    return math.sqrt(clusters / (clusters - 1) * sum(r * r for r in cluster_sums)) / samples
+    import numpy as np
+
+    from prunesweep.clusters import errors
+
+    each = np.full(len(cluster_sums), samples / max(len(cluster_sums), 1)) if sizes is None else np.array(sizes, dtype=float)
+    return float(errors(np.array(cluster_sums, dtype=float)[None], each[None])[0])
 
 
 def macro_accuracy(records: pl.DataFrame) -> Accuracy:
@@ -75,9 +88,10 @@ def macro_accuracy(records: pl.DataFrame) -> Accuracy:
     right, task = answered["correct"].to_numpy(), codes(answered["task"])
     sizes = np.bincount(task)
     means = np.bincount(task, right) / sizes
-    residuals = (right - means[task]) / sizes[task] / len(sizes) * samples
-    sums = np.bincount(codes(answered["video_id"]), residuals).tolist() if residuals.any() else []
-    error = clustered_error(sums, samples) if any(sums) else math.nan
+    weights = samples / len(sizes) / sizes[task]  # sum to the samples
+    residuals, video = (right - means[task]) * weights, codes(answered["video_id"])
+    sums = np.bincount(video, residuals).tolist() if residuals.any() else []
+    error = clustered_error(sums, samples, np.bincount(video, weights).tolist()) if any(sums) else math.nan
     return Accuracy(float(means.mean()), error, samples)
 
 
@@ -157,10 +171,12 @@ class Summary:
     dense_fastv_flops: float = math.nan
     dense_sparsevlm_flops: float = math.nan
     dense_fastvid_flops: float = math.nan
+    effective_samples: float = math.nan
+    """Independent questions that would say as much about the accuracy as these do."""
 
 
 def scores_of(row: Summary) -> Accuracy:
-    return Accuracy(row.accuracy, row.accuracy_error, row.samples, row.videos)
+    return Accuracy(row.accuracy, row.accuracy_error, row.samples, row.videos, row.effective_samples)
 
 
 def summarize(trial: Trial, denominator: Denominator | None = None) -> Summary:
@@ -183,6 +199,7 @@ def summarize(trial: Trial, denominator: Denominator | None = None) -> Summary:
         samples=scores.samples,
         errors=len(trial.records) - len(answered),
         videos=scores.videos,
+        effective_samples=scores.effective,
         macro_accuracy=macro.mean,
         macro_error=macro.error,
         stopped=trial.info.stopped is not None,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from prunesweep import statistics
-from prunesweep.analysis import clustered_error
-from prunesweep.statistics import CONFIDENCE
+from prunesweep.analysis import codes
+from prunesweep.clusters import difference_means
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,9 +24,8 @@ class Difference(NamedTuple):
     """Standard error of the mean difference, clustered by video; NaN with fewer than two videos."""
     low: float
     high: float
-    """At CONFIDENCE: Student's with one degree of freedom less than there are videos, which is what few clusters ask for
-    (Cameron and Miller, 2015, section VI); where all videos changed alike, or not at all, exact: see
-    `statistics.alike_interval`."""
+    """At `clusters.CONFIDENCE`: Student's with one degree of freedom less than there are videos, fewer where they are of
+    different sizes; where all videos changed alike, or not at all, exact: see `statistics.alike_interval`."""
     p_value: float
     """Two-sided, from the clustered error; where all videos changed alike, the exact sign test over videos."""
     mcnemar: float
@@ -60,19 +60,13 @@ def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
         raise ValueError(
             f"sample {other['sample_id'][0]} is another question in each trial; compare trials on the same benchmark"
         )
-    change = both.with_columns(pl.col("correct").cast(pl.Int8).sub(pl.col("correct_baseline").cast(pl.Int8)).alias("change"))
-    gained, lost = (int((change["change"] == sign).sum()) for sign in (1, -1))
-    mean = (gained - lost) / samples
-    sums = change.group_by("video_id").agg((pl.col("change").cast(pl.Float64) - mean).sum().alias("sum"))["sum"]
-    error = clustered_error(sums.to_list(), samples)
-    videos = len(sums)
-    if error < statistics.ROUNDING or not (gained or lost):
-        error = 0.0 if videos > 1 else math.nan
-        (low, high), p_value = statistics.alike_interval(mean, videos), statistics.alike_p_value(mean, videos)
-    else:
-        margin = statistics.t_quantile((1 + CONFIDENCE) / 2, videos) * error
-        low, high = max(-1.0, mean - margin), min(1.0, mean + margin)
-        p_value = 1.0 if mean == 0 else float(statistics.t_p_value(mean / error, videos))
+    change = (both["correct"].cast(pl.Int8) - both["correct_baseline"].cast(pl.Int8)).to_numpy()
+    gained, lost = (int((change == sign).sum()) for sign in (1, -1))
+    video = codes(both["video_id"])
+    sums, squares, sizes = (np.bincount(video, values)[None] for values in (change, change**2, np.ones(samples)))
+    found = difference_means(sums, squares, sizes)
+    mean, error, low, high, p_value = (float(of[0]) for of in statistics.compared(found, np.array([gained + lost])))
+    videos = int(found.videos[0])
     return Difference(mean, error, low, high, p_value, mcnemar(gained, lost), gained, lost, samples, videos)
 
 

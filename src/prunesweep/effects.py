@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import Accuracy
+from prunesweep.clusters import CONFIDENCE, difference_means, effective_samples, influences, quantile, share_means
 from prunesweep.outcomes import RIGHT, Outcomes
 from prunesweep.sources import IGNORED, settings
-from prunesweep.statistics import CONFIDENCE, accuracy_interval, holm, t_quantile
+from prunesweep.statistics import accuracy_interval, holm
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -104,7 +105,7 @@ class MainEffect:
     factor: str
     levels: tuple[Level, ...]
     p_value: float
-    """Clustered Wald test that all levels are alike; NaN where the videos are too few for it."""
+    """Clustered Wald test that all levels are alike; NaN where the videos are too few for it: see `wald`."""
     adjusted: float = math.nan
     """Holm-corrected over the factors."""
 
@@ -151,11 +152,20 @@ class Ablation:
     """Factors whose values hardly ever repeat, as in a search: importance tells about them."""
 
 
-class _Answers(NamedTuple):
-    """Right answers per trial and video, and answers per video, on the samples that all trials answered."""
+class Answers(NamedTuple):
+    """The samples that all trials answered, sorted by video."""
 
-    right: Float[np.ndarray, "trials videos"]
+    right: Float[np.ndarray, "trials samples"]
+    starts: np.ndarray
+    """First sample of each video."""
     asked: Float[np.ndarray, " videos"]
+
+    @property
+    def videos(self) -> int:
+        return len(self.asked)
+
+    def by_video(self, values: Float[np.ndarray, "rows samples"]) -> Float[np.ndarray, "rows videos"]:
+        return np.add.reduceat(values, self.starts, axis=1) if self.videos else np.zeros((len(values), 0))
 
 
 def ablation(outcomes: Outcomes, reducer: str) -> Ablation | None:
@@ -180,7 +190,7 @@ def ablation(outcomes: Outcomes, reducer: str) -> Ablation | None:
         reducer=reducer,
         trials=len(outcomes.table),
         samples=int(answers.asked.sum()),
-        videos=int((answers.asked > 0).sum()),
+        videos=answers.videos,
         main=tuple(_corrected(main)),
         interactions=tuple(_corrected(interactions)),
         confounded=confounded,
@@ -193,10 +203,10 @@ def _corrected(effects: Sequence[Any]) -> list[Any]:
     return [replace(effect, adjusted=float(p)) for effect, p in zip(effects, adjusted, strict=True)]
 
 
-def _common(outcomes: Outcomes) -> _Answers:
-    both: np.ndarray = np.all(outcomes.answered, axis=0, keepdims=True)
-    right = outcomes.per_video((outcomes.correct == RIGHT) & both)
-    return _Answers(right.astype(float), outcomes.per_video(both)[0].astype(float))
+def _common(outcomes: Outcomes) -> Answers:
+    both: np.ndarray = np.all(outcomes.answered, axis=0)
+    _, starts, asked = np.unique(outcomes.video[both], return_index=True, return_counts=True)
+    return Answers((outcomes.correct[:, both] == RIGHT).astype(float), starts, asked.astype(float))
 
 
 def _contrasts(factor: Factor) -> Float[np.ndarray, "trials columns"]:
@@ -235,71 +245,63 @@ def _weights(blocks: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, slice
     return inverse, {name: slice(a, b) for name, a, b in zip(blocks, edges, edges[1:], strict=False)}
 
 
-class _Combined(NamedTuple):
-    value: Float[np.ndarray, " rows"]
-    covariance: Float[np.ndarray, "rows rows"]
-    videos: int
+def _estimates(rows: Float[np.ndarray, "rows trials"], answers: Answers) -> list[Estimate]:
+    """Differences of accuracies, with Student's intervals clustered by video."""
+    values = rows @ answers.right
+    found = difference_means(answers.by_video(values), answers.by_video(values**2), answers.asked[None])
+    margin = quantile((1 + CONFIDENCE) / 2, found.freedom) * found.error
+    columns = (found.mean, found.error, found.mean - margin, found.mean + margin)
+    return [Estimate(*(float(x) for x in row)) for row in zip(*columns, strict=True)]
 
 
-def _combine(rows: Float[np.ndarray, "rows trials"], answers: _Answers) -> _Combined:
-    """Linear combinations of the trials' accuracies, with their covariance clustered by video."""
-    samples, videos = answers.asked.sum(), int((answers.asked > 0).sum())
-    if not samples:
-        return _Combined(np.full(len(rows), math.nan), np.full((len(rows),) * 2, math.nan), 0)
-    sums = rows @ answers.right
-    value = sums.sum(1) / samples
-    residuals = sums - value[:, None] * answers.asked
-    factor = videos / (videos - 1) if videos > 1 else math.nan
-    return _Combined(value, factor * residuals @ residuals.T / samples**2, videos)
-
-
-def _estimates(rows: np.ndarray, answers: _Answers) -> list[Estimate]:
-    value, covariance, videos = _combine(rows, answers)
-    error = np.sqrt(np.diag(covariance))
-    margin = t_quantile((1 + CONFIDENCE) / 2, videos) * error
-    return [Estimate(*(float(x) for x in row)) for row in zip(value, error, value - margin, value + margin, strict=True)]
-
-
-def _accuracies(rows: np.ndarray, answers: _Answers) -> list[Estimate]:
+def _accuracies(rows: Float[np.ndarray, "rows trials"], answers: Answers) -> list[Estimate]:
     """Combinations that are means of accuracies: intervals within [0, 1], exact where all answers are alike."""
-    samples, videos = int(answers.asked.sum()), int((answers.asked > 0).sum())
+    means = share_means(answers.by_video(rows @ answers.right), answers.asked[None])
     found = []
-    for one in _estimates(rows, answers):
-        value = round(one.value, ROUNDED)
-        alike = value in (0.0, 1.0)
-        low, high = accuracy_interval(Accuracy(value, one.error, samples, videos))
-        error = math.nan if alike else one.error
-        found.append(Estimate(value, error, min(low, value), max(high, value)))  # an adjusted mean may leave [0, 1]
+    for mean, error, effective in zip(means.mean, means.error, effective_samples(means), strict=True):
+        value = round(float(mean), ROUNDED)
+        scores = Accuracy(value, float(error), int(answers.asked.sum()), answers.videos, float(effective))
+        low, high = accuracy_interval(scores)
+        alike = value in (0.0, 1.0)  # an adjusted mean may leave [0, 1]
+        found.append(Estimate(value, math.nan if alike else scores.error, min(low, value), max(high, value)))
     return found
 
 
-def _wald(rows: np.ndarray, answers: _Answers) -> float:
-    """P-value of all combinations being zero: F with as many and `videos - 1` degrees of freedom."""
+def wald(rows: Float[np.ndarray, "rows trials"], answers: Answers) -> float:
+    """P-value of all q combinations being zero, in Hotelling's form: W (f - q + 1) / (q f) is F with q and f - q + 1.
+
+    f are the degrees of freedom of the errors, G - 1 with G videos of one size, fewer otherwise (Pustejovsky and Tipton,
+    2018).  NaN where there are no more videos than combinations, or so few of unequal size: then it cannot be tested.
+    """
     from scipy.special import fdtrc
 
-    value, covariance, videos = _combine(rows, answers)
-    rank = len(rows)
-    if videos <= rank or np.isnan(value).any():
+    values = rows @ answers.right
+    sums, rank = answers.by_video(values), len(rows)
+    found = difference_means(sums, answers.by_video(values**2), answers.asked[None])
+    left = float(found.freedom.mean()) - rank + 1
+    if answers.videos <= rank or np.isnan(found.mean).any() or not left > 0:
         return math.nan
-    if not value.round(ROUNDED).any():
+    if not found.mean.round(ROUNDED).any():
         return 1.0
+    moved = influences(sums - found.mean[:, None] * answers.asked, answers.asked[None])
+    covariance = moved @ moved.T
     if np.linalg.matrix_rank(covariance) < rank:
         return math.nan
-    statistic = value @ np.linalg.solve(covariance, value) / rank
-    return float(fdtrc(rank, videos - 1, statistic))
+    statistic = found.mean @ np.linalg.solve(covariance, found.mean) / rank
+    return float(fdtrc(rank, left, statistic * left / (left + rank - 1)))
 
 
-def _main_effect(factor: Factor, blocks: dict[str, np.ndarray], answers: _Answers) -> MainEffect:
+def _main_effect(factor: Factor, blocks: dict[str, np.ndarray], answers: Answers) -> MainEffect:
     inverse, place = _weights(blocks)
     own = inverse[place[factor.name]]
     effects = np.vstack([own, -own.sum(0, keepdims=True)])
     accuracy, effect = _accuracies(inverse[:1] + effects, answers), _estimates(effects, answers)
     counts = np.bincount(factor.value, minlength=len(factor.levels))
     levels = [Level(*row) for row in zip(factor.levels, counts.tolist(), accuracy, effect, strict=True)]
-    return MainEffect(factor.name, tuple(levels), _wald(own, answers))
+    return MainEffect(factor.name, tuple(levels), wald(own, answers))
 
 
-def _interaction(one: Factor, other: Factor, blocks: dict[str, np.ndarray], answers: _Answers) -> Interaction | None:
+def _interaction(one: Factor, other: Factor, blocks: dict[str, np.ndarray], answers: Answers) -> Interaction | None:
     """None if one of the factors cannot be told from others, or no two values of each were tried together."""
     if one.name not in blocks or other.name not in blocks:
         return None
@@ -322,14 +324,14 @@ def _interaction(one: Factor, other: Factor, blocks: dict[str, np.ndarray], answ
     return Interaction((one.name, other.name), tuple(found), _interaction_p(one, other, blocks, answers))
 
 
-def _interaction_p(one: Factor, other: Factor, blocks: dict[str, np.ndarray], answers: _Answers) -> float:
+def _interaction_p(one: Factor, other: Factor, blocks: dict[str, np.ndarray], answers: Answers) -> float:
     first, second = blocks[one.name], blocks[other.name]
     product = (first[:, :, None] * second[:, None, :]).reshape(len(first), -1)
     design = {**blocks, "product": product}
     if not _independent(_design(list(design.values()))):
         return math.nan
     inverse, place = _weights(design)
-    return _wald(inverse[place["product"]], answers)
+    return wald(inverse[place["product"]], answers)
 
 
 def ablations(outcomes: Outcomes) -> list[Ablation]:

@@ -344,8 +344,10 @@ def scores(judgements: pl.DataFrame, failures: Failures) -> dict[str, Score]:
             found[dimension] = Score(math.nan, math.nan, 0, failed)
             continue
         mean = float(counted["score"].sum()) / len(counted)
-        sums = counted.group_by("video_id").agg((pl.col("score") - mean).sum().alias("sum"))["sum"].to_list()
-        error = clustered_error(sums, len(counted)) if counted["score"].n_unique() > 1 else math.nan  # alike grades tell of none
+        by_video = counted.group_by("video_id").agg((pl.col("score") - mean).sum().alias("sum"), pl.len().alias("size"))
+        error = math.nan  # alike grades tell of none
+        if counted["score"].n_unique() > 1:
+            error = clustered_error(by_video["sum"].to_list(), len(counted), by_video["size"].to_list())
         found[dimension] = Score(mean, error, len(counted), failed)
     return found
 
@@ -368,12 +370,15 @@ def mean_score(judgements: pl.DataFrame, failures: Failures) -> Score:
         return Score(math.nan, math.nan, 0, failed)
     counted = judgements.with_columns(pl.col("score").fill_null(0.0)) if failures == "zero" else judgements.drop_nulls("score")
     parts = [
-        counted.filter(pl.col("dimension") == name).select("video_id", part=(pl.col("score") - s.mean) / s.graded / len(own))
+        counted.filter(pl.col("dimension") == name).select(
+            "video_id", part=(pl.col("score") - s.mean) / s.graded / len(own), weight=1 / s.graded / len(own)
+        )
         for name, s in own.items()
     ]
-    sums = pl.concat(parts).group_by("video_id").agg(pl.col("part").sum())["part"].to_list()
+    by_video = pl.concat(parts).group_by("video_id").agg(pl.col("part", "weight").sum())
+    sums, weights = by_video["part"].to_list(), by_video["weight"].to_list()
     mean = sum(score.mean for score in own.values()) / len(own)
-    error = clustered_error(sums, 1) if any(sums) else math.nan  # as of a column: alike grades tell of none
+    error = clustered_error(sums, 1, weights) if any(sums) else math.nan  # as of a column: alike grades tell of none
     return Score(mean, error, sum(score.graded for score in own.values()), failed)
 
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep import statistics
-from prunesweep.analysis import Accuracy
+from prunesweep.analysis import Accuracy, accuracies_of
+from prunesweep.clusters import difference_means
 from prunesweep.outcomes import Outcomes, read_outcomes
 from prunesweep.tables import accuracy_text, markdown, p_text
 
@@ -104,32 +105,26 @@ def _entry(outcomes: Outcomes, target: float, reducer: str, label: str, indices:
     return Entry(reducer, label, target, solved, cost, final, _accuracy(right, outcomes.video), len(rows), right)
 
 
-def _mean(values: np.ndarray, video: np.ndarray) -> tuple[float, float, int, int]:
-    """Mean and its error clustered by video, over the samples that are not NaN; samples and videos."""
+def _by_video(values: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums, sums of squares and counts per video of the values that are not NaN, each as one row."""
     there = ~np.isnan(values)
-    samples, (_, cluster) = int(there.sum()), np.unique(video[there], return_inverse=True)
-    videos = int(cluster.max()) + 1 if samples else 0
-    mean = float(values[there].mean()) if samples else math.nan
-    sums = np.bincount(cluster, weights=values[there] - mean, minlength=videos)
-    error = statistics.clustered_errors(sums[None], np.array([samples]), np.array([videos]))[0] if samples else math.nan
-    return mean, float(error), samples, videos
+    _, cluster = np.unique(video[there], return_inverse=True)
+    sums, squares, sizes = (np.bincount(cluster, of)[None] for of in (values[there], values[there] ** 2, there[there]))
+    return sums, squares, sizes
 
 
 def _accuracy(right: np.ndarray, video: np.ndarray) -> Accuracy:
-    mean, error, samples, videos = _mean(right, video)
-    return Accuracy(mean, math.nan if mean in (0.0, 1.0) else error, samples, videos)
+    """Of answers that may be means over seeds."""
+    sums, _, sizes = _by_video(right, video)
+    return accuracies_of(sums, sizes)[0]
 
 
 def gap(entry: Entry, reference: Entry, video: np.ndarray) -> Gap:
-    """Student's interval and two-sided test; where no answer differs, p is 1 and the interval that of zero flips."""
+    """Paired, as `statistics.compared`; where no answer differs, p is 1 and the interval that of zero flips."""
     difference = entry.right - reference.right
-    mean, error, _, videos = _mean(difference, video)
-    if not np.nan_to_num(difference).any():
-        margin, p_value = statistics.exact_interval(0, videos).high, 1.0
-    else:
-        margin = statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, videos) * error
-        p_value = float(statistics.t_p_value(mean / error, videos)) if error else math.nan
-    return Gap(mean, max(-1.0, mean - margin), min(1.0, mean + margin), p_value)
+    found = difference_means(*_by_video(difference, video))
+    one = statistics.compared(found, np.array([np.count_nonzero(np.nan_to_num(difference))]))
+    return Gap(*(float(of[0]) for of in (one.mean, one.low, one.high, one.p_value)))
 
 
 def references(found: Sequence[Entry], wanted: Sequence[str]) -> dict[float, Entry]:

@@ -1,8 +1,7 @@
 """How sure can one be?  Intervals, paired tests and fronts with uncertainty, as functions of outcomes.
 
-Samples of one video are not independent, so videos are the units everywhere: errors are cluster-robust (Liang and Zeger,
-1986; Miller, "Adding error bars to evals", 2024), quantiles are Student's with one degree of freedom less than there are
-videos, and the bootstrap draws videos.
+Samples of one video are not independent, so videos are the units everywhere (Miller, "Adding error bars to evals", 2024):
+errors, intervals and tests of means are those of `clusters`, and the bootstrap draws videos.
 """
 
 from __future__ import annotations
@@ -15,65 +14,45 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from prunesweep.analysis import Accuracy
+from prunesweep.analysis import Accuracy, accuracies_of
+from prunesweep.clusters import CONFIDENCE, ROUNDING, Interval, Means, difference_means, exact_interval, p_values, quantile
 from prunesweep.counterparts import counterparts
 from prunesweep.outcomes import RIGHT, Outcomes
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-CONFIDENCE = 0.95
 POWER = 0.8
 """Chance of finding an effect of the size that is called detectable; the usual choice (Cohen, 1988)."""
 MARGIN = 0.03
 """A loss that many would accept for a cheaper model: three points, as in the project's evidence."""
-ROUNDING = 1e-12
-"""Below this an error is one of adding: all videos changed alike."""
 REPLICATES = 1000
 """Of the bootstrap: the error of a probability is then at most 0.016."""
 
 
-class Interval(NamedTuple):
-    low: float
-    high: float
-
-
 def t_quantile(probability: float, videos: int) -> float:
     """Student's with `videos - 1` degrees of freedom; NaN with fewer than two videos."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(videos - 1, probability)) if videos > 1 else math.nan
-
-
-def t_p_value(statistic: np.ndarray | float, videos: int) -> np.ndarray:
-    """Two-sided p-values of t statistics."""
-    from scipy.special import stdtr
-
-    if videos < 2:
-        return np.full_like(np.asarray(statistic, dtype=float), math.nan)
-    return 2 * stdtr(videos - 1, -np.abs(statistic))
-
-
-def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
-    """Of a share, from the binomial distribution (Clopper and Pearson, 1934); the whole of [0, 1] without trials."""
-    from scipy.special import betaincinv
-
-    tail = (1 - confidence) / 2
-    low = float(betaincinv(successes, trials - successes + 1, tail)) if successes else 0.0
-    high = float(betaincinv(successes + 1, trials - successes, 1 - tail)) if successes < trials else 1.0
-    return Interval(low, high)
+    return float(quantile(probability, videos - 1))
 
 
 def accuracy_interval(scores: Accuracy, confidence: float = CONFIDENCE) -> Interval:
-    """Of an accuracy: Student's with its clustered error, cut to [0, 1].
+    """Of an accuracy: the exact binomial one of as many independent questions as would say as much (Korn and Graubard, 1998).
 
-    Where all answers are alike no error can be estimated; the interval is then the exact binomial one with each video
-    counted once, as if a video's questions were one.
+    Where all answers are alike no error can be estimated, and each video counts as one question.  Scores of a table that
+    does not say how many independent questions they are worth count as many as their error tells, and no more than they are.
     """
     if scores.samples and scores.mean in (0.0, 1.0):
-        return exact_interval(round(scores.mean * scores.videos), scores.videos, confidence)
-    margin = t_quantile((1 + confidence) / 2, scores.videos) * scores.error
-    return Interval(max(0.0, scores.mean - margin), min(1.0, scores.mean + margin))
+        return exact_interval(scores.mean * scores.videos, scores.videos, confidence)
+    effective = scores.effective if scores.effective > 0 else _worth(scores)
+    if math.isnan(effective):
+        return Interval(math.nan, math.nan)
+    return exact_interval(scores.mean * effective, effective, confidence)
+
+
+def _worth(scores: Accuracy) -> float:
+    independent = min(scores.samples, scores.mean * (1 - scores.mean) / scores.error**2) if scores.error > 0 else math.nan
+    tail = (1 + CONFIDENCE) / 2
+    return independent * float(quantile(tail, scores.samples - 1) / quantile(tail, scores.videos - 1)) ** 2
 
 
 def alike_interval(mean: float, videos: int, confidence: float = CONFIDENCE) -> Interval:
@@ -93,29 +72,17 @@ def alike_p_value(mean: float, videos: int) -> float:
 def accuracies(outcomes: Outcomes) -> list[Accuracy]:
     """Of every trial, over the samples that it answered."""
     right, answers = outcomes.by_video
-    samples = answers.sum(1)
-    mean = _share(right.sum(1), samples)
-    videos = (answers > 0).sum(1)
-    error = clustered_errors(right - mean[:, None] * answers, samples, videos)
-    error[(mean == 0) | (mean == 1)] = math.nan
-    return [Accuracy(*row) for row in zip(mean.tolist(), error.tolist(), samples.tolist(), videos.tolist(), strict=True)]
+    return accuracies_of(right.astype(float), _sizes(answers))
+
+
+def _sizes(answers: np.ndarray) -> np.ndarray:
+    """One row where all trials have answered the same number of questions of each video: many times faster."""
+    alike = len(answers) and (answers == answers[:1]).all()
+    return (answers[:1] if alike else answers).astype(float)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(part), math.nan), where=whole > 0)
-
-
-def clustered_errors(
-    sums: Float[np.ndarray, "rows videos"], samples: Int[np.ndarray, " rows"], videos: Int[np.ndarray, " rows"]
-) -> Float[np.ndarray, " rows"]:
-    """Standard errors of means whose residuals sum to `sums` in each video; NaN with fewer than two videos.
-
-    As `analysis.clustered_error`, for many means at once; a video without answers adds nothing.
-    """
-    squares = np.einsum("rv,rv->r", sums, sums, optimize=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.sqrt(videos / (videos - 1) * squares) / samples
-    return np.where(videos > 1, error, math.nan)
 
 
 def by_task(outcomes: Outcomes) -> dict[str, list[Accuracy]]:
@@ -139,6 +106,10 @@ class Paired(NamedTuple):
     lost: Int[np.ndarray, " trials"]
     samples: Int[np.ndarray, " trials"]
     videos: Int[np.ndarray, " trials"]
+    design: Float[np.ndarray, " trials"]
+    """Variance of the mean relative to that of as many independent questions."""
+    freedom: Float[np.ndarray, " trials"]
+    """Degrees of freedom of the error."""
 
 
 def paired_with(outcomes: Outcomes, reference: int | Int[np.ndarray, " trials"], confidence: float = CONFIDENCE) -> Paired:
@@ -152,33 +123,35 @@ def paired_with(outcomes: Outcomes, reference: int | Int[np.ndarray, " trials"],
     change = np.where(both, outcomes.correct - outcomes.correct[reference], 0).astype(np.int8)
     gained, lost = ((change == sign).sum(1) for sign in (1, -1))
     samples, count = both.sum(1), outcomes.per_video(both)
-    videos = (count > 0).sum(1)
-    mean = _share(gained - lost, samples)
-    error = clustered_errors(outcomes.per_video(change) - np.nan_to_num(mean)[:, None] * count, samples, videos)
-    error[error < ROUNDING] = 0.0
-    margin = _each(videos, lambda v: t_quantile((1 + confidence) / 2, v)) * error
+    found = difference_means(outcomes.per_video(change), outcomes.per_video(change != 0), _sizes(count))
+    numbers = compared(found, gained + lost, confidence)
+    return Paired(*numbers, mcnemar(gained, lost), gained, lost, samples, found.videos, found.design, found.freedom)
+
+
+class Compared(NamedTuple):
+    """Mean differences with their error, interval and two-sided p-value."""
+
+    mean: np.ndarray
+    error: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p_value: np.ndarray
+
+
+def compared(found: Means, flips: np.ndarray, confidence: float = CONFIDENCE) -> Compared:
+    """Student's interval and test of differences made of so many flipped answers.
+
+    Where all videos changed alike, or no answer flipped, both are exact: see `alike_interval`.
+    """
+    mean, error, videos = found.mean, np.where(found.error < ROUNDING, 0.0, found.error), found.videos
+    margin = quantile((1 + confidence) / 2, found.freedom) * error
     with np.errstate(divide="ignore", invalid="ignore"):
-        p_value = _each_p(mean / error, videos)
-    p_value[(mean == 0) & (samples > 0)] = 1.0
+        p_value = np.where(mean == 0, 1.0, p_values(mean / error, found.freedom))
     low, high = np.maximum(mean - margin, -1), np.minimum(mean + margin, 1)
-    for i in np.flatnonzero((error == 0) | ((gained + lost == 0) & (samples > 0))):
+    for i in np.flatnonzero((error == 0) | ((flips == 0) & (videos > 0))):
         low[i], high[i] = alike_interval(mean[i], int(videos[i]), confidence)
         p_value[i] = alike_p_value(mean[i], int(videos[i]))
-    return Paired(mean, error, low, high, p_value, mcnemar(gained, lost), gained, lost, samples, videos)
-
-
-def _each(videos: np.ndarray, function: Callable[[int], float]) -> np.ndarray:
-    """A function of the number of videos, worked out once per number."""
-    numbers, index = np.unique(videos, return_inverse=True)
-    return np.array([function(int(v)) for v in numbers], dtype=float)[index]
-
-
-def _each_p(statistics: np.ndarray, videos: np.ndarray) -> np.ndarray:
-    found = np.full(len(videos), math.nan)
-    for number in np.unique(videos):
-        chosen = videos == number
-        found[chosen] = t_p_value(statistics[chosen], int(number))
-    return found
+    return Compared(mean, error, low, high, p_value)
 
 
 def mcnemar(gained: np.ndarray | int, lost: np.ndarray | int) -> np.ndarray:

@@ -22,7 +22,7 @@ MOST_NAMED = 5
 """Samples named per error message."""
 
 
-def accuracy_text(mean: float, error: float, samples: int, videos: int = 0) -> str:
+def accuracy_text(mean: float, error: float, samples: int, videos: int = 0, effective: float = math.nan) -> str:
     """`0.812 ± 0.014 (n=1000)`; `1.000 [0.964, 1.000] (n=100)`, an exact interval, where all answers are alike.
 
     Without either where too few videos allow none.
@@ -30,7 +30,7 @@ def accuracy_text(mean: float, error: float, samples: int, videos: int = 0) -> s
     if samples == 0:
         return "not scored (n=0)"
     if mean in (0.0, 1.0) and videos:
-        low, high = accuracy_interval(Accuracy(mean, error, samples, videos))
+        low, high = accuracy_interval(Accuracy(mean, error, samples, videos, effective))
         return f"{mean:.3f} [{low:.3f}, {high:.3f}] (n={samples})"
     spread = "± n/a" if math.isnan(error) else f"± {error:.3f}"
     return f"{mean:.3f} {spread} (n={samples})"
