@@ -458,7 +458,25 @@ def test_a_folder_is_not_shared_by_different_searches(change: dict[str, Any], me
 def test_other_weights_under_the_same_name_are_another_search(task: Path, tmp_path: Path) -> None:
     search(task, tmp_path / "s", plan(2))
     (task / "weights").write_text("trained a little more")
-    with pytest.raises(ValueError, match=r"begun with another settings"):
+    with pytest.raises(ValueError, match=r"begun with another model\.checkpoint \(\w+ -> \w+\); go on with that"):
+        search(task, tmp_path / "s", plan(4))
+
+
+def test_a_search_of_an_earlier_version_goes_on(task: Path, tmp_path: Path) -> None:
+    """It kept one fingerprint of all its settings, with the weights as everything that their place holds."""
+    begun, host = search(task, tmp_path / "s", plan(2))
+    config = host.config
+    load: Any = OmegaConf.to_container(config.model.load, resolve=True)
+    weights = {key: Files()(Path(value)) if Path(str(value)).exists() else value for key, value in load.items()}
+    described = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("reducer", "video", "protocol", "race")}
+    former = digest({"model": digest(weights), "samples": task_of(config).samples_key, **described})
+    storage = proposals.open_storage(None, tmp_path / "s")
+    study = optuna.load_study(study_name="prunesweep", storage=storage)
+    study.set_user_attr("made_with", {**study.user_attrs["made_with"], "settings": former})
+    more, _ = search(task, tmp_path / "s", plan(4))
+    assert [trial.params for trial in more[: len(begun)]] == [trial.params for trial in begun]
+    study.set_user_attr("made_with", {**study.user_attrs["made_with"], "settings": "0" * 32})
+    with pytest.raises(ValueError, match="begun with another settings"):
         search(task, tmp_path / "s", plan(4))
 
 

@@ -6,15 +6,17 @@ import functools
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
-from prunesweep import fingerprint
+from prunesweep import answering, fingerprint, work
+from prunesweep.changes import why_not_reused
 from prunesweep.evaluate import evaluate
-from prunesweep.fingerprint import MISSING, RECORD_FORMAT, Files, of_code, of_samples
+from prunesweep.fingerprint import MISSING, RECORD_FORMAT, Files, of_model, of_samples
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.protocol import Protocol
 from prunesweep.records import parquet_bytes
@@ -23,7 +25,7 @@ from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.reducers.random import Drop
 from prunesweep.store import Store, StoredTrial, content_name, read_file, to_rows
 from prunesweep.types import Record, Sample
-from prunesweep.work import Addresses, Trial, left_to_do, made_of
+from prunesweep.work import Addresses, Trial, left_to_do, made_of, parts_of
 
 WORDS = Protocol("words", "choose")
 TRIALS = [
@@ -319,22 +321,152 @@ def test_a_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path, monkeyp
     assert Files(memory)(path) == Files()(path)
 
 
-def test_a_reducers_own_code_and_what_it_imports_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "minewithreducers"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "helper.py").write_text("RATIO = 1\n")
-    (package / "method.py").write_text("from . import helper\nimport os\n")
+NOT_LOADED = ("NOTES.txt", ".DS_Store", "README.md", ".cache/huggingface/download/x.lock", "curves.png", "original/weights.pth")
+LOADED = ("config.json", "tokenizer.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
+
+
+def test_a_checkpoint_is_what_is_loaded_from_its_folder(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint, folder)
+    before = fingerprint_of(TRIALS[0], folder)
+    for name in NOT_LOADED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("downloaded on Monday")
+    assert fingerprint_of(TRIALS[0], folder) == before
+    for name in (*LOADED, "chat_template.jinja", "additional_chat_templates/tools.jinja", "added_tokens.json"):
+        text = (folder / name).read_text() if (folder / name).exists() else None
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text((text or "") + " ")
+        assert fingerprint_of(TRIALS[0], folder) != before, name
+        (folder / name).unlink()
+        if text is not None:
+            (folder / name).write_text(text)
+
+
+def test_of_another_loaders_checkpoint_everything_counts_that_is_not_hidden(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint, folder)
+    load = {"_target_": "somebody.load", "checkpoint": str(folder)}
+    before = of_model(load, Files())
+    (folder / ".DS_Store").write_text("x")
+    assert of_model(load, Files()) == before
+    (folder / "codebook.npy").write_text("x")
+    assert of_model(load, Files()) != before
+
+
+def test_a_folder_that_is_called_like_a_setting_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    load = {"_target_": "prunesweep.models.llava_onevision.load", "name": "tiny", "checkpoint": "x", "dtype": "auto"}
+    before = of_model(load, Files())
+    for name in ("tiny", "auto"):
+        (tmp_path / name).mkdir()
+    assert of_model(load, Files()) == before
+
+
+def test_a_hub_checkpoint_has_one_key_before_and_after_its_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The download comes first, of what is loaded and nothing else; then the folder's content is the key."""
+    import huggingface_hub
+
+    from prunesweep.models import checkpoints
+
+    snapshot, asked = tmp_path / "snapshots" / ("0" * 40), []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        asked.append((name, tuple(allow_patterns)))
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (snapshot / "config.json").write_text("{}")
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(checkpoints, "require_hub", lambda _: None)
+    load = {"_target_": "prunesweep.models.llava_onevision.load", "name": "m", "checkpoint": "some-lab/some-model"}
+    first = of_model(checkpoints.located(load), Files())
+    (snapshot / "README.md").write_text("fetched later by another program")
+    assert of_model(checkpoints.located(load), Files()) == first
+    assert of_model({**load, "checkpoint": str(snapshot)}, Files()) == first, "the same files by a path"
+    assert asked == [("some-lab/some-model", fingerprint.LOADED)] * 2
+    (snapshot / "config.json").write_text("{} ")
+    assert of_model({**load, "checkpoint": str(snapshot)}, Files()) != first
+    foreign = {**load, "_target_": "somebody.load"}
+    assert checkpoints.located(foreign) == foreign, "what another loader makes of a name is its own affair"
+
+
+def test_a_later_field_of_samples_counts_where_it_is_given(samples: list[Sample]) -> None:
+    @dataclass(frozen=True)
+    class Later(Sample):
+        speaker: str = ""
+
+    own = {field.name: getattr(samples[0], field.name) for field in fields(Sample)}
+    key = of_samples(samples[:1], Files())
+    assert of_samples([Later(**own)], Files()) == key
+    assert of_samples([Later(**own, speaker="A")], Files()) != key
+
+
+def test_records_of_code_that_cannot_be_followed_are_no_other_runs(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    (tmp_path / "ownreading.py").write_text(
+        "from dataclasses import dataclass\nTABLE = open(__file__).read()\n@dataclass(frozen=True)\nclass Reading: x: int = 1\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
+    answering.forget()
+    import ownreading
 
-    def code() -> str:
-        fingerprint._module.cache_clear()
-        return of_code(["minewithreducers.method"])
+    trial = Trial("own", Reducer("own", ownreading.Reading()), 4, WORDS)
+    load = {"_target_": "prunesweep.models.llava_onevision.load", "checkpoint": str(checkpoint)}
+    origin = made_of(trial, load, "cpu", Files(), "clips")
+    assert made_of(trial, load, "cpu", Files(), "clips") == origin, "within a run they are"
+    monkeypatch.setattr(work, "THIS_RUN", "another")
+    assert made_of(trial, load, "cpu", Files(), "clips") != origin
+    (line,) = why_not_reused(store, {"k": origin}, {"k": parts_of(trial, load, Files())})
+    assert "ownreading, line 2, reads a file; make it a field of the method" in line
 
-    before = code()
-    assert code() == before
-    (package / "helper.py").write_text("RATIO = 2\n")
-    assert code() != before
+
+# What changed
+
+
+def described(trial: Trial, checkpoint: Path, device: str = "cpu", **changes: Any) -> StoredTrial:
+    load = {"_target_": "prunesweep.models.llava_onevision.load", "checkpoint": str(checkpoint), "dtype": "float32"}
+    made = {**made_of(trial, load, device, Files(), "clips"), **changes}
+    return StoredTrial(fingerprint.digest(made), made, {"parts": parts_of(trial, load, Files())})
+
+
+def reasons(store: Store, one: StoredTrial) -> list[str]:
+    return why_not_reused(store, {one.key: one.made_of}, {one.key: one.about["parts"]})
+
+
+def test_what_changed_is_said_with_its_value_before_and_now(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    now = described(TRIALS[2], checkpoint)
+    assert reasons(store, now) == []
+    store.describe(described(TRIALS[1], checkpoint))
+    assert reasons(store, now) == [], "other settings are another trial"
+    versions = {**now.made_of["versions"], "torch": "1.0"}
+    store.describe(described(TRIALS[2], checkpoint, device="cuda", versions=versions))
+    said = "1 trial of the same settings in the store: "
+    torch_now = now.made_of["versions"]["torch"]
+    assert reasons(store, now) == [f"{said}device cuda -> cpu; torch 1.0 -> {torch_now}"]
+    store.describe(described(TRIALS[2], checkpoint, versions=versions))
+    assert reasons(store, now) == [f"{said}torch 1.0 -> {torch_now}"], "of the one that differs least"
+    store.describe(now)
+    assert reasons(store, now) == []
+
+
+def test_a_changed_checkpoint_or_module_is_named(store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    before, now = described(TRIALS[2], other), described(TRIALS[2], checkpoint)
+    store.describe(before)
+    hashes = [one.about["parts"]["checkpoint"]["config.json"][:8] for one in (before, now)]
+    assert reasons(store, now) == [
+        f"1 trial of the same settings in the store: checkpoint: config.json {hashes[0]} -> {hashes[1]}"
+    ]
+    shutil.rmtree(store.folder / "trials")
+    parts = {**now.about["parts"], "code": {**now.about["parts"]["code"], "prunesweep.stages": "0123456789"}}
+    made = {**now.made_of, "code": "0" * 32}
+    store.describe(StoredTrial(fingerprint.digest(made), made, {"parts": parts}))
+    (line,) = reasons(store, now)
+    assert line.endswith(f"code: prunesweep.stages 01234567 -> {now.about['parts']['code']['prunesweep.stages'][:8]}")
 
 
 def test_work_counts_what_is_missing(store: Store, samples: list[Sample]) -> None:

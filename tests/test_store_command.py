@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from prunesweep import store_command
-from prunesweep.fingerprint import digest, versions
+from prunesweep.answering import code_of
+from prunesweep.fingerprint import RECORD_FORMAT, Files, digest, of_model, unplaced, versions
+from prunesweep.former import LAST_CODE, FormerCode, last_code
+from prunesweep.paths import DATA
 from prunesweep.store import Store, StoredTrial, to_rows
 from prunesweep.types import Record
 
@@ -19,9 +26,10 @@ RECORDS = 3
 
 
 def trial(number: int, reducer: str = "random", **about: str) -> StoredTrial:
-    made = {"trial": {"frames": number}, "model": {"_target_": "prunesweep.stages.plan"}, "versions": versions()}
-    made["code"] = store_command.code_of(made)
-    return StoredTrial(digest(made), made, {"reducer": reducer, "model": "tiny", "benchmark": "blocks", **about})
+    roots = ("prunesweep.reducers.random.Drop",)
+    made = {"format": RECORD_FORMAT, "trial": {"frames": number}, "versions": versions(), "code": code_of(roots).digest}
+    names = {"reducer": reducer, "model": "tiny", "benchmark": "blocks"}
+    return StoredTrial(digest(made), made, {**names, "parts": {"roots": list(roots)}, **about})
 
 
 def fill(store: Store, one: StoredTrial, first: int = 0, commit: bool = True) -> None:
@@ -140,8 +148,10 @@ def test_pruning_says_what_it_would_do_and_does_it_on_demand(run, store: Store) 
 def test_pruning_outdated_trials_and_damaged_files(run, store: Store) -> None:
     made = {**trial(4).made_of, "versions": {"torch": "0.4"}}
     fill(store, StoredTrial(digest(made), made, trial(4).about))
+    elsewhere = {**trial(5).made_of, "code": "0" * 32}
+    fill(store, StoredTrial(digest(elsewhere), elsewhere, {**trial(5).about, "parts": {"roots": ["not_installed_here.Mine"]}}))
     assert run("prune", "--outdated", "--yes")[1].count("removed trial") == 1
-    assert len(store.trials()) == 2
+    assert len(store.trials()) == 3, "also the one whose method is not installed here: nobody can tell"
     young, old = (store.folder / "shards" / f".{name}.partial" for name in ("young", "old"))
     for path in (young, old):
         path.write_bytes(b"x")
@@ -180,3 +190,95 @@ def test_what_is_no_store_is_said_in_one_line(run, tmp_path: Path) -> None:
 def test_what_would_do_nothing_is_an_error(run, store: Store, arguments: tuple[str, ...], message: str) -> None:
     assert message in str(run(*arguments)[0])
     assert len(store.trials()) == 2
+
+
+# Stores of format 1: written by the commands of the version before, on the embedded model and benchmark
+
+FORMER = Path(__file__).parent / "data" / "format1" / "store"
+
+
+@pytest.fixture
+def former_store(tmp_path: Path) -> Store:
+    shutil.copytree(FORMER, tmp_path / "former")
+    return Store.existing(tmp_path / "former")
+
+
+def all_records(store: Store) -> pl.DataFrame:
+    found = store.records([trial.key for trial in store.trials()])
+    about = {trial.key: trial.about["reducer"] for trial in store.trials()}
+    return found.with_columns(reducer=pl.col("key").replace(about)).drop("key", "trial").sort("reducer", "sample_id")
+
+
+def test_a_store_of_the_format_before_is_read_and_carried_over_once(run, former_store: Store) -> None:
+    before, reducers = all_records(former_store), ["fastv", "lookm", "none", "prunevid"]
+    assert sorted(trial.about["reducer"] for trial in former_store.trials()) == reducers
+    code, out = run("migrate", "--store", "former")
+    assert code == 0
+    assert out.count("carried over: trial") == 4
+    assert "4 of 4 trials of the earlier format carried over" in out
+    assert all_records(former_store).equals(before)
+    assert {trial.made_of["format"] for trial in former_store.trials()} == {2}
+    assert run("verify", "--store", "former")[0] == 0
+    assert "0 of 0 trials" in run("migrate", "--store", "former")[1]
+    assert all_records(former_store).equals(before)
+
+
+def test_a_trial_is_carried_over_to_the_key_that_its_code_and_weights_have_today(run, former_store: Store) -> None:
+    """Of the code that made it, which need not be the installed one: then its records are not used again."""
+    old = next(trial for trial in former_store.trials() if trial.about["reducer"] == "fastv")
+    run("migrate", "--store", "former")
+    (new,) = [trial for trial in former_store.trials() if trial.about["former_key"] == old.key]
+    reducer, protocol = old.made_of["trial"]["reducer"], old.made_of["trial"]["protocol"]
+    assert new.made_of["code"] == last_code().today(old.made_of).digest
+    assert new.made_of["trial"] == {"frames": 12, "reducer": unplaced(reducer), "protocol": unplaced(protocol)}
+    assert new.made_of["model"] == of_model({**old.made_of["model"], "checkpoint": str(DATA / "tiny")}, Files())
+    assert {name: new.made_of[name] for name in ("benchmark", "device", "versions")} == {
+        name: old.made_of[name] for name in ("benchmark", "device", "versions")
+    }
+    assert new.key == digest(new.made_of)
+
+
+def changed(store: Store, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Another trial of format 1, like the first one but for a change."""
+    one = store.trials()[0]
+    made = json.loads(json.dumps(one.made_of))
+    change(made)
+    store.describe(StoredTrial(digest(made), made, one.about))
+
+
+REFUSED = {
+    "made by code that is not at hand": lambda made: made.update(code="0" * 32),
+    "made with a checkpoint that is not at hand": lambda made: made["model"].update(checkpoint="0" * 32),
+    "made with a checkpoint that is not at hand; --checkpoint": lambda made: made["model"].update(checkpoint="a-lab/a-model"),
+    "not that of a trial of format 1": lambda made: made.pop("versions"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_cannot_be_verified_is_left_with_a_reason(run, former_store: Store, reason: str) -> None:
+    changed(former_store, REFUSED[reason])
+    code, out = run("migrate", "--store", "former")
+    assert code == 0
+    assert out.count("left as it is: trial") == 1
+    assert reason in out
+    assert "4 of 5 trials" in out
+    assert len(former_store.trials()) == 5
+    assert run("list", "--store", "former")[0] == 0
+
+
+def test_the_sources_and_the_checkpoint_of_another_version_can_be_named(run, former_store: Store, tmp_path: Path) -> None:
+    source, checkpoint = tmp_path / "src", tmp_path / "checkpoint"
+    with zipfile.ZipFile(LAST_CODE) as archive:
+        archive.extractall(source)
+    shutil.copytree(DATA / "tiny", checkpoint)
+    (checkpoint / "NOTES.txt").write_text("there when the records were made")
+    (source / "prunesweep" / "stages.py").write_text((source / "prunesweep" / "stages.py").read_text() + "# edited\n")
+
+    def as_made_there(made: dict[str, Any]) -> None:
+        made["code"] = FormerCode(source).then(made)
+        made["model"]["checkpoint"] = Files()(checkpoint)
+
+    changed(former_store, as_made_there)
+    arguments = ("migrate", "--store", "former", "--code", source, "--checkpoint", checkpoint)
+    assert "5 of 5 trials" in run(*arguments)[1]
+    assert len(former_store.trials()) == 4, "a comment and a note make no other trial"

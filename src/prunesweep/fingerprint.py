@@ -2,13 +2,13 @@
 
 - A file or folder is its content.  Hashing is remembered by path, size and times, so a second look costs one `stat`.
 - A sample is its question and its video's content, wherever the files lie.
-- A trial is its reducer, frames and protocol, the model with its weights, the kind of device, the versions of the
-  libraries that compute, and the source code of the stages and of the reducer.
+- A checkpoint is the content of the files that are loaded from it; what else lies in its folder is of no account.
+- A trial is its reducer, frames and protocol, the model with its checkpoint, the kind of device, the versions of the
+  libraries that compute, and the code that answers (`prunesweep.answering`).  Names of modules are not part of it.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib
@@ -19,21 +19,33 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from prunesweep.answering import Code
 from prunesweep.records import replace_file
 from prunesweep.types import Sample
 
 LENGTH = 32
 """Hexadecimal digits of a fingerprint: 128 bits, so that billions of them do not collide."""
-ANSWERING_MODULES = ("prunesweep.stages", "prunesweep.engine", "prunesweep.records", "prunesweep.video")
 ANSWERING_LIBRARIES = ("torch", "transformers", "decord", "decord2")
-"""Their versions are part of a trial: an image processor or a kernel that changes, changes answers."""
+"""Their versions are part of a trial: an image processor or a kernel that changes, changes answers.  torch ties torchvision."""
+WHERE_IMPORTED = ("av",)
+"""Likewise, of trials whose code imports them."""
+NOT_ANSWERING = (
+    "huggingface_hub",
+    "hydra-core",
+    "jaxtyping",
+    "lightning",
+    "omegaconf",
+    "safetensors",
+    "tqdm",
+    "typing_extensions",
+)
+"""Libraries of which another version gives the same answer.  All others that a method's own code imports count."""
 RECORD_FORMAT = 2
-"""Of the records and of what a fingerprint is made of.  2: cached tokens per layer; FastV leaves earlier caches whole."""
+"""Of the records and of what a fingerprint is made of.  2: cached tokens per layer; fingerprints of what answers alone."""
 MISSING = "missing"
 WHOLE_VIDEO_BYTES = 64 * 2**20
 """Longer videos are read at BLOCKS evenly spaced places: encoding a video again changes all of its bytes."""
@@ -117,38 +129,67 @@ def of_samples(samples: Sequence[Sample], files: Files) -> dict[str, str]:
     return {sample.id: digest([*_question(sample), videos[sample.path]]) for sample in samples}
 
 
+FIRST_FIELDS = (
+    *("id", "question", "choices", "target", "task", "video_id", "start", "end", "answer", "frame_rate", "subtitles", "problem"),
+)
+"""Of a sample, in the order in which they have always been hashed; a later one counts where it is not its default."""
+
+
 def _question(sample: Sample) -> Iterator[Any]:
-    return (getattr(sample, field.name) for field in fields(sample) if field.name != "path")
+    yield from (getattr(sample, name) for name in FIRST_FIELDS)
+    later = {field.name: field.default for field in fields(sample) if field.name not in (*FIRST_FIELDS, "path")}
+    if given := {name: value for name, default in later.items() if (value := getattr(sample, name)) != default}:
+        yield given
+
+
+CONFIGURATION_FILES = ("config.json", "generation_config.json", "adapter_config.json", "*.safetensors.index.json")
+PROCESSOR_FILES = (
+    *("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "feature_extractor_config.json"),
+    *("chat_template.json", "chat_template.jinja", "additional_chat_templates/*.jinja"),
+)
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt"),
+    *("merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+)
+LOADED = (
+    *("*.safetensors", *CONFIGURATION_FILES, *PROCESSOR_FILES, *TOKENIZER_FILES),
+    *(f"qformer_tokenizer/{name}" for name in TOKENIZER_FILES),
+)
+"""What the models of this package, and transformers for them, read in a checkpoint's folder."""
+OWN_MODELS = "prunesweep.models."
 
 
 def of_model(load: Mapping[str, Any], files: Files) -> dict[str, Any]:
-    """What `model.load` loads: its settings, with every file, folder or checkpoint among them as its content.
+    """What `model.load` loads: its settings, with a checkpoint, and any other file or folder among them, as its content.
 
-    A name on the hub is what lies in the local cache under it, or the name alone if nothing does yet.
+    A name on the hub is itself: `models.checkpoints.located` makes it a folder beforehand.
     """
-    return {key: _loaded(key, value, files) for key, value in load.items()}
+    settings = {key: _loaded(key, value, load, files) for key, value in load.items()}
+    return settings | {"_target_": own_target(str(load.get("_target_", "")))}
 
 
-def _loaded(key: str, value: Any, files: Files) -> Any:
-    if not isinstance(value, str):
+def own_target(target: str) -> str:
+    """A function by its own name: where it lies may change, and its code is part of a trial by itself."""
+    return target.rpartition(".")[2]
+
+
+def _loaded(key: str, value: Any, load: Mapping[str, Any], files: Files) -> Any:
+    if not isinstance(value, str) or (key != "checkpoint" and os.sep not in value):  # a folder may be called like a setting
         return value
     path = Path(os.path.expanduser(value))
-    if path.exists():
-        return files(path)
-    if key == "checkpoint" and (snapshot := _snapshot(value)):
-        return files(snapshot)
-    return value
+    if key == "checkpoint" and path.is_dir():
+        return digest(of_checkpoint(load, files))
+    return files(path) if path.exists() else value
 
 
-def _snapshot(name: str) -> Path | None:
-    """Where the local cache of the hub keeps a repository."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError, OSError):
-        return None
+def of_checkpoint(load: Mapping[str, Any], files: Files) -> dict[str, str]:
+    """Fingerprints of the files that are loaded, by their names; of a loader of somebody else's, of all that are not hidden."""
+    folder = Path(os.path.expanduser(str(load.get("checkpoint"))))
+    if str(load.get("_target_")).startswith(OWN_MODELS):
+        found = {path for pattern in LOADED for path in folder.glob(pattern)}
+    else:
+        found = {path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
+    return {path.relative_to(folder).as_posix(): files(path) for path in sorted(found) if path.is_file()}
 
 
 def described(value: Any) -> Any:
@@ -182,19 +223,32 @@ def _class(name: str) -> Any:
     return found
 
 
-def code_of(origin: Mapping[str, Any]) -> str:
-    """The code behind a trial that is made of this: the stages', its reducer's and its model's."""
-    modules = {_module_of(name) for name in (*_classes(origin["trial"]), origin["model"]["_target_"])}
-    return of_code(sorted({*ANSWERING_MODULES, *modules}))
+def unplaced(description: Any) -> Any:
+    """A description whose classes are called by their own names: where they lie may change."""
+    if isinstance(description, Mapping):
+        return {key: _own_name(value) if key == "class" else unplaced(value) for key, value in description.items()}
+    return [unplaced(item) for item in description] if isinstance(description, list) else description
 
 
-def _classes(description: Any) -> Iterator[str]:
-    """Of a dataclass as `described`, and of all it holds."""
+def _own_name(name: str) -> str:
+    return name[len(_module_of(name)) + 1 :] or name
+
+
+def classes(description: Any) -> Iterator[str]:
+    """The dotted names of a dataclass as `described`, and of all it holds."""
     if isinstance(description, Mapping):
         if "class" in description:
             yield description["class"]
-        for value in description.values():
-            yield from _classes(value)
+        for _, value in sorted(description.items()):
+            yield from classes(value)
+    elif isinstance(description, list):
+        for item in description:
+            yield from classes(item)
+
+
+def roots_of(reducer: Mapping[str, Any], protocol: Mapping[str, Any], load: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the code of a trial begins: a reducer's and a protocol's classes, as `described`, and the model's `load`."""
+    return (*classes(reducer), *classes(protocol), str(load["_target_"]))
 
 
 def _module_of(name: str) -> str:
@@ -210,42 +264,11 @@ def _is_module(name: str) -> bool:
         return False
 
 
-def of_code(modules: Iterable[str]) -> str:
-    """The source of modules and of everything of the same packages that they import."""
-    own = {name.partition(".")[0] for name in modules}
-    sources: dict[str, str] = {}
-    open_ = list(modules)
-    while open_:
-        name = open_.pop()
-        if name in sources or name.partition(".")[0] not in own:
-            continue
-        source, imported = _module(name)
-        sources[name] = source
-        open_ += imported
-    return digest(sources)
-
-
-@cache
-def _module(name: str) -> tuple[str, tuple[str, ...]]:
-    """Hash of a module's source, and the names it imports; a name that is no module has neither."""
-    try:
-        spec = importlib.util.find_spec(name)
-        text = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-        tree, package = ast.parse(text), spec.parent if spec else None
-    except (ImportError, AttributeError, ValueError, OSError, SyntaxError):
-        return "", ()
-    imported: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            imported += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return digest(text), tuple(imported)
-
-
-def versions() -> dict[str, str]:
-    return {name: found for name in ANSWERING_LIBRARIES if (found := _version(name))}
+def versions(code: Code | None = None) -> dict[str, str]:
+    """Of the libraries that answer, and of those that a method's own code imports."""
+    imported = set(code.distributions).intersection(WHERE_IMPORTED) if code else set()
+    own = set(code.foreign).difference(NOT_ANSWERING) if code else set()
+    return {name: found for name in (*ANSWERING_LIBRARIES, *sorted(imported | own)) if (found := _version(name))}
 
 
 def _version(name: str) -> str | None:

@@ -23,10 +23,11 @@ from omegaconf import OmegaConf
 
 from prunesweep.checks import EvaluationError
 from prunesweep.fingerprint import Files, described, digest, of_samples, restored
+from prunesweep.models.checkpoints import located
 from prunesweep.store import Store, StoredTrial
 from prunesweep.sweep import Batch, Planned, about, device_kind
 from prunesweep.types import Model, Sample
-from prunesweep.work import Addresses, Timing, Trial, Work, made_of
+from prunesweep.work import ONCE, Addresses, Timing, Trial, Work, made_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,7 @@ def _task(pool: Pool, batch: Batch, group: Sequence[Planned], videos: Sequence[S
             "protocol": described(trial.protocol),
             "about": about(one),
             "made_of": batch.origins[keys.trials[trial.name]],
+            "parts": batch.parts[keys.trials[trial.name]],
         }
         for trial, one in zip(batch.trials, group, strict=True)
     ]
@@ -153,7 +155,10 @@ def _evaluate(told: Mapping[str, Any]) -> Timing:
     videos = len({sample.video_id for sample in samples})
     require_devices(min(trainer["devices"], videos), trainer["accelerator"], videos)
     device = device_kind(trainer["accelerator"])
+    told = {**told, "model": located(told["model"])}
     origins = {trial.name: made_of(trial, told["model"], device, files, told["name"]) for trial in trials}
+    for one in told["trials"]:
+        origins[one["name"]] |= {ONCE: one["made_of"][ONCE]} if ONCE in one["made_of"] else {}
     addresses = Addresses({name: digest(origin) for name, origin in origins.items()}, of_samples(samples, files))
     files.remember()
     _require_same(told, origins, addresses)
@@ -221,7 +226,7 @@ def _describe(
 
     for trial, one in zip(trials, told["trials"], strict=True):
         require_fit(trial.reducer, model)
-        shaped = {**one["about"], "shape": asdict(model.shape)}
+        shaped = {**one["about"], "shape": asdict(model.shape), "parts": one["parts"]}
         store.describe(StoredTrial(addresses.trials[trial.name], origins[trial.name], shaped))
 
 

@@ -6,14 +6,17 @@ import argparse
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunesweep.answering import code_of
 from prunesweep.commands import reported
-from prunesweep.fingerprint import LENGTH, code_of, versions
+from prunesweep.fingerprint import LENGTH, RECORD_FORMAT, versions
 from prunesweep.records import PARTIAL, TRIAL, parquet_bytes, replace_file
 from prunesweep.store import FILES, FORMAT, SHARDS, TRIALS, DamagedError, Problem, Store, StoredTrial, read_description, read_file
+from prunesweep.work import ONCE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,8 +76,14 @@ def merge(target: Store, source: Store) -> list[Problem]:
 
 
 def is_outdated(trial: StoredTrial) -> bool:
-    """Whether the installed version would not use its records: other code, or other libraries."""
-    return trial.made_of.get("versions") != versions() or trial.made_of.get("code") != code_of(trial.made_of)
+    """Whether the installed version would not use its records: an earlier format, other code, or other libraries."""
+    made_of = trial.made_of
+    if made_of.get("format") != RECORD_FORMAT or ONCE in made_of:
+        return True
+    parts = trial.about.get("parts", {})
+    code = code_of(tuple(map(str, parts.get("roots", ()))))
+    unknown = bool(code.unfollowed)  # its method is not installed here, so nobody can tell
+    return not unknown and (made_of.get("versions") != versions(code) or made_of.get("code") != code.digest)
 
 
 def rows(store: Store, trials: Sequence[StoredTrial]) -> pl.DataFrame:
@@ -180,6 +189,23 @@ def do_merge(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
         raise SystemExit(1)
 
 
+def do_migrate(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
+    from prunesweep.migration import migrate
+
+    carried, reasons = 0, Counter[str]()
+    for trial, became in migrate(store, arguments.code, arguments.checkpoint):
+        names = ", ".join(str(trial.about.get(name)) for name in NAMES)
+        if isinstance(became, str):
+            reasons[became] += 1
+            yield f"left as it is: trial {trial.key[:SHOWN]} ({names})"
+        else:
+            carried += 1
+            yield f"carried over: trial {trial.key[:SHOWN]} ({names}) is now {became.key[:SHOWN]}"
+    for reason, count in reasons.items():
+        yield f"{count} left: {reason}"
+    yield f"{carried} of {carried + reasons.total()} trials of the earlier format carried over; what is left stays readable"
+
+
 def do_prune(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
     names = any(getattr(arguments, name) for name in ("key", *NAMES))
     if not (names or arguments.outdated or arguments.damaged):
@@ -233,9 +259,14 @@ COMMANDS: dict[str, tuple[Callable[[Store, argparse.Namespace], Iterable[str]], 
     "list": (do_list, "the trials and how many records each has"),
     "verify": (do_verify, "names every damaged, foreign or unfinished file; exit code 1 if there is one"),
     "merge": (do_merge, "copies the records of other stores into this one"),
+    "migrate": (do_migrate, "gives records of the format before the keys of today, as far as that can be verified"),
     "prune": (do_prune, "removes trials or damaged files"),
     "export": (do_export, "writes all records to one CSV or parquet file"),
 }
+
+
+CODE_HELP = "folder src of the version that made the records, if it is not the last one of that format; may be repeated"
+CHECKPOINT_HELP = "a checkpoint that made records, besides the embedded one; may be repeated"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -250,6 +281,9 @@ def parser() -> argparse.ArgumentParser:
                 part.add_argument(f"--{option}", metavar="NAME", help=f"only trials with this {option}")
         if name == "merge":
             part.add_argument("sources", type=Path, nargs="+", metavar="STORE", help="stores to copy from; they stay as they are")
+        if name == "migrate":
+            part.add_argument("--code", type=Path, action="append", default=[], metavar="FOLDER", help=CODE_HELP)
+            part.add_argument("--checkpoint", action="append", default=[], metavar="FOLDER_OR_NAME", help=CHECKPOINT_HELP)
         if name == "prune":
             part.add_argument("--outdated", action="store_true", help="trials of other code or library versions than installed")
             part.add_argument("--damaged", action="store_true", help="files that verify names")

@@ -34,8 +34,10 @@ from prunesweep.analysis import (
 )
 from prunesweep.benchmarks import by_video
 from prunesweep.callbacks import TIMING, read_timing
+from prunesweep.changes import why_not_reused
 from prunesweep.checks import EvaluationError, require_at_least, require_flag
 from prunesweep.fingerprint import Files, digest, of_samples
+from prunesweep.models.checkpoints import located
 from prunesweep.outcomes import collect
 from prunesweep.protocol import Protocol
 from prunesweep.racing import Race, Rival, run_race
@@ -46,7 +48,7 @@ from prunesweep.store import Store, StoredTrial
 from prunesweep.types import Sample
 from prunesweep.verdict import text as words
 from prunesweep.verdict import verdict
-from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do, made_of, sum_timings
+from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do, made_of, parts_of, sum_timings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -122,7 +124,11 @@ class Batch:
     addresses: Addresses
     origins: dict[str, dict[str, Any]]
     """What each trial is made of, by its key."""
+    parts: dict[str, dict[str, Any]]
+    """What stands behind the fingerprints in it, by its key."""
     store: Store
+    load: dict[str, Any]
+    """`model.load`, with a hub checkpoint as the folder of its download."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -182,10 +188,12 @@ def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:
 def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finished]:
     config = group[0].config
     with _open_store(config) as store:
-        make_model = functools.cache(functools.partial(instantiate, config.model.load))
+        load = located(OmegaConf.to_container(config.model.load, resolve=True))  # type: ignore[arg-type]
+        make_model = functools.cache(functools.partial(instantiate, load))
         samples = tuple(instantiate(config.benchmark.load))
         group = _matched(group, make_model, samples)
-        batch = _batch(group, samples, store)
+        batch = _batch(group, samples, store, load)
+        _say_why_not_reused(batch)
         race: Race = instantiate(config.race)
         if spread is not None:
             _require_spreadable(config, race)
@@ -223,16 +231,23 @@ def _open_store(config: DictConfig) -> Iterator[Store]:
         yield Store.open(Path(folder))
 
 
-def _batch(group: Sequence[Planned], samples: tuple[Sample, ...], store: Store) -> Batch:
+def _batch(group: Sequence[Planned], samples: tuple[Sample, ...], store: Store, load: dict[str, Any]) -> Batch:
     config = group[0].config
     files = Files(store.files)
-    load: Any = OmegaConf.to_container(config.model.load, resolve=True)
     device = device_kind(config.trainer.accelerator)
     trials = tuple(Trial(one.name, one.reducer, one.config.video.frames, one.protocol) for one in group)
     origins = {trial.name: made_of(trial, load, device, files, config.benchmark.name) for trial in trials}
     addresses = Addresses({name: digest(origin) for name, origin in origins.items()}, of_samples(samples, files))
+    by_key = {addresses.trials[name]: origin for name, origin in origins.items()}
+    parts = {addresses.trials[trial.name]: parts_of(trial, load, files) for trial in trials}
     files.remember()
-    return Batch(config, trials, samples, addresses, {addresses.trials[n]: origin for n, origin in origins.items()}, store)
+    return Batch(config, trials, samples, addresses, by_key, parts, store, load)
+
+
+def _say_why_not_reused(batch: Batch) -> None:
+    """One line for each reason why the store's records of the same settings are not these trials'."""
+    for line in why_not_reused(batch.store, batch.origins, batch.parts):
+        print(f"not reused  {line}")
 
 
 def device_kind(accelerator: str) -> str:
@@ -296,7 +311,7 @@ def _evaluator(
     _describe(batch, group, model.shape)
     several = config.trainer.devices > 1
     cache = EncoderCache(config.engine.cache, config.engine.cache_gib) if config.engine.cache else None
-    load = functools.partial(instantiate, config.model.load) if several else make_model
+    load = functools.partial(instantiate, batch.load) if several else make_model
 
     def evaluate_some(samples: Sequence[Sample], names: Sequence[str]) -> Evaluated:
         return evaluate(
@@ -368,7 +383,8 @@ def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Mo
 def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
     for one in group:
         key = batch.addresses.trials[one.name]
-        batch.store.describe(StoredTrial(key, batch.origins[key], {**about(one), "shape": asdict(shape)}))
+        described = {**about(one), "shape": asdict(shape), "parts": batch.parts[key]}
+        batch.store.describe(StoredTrial(key, batch.origins[key], described))
 
 
 def about(one: Planned) -> dict[str, Any]:

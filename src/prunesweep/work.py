@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prunesweep.answering import code_of
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError
-from prunesweep.fingerprint import RECORD_FORMAT, Files, code_of, described, of_model, versions
+from prunesweep.fingerprint import (
+    RECORD_FORMAT,
+    Files,
+    described,
+    of_checkpoint,
+    of_model,
+    roots_of,
+    unplaced,
+    versions,
+)
 from prunesweep.protocol import Protocol
 from prunesweep.records import schema
 from prunesweep.reducers import Reducer
@@ -76,24 +87,42 @@ class Work:
     """Records that are there."""
 
 
+ONCE = "once"
+"""In what a trial is made of where its code cannot be followed: no other run's records are its own."""
+THIS_RUN = secrets.token_hex(16)
+
+
 def made_of(trial: Trial, load: Mapping[str, Any], device: str, files: Files, benchmark: str) -> dict[str, Any]:
     """Everything that determines a trial's records: see `prunesweep.fingerprint`.
 
     `load` is the resolved `model.load`, `device` the kind of device it runs on; `benchmark` is a name, and its questions and
     videos are the addresses of the records.
     """
-    settings = described(trial)
-    for labelled in (settings, settings["reducer"]):
-        del labelled["name"]
-    origin = {
+    reducer, protocol = described(trial.reducer), described(trial.protocol)
+    code = code_of(roots_of(reducer, protocol, load))
+    del reducer["name"]
+    return {
         "format": RECORD_FORMAT,
-        "trial": settings,
+        "trial": {"frames": trial.frames, "reducer": unplaced(reducer), "protocol": unplaced(protocol)},
         "model": of_model(load, files),
         "benchmark": benchmark,
         "device": device,
-        "versions": versions(),
+        "versions": versions(code),
+        "code": code.digest,
+        **({ONCE: THIS_RUN} if code.unfollowed else {}),
     }
-    return {**origin, "code": code_of(origin)}
+
+
+def parts_of(trial: Trial, load: Mapping[str, Any], files: Files) -> dict[str, Any]:
+    """What stands behind the fingerprints in `made_of`, so that a change can be named."""
+    roots = roots_of(described(trial.reducer), described(trial.protocol), load)
+    code = code_of(roots)
+    return {
+        "roots": list(roots),
+        "code": dict(code.parts),
+        "checkpoint": of_checkpoint(load, files),
+        "unfollowed": list(code.unfollowed),
+    }
 
 
 def left_to_do(store: Store, samples: Sequence[Sample], addresses: Addresses, retry_errors: bool = False) -> Work:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prunesweep.fingerprint import LOADED, OWN_MODELS
+
 if TYPE_CHECKING:
     import torch
 
@@ -206,11 +208,23 @@ def local_folder(checkpoint: str) -> Path:
 
     require_hub(checkpoint)
     try:
-        return Path(snapshot_download(checkpoint))
+        return Path(snapshot_download(checkpoint, allow_patterns=list(LOADED)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"cannot get {checkpoint!r} from the hub ({type(error).__name__}); set model.checkpoint to a folder"
         ) from error
+
+
+def located(load: Mapping[str, Any]) -> dict[str, Any]:
+    """`model.load` with a checkpoint's name on the hub as the folder of its download, so that what is loaded has a content.
+
+    Of the models of this package; what another loader makes of a name is its own affair.  Raises ValueError if the hub does
+    not give it out.
+    """
+    name = load.get("checkpoint")
+    if not (isinstance(name, str) and str(load.get("_target_")).startswith(OWN_MODELS)) or Path(name).expanduser().exists():
+        return dict(load)
+    return {**load, "checkpoint": str(local_folder(name))} if looks_like_hub_name(name) else dict(load)
 
 
 class Source(NamedTuple):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from prunesweep import former
 from prunesweep.fingerprint import Files, digest, of_model, of_samples
+from prunesweep.models.checkpoints import located
 from prunesweep.records import Trial, TrialInfo, read_shape, read_trials
 from prunesweep.store import FORMAT, Store, StoredTrial
 
@@ -29,19 +32,34 @@ class Task:
 
     model: str
     benchmark: str
-    model_key: str
+    load: Mapping[str, Any]
+    """`model.load`, with a hub checkpoint as the folder of its download."""
+    loaded: Mapping[str, Any]
+    """The same as fingerprints."""
     samples_key: str
     sample_keys: frozenset[str]
+
+    @property
+    def model_key(self) -> str:
+        return digest(self.loaded)
+
+    @cached_property
+    def former_model_key(self) -> str:
+        """As format 1 had it."""
+        return digest(former.of_model(self.load, Files()))
+
+    def is_model(self, key: str) -> bool:
+        return key == self.model_key or key == self.former_model_key
 
 
 def task_of(base: DictConfig) -> Task:
     """Reads the benchmark and the model's files, not the model."""
     files = Files(Store.open(Path(base.store.folder)).files if base.store.folder else None)
-    load: Any = OmegaConf.to_container(base.model.load, resolve=True)
+    load = located(OmegaConf.to_container(base.model.load, resolve=True))  # type: ignore[arg-type]
     samples = of_samples(tuple(instantiate(base.benchmark.load)), files).values()
-    keys = (digest(of_model(load, files)), digest(sorted(samples)))
+    loaded = of_model(load, files)
     files.remember()
-    return Task(base.model.name, base.benchmark.name, *keys, frozenset(samples))
+    return Task(base.model.name, base.benchmark.name, load, loaded, digest(sorted(samples)), frozenset(samples))
 
 
 def earlier(folder: Path, task: Task, inside: Inside) -> Iterator[tuple[str, Trial]]:
@@ -62,7 +80,7 @@ def _require_same(info: TrialInfo, task: Task, folder: Path) -> None:
     if (info.model, info.benchmark) != (task.model, task.benchmark):
         about = f"{info.model} on {info.benchmark}, this search about {task.model} on {task.benchmark}"
         raise ValueError(f"hydra.sweeper.warm_start: {folder} is about {about}")
-    if info.model_key != task.model_key:
+    if not task.is_model(info.model_key):
         raise ValueError(f"hydra.sweeper.warm_start: {folder} used other weights or settings of {task.model} than this search")
     if info.samples_key != task.samples_key:
         raise ValueError(
@@ -72,7 +90,7 @@ def _require_same(info: TrialInfo, task: Task, folder: Path) -> None:
 
 
 def _of_store(store: Store, task: Task, inside: Inside) -> Iterator[tuple[str, Trial]]:
-    same = [trial for trial in store.trials() if digest(trial.made_of["model"]) == task.model_key]
+    same = [trial for trial in store.trials() if task.is_model(digest(trial.made_of["model"]))]
     if not same:
         raise ValueError(f"hydra.sweeper.warm_start: the store {store.folder} has no trial of this model with these weights")
     fit = [trial for trial in same if inside(trial.about["settings"]) is not None]

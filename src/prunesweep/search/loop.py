@@ -27,7 +27,7 @@ from prunesweep.search import study as proposals
 from prunesweep.search.bounds import least_costs
 from prunesweep.search.constraints import Bound, Constraint, parse_bound, parse_constraint
 from prunesweep.search.earlier import Inside, Task, earlier, task_of
-from prunesweep.search.space import grid, lies_in, require_inside, written
+from prunesweep.search.space import grid, lies_in, require_inside, without_places, written
 from prunesweep.search.study import Grid, Proposals, default_sampler
 from prunesweep.search.workers import Worker
 
@@ -212,8 +212,9 @@ class Search:
         opened.require_same(
             {
                 **{name: getattr(plan, name) for name in ("objectives", "space", "seed", "constraints", "ceiling", "baselines")},
-                "settings": fingerprint(base, self.task),
-            }
+                "settings": made_with(base, self.task),
+            },
+            former=lambda: fingerprint(base, self.task.former_model_key, self.task),
         )
         return opened
 
@@ -392,10 +393,16 @@ def described(config: DictConfig) -> dict[str, Any]:
     return {key: OmegaConf.to_container(config[key], resolve=True) for key in DESCRIBED}
 
 
-def fingerprint(base: DictConfig, task: Task) -> str:
-    """Of everything that would make other trials of the same proposals."""
+def made_with(base: DictConfig, task: Task) -> dict[str, Any]:
+    """Everything that would make other trials of the same proposals."""
     race = OmegaConf.to_container(base.race, resolve=True)
-    return digest({"model": task.model_key, "samples": task.samples_key, "race": race, **described(base)})
+    return {"model": dict(task.loaded), "samples": task.samples_key, **without_places({"race": race, **described(base)})}
+
+
+def fingerprint(base: DictConfig, model_key: str, task: Task) -> str:
+    """The same in one, as searches were begun with before its parts were kept."""
+    race = OmegaConf.to_container(base.race, resolve=True)
+    return digest({"model": model_key, "samples": task.samples_key, "race": race, **described(base)})
 
 
 def _require_task(metric: str, found: Numbers) -> None:

@@ -116,13 +116,21 @@ def lies_in(settings: Mapping[str, Any], base: Mapping[str, Any], distributions:
 
     `settings` and `base` are nested; keys are dotted.
     """
-    own, usual = _flat(settings), _flat(base)
+    own, usual = _flat(without_places(settings)), _flat(without_places(base))
     if own.keys() != usual.keys() or not distributions.keys() <= own.keys():
         return None
     if not all(_same(own[key], usual[key]) for key in own if key not in distributions):
         return None
     found = {key: _param(own[key], distribution) for key, distribution in distributions.items()}
     return None if any(value is _OUTSIDE for value in found.values()) else found
+
+
+def without_places(settings: Any) -> Any:
+    """Settings whose classes are called by their own names: the modules that they lie in may change."""
+    if isinstance(settings, Mapping):
+        own = {key: value.rpartition(".")[2] for key, value in settings.items() if key == "_target_" and isinstance(value, str)}
+        return {**{key: without_places(value) for key, value in settings.items()}, **own}
+    return [without_places(item) for item in settings] if isinstance(settings, (list, tuple)) else settings
 
 
 _OUTSIDE: Any = object()

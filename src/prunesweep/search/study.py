@@ -34,6 +34,8 @@ TOKEN = ".study"
 """A file that says which study a folder belongs to."""
 PATIENCE = 60
 """Seconds that SQLite waits for another writer."""
+SETTINGS = "settings"
+"""What `require_same` compares part by part."""
 WORKER, TOLD_FROM, OUTCOME, REASON, NUMBERS = "worker", "told_from", "outcome", "reason", "numbers"
 STOPPED, NOT_STARTED = "stopped by the race", "not started"
 
@@ -104,6 +106,14 @@ def quiet() -> Iterator[None]:
             optuna.logging.set_verbosity(verbosity)
 
 
+def _change(key: str, had: Any, has: Any) -> str:
+    """The first part that differs, with its value then and now."""
+    if isinstance(had, Mapping) and isinstance(has, Mapping):
+        part = next(name for name in (*has, *had) if had.get(name) != has.get(name))
+        return _change(part if key == SETTINGS else f"{key}.{part}", had.get(part), has.get(part))
+    return key if key == SETTINGS else f"{key} ({had} -> {has})"
+
+
 class Proposals:
     """A study and its space.  Every method that writes must be called within `worker.alone()`."""
 
@@ -136,15 +146,24 @@ class Proposals:
         file.write_text(token, encoding="utf-8")
         self.study.set_user_attr("folder", token)
 
-    def require_same(self, made_with: Mapping[str, Any]) -> None:
-        """Raises ValueError if the study was begun with other settings, and remembers them if it is new."""
+    def require_same(self, made_with: Mapping[str, Any], former: Callable[[], str]) -> None:
+        """Raises ValueError if the study was begun with other settings, and remembers them if it is new.
+
+        `former` is the fingerprint that stood for the settings in searches of an earlier version.
+        """
         begun = self.study.user_attrs.get("made_with")
+        if begun is not None and isinstance(begun.get(SETTINGS), str) and begun[SETTINGS] == former():
+            begun = {**begun, SETTINGS: made_with[SETTINGS]}
+            self.study.set_user_attr("made_with", begun)
         if begun is None:
             self.study.set_user_attr("made_with", dict(made_with))
             return
         for key, value in made_with.items():
-            if begun.get(key) != value:
-                raise ValueError(f"this search was begun with another {key}; go on with that, or choose another hydra.sweep.dir")
+            if (had := begun.get(key)) != value:
+                raise ValueError(
+                    f"this search was begun with another {_change(key, had, value)}; go on with that, or choose another "
+                    "hydra.sweep.dir"
+                )
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)

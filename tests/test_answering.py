@@ -1,0 +1,354 @@
+"""The store's key changes with the code that answers, and with nothing else."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from prunesweep import answering
+from prunesweep.answering import ANSWERING, BOOKKEEPING, Code, Reader, code_of
+from prunesweep.paths import PACKAGE
+from prunesweep.syntax import Folder, dotted_name, find_installed
+
+ROOTS = (
+    "prunesweep.reducers.fastv.Prune",
+    "prunesweep.reducers.prunevid.Merge",
+    "prunesweep.protocol.Protocol",
+    "prunesweep.models.llava_onevision.load",
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of this package's code that may be changed."""
+    target = tmp_path / "src"
+    shutil.copytree(
+        PACKAGE, target / "prunesweep", ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".py")]
+    )
+    shutil.rmtree(target / "prunesweep" / "data", ignore_errors=True)
+    return target
+
+
+def of(source: Path, bookkeeping: tuple[str, ...] = BOOKKEEPING, answering: tuple[str, ...] = (*ANSWERING, *ROOTS)) -> Code:
+    return Reader(Folder(source), bookkeeping).code(answering)
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{old!r} is not in {path}"
+    path.write_text(text.replace(old, new))
+
+
+def test_names_of_what_answers_and_of_bookkeeping_exist() -> None:
+    reader = Reader(find_installed)
+    for name in (*ANSWERING, *BOOKKEEPING, *ROOTS):
+        module, left = reader.split(name)
+        assert not left or left[0] in reader.module(module).definitions, name
+
+
+def test_what_is_reached_answers_and_all_that_answers_is_reached() -> None:
+    reached = set(code_of(ROOTS).parts)
+    assert {
+        "prunesweep.stages",
+        "prunesweep.engine",
+        "prunesweep.video",
+        "prunesweep.decoding",
+        "prunesweep.clustering",
+    } <= reached
+    assert {"prunesweep.reducers.fastv", "prunesweep.models.llava_onevision", "prunesweep.models.decoder"} <= reached
+    bookkeeping = {"answering", "cache", "checks", "fingerprint", "store", "work", "sweep", "analysis", "main", "evaluate"}
+    assert not {f"prunesweep.{name}" for name in bookkeeping} & reached
+    assert not {"prunesweep.reducers.lookm", "prunesweep.models.pllava"} & reached, "another method's and another model's"
+    assert code_of(ROOTS).unfollowed == ()
+
+
+class Unlike(ast.NodeTransformer):
+    """Other docstrings everywhere."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return ast.Expr(ast.Constant("another text"))
+        return node
+
+
+def test_no_docstring_comment_or_layout_of_any_module_is_in_the_key(source: Path) -> None:
+    before = of(source)
+    for path in source.rglob("*.py"):
+        changed = ast.unparse(Unlike().visit(ast.parse(path.read_text())))
+        future, mark, rest = changed.partition("from __future__ import annotations\n")
+        path.write_text(f"# A comment.\n{future}{mark}\n\n# Another.\n{rest}\n" if mark else f"# A comment.\n{changed}\n")
+    assert of(source) == before
+
+
+CONSTANTS = {
+    "stages.py": ("best = scores.index(max(scores))", "best = scores.index(min(scores))"),
+    "clustering.py": ("import torch", "import torch\n\ntorch.set_default_dtype(torch.float64)"),
+    "models/decoder.py": ("ROWS_AT_ONCE = 512", "ROWS_AT_ONCE = 256"),
+    "video.py": ('"-m", "prunesweep.decoding"', '"-O", "-m", "prunesweep.decoding"'),
+    "engine.py": ("return [Job(", "return [] and [Job("),
+    "protocol.py": ("LETTERS", "LETTERZ"),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_change_of_what_answers_is_in_the_key(source: Path, name: str) -> None:
+    before = of(source)
+    change(source / "prunesweep" / name, *CONSTANTS[name])
+    assert of(source).digest != before.digest
+
+
+def _numbers(path: Path) -> Iterator[tuple[int, int, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            yield node.lineno, node.col_offset, node.end_col_offset or 0
+
+
+def _with_every_number_changed(path: Path) -> None:
+    lines = [line.encode() for line in path.read_text().split("\n")]
+    for line, start, end in sorted(_numbers(path), reverse=True):
+        text = lines[line - 1]
+        lines[line - 1] = text[:start] + b"(7 + " + text[start:end] + b")" + text[end:]
+    path.write_text(b"\n".join(lines).decode())
+
+
+def test_every_number_of_a_method_is_in_the_key_and_none_of_bookkeeping(source: Path) -> None:
+    before = of(source)
+    for name in ("store", "fingerprint", "cache", "work", "sweep", "analysis", "statistics", "evaluate", "report", "racing"):
+        _with_every_number_changed(source / "prunesweep" / f"{name}.py")
+    assert of(source) == before
+    for name in ("reducers/fastv", "reducers/prunevid", "clustering", "stages", "decoding"):
+        path = source / "prunesweep" / f"{name}.py"
+        text = path.read_text()
+        _with_every_number_changed(path)
+        assert of(source).digest != before.digest, name
+        path.write_text(text)
+
+
+def test_adding_a_definition_that_nothing_answering_uses_changes_nothing(source: Path) -> None:
+    before = of(source)
+    for name in ("types", "cost", "protocol", "records", "reducers/__init__", "models/checkpoints"):
+        path = source / "prunesweep" / f"{name}.py"
+        path.write_text(path.read_text() + "\n\ndef unused():\n    return 3\n")
+    assert of(source) == before
+
+
+class Moved(ast.NodeTransformer):
+    """Modules of other names in imports and in texts that name one."""
+
+    def __init__(self, moves: dict[str, str]):
+        self.moves = moves
+
+    def _new(self, name: str) -> str:
+        return next((new + name[len(old) :] for old, new in self.moves.items() if f"{name}.".startswith(f"{old}.")), name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        moved = {self._new(f"{node.module}.{alias.name}") for alias in node.names}
+        if node.module == "prunesweep" and len(node.names) == 1 and (new := moved.pop()) != f"prunesweep.{node.names[0].name}":
+            base, _, name = new.rpartition(".")
+            return ast.ImportFrom(base, [ast.alias(name, node.names[0].asname or node.names[0].name)], 0)
+        return ast.ImportFrom(self._new(node.module or ""), node.names, node.level)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        return ast.Constant(self._new(node.value)) if isinstance(node.value, str) else node
+
+
+MOVES = {
+    "prunesweep.stages": "prunesweep.engine2.steps",
+    "prunesweep.engine": "prunesweep.engine2.prefix_tree",
+    "prunesweep.clustering": "prunesweep.reducers.clusters",
+    "prunesweep.decoding": "prunesweep.pictures.decoder",
+    "prunesweep.video": "prunesweep.pictures.reader",
+    "prunesweep.protocol": "prunesweep.engine2.asking",
+    "prunesweep.reducers.fastv": "prunesweep.reducers.fast_v",
+    "prunesweep.checks": "prunesweep.bounds",
+}
+
+
+def test_moving_and_renaming_files_changes_nothing(source: Path) -> None:
+    before = of(source)
+    for path in source.rglob("*.py"):
+        path.write_text(ast.unparse(Moved(MOVES).visit(ast.parse(path.read_text()))))
+    for old, new in MOVES.items():
+        target = source.joinpath(*new.split(".")).with_suffix(".py")
+        target.parent.mkdir(exist_ok=True)
+        (target.parent / "__init__.py").touch()
+        source.joinpath(*old.split(".")).with_suffix(".py").rename(target)
+    moved = Moved(MOVES)
+    names = [tuple(moved._new(name) for name in one) for one in (BOOKKEEPING, (*ANSWERING, *ROOTS))]
+    assert of(source, *names).digest == before.digest
+
+
+# Methods of somebody else
+
+
+@pytest.fixture
+def method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Code]]:
+    """Writes modules beside a method of somebody's own, and says what its code is."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+
+    def code(root: str = "ownmethod.Mine", /, **files: str) -> Code:
+        for name, text in files.items():
+            path = folder / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        answering.forget()
+        return Reader(find_installed).code([root])
+
+    yield code
+    answering.forget()
+
+
+HELPERS = {
+    "an import": "from ownhelper import period\n",
+    "a module": "import ownhelper\n",
+    "another name": "import ownhelper as h\n",
+    "inside a function": "def f():\n    import ownhelper\n    return ownhelper.period()\n",
+    "in a try": "try:\n    import ownhelper\nexcept ImportError:\n    ownhelper = None\n",
+    "everything of it": "from ownhelper import *\n",
+    "by name": "import importlib\nh = importlib.import_module('ownhelper')\n",
+    "by the older name": "h = __import__('ownhelper')\n",
+    "through another module": "import ownmiddle\n",
+    "through a package": "from ownpackage import handed_on\n",
+    "through a package's own import": "import ownpackage.inner\n",
+    "inside a class": "class Other:\n    from ownhelper import period\n",
+}
+
+
+@pytest.mark.parametrize("way", HELPERS)
+def test_a_helper_is_followed_whichever_way_it_is_imported(method: Callable[..., Code], way: str) -> None:
+    files = {
+        "ownmethod": HELPERS[way] + "class Mine:\n    pass\n",
+        "ownmiddle": "def late():\n    from ownhelper import period\n    return period()\n",
+        "ownpackage/__init__": "from .inner import handed_on\n",
+        "ownpackage/inner": "from ownhelper import period as handed_on\n",
+    }
+    before = method(ownhelper="def period(): return 2\n", **files)
+    assert before.unfollowed == ()
+    assert method(ownhelper='def period():\n    """Two."""\n    return 2  # of two\n') == before
+    assert method(ownhelper="def period(): return 8\n").digest != before.digest
+
+
+def test_relative_imports_and_what_packages_run_are_followed(method: Callable[..., Code]) -> None:
+    files = {
+        "ownpackage/__init__": "",
+        "ownpackage/deep/__init__": "from ..constants import *\n",
+        "ownpackage/deep/method": "from .. import helper\nfrom . import sibling\nclass Mine: pass\n",
+        "ownpackage/deep/sibling": "X = 1\n",
+        "ownpackage/helper": "Y = 1\n",
+        "ownpackage/constants": "Z = 1\n",
+    }
+    root = "ownpackage.deep.method.Mine"
+    digests = {method(root, **files).digest}
+    for name in ("ownpackage/__init__", "ownpackage/deep/sibling", "ownpackage/helper", "ownpackage/constants"):
+        digests.add(method(root, **{**files, name: "W = 2\n"}).digest)
+    assert len(digests) == 5
+
+
+def test_renaming_a_helper_changes_nothing(method: Callable[..., Code]) -> None:
+    one = method(
+        ownmethod="import ownhelper\nclass Mine:\n    def f(self): return ownhelper.period()\n",
+        ownhelper="def period(): return 2\n",
+    )
+    other = method(
+        ownmethod="import ownother\nclass Mine:\n    def f(self): return ownother.period()\n", ownother="def period(): return 2\n"
+    )
+    assert one.digest == other.digest
+
+
+def test_the_same_name_from_another_module_is_another_code(method: Callable[..., Code]) -> None:
+    texts = {"ownhelper": "def period(): return 2\n", "ownother": "def period(): return 8\n"}
+    one = method(ownmethod="import ownother, ownhelper\nfrom ownhelper import period\nclass Mine:\n    p = period()\n", **texts)
+    other = method(ownmethod="import ownother, ownhelper\nfrom ownother import period\nclass Mine:\n    p = period()\n", **texts)
+    assert one.digest != other.digest
+
+
+def test_modules_that_import_each_other_end(method: Callable[..., Code]) -> None:
+    texts = {"ownmethod": "import ownhelper\nclass Mine: pass\n", "ownhelper": "import ownmethod\nX = 1\n"}
+    before = method(**texts)
+    assert method(**{**texts, "ownhelper": "import ownmethod\nX = 2\n"}).digest != before.digest
+
+
+def test_libraries_count_by_their_versions(method: Callable[..., Code]) -> None:
+    code = method(ownmethod="import numpy as np\nimport scipy.stats\nimport math\nclass Mine: pass\n")
+    assert code.foreign == ("numpy", "scipy")
+    assert "torch" in code_of(ROOTS).distributions
+    assert code_of(ROOTS).foreign == ()
+
+
+UNFOLLOWED = {
+    "imports a module whose name is computed": "import importlib\nh = importlib.import_module('own' + 'helper')\n",
+    "runs code that is not there to be read": "h = eval('2')\n",
+    "reads a file": "TABLE = open('table.txt').read()\n",
+    "reads a file, by torch": "import torch\nTABLE = torch.load('table.pt')\n",
+    "reads a file, by its path": "from pathlib import Path\nTABLE = Path('t').read_text()\n",
+    "reads the environment": "import os\nPERIOD = os.environ['PERIOD']\n",
+    "reads the environment, by a function": "from os import getenv\nPERIOD = getenv('PERIOD')\n",
+    "loads a compiled library": "import ctypes\nlib = ctypes.CDLL('x.so')\n",
+}
+
+
+@pytest.mark.parametrize("reason", UNFOLLOWED)
+def test_what_cannot_be_followed_is_said(method: Callable[..., Code], reason: str) -> None:
+    (found,) = method(ownmethod=UNFOLLOWED[reason] + "class Mine: pass\n").unfollowed
+    assert found.startswith("ownmethod, line ")
+    assert found.endswith(reason.partition(",")[0])
+
+
+def test_what_looks_alike_is_followed(method: Callable[..., Code]) -> None:
+    text = "import re\nimport torch\nP = re.compile('x')\nclass Mine:\n    def f(self, m): return torch.compile(m.eval())\n"
+    assert method(ownmethod=text).unfollowed == ()
+
+
+def test_a_class_that_is_in_no_file_cannot_be_followed() -> None:
+    assert Reader(find_installed).code(["nowhere_at_all.Mine"]).unfollowed == (
+        "nowhere_at_all.Mine is in no module that can be found",
+    )
+
+
+def test_a_module_without_source_is_its_bytes(method: Callable[..., Code], tmp_path: Path) -> None:
+    compiled = tmp_path / "own" / f"ownfast{next(s for s in importlib_suffixes())}"
+    compiled.parent.mkdir(exist_ok=True)
+    compiled.write_bytes(b"one")
+    before = method(ownmethod="import ownfast\nclass Mine: pass\n")
+    compiled.write_bytes(b"two")
+    assert method().digest != before.digest
+
+
+def importlib_suffixes() -> list[str]:
+    from importlib.machinery import EXTENSION_SUFFIXES
+
+    return EXTENSION_SUFFIXES
+
+
+def test_nothing_is_imported_by_looking(method: Callable[..., Code]) -> None:
+    method(
+        ownmethod="import ownhelper\nraise SystemExit('imported')\nclass Mine: pass\n", ownhelper="raise SystemExit('imported')\n"
+    )
+    assert not {"ownmethod", "ownhelper"} & set(sys.modules)
+
+
+def test_code_in_an_archive_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = []
+    for number in (1, 2):
+        archive = tmp_path / f"{number}.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("ownzipped.py", f"X = {number}\nclass Mine: pass\n")
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(archive)
+            answering.forget()
+            digests.append(Reader(find_installed).code(["ownzipped.Mine"]).digest)
+    answering.forget()
+    assert len(set(digests)) == 2
+
+
+def test_a_chain_of_attributes_is_read_as_one_name() -> None:
+    assert dotted_name(ast.parse("a.b.c", mode="eval").body) == "a.b.c"
+    assert dotted_name(ast.parse("f().b", mode="eval").body) is None
