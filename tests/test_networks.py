@@ -32,7 +32,7 @@ from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.prumerge import PruMerge
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
-from prunesweep.stages import Ask, Decode, Embed, Layers, Prune, Reduce, encoding, plan
+from prunesweep.stages import Choose, Decode, Generate, Layers, Prune, Reduce, encoding, plan
 from prunesweep.types import Clip, Prefix, Sample
 from test_laws import reducer_of
 
@@ -84,9 +84,8 @@ def whole_prompt(sample: Sample, model: Any) -> Prefix:
 # Against stock transformers, or a plain reading.
 
 
-def qwen_inputs(sample: Sample, model: Any) -> dict[str, Any]:
+def qwen_inputs(sample: Sample, model: Any, clip: Clip) -> dict[str, Any]:
     """The prompt as the stock model takes it, with the time between two frames that our frames have."""
-    clip: Clip = state_after(sample, model, 1)
     pixels = model.processor.video_processor(
         videos=[clip.frames.permute(0, 3, 1, 2)], return_tensors="pt", do_sample_frames=False
     )
@@ -94,11 +93,11 @@ def qwen_inputs(sample: Sample, model: Any) -> dict[str, Any]:
     tokens = int(pixels["video_grid_thw"].prod()) // 4
     ids = [*before, *[model.network.config.video_token_id] * tokens, *after]
     kinds = [0] * len(before) + [2] * tokens + [0] * len(after)
-    step = 2 * (clip.timestamps[-1] - clip.timestamps[0]) / (FRAMES - 1)
+    step = 2 * (clip.timestamps[-1] - clip.timestamps[0]) / (len(clip.frames) - 1)
     return {
         "input_ids": torch.tensor([ids]),
         "mm_token_type_ids": torch.tensor([kinds]),
-        "second_per_grid_ts": torch.tensor([step], dtype=torch.float64),
+        "second_per_grid_ts": torch.tensor([step]),
         **pixels,
     }
 
@@ -106,7 +105,7 @@ def qwen_inputs(sample: Sample, model: Any) -> dict[str, Any]:
 @torch.inference_mode()
 def test_qwen_s_logits_and_generated_tokens_are_the_stock_model_s(samples: list[Sample], models: dict[str, Any]) -> None:
     model = models["qwen"]
-    inputs = qwen_inputs(samples[0], model)
+    inputs = qwen_inputs(samples[0], model, state_after(samples[0], model, 1))
     stock = model.network(**inputs).logits[0]
     prefix = whole_prompt(samples[0], model)
     question = model.prompt(samples[0].question)[1]
@@ -118,19 +117,68 @@ def test_qwen_s_logits_and_generated_tokens_are_the_stock_model_s(samples: list[
     assert outcome.result.token_ids == tuple(generated.tolist())
 
 
-def test_qwen_s_generated_tokens_stand_behind_a_long_video(samples: list[Sample], models: dict[str, Any]) -> None:
-    """Text goes on behind the larger side of the grid, generated tokens behind the last time step."""
-    model = models["qwen"]
-    reduced = state_after(samples[0], model, 3)
-    slow = replace(reduced, tokens=replace(reduced.tokens, step=50.0))
-    prefix = Embed(model.prompt(samples[0].question)[0])(slow, model)
-    question = model.prompt(samples[0].question)[1]
-    with torch.inference_mode():
-        asked = Ask(question, attention=None)(Layers(0, 1)(prefix, model), model)
-    start = len(model.prompt(samples[0].question)[0])
-    assert prefix.next_position == start + 6
-    assert asked.position[-1].tolist() == [start + 6 + len(question) - 1] * 3
-    assert asked.next_position == start + 2 * 50 + 1
+GENERATED = 8
+SPACINGS = (0.04, 0.1, 1 / 3, 0.5, 1.0, 2.0, 10.0, 60.0)
+"""Seconds between frames."""
+
+
+def of_older_releases(inputs: dict[str, Any], before: int, model: Any) -> torch.Tensor:
+    """Positions as transformers had them up to 5.0, for the stock `generate`: text begins behind the video's largest one."""
+    stock, _ = model.network.model.get_rope_index(**{k: v for k, v in inputs.items() if not k.startswith("pixel")})
+    video = inputs["mm_token_type_ids"][0] == 2
+    position = stock.clone()
+    text = int(stock[:, 0, video].max()) + 1
+    position[:, 0, video.nonzero()[-1, 0] + 1 :] = text + torch.arange(len(video) - before - int(video.sum()))
+    return position
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("frames", [2, FRAMES, 24])
+@pytest.mark.parametrize("text_after_video", ["stock", "largest"])
+def test_qwen_goes_on_as_stock_generate_however_long_the_video(
+    samples: list[Sample], folders: dict[str, Path], text_after_video: str, frames: int
+) -> None:
+    """Greedy tokens, and the likelihood of all of them as an option, whose rows are one chunk."""
+    model = qwen2_5_vl.load("qwen", str(folders["qwen"]), text_after_video=text_after_video)
+    decode, encode, reduce, *stages, _ = plan(samples[0], frames, DENSE, GENERATE, model)
+    clip = decode(None, model)
+    for spacing in SPACINGS:
+        slow = replace(clip, timestamps=tuple(spacing * i for i in range(frames)))
+        prefix = reduce(encode(slow, model), model)
+        for stage in stages:
+            prefix = stage(prefix, model)
+        inputs = qwen_inputs(samples[0], model, slow)
+        if text_after_video == "largest":
+            inputs["position_ids"] = of_older_releases(inputs, len(stages[0].before), model)
+        stock = model.network.generate(
+            **inputs, max_new_tokens=GENERATED, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
+        ids = tuple(stock.sequences[0, inputs["input_ids"].shape[1] :].tolist())
+        assert Generate(GENERATED)(prefix, model).token_ids == ids, spacing
+        scores = torch.stack(stock.logits)[:, 0].float().log_softmax(-1).gather(1, torch.tensor(ids)[:, None])
+        scored = Choose((ids,), ("it",))(prefix, model).choice_scores
+        assert scored == pytest.approx((float(scores.sum()),), abs=1e-3), spacing
+
+
+@torch.inference_mode()
+def test_where_the_text_begins_matters_in_long_videos_only(samples: list[Sample], folders: dict[str, Path]) -> None:
+    """A grid of 6 x 6 and 3 steps of time; a reduced video takes up the same room."""
+    places = {}
+    for kind in ("stock", "largest"):
+        model = qwen2_5_vl.load("qwen", str(folders["qwen"]), text_after_video=kind)
+        for keep in (1.0, 0.2):
+            merged = state_after(samples[0], model, 3, Reducer("some", merge=Drop(keep, positions="original")))
+            for step in (1.0, 2.5, 50.0):
+                slow = replace(merged, tokens=replace(merged.tokens, step=step))
+                places[kind, step, keep] = model.places(slow).span
+    assert places == {
+        (kind, step, keep): 101 if kind == "largest" and step == 50 else 6
+        for kind in ("stock", "largest")
+        for step in (1.0, 2.5, 50.0)
+        for keep in (1.0, 0.2)
+    }
+    with pytest.raises(ValueError, match="model.text_after_video must be one of stock, largest, got 'last'"):
+        qwen2_5_vl.load("qwen", str(folders["qwen"]), text_after_video="last")
 
 
 def test_a_merged_token_of_qwen_has_the_time_row_and_column_of_its_place(samples: list[Sample], models: dict[str, Any]) -> None:

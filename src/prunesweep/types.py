@@ -158,8 +158,6 @@ class Prefix:
     group: Int[Tensor, " n"]
     next_position: int
     """Position of the next token, unaffected by pruning."""
-    ceiling: int = 0
-    """Generated tokens do not stand before this position, wherever the prompt's text ends."""
     kv: tuple[KeyValue, ...] = ()
     seen: tuple[Seen, ...] = ()
     """Per layer run: what its cache holds; nothing after an eviction, when heads may hold different tokens."""
@@ -262,8 +260,6 @@ class Places(NamedTuple):
     visual: Int[Tensor, " n *axes"]
     span: int
     """Where the text after them begins."""
-    ceiling: int
-    """Behind all places that the video takes up before any reduction."""
 
 
 class Model(Protocol):

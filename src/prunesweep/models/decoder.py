@@ -116,7 +116,7 @@ class Decoder:
 
     def places(self, merged: Merged) -> Places:
         """One after the other, as the reducer counts them."""
-        return Places(merged.position, merged.span, merged.span)
+        return Places(merged.position, merged.span)
 
     def text_position(self, start: int, count: int) -> Int[Tensor, " count"]:
         return torch.arange(start, start + count, device=self.language_model.embed_tokens.weight.device)

@@ -3,19 +3,24 @@
 Two frames make one time step; its tokens stand in time, row and column (mrope).  A token that a reducer leaves at its
 original place, or that stands for several (PruneVid's merged tokens: that of a segment's first frame and the middle patch),
 keeps the time, row and column of that place.  Renumbered tokens have no place in the grid: they count on like text, the same
-number on all three axes.  As in the stock model, the prompt's text goes on behind the larger side of the grid, and generated
-tokens behind the last place of the video if that is later.
+number on all three axes.
+
+Where the text after a video begins is a setting, because transformers changed it: behind the larger side of the grid
+(`stock`, as 5.23 and 5.24 do), or behind the video's largest position on any axis (`largest`, as up to 5.0, which published
+numbers used); in long videos that is time.  Generated tokens and options go on behind the prompt's last token either way, as
+in `generate`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from prunesweep.checks import require_choice
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
@@ -25,17 +30,20 @@ MODEL_TYPE = "qwen2_5_vl"
 AXES = 3
 LARGEST = 2**40
 """Pixels: no bound, where the frames have their final size already."""
+TextAfterVideo = Literal["stock", "largest"]
+"""Where text goes on: behind the larger side of the grid, or behind the video's largest position on any axis."""
 
 
 class Qwen25VL(Decoder):
     """One checkpoint: `network` is the stock module, `processor` its stock processor."""
 
-    def __init__(self, name: str, network: Any, processor: Any):
+    def __init__(self, name: str, network: Any, processor: Any, text_after_video: TextAfterVideo = "stock"):
         super().__init__(network.model.language_model, network.lm_head)
         network.set_attn_implementation({"text_config": ATTENTION})
         self.name = name
         self.network = network.eval()
         self.processor = processor
+        self.text_after_video = text_after_video
         self.shape = shape_of(network.config)
 
     @property
@@ -91,11 +99,12 @@ class Qwen25VL(Decoder):
         tokens = merged.tokens
         steps, patches, _ = tokens.x.shape
         if merged.span != steps * patches or tokens.grid is None:  # renumbered: no places in the grid
-            return Places(merged.position[:, None].expand(-1, AXES), merged.span, merged.span)
+            return Places(merged.position[:, None].expand(-1, AXES), merged.span)
         rows, columns = tokens.grid
         place, time = merged.position % patches, merged.position // patches
         visual = torch.stack([(time * tokens.step).long(), place // columns, place % columns], dim=1)
-        return Places(visual, max(rows, columns), max(int((steps - 1) * tokens.step), rows - 1, columns - 1) + 1)
+        last = int((torch.tensor(steps - 1) * tokens.step).long()) if self.text_after_video == "largest" else 0
+        return Places(visual, max(rows, columns, last + 1))
 
     def text_position(self, start: int, count: int) -> Int[Tensor, "count 3"]:
         return super().text_position(start, count)[:, None].expand(-1, AXES)
@@ -125,11 +134,12 @@ def _frame_distance(clip: Clip) -> float:
     return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 and times[-1] > times[0] else 0.5
 
 
-def load(name: str, checkpoint: str, dtype: str = "auto") -> Qwen25VL:
+def load(name: str, checkpoint: str, dtype: str = "auto", text_after_video: TextAfterVideo = "stock") -> Qwen25VL:
     """A checkpoint folder, or a name on the Hugging Face hub, with its own processor."""
+    require_choice("model.text_after_video", text_after_video, TextAfterVideo)  # before seconds of loading
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    return Qwen25VL(name, *stock(checkpoint, Qwen2_5_VLForConditionalGeneration, MODEL_TYPE, dtype))
+    return Qwen25VL(name, *stock(checkpoint, Qwen2_5_VLForConditionalGeneration, MODEL_TYPE, dtype), text_after_video)
 
 
 def shape_of(config: Any) -> Shape:
