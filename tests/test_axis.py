@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ import pytest
 
 from prunesweep import paper, statistics
 from prunesweep.analysis import COSTS, Summary, rows_of, summarize, sweep_table
-from prunesweep.axis import ABSOLUTE
+from prunesweep.axis import ABSOLUTE, counted, kept, relative
 from prunesweep.comparison import paired
 from prunesweep.counterparts import counterparts
 from prunesweep.outcomes import collect
@@ -208,3 +209,11 @@ def test_a_race_holds_trials_against_those_that_really_cost_no_more() -> None:
 def test_every_relative_cost_has_an_absolute_one_that_can_be_the_axis() -> None:
     assert {cost for cost in COSTS if cost.endswith("ratio")} == set(ABSOLUTE)
     assert set(ABSOLUTE.values()) <= set(COSTS)
+
+
+def test_a_sweeper_that_takes_trials_one_by_one_is_told_shares_of_the_first_ones_dense_model(tmp_path: Path) -> None:
+    rows = [summarize(trial) for trial in (made("prunevid", 2, 0.5), made("prunevid", 6, 0.5))]
+    told = [relative(row, kept(tmp_path / "axis.json", counted(vars(row), f"own {row.trial}"))) for row in rows]
+    assert [row.llm_flops_ratio for row in told] == [row.llm_flops / rows[0].dense_llm_flops for row in rows]
+    assert told[1].llm_flops_ratio > 1
+    assert {row.relative_to for row in told} == {"own prunevid frames=2 choose 0.5"}

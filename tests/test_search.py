@@ -26,6 +26,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from conftest import ROOT
+from prunesweep.analysis import rows_of
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.fingerprint import Files, digest, of_model
 from prunesweep.records import Stopped, TrialInfo, read_trial, read_trials, schema, write_trial
@@ -85,11 +86,12 @@ def make_task(folder: Path, samples: int = SAMPLES, weights: str = "1") -> Path:
 
 def records_of(config: DictConfig, samples: int, right: int) -> pl.DataFrame:
     """Token counts as FastV leaves them, so that costs known beforehand are the costs."""
-    tokens = FRAMES * PATCHES
+    frames = config.video.frames
+    tokens = frames * PATCHES
     prune = config.reducer.prune
     kept = tokens if prune is None else max(1, round(prune.keep_ratio * tokens))
     full = SHAPE.layers if prune is None else prune.layer
-    row = {"video_id": "v", "task": "t", "text_tokens": 5, "dense_tokens": tokens, "frames": FRAMES, "generated_tokens": 1}
+    row = {"video_id": "v", "task": "t", "text_tokens": 5, "dense_tokens": tokens, "frames": frames, "generated_tokens": 1}
     row |= {"reduction_flops": 0, "option_rows": 0, "option_pairs": 0}
     row |= {"visual_tokens": [tokens] * full + [kept] * (SHAPE.layers - full)}
     return pl.DataFrame([{**row, "sample_id": f"s{i}", "correct": i < right} for i in range(samples)], schema=schema())
@@ -337,6 +339,50 @@ def test_a_trial_that_even_at_its_best_would_be_beaten_is_not_started(task: Path
     reasons = {t.user_attrs[proposals.REASON].rpartition(" by ")[0] for t in unstarted}
     assert reasons == {"even at its best it would be beaten"}
     assert not {t.number for t in unstarted} & {int(name) for name in host.evaluated if name.isdigit()}
+
+
+OVER_FRAMES = {KEEP: "interval(0.1, 1.0)", "video.frames": "choice(4, 8, 16)"}
+
+
+def test_a_search_over_frames_pays_for_every_frame(task: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One denominator for the study and the sweep's table: shares order all trials as absolute FLOPs do."""
+    baselines = {"dense": {"reducer.prune": None}, "few": {"reducer.prune": None, "video.frames": 4}}
+    searched = plan(12, OVER_FRAMES, baselines=baselines)
+    trials, _ = search(task, tmp_path / "s", searched)
+    assert "relative costs are of the dense run baseline-dense (8 frames)" in capsys.readouterr().out
+    table = {row.trial: row for row in rows_of(read_trials(tmp_path / "s"))}
+    complete = [t for t in trials if t.state == TrialState.COMPLETE and proposals.is_own(t)]
+    assert len({t.params["video.frames"] for t in complete}) == 3
+    for trial in complete:
+        row = table[str(trial.number)]
+        assert trial.values[1] == row.llm_flops_ratio == row.llm_flops / table["baseline-dense"].llm_flops
+    bounded = plan(12, OVER_FRAMES, baselines=baselines, constraints=["llm_flops_ratio <= dense"])
+    trials, _ = search(task, tmp_path / "bounded", bounded)
+    unstarted = [t for t in trials if t.user_attrs.get(proposals.OUTCOME) == proposals.NOT_STARTED]
+    assert {t.params["video.frames"] for t in unstarted} == {16}, "nothing on 4 or 8 frames costs more than the dense run on 8"
+
+
+def test_a_search_over_frames_goes_on_and_starts_warm_with_the_same_costs(task: Path, tmp_path: Path) -> None:
+    baselines = {"dense": {"reducer.prune": None}}
+    first, _ = search(task, tmp_path / "a", plan(4, OVER_FRAMES, baselines=baselines))
+    again, host = search(task, tmp_path / "a", plan(6, OVER_FRAMES, baselines=baselines))
+    assert [t.values for t in again if t.number < len(first)] == [t.values for t in first]
+    assert len(host.evaluated) == 2
+    warm, _ = search(task, tmp_path / "b", plan(1, OVER_FRAMES, baselines=baselines, warm_start=[str(tmp_path / "a")]))
+    told = {json.dumps(t.params): t.values for t in warm if not proposals.is_own(t)}
+    assert len(told) == 6
+    assert told == {json.dumps(t.params): t.values for t in again if proposals.is_own(t)}
+
+
+def test_a_search_over_frames_without_a_dense_baseline_is_refused_before_anything_runs(task: Path, tmp_path: Path) -> None:
+    host = Formula(task, tmp_path / "s")
+    with pytest.raises(ValueError, match=r"varies video.frames, so llm_flops_ratio needs one dense run.*search for llm_flops"):
+        search(task, tmp_path / "s", plan(2, OVER_FRAMES, baselines={"half": {KEEP: 0.5}}), host)
+    assert host.evaluated == []
+    absolute = plan(2, OVER_FRAMES, objectives={"accuracy": "maximize", "llm_flops": "minimize"})
+    trials, _ = search(task, tmp_path / "t", absolute)
+    rows = {row.trial: row.llm_flops for row in rows_of(read_trials(tmp_path / "t"))}
+    assert {str(t.number): t.values[1] for t in trials} == rows
 
 
 def test_a_search_whose_space_has_nothing_to_offer_ends(task: Path, tmp_path: Path) -> None:

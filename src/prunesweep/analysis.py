@@ -358,9 +358,9 @@ def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[
     return [row for own in groups.values() for row in cheapest_first(mark_front(rows_of(own), cost), cost)]
 
 
-def rows_of(trials: Sequence[Trial], denominator: Denominator | None = None) -> list[Summary]:
-    """Of trials of one model and benchmark, on one axis: relative to `denominator`, or to their dearest dense run."""
-    return on_one_axis([trial.info for trial in trials], [summarize(trial) for trial in trials], denominator)
+def rows_of(trials: Sequence[Trial]) -> list[Summary]:
+    """Of trials of one model and benchmark, on one axis: relative to their dearest dense run."""
+    return on_one_axis([t.info for t in trials], [summarize(t) for t in trials], [t.folder for t in trials])
 
 
 def mark_front(table: Sequence[Summary], cost: str) -> list[Summary]:

@@ -7,12 +7,15 @@ where the shares go.  Without a dense run it is counted: what the dearest settin
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import CONVENTIONS
+from prunesweep.records import replace_file
 
 if TYPE_CHECKING:
     from prunesweep.analysis import Summary
@@ -25,6 +28,10 @@ ABSOLUTE = {f"{name}_ratio": name for name in FLOPS} | {f"{name}_ratio": f"{name
 """What each relative cost is a share of, by name."""
 DENSE = {f"{name}_ratio": f"dense_{name}" for name in FLOPS} | {f"{name}_ratio": "dense_tokens" for name in TOKENS}
 """The same of the dense model on the trial's own frames and prompts, counted from the trial's records."""
+
+
+BASELINE = "baseline-"
+"""How the names of the folders of a search's baselines begin."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +72,15 @@ def run_name(info: TrialInfo) -> str:
     return f"the dense run {info.name}{f' ({frames} frames)' if frames else ''}"
 
 
-def common(infos: Sequence[TrialInfo], rows: Sequence[Summary]) -> Denominator | None:
+def common(infos: Sequence[TrialInfo], rows: Sequence[Summary], folders: Sequence[Path | None] = ()) -> Denominator | None:
     """Of trials of one model and benchmark; None if no trial has a cost.
 
-    The dearest dense run, of equally dear ones one called `none`, then the first.  A run that a race stopped is none: it saw
-    some of the questions.
+    The dearest dense run, of equally dear ones one called `none`, then the first; of a search that has dense baselines the
+    dearest of these, as in its objectives.  A run that a race stopped is none: it saw some of the questions.
     """
     known = [i for i, row in enumerate(rows) if not math.isnan(row.llm_flops)]
     runs = [i for i in known if rows[i].dense and not rows[i].stopped]
+    runs = [i for i in runs if folders and (folder := folders[i]) and folder.name.startswith(BASELINE)] or runs
     if runs:
         dearest = min(runs, key=lambda i: (-rows[i].llm_flops, -rows[i].total_flops, rows[i].reducer != "none", i))
         return measured(_numbers(rows[dearest]), run_name(infos[dearest]))
@@ -90,10 +98,22 @@ def relative(row: Summary, denominator: Denominator | None) -> Summary:
     return replace(row, **ratios, relative_to=denominator.name)
 
 
-def on_one_axis(infos: Sequence[TrialInfo], rows: Sequence[Summary], denominator: Denominator | None = None) -> list[Summary]:
-    """The rows of trials of one model and benchmark, relative to `denominator`, or to their common one."""
-    chosen = denominator or common(infos, rows)
+def on_one_axis(infos: Sequence[TrialInfo], rows: Sequence[Summary], folders: Sequence[Path | None] = ()) -> list[Summary]:
+    """The rows of trials of one model and benchmark, relative to their common denominator."""
+    chosen = common(infos, rows, folders)
     return [relative(row, chosen) for row in rows]
+
+
+def kept(path: Path, own: Denominator) -> Denominator:
+    """What the file holds, or `own`, which it holds from then on if its costs are known.
+
+    Sweepers that are not ours take numbers trial by trial: the first trial's dense model is the denominator of all.
+    """
+    if path.exists():
+        return Denominator(**json.loads(path.read_text(encoding="utf-8")))
+    if not any(map(math.isnan, own.costs.values())):
+        replace_file(path, json.dumps(asdict(own), indent=1).encode())
+    return own
 
 
 def without_ratios(row: Summary) -> Summary:

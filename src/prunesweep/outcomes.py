@@ -228,7 +228,7 @@ def _outcomes(model: str, benchmark: str, group: _Group, cost: str) -> Outcomes:
         benchmark=benchmark,
         infos=tuple(group.infos),
         folders=tuple(group.folders),
-        table=tuple(mark_front(on_one_axis(group.infos, group.table), cost)),
+        table=tuple(mark_front(on_one_axis(group.infos, group.table, group.folders), cost)),
         cost=cost,
         samples=tuple(ids[i] for i in order),
         tasks=tuple(group.described[i][1] for i in order),

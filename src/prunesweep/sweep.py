@@ -32,6 +32,7 @@ from prunesweep.analysis import (
     sweep_table,
     table_frame,
 )
+from prunesweep.axis import Denominator, counted, counted_name, kept, relative
 from prunesweep.benchmarks import by_video
 from prunesweep.callbacks import TIMING, read_timing
 from prunesweep.changes import why_not_reused
@@ -419,7 +420,22 @@ def deliver(finished: Finished, folder: Path, config: DictConfig) -> float | lis
     trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
-    return returned(numbers(summary, trial), config.analysis.returned)
+    return returned(numbers(relative(summary, _sweepers_axis(config, summary, trial.info)), trial), config.analysis.returned)
+
+
+OWN_SWEEPERS = ("basic", "grids", "search")
+"""They read records, and take no returned numbers."""
+AXIS = "axis.json"
+"""What the relative costs that another sweeper was told are shares of."""
+
+
+def _sweepers_axis(config: DictConfig, row: Summary, info: TrialInfo) -> Denominator | None:
+    """One for all trials of a sweeper that is not ours; None outside of one: the row is relative to its own dense model."""
+    sweep = _sweep_folder(config)
+    hydra = config.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    if sweep is None or hydra is None or hydra.runtime.choices["hydra/sweeper"] in OWN_SWEEPERS:
+        return None
+    return kept(sweep / AXIS, counted(vars(row), counted_name(info)))
 
 
 def returned(found: Mapping[str, float], names: Sequence[str]) -> float | list[float]:

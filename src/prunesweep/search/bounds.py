@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.analysis import LEDGER_COSTS, mean_costs
+from prunesweep.axis import frames_of
 from prunesweep.records import Trial
 
 if TYPE_CHECKING:
@@ -34,21 +35,25 @@ def fewest_tokens(reducer: Reducer, frames: int, patches: int, layers: int) -> L
 def least_costs(reducer: Reducer, frames: int, dense: Trial) -> dict[str, float]:
     """What the trial costs at least, for each of LEDGER_COSTS, on the samples that the dense trial answered.
 
-    Choosing the tokens and all generated tokens but the first are left out.
+    Choosing the tokens and all generated tokens but the first are left out.  Shares are of the dense model on as many frames.
     """
     import polars as pl
 
     answered = dense.records.filter(pl.col("correct").is_not_null())
     shape = dense.info.shape
+    per_second = dense.info.settings.get("protocol", {}).get("sampling") == "per_second"
+    asked = frames_of(dense.info) or frames
     rows = []
     for tokens, its_frames in answered.select("dense_tokens", "frames").iter_rows():
         patches = tokens // its_frames
-        visual, cached = fewest_tokens(reducer, frames, patches, shape.layers)
+        own = max(1, its_frames * frames // asked)  # a model may take several frames for one
+        planned_frames = min(own, its_frames) if per_second else own  # of a short video there may be no more to take
+        visual, cached = fewest_tokens(reducer, planned_frames, patches, shape.layers)
         rows.append(
             {
                 "visual_tokens": list(visual),
-                "dense_tokens": frames * patches,
-                "frames": frames,
+                "dense_tokens": planned_frames * patches,
+                "frames": planned_frames,
                 "generated_tokens": 0,
                 "reduction_flops": 0,
                 "cached_tokens": list(cached),

@@ -20,12 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from prunesweep.analysis import PER_TASK, numbers, require_objective, summarize
+from prunesweep.axis import BASELINE, Denominator
 from prunesweep.checks import EvaluationError, require_at_least
 from prunesweep.fingerprint import digest
 from prunesweep.records import RECORDS, TRIAL, Trial, read_trial
 from prunesweep.search import study as proposals
 from prunesweep.search.bounds import least_costs
 from prunesweep.search.constraints import Bound, Constraint, parse_bound, parse_constraint
+from prunesweep.search.denominator import denominator, mixes_prompts, on_axis, require_denominator
 from prunesweep.search.earlier import Inside, Task, earlier, task_of
 from prunesweep.search.space import grid, lies_in, require_inside, without_places, written
 from prunesweep.search.study import Grid, Proposals, default_sampler
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 DIRECTIONS = ("maximize", "minimize")
-BASELINE = "baseline-"
-"""How the names of their folders begin."""
 DENSE = "dense"
 """The baseline whose token counts tell costs beforehand."""
 PROPOSALS_PER_TRIAL = 5
@@ -46,6 +46,8 @@ PROPOSALS_PER_TRIAL = 5
 POLL = 1.0
 """Seconds between looks at other workers' running trials, once there is nothing else to do."""
 WORKERS = ".workers"
+RELATIVE, AXIS = "denominator of relative costs", "dearest dense baseline"
+"""A study over frames or prompts that was begun before there was one has costs that cannot be compared."""
 DESCRIBED = ("reducer", "video", "protocol")
 """The settings that a trial's description holds."""
 
@@ -154,6 +156,8 @@ class Search:
         self.plan, self.folder, self.arguments, self.host = plan, folder, list(arguments), host
         self.baselines: dict[str, Numbers] = {}
         self.dense: Trial | None = None
+        self.axis: Denominator | None = None
+        self.metrics = [*plan.objectives, *(constraint.metric for constraint in plan.parsed_constraints)]
         self.signs = [1 if direction == "maximize" else -1 for direction in plan.objectives.values()]
 
     def run(self) -> list[FrozenTrial]:
@@ -162,6 +166,8 @@ class Search:
             base = self.host.compose(self._overrides({}))
             self.plan.require_race(instantiate(base.race))
             self._require_known_keys()
+            baselines = (self.host.compose(self._baseline_overrides(own)) for own in self.plan.baselines.values())
+            require_denominator(self.plan.distributions, self.metrics, baselines)
             self.task = task_of(base)
             with worker.alone():
                 self.proposals = self._open(worker, base)
@@ -213,6 +219,7 @@ class Search:
             {
                 **{name: getattr(plan, name) for name in ("objectives", "space", "seed", "constraints", "ceiling", "baselines")},
                 "settings": made_with(base, self.task),
+                **({RELATIVE: AXIS} if mixes_prompts(plan.distributions) else {}),
             },
             former=lambda: fingerprint(base, self.task.former_model_key, self.task),
         )
@@ -229,10 +236,16 @@ class Search:
                 for name, own in self.plan.baselines.items()
             ]
         )
+        self.axis = denominator(found, self.plan.distributions, self.metrics)
+        if self.axis and mixes_prompts(self.plan.distributions):
+            print(f"search: relative costs are of {self.axis.name}")
         for name, trial in zip(self.plan.baselines, found, strict=True):
-            self.baselines[name] = numbers(summarize(trial), trial)
+            self.baselines[name] = self._numbers(trial)
             if name == DENSE:
                 self.dense = trial
+
+    def _numbers(self, trial: Trial) -> dict[str, float]:
+        return numbers(summarize(trial, self.axis), trial)
 
     def _evaluated(self, jobs: Sequence[Job]) -> list[Trial]:
         """Their trials; evaluates those that are not there: a worker may have died after it had them."""
@@ -261,7 +274,7 @@ class Search:
         params = inside(trial.info.settings) if trial else None
         if trial is None or params is None:
             return False
-        found = numbers(summarize(trial), trial)
+        found = self._numbers(trial)
         values = self._values(found)
         if any(math.isnan(value) for value in values):
             return False
@@ -289,13 +302,15 @@ class Search:
         return asked
 
     def _least_costs(self, params: Mapping[str, Any]) -> dict[str, float]:
-        """What is known of a proposal's costs; nothing without the dense baseline's records, or on another model."""
+        """What is known of a proposal's costs; nothing without the dense baseline's records, or with other prompts or models."""
         if self.dense is None:
             return {}
         config = self.host.compose(self._overrides(params))
         if (config.model.name, config.benchmark.name) != (self.dense.info.model, self.dense.info.benchmark):
             return {}
-        return least_costs(instantiate(config.reducer), config.video.frames, self.dense)
+        if described(config)["protocol"] != self.dense.info.settings["protocol"]:
+            return {}
+        return on_axis(least_costs(instantiate(config.reducer), config.video.frames, self.dense), self.axis)
 
     def _hopeless(self, least: Numbers) -> str | None:
         """Why a trial that costs at least so much need not be run; None if it may be worth it."""
@@ -343,7 +358,7 @@ class Search:
         found = self._evaluated([Job(self._overrides(trial.params), str(trial.number)) for trial in asked])
         with worker.alone():
             for trial, done in zip(asked, found, strict=True):
-                self._tell(trial, numbers(summarize(done), done))
+                self._tell(trial, self._numbers(done))
 
     def _tell(self, trial: optuna.Trial, found: Numbers) -> None:
         values = self._values(found)
