@@ -39,6 +39,22 @@ class Clock:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     run: int = 0
     alone: int = 0
+    kinds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0.0]))
+    """Units (see `units`) and seconds by class of stage."""
+
+    def book(self, stage: Any, seconds: float, jobs: int) -> None:
+        """A stage that was run once for so many jobs."""
+        self.seconds[stage.share] += seconds
+        self.run += 1
+        self.alone += jobs
+        kind = self.kinds[type(stage).__name__]
+        kind[0] += units(stage)
+        kind[1] += seconds
+
+
+def units(stage: Any) -> int:
+    """What a stage's time grows with: its layers, or 1."""
+    return stage.stop - stage.start if isinstance(stage, Layers) else 1
 
 
 def cut(jobs: Sequence[Job]) -> list[Job]:
@@ -84,6 +100,4 @@ def _timed(stage: Any, state: Any, model: Model, clock: Clock, jobs: int) -> Any
     try:
         return stage(state, model)
     finally:
-        clock.seconds[stage.share] += time.perf_counter() - begin
-        clock.run += 1
-        clock.alone += jobs
+        clock.book(stage, time.perf_counter() - begin, jobs)

@@ -32,6 +32,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from torch.utils.data import DataLoader, Sampler
 
 from prunesweep import records as recording
+from prunesweep.ahead import duration_text, merged_speeds
 from prunesweep.benchmarks import by_video
 from prunesweep.cache import EncoderCache
 from prunesweep.checks import EvaluationError
@@ -53,6 +54,8 @@ class Evaluated:
 
     records: dict[str, pl.DataFrame]
     timing: Timing
+    kinds: dict[str, tuple[int, float]]
+    """Stages run and their seconds, by class, as `engine.Clock` has them."""
 
 
 class Unpadded(Sampler[int]):
@@ -88,12 +91,33 @@ class Progress(TQDMProgressBar):
 
 
 LOGGED = 20
-"""How often the bar is written to a file, where every update is a line of its own."""
+"""Lines in a log: one every five percent."""
 
 
-def _refresh_rate(videos: int) -> int:
-    """Videos from one update of the bar to the next."""
-    return 1 if sys.stderr.isatty() else max(1, videos // LOGGED)
+class Lines(L.Callback):
+    """In place of the bar where stderr is no terminal: now and then a line, by the first process of its own videos."""
+
+    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.began = time.monotonic()
+
+    def on_predict_batch_end(self, trainer: L.Trainer, module: Evaluation, _: Any, __: Any, index: int, *___: Any) -> None:
+        done, total = index + 1, len(range(0, len(module.videos), trainer.world_size))
+        if trainer.is_global_zero and done * LOGGED // total > index * LOGGED // total:
+            gone = time.monotonic() - self.began
+            whose = f" of process 1 of {trainer.world_size}" if trainer.world_size > 1 else ""
+            left = f", about {duration_text(gone / done * (total - done))} left" if done < total else ""
+            print(
+                f"evaluated   {done:,} of {total:,} videos{whose} ({100 * done // total} %) in {duration_text(gone)}{left}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _shown(progress: bool) -> list[L.Callback]:
+    """How far the evaluation is: a bar on a terminal, lines in a log."""
+    if not progress:
+        return []
+    return [Progress()] if sys.stderr.isatty() else [Lines()]
 
 
 class Evaluation(L.LightningModule):
@@ -217,6 +241,7 @@ class Ending(L.Callback):
         module.writer.flush()
         clock = module.clock
         times = {"seconds": dict(clock.seconds), "run": clock.run, "alone": clock.alone, "made": module.made}
+        times |= {"kinds": clock.kinds}
         times |= {"began": self.began, "ended": time.time()}
         (self.folder / f"clock-{trainer.global_rank}.json").write_text(json.dumps(times), encoding="utf-8")
 
@@ -262,7 +287,8 @@ def evaluate(
             module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache)
             clocks = _predict(module, min(devices, len(work.videos)), accelerator, progress)
         records = assembled(place, samples, addresses)
-    return Evaluated(records, _timing(clocks, time.perf_counter() - begin, work.known))
+    kinds = merged_speeds(clock["kinds"] for clock in clocks)
+    return Evaluated(records, _timing(clocks, time.perf_counter() - begin, work.known), kinds)
 
 
 def require_devices(devices: int, accelerator: str, videos: int) -> None:
@@ -298,9 +324,9 @@ def _predict(module: Evaluation, processes: int, accelerator: str, progress: boo
             use_distributed_sampler=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=progress and sys.stderr.isatty(),
             inference_mode=True,
-            callbacks=[Ending(Path(folder)), *([Progress(_refresh_rate(len(module.videos)))] if progress else [])],
+            callbacks=[Ending(Path(folder)), *_shown(progress)],
         )
         trainer.predict(module, return_predictions=False)
         paths = [Path(folder) / f"clock-{rank}.json" for rank in range(processes)]

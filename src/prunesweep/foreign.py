@@ -28,10 +28,10 @@ class ForeignCodeError(ValueError):
     """A folder names code that is not registered here."""
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     """Raises ValueError for what is no JSON, too large or nested too deeply; OSError if it cannot be read."""
     try:
-        return json.loads(_text(path))
+        return json.loads(_text(path, most_bytes))
     except RecursionError as error:
         raise ValueError(f"{path} nests more lists and mappings than Python can hold") from error
 
@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    text = _text(path)
+    text = _text(path, MOST_BYTES)
     try:
         _require_small(path, text)
         return OmegaConf.to_container(OmegaConf.create(text), resolve=False)  # its loader reads numbers as Hydra does
@@ -54,11 +54,11 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"{path} cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most_bytes: int) -> str:
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{path} is larger than {MOST_BYTES >> 20} MiB, which no file of its kind is")
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"{path} is larger than {most_bytes >> 20} MiB, which no file of its kind is")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -16,9 +16,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import psutil
-import torch
 
 from prunesweep.checks import require_at_least
+from prunesweep.lazy import torch
 from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.stages import greedy, plan
@@ -112,13 +112,12 @@ def _run_named(model: Model, sample: Sample, candidate: Candidate, tokens: int) 
         ) from error
 
 
-@torch.inference_mode()
 def run_once(model: Model, sample: Sample, candidate: Candidate, tokens: int) -> Timed:
     """One trial on one sample, alone, with greedy decoding."""
     device = model.network.device
     protocol = replace(candidate.protocol, answering="generate")
     stages = plan(sample, candidate.frames, candidate.reducer, protocol, model)[:-1]
-    with PeakMemory(device) as memory:
+    with torch.inference_mode(), PeakMemory(device) as memory:
         begin = _now(device)
         state: Any = None
         llm_begin = begin

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from prunesweep import paper, statistics
 from prunesweep.commands import reported
-from prunesweep.infeasible import all_infeasible, lines
 from prunesweep.outcomes import Outcomes, read_outcomes
+from prunesweep.pending import lines as pending_lines
+from prunesweep.pending import read_pending
+from prunesweep.records import trial_folders
 from prunesweep.verdict import text, verdict
 
 TABLES: dict[str, Callable[[Sequence[Outcomes]], list[paper.Table]]] = {
@@ -36,7 +38,7 @@ def planning(outcomes: Outcomes, samples: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="prunesweep-stats", description="Statistics of a finished sweep, from its records.")
+    parser = argparse.ArgumentParser(prog="prunesweep-stats", description="What a sweep's records say so far.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis of the front: any cost of the ledger")
     parser.add_argument("--table", choices=TABLES, help="print this table instead of the words")
@@ -51,7 +53,11 @@ def main() -> None:
     if arguments.samples is not None and arguments.samples < 2:
         parser.error(f"--samples must be at least 2, got {arguments.samples}")
     with reported():
-        print(_said(read_outcomes(arguments.sweep, arguments.cost), arguments))
+        unfinished = read_pending(arguments.sweep)
+        for one in unfinished:
+            print("\n".join(pending_lines(one)))
+        if not (unfinished and not trial_folders(arguments.sweep)):
+            print(_said(read_outcomes(arguments.sweep, arguments.cost), arguments))
 
 
 def _said(found: Sequence[Outcomes], arguments: argparse.Namespace) -> str:
@@ -63,6 +69,4 @@ def _said(found: Sequence[Outcomes], arguments: argparse.Namespace) -> str:
     for outcomes in found:
         plan = f"\n{'planning':<11} {planning(outcomes, arguments.samples)}" if arguments.samples else ""
         blocks.append(text(verdict(outcomes)) + plan)
-    if not_run := lines(all_infeasible(arguments.sweep), sum(len(outcomes.table) for outcomes in found)):
-        blocks.append("\n".join(not_run))
     return "\n\n".join(blocks)

@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 FORMAT = "store.json"
 TRIALS, SHARDS, FILES = "trials", "shards", "files.json"
+SPEED = "speed.json"
+"""What stages took with a model on a machine; see `prunesweep.ahead`."""
 ADDRESS = ("key", "sample_key")
 """Columns that say which trial and sample a row is about."""
 FLUSH_SECONDS, FLUSH_SHARE, FLUSH_MOST_SECONDS = 5.0, 0.01, 60.0

@@ -15,7 +15,19 @@ from prunesweep.answering import code_of
 from prunesweep.commands import reported
 from prunesweep.fingerprint import LENGTH, RECORD_FORMAT, versions
 from prunesweep.records import PARTIAL, TRIAL, parquet_bytes, replace_file
-from prunesweep.store import FILES, FORMAT, SHARDS, TRIALS, DamagedError, Problem, Store, StoredTrial, read_description, read_file
+from prunesweep.store import (
+    FILES,
+    FORMAT,
+    SHARDS,
+    SPEED,
+    TRIALS,
+    DamagedError,
+    Problem,
+    Store,
+    StoredTrial,
+    read_description,
+    read_file,
+)
 from prunesweep.work import ONCE
 
 if TYPE_CHECKING:
@@ -33,7 +45,7 @@ def problems(store: Store) -> list[Problem]:
     for path in sorted(store.folder.rglob("*")):
         if (
             path.is_file()
-            and path.relative_to(store.folder).parts not in ((FORMAT,), (FILES,))
+            and path.relative_to(store.folder).parts not in ((FORMAT,), (FILES,), (SPEED,))
             and (reason := _wrong(path, store))
         ):
             found.append(Problem(path, reason))
