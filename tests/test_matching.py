@@ -40,7 +40,7 @@ def test_what_a_solved_reducer_costs_is_what_the_solution_says(
         pytest.skip("nothing happens at the entrance of the LLM")
     match = Match(**{cost: 0.12 if name.startswith("prunevid") else 0.45}, videos=2, tolerance=0.5)
     reducer, solution = matched(name, calibration, match)
-    chosen = calibration.chosen(2)
+    chosen = [questions[0] for questions in calibration.chosen(2)]
     outcomes = evaluate_jobs(model, [Job(s.id, plan(s, FRAMES, reducer, CHOOSE, model)) for s in chosen], Clock())
     own = [ledger(model.shape, a.visual_tokens, a.text_tokens, a.dense_tokens, FRAMES) for _, a in outcomes]
     dense = [ledger(model.shape, [a.dense_tokens] * 8, a.text_tokens, a.dense_tokens, FRAMES) for _, a in outcomes]
@@ -119,8 +119,18 @@ def test_videos_that_cannot_be_read_are_passed_over(samples: list[Sample], model
         replace(reducer_of("random"), match=Match(flops=0.3)), Calibration(model, [gone, samples[0]]), FRAMES, CHOOSE
     )
     assert solution.videos == (samples[0].video_id,)
-    with pytest.raises(ValueError, match="none of the 8 videos to match random on can be read: gone.mp4: no such file"):
+    with pytest.raises(ValueError, match="none of the 8 videos to match random on .*: gone.mp4: no such file"):
         solve(replace(reducer_of("random"), match=Match(flops=0.3)), Calibration(model, [gone]), FRAMES, CHOOSE)
+
+
+def test_questions_that_cannot_be_asked_are_passed_over(samples: list[Sample], model: LlavaOnevision) -> None:
+    """The next question on the video is counted, as long as one can be asked."""
+    mute = replace(samples[0], id="mute", problem="no text in 'question'")
+    asked = replace(reducer_of("random"), match=Match(flops=0.3))
+    _, solution = solve(asked, Calibration(model, [mute, samples[0]]), FRAMES, CHOOSE)
+    assert solution == solve(asked, Calibration(model, [samples[0]]), FRAMES, CHOOSE)[1]
+    with pytest.raises(ValueError, match="can be read and asked about: no text in 'question'"):
+        solve(asked, Calibration(model, [mute]), FRAMES, CHOOSE)
 
 
 @pytest.mark.parametrize(

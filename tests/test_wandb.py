@@ -22,7 +22,7 @@ from prunesweep.effects import importances
 from prunesweep.outcomes import read_outcomes
 from prunesweep.records import Trial, TrialInfo, read_trials, write_trial
 from prunesweep.tracking import Destination
-from test_statistics import drawn, made
+from test_statistics import drawn, grid_trials, made
 
 SECRET, HOME = "sk-very-secret", "/home/me/models"
 NOWHERE = "http://127.0.0.1:9"
@@ -119,7 +119,8 @@ def test_runs_read_back_by_wandb_hold_what_the_records_say(tmp_path: Path) -> No
 
 
 def test_the_summary_shows_importance_and_parallel_coordinates(tmp_path: Path) -> None:
-    sweep = stored(tmp_path / "sweep", drawn())
+    levels = {"layer": [1, 2, 3, 4], "keep": [0.2, 0.4, 0.6]}
+    sweep = stored(tmp_path / "sweep", grid_trials(levels, lambda layer, keep: 0.3 + 0.15 * layer + 0.02 * keep))
     (outcomes,) = read_outcomes(sweep)
     where = Destination("p", "offline", "g", sweep)
     tracking.publish_sweep(sweep, iter([]), [outcomes], where)

@@ -173,6 +173,14 @@ class Summary:
     dense_fastvid_flops: float = math.nan
     effective_samples: float = math.nan
     """Independent questions that would say as much about the accuracy as these do."""
+    infeasible: str | None = None
+    """Why the trial could not be run."""
+
+
+def not_run(trial: str, reducer: str, reason: str) -> Summary:
+    """The line of a trial that could not be run: no number is known of it."""
+    costs: dict[str, Any] = dict.fromkeys(LEDGER_COSTS, math.nan)
+    return Summary(trial, reducer, accuracy=math.nan, accuracy_error=math.nan, samples=0, errors=0, infeasible=reason, **costs)
 
 
 def scores_of(row: Summary) -> Accuracy:

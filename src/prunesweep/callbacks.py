@@ -94,7 +94,7 @@ class SummaryCallback(Callback):
             raise SystemExit(f"prunesweep: {error}") from error
 
     def _tell(self, folder: Path) -> None:
-        if self.reporter and folder.absolute() not in self.told:
+        if self.reporter and folder.absolute() not in self.told and (folder / "records.parquet").exists():
             self.told.add(folder.absolute())
             self.reporter.trial(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 RANK_SETTINGS = ("trainer.strategy", "trainer.num_nodes")
@@ -11,6 +12,18 @@ RANKS_ARE_SPAWNED = f"{' and '.join(RANK_SETTINGS)} are not settings: ranks are 
 
 class EvaluationError(Exception):
     """An evaluation cannot go on for a reason outside its settings; the message says which, and what is kept."""
+
+
+class InfeasibleError(ValueError):
+    """A trial that this model or benchmark does not allow; others of its sweep may run."""
+
+
+class UnfitError(Exception):
+    """Some trials of a batch cannot be run on its model: the reason of each, by its name."""
+
+    def __init__(self, reasons: Mapping[str, str]):
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+        self.reasons = dict(reasons)
 
 
 def require_number(name: str, value: object) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from prunesweep.analysis import Accuracy
 from prunesweep.clusters import CONFIDENCE, difference_means, effective_samples, influences, quantile, share_means
+from prunesweep.identified import foreseen, identified, move_together
 from prunesweep.outcomes import RIGHT, Outcomes
 from prunesweep.sources import IGNORED, settings
 from prunesweep.statistics import accuracy_interval, holm
@@ -50,6 +51,8 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (2, "") if value is None else (0, value) if number else (1, str(value))
 
 
+REST = "not told apart"
+"""The block of all settings without an effect of their own."""
 SOLVED = ("reducer.match.", "matched.")
 """What a setting was solved for, and how well: not settings themselves."""
 
@@ -149,7 +152,7 @@ class Ablation:
     confounded: tuple[str, ...]
     """Factors whose effects these trials cannot tell from others'."""
     continuous: tuple[str, ...] = ()
-    """Factors whose values hardly ever repeat, as in a search: importance tells about them."""
+    """The same of factors whose values hardly ever repeat, as in a search: importance may tell about them."""
 
 
 class Answers(NamedTuple):
@@ -172,20 +175,21 @@ def ablation(outcomes: Outcomes, reducer: str) -> Ablation | None:
     """Of trials of one reducer; None with fewer than two trials or no factor.
 
     Main effects come from the additive model of all factors (least squares, effects that sum to zero), so they are adjusted
-    for the others where the grid is unbalanced; an interaction adds one pair's products to it.
+    for the others where the grid is unbalanced; an interaction adds one pair's products to it.  Factors that the trials cannot
+    tell apart, and what they alone would show, have no effect here: they are named.
     """
     varying = factors(outcomes)
     if len(outcomes.table) < 2 or not varying:
         return None
     most = max(FEW_LEVELS, len(outcomes.table) // 2)
-    repeat = [len(varying) == 1 or len(factor.levels) <= most for factor in varying]
-    found = [factor for factor, again in zip(varying, repeat, strict=True) if again]
     answers = _common(outcomes)
-    blocks = {factor.name: _contrasts(factor) for factor in found}
-    kept, confounded = _estimable(blocks)
-    main = [_main_effect(factor, kept, answers) for factor in found if factor.name in kept]
-    pairs = [_interaction(one, other, kept, answers) for one, other in combinations(found, 2)]
-    interactions = [pair for pair in pairs if pair]
+    kept, rest = identified({factor.name: _contrasts(factor) for factor in varying})
+    found = [factor for factor in varying if factor.name in kept]
+    unknown = [factor for factor in varying if factor.name not in kept]
+    model = {**kept, REST: rest} if rest.shape[1] else kept
+    main = [_main_effect(factor, model, answers) for factor in found]
+    pairs = [_interaction(one, other, model, answers) for one, other in combinations(found, 2)]
+    interactions = [pair for pair in pairs if pair and not (unknown and math.isnan(pair.p_value))]
     return Ablation(
         reducer=reducer,
         trials=len(outcomes.table),
@@ -193,8 +197,8 @@ def ablation(outcomes: Outcomes, reducer: str) -> Ablation | None:
         videos=answers.videos,
         main=tuple(_corrected(main)),
         interactions=tuple(_corrected(interactions)),
-        confounded=confounded,
-        continuous=tuple(factor.name for factor, again in zip(varying, repeat, strict=True) if not again),
+        confounded=tuple(factor.name for factor in unknown if len(factor.levels) <= most),
+        continuous=tuple(factor.name for factor in unknown if len(factor.levels) > most),
     )
 
 
@@ -213,18 +217,6 @@ def _contrasts(factor: Factor) -> Float[np.ndarray, "trials columns"]:
     """Effects that sum to zero over the levels: one column per level but the last, which is minus one in all."""
     one_hot = np.eye(len(factor.levels))[factor.value]
     return one_hot[:, :-1] - one_hot[:, -1:]
-
-
-def _estimable(blocks: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The factors that the trials can tell apart, taken in order, and the names of the others."""
-    kept: dict[str, np.ndarray] = {}
-    confounded = []
-    for name, block in blocks.items():
-        if _independent(_design([*kept.values(), block])):
-            kept[name] = block
-        else:
-            confounded.append(name)
-    return kept, tuple(confounded)
 
 
 def _design(blocks: Sequence[np.ndarray]) -> np.ndarray:
@@ -357,7 +349,9 @@ def importance(outcomes: Outcomes, reducer: str, target: str = "accuracy", seed:
     """Optuna's fANOVA: the share of the number's variance over the space of settings that each parameter explains alone.
 
     (Hutter, Hoos and Leyton-Brown, 2014: of a random forest's prediction, so an estimate.)  Of one reducer's trials, in
-    whatever order; None with fewer than four of them, or if nothing varies.
+    whatever order; None where it would be made up: with fewer than four trials, if nothing varies, or if a forest of the
+    settings foresees held-out trials no better than their mean (`identified.foreseen`).  Settings that never varied alone
+    have no share.
     """
     import optuna
 
@@ -370,6 +364,10 @@ def importance(outcomes: Outcomes, reducer: str, target: str = "accuracy", seed:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, MOST_FOR_IMPORTANCE, replace=False))
     if len(chosen) < FEWEST_FOR_IMPORTANCE or not found or not np.ptp(values[chosen]):
         return None
+    trees = TREES if len(chosen) <= FEW else FEWER_TREES
+    if not foreseen(np.hstack([_features(factor)[chosen] for factor in found]), values[chosen], trees, seed):
+        return None
+    together = move_together({factor.name: factor.value[chosen] for factor in found})
     distributions = {factor.name: _distribution(factor) for factor in found}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name=reducer)
@@ -383,13 +381,24 @@ def importance(outcomes: Outcomes, reducer: str, target: str = "accuracy", seed:
             for i in chosen
         ]
     )
-    trees = TREES if len(chosen) <= FEW else FEWER_TREES
     shares = optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=seed).evaluate(study)  # not made to sum to one
-    return Importance(reducer, target, {name: float(share) for name, share in shares.items()}, len(chosen))
+    told = {name: float(share) for name, share in shares.items() if name not in together}
+    return Importance(reducer, target, told, len(chosen)) if told else None
 
 
 FEWEST_FOR_IMPORTANCE = 4
 """A forest over fewer trials explains nothing."""
+
+
+def _features(factor: Factor) -> Float[np.ndarray, "trials columns"]:
+    """Numbers as they are, anything else a column per level."""
+    if _is_number(factor):
+        return np.array(factor.levels, dtype=float)[factor.value][:, None]
+    return np.eye(len(factor.levels))[factor.value]
+
+
+def _is_number(factor: Factor) -> bool:
+    return all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in factor.levels)
 
 
 class _Encoded(NamedTuple):
@@ -400,8 +409,7 @@ class _Encoded(NamedTuple):
 def _distribution(factor: Factor) -> _Encoded:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    numbers = all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in factor.levels)
-    if numbers:
+    if _is_number(factor):
         return _Encoded(FloatDistribution(float(factor.levels[0]), float(factor.levels[-1])), float)
     return _Encoded(CategoricalDistribution([str(level) for level in factor.levels]), str)
 

@@ -31,6 +31,14 @@ def _figure(columns: int, width: float, height: float, sharey: bool = False, row
     return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
 
 
+def _nothing(why: str) -> Figure:
+    """A figure that says why it shows nothing."""
+    figure, (axes,) = _figure(1, 8, 1)
+    axes.set_axis_off()
+    axes.set_title(why, fontsize=10)
+    return figure
+
+
 # The front
 
 
@@ -67,6 +75,8 @@ def front_figure(outcomes: Outcomes, front: Front) -> Figure:
 
 def effects_figure(ablation: Ablation) -> Figure:
     """Main effects of `effects.ablation`: a panel per setting, adjusted means with 95 % intervals."""
+    if not ablation.main:
+        return _nothing(f"{ablation.reducer}: these {ablation.trials} trials tell no setting's effect apart")
     names = short([effect.factor for effect in ablation.main])
     figure, panels = _figure(len(ablation.main), max(4.0, 2.7 * len(ablation.main)), 3.2, sharey=True)
     for axes, effect in zip(panels, ablation.main, strict=True):
@@ -118,6 +128,8 @@ def _p(p_value: float) -> str:
 
 def importance_figure(found: Sequence[Importance]) -> Figure:
     """`effects.importances` as bars, a panel per method."""
+    if not found:
+        return _nothing("importance cannot be told: held-out trials are foreseen no better than by their mean")
     figure, panels = _figure(len(found), max(4.5, 4 * len(found)), 2.6)
     for axes, one in zip(panels, found, strict=True):
         names = short(list(one.shares))

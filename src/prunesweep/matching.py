@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from prunesweep.benchmarks import by_video
+from prunesweep.checks import InfeasibleError
 from prunesweep.cost import Shape, prefill_flops
 from prunesweep.protocol import Protocol
 from prunesweep.reducers import SLOTS, Cost, Evictor, Pruner, Reducer, layer_tokens
-from prunesweep.stages import plan
+from prunesweep.stages import plan, require_fit
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import VideoError
 
@@ -72,10 +73,10 @@ class Calibration:
         self.encoded: dict[Any, Tokens] = {}
         """By their first two stages."""
 
-    def chosen(self, count: int) -> list[Sample]:
-        """The first question of each of `count` videos, spread evenly."""
+    def chosen(self, count: int) -> list[tuple[Sample, ...]]:
+        """The questions of each of `count` videos, spread evenly."""
         count = min(count, len(self.videos))
-        return [self.videos[(2 * i + 1) * len(self.videos) // (2 * count)][0] for i in range(count)]
+        return [self.videos[(2 * i + 1) * len(self.videos) // (2 * count)] for i in range(count)]
 
     @torch.inference_mode()
     def tokens(self, sample: Sample, reducer: Reducer, frames: int, protocol: Protocol) -> Tokens:
@@ -146,13 +147,19 @@ def mean_cost(cost: Cost, counts: Sequence[Counts], shape: Shape) -> float:
 def solve(reducer: Reducer, calibration: Calibration, frames: int, protocol: Protocol) -> tuple[Reducer, Solution]:
     """The reducer with its knob set, and what that costs.
 
-    Raises ValueError if no video can be read, if the knob does not exist or cannot be varied, or if no setting of it comes
-    close enough to the cost asked for.
+    Raises ValueError if no question can be counted, or if the knob does not exist or cannot be varied; InfeasibleError if the
+    reducer has none, if no setting of it comes close enough to the cost asked for, or if the model does not allow the reducer.
     """
     match, knob = reducer.match, reducer.knob
-    if match is None or knob is None:
-        raise ValueError(f"{reducer.name} has nothing to match; set reducer.match and reducer.knob")
+    if match is None:
+        raise ValueError(f"{reducer.name} has nothing to match; set reducer.match")
+    if knob is None:
+        raise InfeasibleError(
+            f"{reducer.name} has no free setting to be solved for reducer.match; "
+            "give it a grid of its own without, or set reducer.knob"
+        )
     model = calibration.model
+    require_fit(reducer, model)
     samples = _readable(calibration, match.videos, reducer, frames, protocol)
 
     def cost(candidate: Reducer) -> float:
@@ -168,7 +175,7 @@ def solve(reducer: Reducer, calibration: Calibration, frames: int, protocol: Pro
     reached, chosen = tried[value]
     if abs(reached - match.target) > match.tolerance * match.target:
         low, high = min(c for c, _ in tried.values()), max(c for c, _ in tried.values())
-        raise ValueError(
+        raise InfeasibleError(
             f"{reducer.name} comes no closer to {match.cost}={match.target:g} than {reached:.4f} with {knob}={value} "
             f"(it reaches {low:.4f} to {high:.4f}); change its other settings, reducer.knob or reducer.match.tolerance"
         )
@@ -177,16 +184,22 @@ def solve(reducer: Reducer, calibration: Calibration, frames: int, protocol: Pro
 
 
 def _readable(calibration: Calibration, videos: int, reducer: Reducer, frames: int, protocol: Protocol) -> list[Sample]:
-    """The chosen samples but for those whose video cannot be read: they answer nothing in the evaluation either."""
-    found, why = [], None
-    for sample in calibration.chosen(videos):
-        try:
-            calibration.counts(sample, Reducer("dense"), frames, protocol)
-            found.append(sample)
-        except VideoError as error:
-            why = error
+    """The first question of each chosen video that can be asked, where there is one: others get no answer in the evaluation
+    either, which says why."""
+    found: list[Sample] = []
+    why: Exception | None = None
+    for questions in calibration.chosen(videos):
+        for sample in questions:
+            try:
+                calibration.counts(sample, Reducer("dense"), frames, protocol)
+                found.append(sample)
+                break
+            except Exception as error:  # whatever it is, the evaluation makes a record of it
+                why = error
+                if isinstance(error, VideoError):
+                    break  # so are the video's other questions
     if not found:
-        raise ValueError(f"none of the {videos} videos to match {reducer.name} on can be read: {why}")
+        raise ValueError(f"none of the {videos} videos to match {reducer.name} on can be read and asked about: {why}")
     return found
 
 

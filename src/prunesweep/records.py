@@ -285,8 +285,12 @@ def read_shape(raw: dict[str, Any]) -> Shape:
 
 def trial_folders(sweep: Path) -> list[Path]:
     """The folders of all complete trials below a sweep's folder, in the order of their numbers."""
-    folders = [path.parent for path in sweep.glob(f"*/{RECORDS}")]
-    return sorted(folders, key=lambda f: (not f.name.isdigit(), f.name.zfill(9)))
+    return in_order(path.parent for path in sweep.glob(f"*/{RECORDS}"))
+
+
+def in_order(folders: Iterable[Path]) -> list[Path]:
+    """By their numbers, then those with names."""
+    return sorted(folders, key=lambda folder: (not folder.name.isdigit(), folder.name.zfill(9)))
 
 
 def read_trials(sweep: Path) -> list[Trial]:

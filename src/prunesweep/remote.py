@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from prunesweep.checks import EvaluationError
+from prunesweep.checks import EvaluationError, UnfitError
 from prunesweep.devices import device_kind
 from prunesweep.fingerprint import Files, described, digest, of_samples, restored
 from prunesweep.models.checkpoints import located
@@ -106,6 +106,9 @@ def _failed(reason: str, unexpected: str | None = None) -> dict[str, Any]:
 
 
 def _require_success(results: Sequence[Mapping[str, Any]]) -> None:
+    """Raises UnfitError if the model does not allow some trials, which every job finds out before it evaluates any."""
+    if unfit := next((result["unfit"] for result in results if "unfit" in result), None):
+        raise UnfitError(unfit)
     failed: dict[str, list[int]] = {}
     for number, result in enumerate(results, start=1):
         if "error" in result:
@@ -138,6 +141,8 @@ def work_on(task: str) -> str:
     try:
         with contextlib.chdir(told["folder"]):
             return json.dumps({"timing": asdict(_evaluate(told))})
+    except UnfitError as error:
+        return json.dumps({"unfit": error.reasons})
     except (ValueError, EvaluationError, OSError) as error:
         return json.dumps(_failed(str(error)))
     except Exception as error:
@@ -223,10 +228,10 @@ def _describe(
     addresses: Addresses,
     origins: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    from prunesweep.stages import require_fit
+    from prunesweep.stages import require_all_fit
 
+    require_all_fit({trial.name: trial.reducer for trial in trials}, model)
     for trial, one in zip(trials, told["trials"], strict=True):
-        require_fit(trial.reducer, model)
         shaped = {**one["about"], "shape": asdict(model.shape), "parts": one["parts"]}
         store.describe(StoredTrial(addresses.trials[trial.name], origins[trial.name], shaped))
 

@@ -29,6 +29,7 @@ from prunesweep.commands import reported
 from prunesweep.effects import Ablation, Estimate, Importance, Interaction, MainEffect
 from prunesweep.figures import Coordinates, parallel_coordinates
 from prunesweep.foreign import read_yaml
+from prunesweep.infeasible import all_infeasible
 from prunesweep.outcomes import UNANSWERED, Outcomes, read_outcomes
 from prunesweep.paths import PACKAGE
 from prunesweep.plots import label, unit
@@ -61,6 +62,7 @@ def report_data(found: Sequence[Outcomes], sweep: Path) -> dict[str, Any]:
             "lead": f"{trials} trial{'s' if trials > 1 else ''}; every number below is a function of their records.",
             "replicates": statistics.REPLICATES,
             "groups": [_group(one) for one in verdicts],
+            "notRun": [{"name": public(one.name), "reason": public(one.reason)} for one in all_infeasible(sweep)],
             "tokens": list(_token_maps(sweep)),
             "provenance": list(_provenance(found, sweep)),
         }

@@ -13,13 +13,14 @@ video.  Without pruning M is L, and Ask alone runs the question through all laye
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cache import EncoderCache
+from prunesweep.checks import InfeasibleError, UnfitError
 from prunesweep.cost import scoring_flops
 from prunesweep.lazy import F, torch
 from prunesweep.protocol import Protocol, encoder_text, option_texts, question_text
@@ -400,10 +401,22 @@ def encoding(reducer: Reducer, question: str | None = None) -> Encode:
 
 
 def require_fit(reducer: Reducer, model: Model) -> None:
-    """Raises ValueError if the reducer prunes where this model has no layer left."""
+    """Raises InfeasibleError if the reducer prunes where this model has no layer left."""
     prune = reducer.prune
     if prune and prune.full_layers >= model.layers:
         most = model.layers - 1 - (prune.full_layers - prune.layer)
-        raise ValueError(
+        raise InfeasibleError(
             f"reducer.prune.layer must be in [1, {most}] for {model.name} with {model.layers} layers, got {prune.layer}"
         )
+
+
+def require_all_fit(reducers: Mapping[str, Reducer], model: Model) -> None:
+    """Raises UnfitError, naming all of those that do not."""
+    reasons = {}
+    for name, reducer in reducers.items():
+        try:
+            require_fit(reducer, model)
+        except InfeasibleError as error:
+            reasons[name] = str(error)
+    if reasons:
+        raise UnfitError(reasons)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prunesweep import paper, statistics
 from prunesweep.commands import reported
+from prunesweep.infeasible import all_infeasible, lines
 from prunesweep.outcomes import Outcomes, read_outcomes
 from prunesweep.pending import lines as pending_lines
 from prunesweep.pending import read_pending
@@ -69,4 +70,6 @@ def _said(found: Sequence[Outcomes], arguments: argparse.Namespace) -> str:
     for outcomes in found:
         plan = f"\n{'planning':<11} {planning(outcomes, arguments.samples)}" if arguments.samples else ""
         blocks.append(text(verdict(outcomes)) + plan)
+    if not_run := lines(all_infeasible(arguments.sweep), sum(len(outcomes.table) for outcomes in found)):
+        blocks.append("\n".join(not_run))
     return "\n\n".join(blocks)

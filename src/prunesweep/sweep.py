@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from prunesweep.analysis import (
     Summary,
     failures,
     nondominated,
+    not_run,
     numbers,
     require_cost,
     require_objective,
@@ -38,9 +40,10 @@ from prunesweep.axis import Denominator, counted, counted_name, kept, relative
 from prunesweep.benchmarks import by_video
 from prunesweep.callbacks import TIMING, read_timing
 from prunesweep.changes import why_not_reused
-from prunesweep.checks import EvaluationError, require_at_least, require_flag
+from prunesweep.checks import EvaluationError, InfeasibleError, UnfitError, require_at_least, require_flag
 from prunesweep.devices import device_kind
 from prunesweep.fingerprint import Files, digest, of_samples
+from prunesweep.infeasible import INFEASIBLE, Infeasible, all_infeasible, lines, write_infeasible
 from prunesweep.models.checkpoints import located
 from prunesweep.outcomes import collect
 from prunesweep.pending import noted
@@ -83,6 +86,10 @@ class Finished:
     """Of the whole batch it was part of."""
     measured: Measured | None = None
     """What the trial took when it ran alone, if it was measured."""
+
+    @property
+    def name(self) -> str:
+        return self.info.name
 
 
 def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[str]) -> str:
@@ -146,11 +153,12 @@ Spread = Callable[[Batch, Sequence[Planned], Work], Timing]
 
 def evaluate_configs(
     configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]], spread: Spread | None = None
-) -> list[Finished]:
+) -> list[Finished | Infeasible]:
     """All configurations, evaluated together as far as they use one model and benchmark; in the order given.
 
-    What the store has is not evaluated again.  With `spread` the rest is evaluated elsewhere.  Whatever can be checked
-    without a model is checked before anything runs.  Raises ValueError, or Hydra's InstantiationException around it.
+    A trial that its model or benchmark does not allow comes back with the reason.  What the store has is not evaluated again.
+    With `spread` the rest is evaluated elsewhere.  Whatever can be checked without a model is checked before anything runs.
+    Raises ValueError, or Hydra's InstantiationException around it.
     """
     names = trial_names(configs, overrides)
     planned = [_plan(*one) for one in zip(names, configs, overrides, strict=True)]
@@ -158,7 +166,7 @@ def evaluate_configs(
     for one in planned:
         shared = {key: OmegaConf.to_container(one.config[key], resolve=True) for key in SHARED_SETTINGS}
         groups.setdefault(json.dumps([shared, one.config.retry_errors], sort_keys=True), []).append(one)
-    finished = {result.info.name: result for group in groups.values() for result in _evaluate_group(group, spread)}
+    finished = {result.name: result for group in groups.values() for result in _evaluate_group(group, spread)}
     return [finished[name] for name in names]
 
 
@@ -190,32 +198,56 @@ def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:
         raise ValueError(f"benchmark.subtitles={subtitles}, but the protocol puts them nowhere; set protocol=videomme_subtitles")
 
 
-def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finished]:
+def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finished | Infeasible]:
     config = group[0].config
     with _open_store(config) as store:
         load = located(OmegaConf.to_container(config.model.load, resolve=True))  # type: ignore[arg-type]
         make_model = functools.cache(functools.partial(instantiate, load))
         samples = tuple(instantiate(config.benchmark.load))
-        group = _matched(group, make_model, samples)
-        batch = _batch(group, samples, store, load)
+        matched, reasons = _matched(group, make_model, samples)
+        out: list[Finished | Infeasible] = [_infeasible(one, reasons[one.name]) for one in group if one.name in reasons]
+        if not matched:
+            return out
+        batch = _batch(matched, samples, store, load)
         _say_why_not_reused(batch)
-        work = left_to_do(store, samples, batch.addresses, config.retry_errors)
-        print(*forecast(batch, work, _results_folder(config)).lines(), sep="\n", file=sys.stderr, flush=True)
-        race: Race = instantiate(config.race)
-        if spread is not None:
-            _require_spreadable(config, race)
-        stopped: dict[str, Stopped] = {}
-        with noted(_results_folder(config), dict(batch.addresses.trials), list(batch.addresses.samples.values()), store.folder):
-            if race.rounds == 1:
-                records, timing = _evaluate_batch(batch, group, work, spread, make_model)
-            else:
-                records, timing, stopped = _race(batch, group, race, make_model)
-        store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
-        measured = _measure(batch, group, make_model) if batch.config.engine.measure else [None] * len(group)
-        return [
-            Finished(_info(one, batch, stopped.get(one.name)), records[one.name], timing, took)
-            for one, took in zip(group, measured, strict=True)
-        ]
+        try:
+            return [*out, *_evaluate_feasible(batch, matched, spread, make_model)]
+        except UnfitError as error:  # nothing has been evaluated yet
+            unfit = error.reasons
+        out += [_infeasible(one, unfit[one.name]) for one in matched if one.name in unfit]
+        fitting = [one for one in matched if one.name not in unfit]
+        if not fitting:
+            return out
+        return [*out, *_evaluate_feasible(_batch(fitting, samples, store, load), fitting, spread, make_model)]
+
+
+def _infeasible(one: Planned, reason: str) -> Infeasible:
+    names = (one.name, one.config.reducer.name, one.config.model.name, one.config.benchmark.name)
+    return Infeasible(*names, one.overrides, reason)
+
+
+def _evaluate_feasible(
+    batch: Batch, group: list[Planned], spread: Spread | None, make_model: Callable[[], Model]
+) -> list[Finished]:
+    """Raises UnfitError before anything is evaluated if the model does not allow some of the trials."""
+    config, store, results = batch.config, batch.store, _results_folder(batch.config)
+    work = left_to_do(store, batch.samples, batch.addresses, config.retry_errors)
+    print(*forecast(batch, work, results).lines(), sep="\n", file=sys.stderr, flush=True)
+    race: Race = instantiate(config.race)
+    if spread is not None:
+        _require_spreadable(config, race)
+    stopped: dict[str, Stopped] = {}
+    with noted(results, dict(batch.addresses.trials), list(batch.addresses.samples.values()), store.folder):
+        if race.rounds == 1:
+            records, timing = _evaluate_batch(batch, group, work, spread, make_model)
+        else:
+            records, timing, stopped = _race(batch, group, race, make_model)
+    store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
+    measured = _measure(batch, group, make_model) if config.engine.measure else [None] * len(group)
+    return [
+        Finished(_info(one, batch, stopped.get(one.name)), records[one.name], timing, took)
+        for one, took in zip(group, measured, strict=True)
+    ]
 
 
 def _require_spreadable(config: DictConfig, race: Race) -> None:
@@ -299,12 +331,11 @@ def _evaluator(
 
     from prunesweep.cache import EncoderCache
     from prunesweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
-    from prunesweep.stages import require_fit
+    from prunesweep.stages import require_all_fit
 
     require_devices(config.trainer.devices, config.trainer.accelerator, len(by_video(batch.samples)))
     model = make_model()
-    for one in group:
-        require_fit(one.reducer, model)
+    require_all_fit({one.name: one.reducer for one in group}, model)
     _describe(batch, group, model.shape)
     several = config.trainer.devices > 1
     cache = EncoderCache(config.engine.cache, config.engine.cache_gib) if config.engine.cache else None
@@ -360,21 +391,29 @@ def _results_folder(config: DictConfig) -> Path | None:
     return Path(HydraConfig.get().runtime.output_dir) if HydraConfig.initialized() else None
 
 
-def _matched(group: list[Planned], make_model: Callable[[], Model], samples: Sequence[Sample]) -> list[Planned]:
-    """Reducers that are to cost a certain share, with their free setting solved for it."""
+def _matched(
+    group: list[Planned], make_model: Callable[[], Model], samples: Sequence[Sample]
+) -> tuple[list[Planned], dict[str, str]]:
+    """Reducers that are to cost a certain share, with their free setting solved for it; why others cannot, by their names."""
     if not any(one.reducer.match for one in group):
-        return group
+        return group, {}
     from prunesweep.matching import Calibration, solve
 
     calibration = Calibration(make_model(), samples)
-    matched = []
+    matched: list[Planned] = []
+    reasons: dict[str, str] = {}
     for one in group:
-        if one.reducer.match:
+        if not one.reducer.match:
+            matched.append(one)
+            continue
+        try:
             reducer, solution = solve(one.reducer, calibration, one.config.video.frames, one.protocol)
-            print(f"{one.name}: {solution}")
-            one = one._replace(reducer=reducer, solution=solution)
-        matched.append(one)
-    return matched
+        except InfeasibleError as error:
+            reasons[one.name] = str(error)
+            continue
+        print(f"{one.name}: {solution}")
+        matched.append(one._replace(reducer=reducer, solution=solution))
+    return matched, reasons
 
 
 def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Model]) -> list[Measured]:
@@ -416,10 +455,15 @@ def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
     return TrialInfo(*names, one.overrides, _settings(one), shape, key, stopped, **keys, versions=made_with)
 
 
-def deliver(finished: Finished, folder: Path, config: DictConfig) -> float | list[float]:
-    """Write a trial's folder; returns what `analysis.returned` names, for sweepers that optimise it."""
+def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -> float | list[float]:
+    """Write a trial's folder; returns what `analysis.returned` names, for sweepers that optimise it; NaN if it was not run."""
+    if isinstance(finished, Infeasible):
+        write_infeasible(folder, finished)
+        log.info("%s", finished.line)
+        return returned(dict.fromkeys(config.analysis.returned, math.nan), config.analysis.returned)
     from prunesweep.measure import as_columns
 
+    (folder / INFEASIBLE).unlink(missing_ok=True)
     write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     trial = read_trial(folder)
@@ -454,6 +498,8 @@ def returned(found: Mapping[str, float], names: Sequence[str]) -> float | list[f
 def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], started: float) -> None:
     """Evaluate one configuration, write its folder, print its numbers."""
     (finished,) = evaluate_configs([config], [overrides])
+    if isinstance(finished, Infeasible):
+        raise InfeasibleError(finished.reason)
     deliver(finished, folder, config)
     trial = read_trial(folder)
     print(tables.single(summarize(trial), trial))
@@ -483,10 +529,12 @@ def _timing_entry(timing: Timing) -> dict[str, Any]:
 
 def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     sweep = Path(config.hydra.sweep.dir)
-    trials = read_trials(sweep)
+    trials, infeasible = read_trials(sweep), all_infeasible(sweep)
+    if infeasible and not trials:
+        raise SystemExit(f"prunesweep: no trial could be run: {'; '.join(one.line for one in infeasible)}")
     if not trials:
         return  # the sweep itself failed and says why
-    table = sweep_table(trials, config.analysis.cost)
+    table = [*sweep_table(trials, config.analysis.cost), *(not_run(one.name, one.reducer, one.reason) for one in infeasible)]
     write_table(table, sweep)
     if any(row.samples for row in table):
         from prunesweep import plots
@@ -501,6 +549,7 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
         print(f"time        {elapsed:.1f} s: nothing was left to evaluate here")
     print(f"table, chart and records: {sweep}")
     _report_failures(trials)
+    print(*lines(infeasible, len(trials)), sep="\n", end="\n" if infeasible else "")
 
 
 def _panels(trials: Sequence[FinishedTrial], cost: str) -> dict[str, ParetoPoints]:

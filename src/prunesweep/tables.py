@@ -103,8 +103,8 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
     rows = [
         (
             name,
-            "stopped" if row.stopped else "*" if row.pareto else "",
-            summary_text(row),
+            "infeasible" if row.infeasible else "stopped" if row.stopped else "*" if row.pareto else "",
+            "not run" if row.infeasible else summary_text(row),
             _ratio(row.entrance_ratio),
             _ratio(row.final_ratio),
             flops_text(row.llm_flops),
@@ -119,7 +119,7 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
             "stopped by a race after n samples, for trials that cost no more are better: no candidates, whatever they show; "
             "[...]: 95 % interval on all samples"
         )
-    if len({row.samples for row in table if not row.stopped}) > 1:
+    if len({row.samples for row in table if not row.stopped and not row.infeasible}) > 1:
         notes.append("the trials differ in how many samples they answered: compare with care")
     if any(row.accuracy in (0.0, 1.0) for row in table):
         notes.append(ALIKE)

@@ -25,6 +25,9 @@ UNSURE = 0.5
 """A trial on the front in fewer draws than this is there by luck as likely as not."""
 
 
+WHY_UNTOLD = "its settings never varied alone, or a forest of them foresees held-out trials no better than their mean"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Everything that is said about the trials of one model and benchmark."""
@@ -34,16 +37,22 @@ class Verdict:
     against: AgainstDense | None
     ablations: tuple[Ablation, ...]
     importances: tuple[Importance, ...]
+    untold: tuple[str, ...] = ()
+    """Reducers with several settings whose importance cannot be told."""
 
 
 def verdict(outcomes: Outcomes, with_importance: bool = True) -> Verdict:
     """Importance takes seconds (forests), the rest far less."""
+    effects = ablations(outcomes)
+    told = importances(outcomes) if with_importance else []
+    several = [a.reducer for a in effects if len(a.main) + len(a.confounded) + len(a.continuous) > 1]
     return Verdict(
         outcomes=outcomes,
         front=statistics.front(outcomes),
         against=statistics.against_dense(outcomes),
-        ablations=tuple(ablations(outcomes)),
-        importances=tuple(importances(outcomes)) if with_importance else (),
+        ablations=tuple(effects),
+        importances=tuple(told),
+        untold=tuple(r for r in several if r not in {one.reducer for one in told}) if with_importance else (),
     )
 
 
@@ -60,7 +69,9 @@ def lines(found: Verdict) -> list[tuple[str, str]]:
         said.append(("costs", f"x: of {outcomes.relative_to}"))
     said += _front(found, names)
     said += [("settings", _settings(ablation)) for ablation in found.ablations]
-    said += [("importance", _importance(importance)) for importance in found.importances if len(importance.shares) > 1]
+    said += [("importance", _importance(importance)) for importance in found.importances]
+    if found.untold:
+        said.append(("importance", f"not told of {', '.join(found.untold)}: {WHY_UNTOLD}"))
     return said
 
 
@@ -228,7 +239,7 @@ def _settings(ablation: Ablation) -> str:
         parts.append(f"none of {tested} interaction{'s' if tested > 1 else ''} significant")
     if ablation.continuous:
         names = short(ablation.continuous)
-        parts.append(f"hardly a value tried twice of {', '.join(names.values())}: see importance")
+        parts.append(f"hardly a value tried twice of {', '.join(names.values())}")
     if ablation.confounded:
         names = short([*short_of, *ablation.confounded])
         parts.append(f"not told apart by these trials: {', '.join(names[name] for name in ablation.confounded)}")

@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:
+    from prunesweep.infeasible import Infeasible
     from prunesweep.sweep import Finished, Spread
 
 
@@ -36,7 +37,7 @@ class SharedLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prunesweep.sweep import add_timing, evaluate_configs
+        from prunesweep.sweep import Finished, add_timing, evaluate_configs
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -47,7 +48,8 @@ class SharedLauncher(Launcher):
         finished = evaluate_configs(configs, tasks, self._spread())
         begin = time.perf_counter()
         returns = [self._deliver(config, result) for config, result in zip(configs, finished, strict=True)]
-        add_timing(sweep, [result.timing for result in finished], time.perf_counter() - begin)
+        timings = [result.timing for result in finished if isinstance(result, Finished)]
+        add_timing(sweep, timings, time.perf_counter() - begin)
         return returns
 
     def _spread(self) -> "Spread | None":
@@ -64,7 +66,7 @@ class SharedLauncher(Launcher):
             config.hydra.job.num = number
         return config
 
-    def _deliver(self, config: DictConfig, finished: "Finished") -> JobReturn:
+    def _deliver(self, config: DictConfig, finished: "Finished | Infeasible") -> JobReturn:
         from prunesweep.sweep import deliver
 
         result = run_job(

@@ -180,8 +180,6 @@ class Reducer:
     def __post_init__(self) -> None:
         if self.match is not None and not isinstance(self.match, Match):  # a mapping from the configuration
             object.__setattr__(self, "match", Match.of(self.match))
-        if self.match is not None and self.knob is None:
-            raise ValueError(f"reducer.match needs a free setting, and {self.name} names none; set reducer.knob")
         for slot in SLOTS:
             if isinstance(getattr(self, slot), Mapping):
                 raise ValueError(

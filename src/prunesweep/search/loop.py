@@ -23,6 +23,7 @@ from prunesweep.analysis import PER_TASK, numbers, require_objective, summarize
 from prunesweep.axis import BASELINE, Denominator
 from prunesweep.checks import EvaluationError, require_at_least
 from prunesweep.fingerprint import digest
+from prunesweep.infeasible import Infeasible, read_infeasible
 from prunesweep.records import RECORDS, TRIAL, Trial, read_trial
 from prunesweep.search import study as proposals
 from prunesweep.search.bounds import least_costs
@@ -230,12 +231,13 @@ class Search:
 
         On all samples, whatever a race would say: constraints, costs and the ceiling refer to them.
         """
-        found = self._evaluated(
+        evaluated = self._evaluated(
             [
                 Job([*self._baseline_overrides(own), "race.rounds=1"], f"{BASELINE}{name}")
                 for name, own in self.plan.baselines.items()
             ]
         )
+        found = [self._required(name, trial) for name, trial in zip(self.plan.baselines, evaluated, strict=True)]
         self.axis = denominator(found, self.plan.distributions, self.metrics)
         if self.axis and mixes_prompts(self.plan.distributions):
             print(f"search: relative costs are of {self.axis.name}")
@@ -244,11 +246,20 @@ class Search:
             if name == DENSE:
                 self.dense = trial
 
+    def _required(self, name: str, trial: Trial | Infeasible) -> Trial:
+        """Raises ValueError for a baseline that cannot be run: constraints and costs refer to it."""
+        if isinstance(trial, Infeasible):
+            raise ValueError(f"hydra.sweeper.baselines.{name} cannot be run: {trial.reason}")
+        return trial
+
     def _numbers(self, trial: Trial) -> dict[str, float]:
         return numbers(summarize(trial, self.axis), trial)
 
-    def _evaluated(self, jobs: Sequence[Job]) -> list[Trial]:
-        """Their trials; evaluates those that are not there: a worker may have died after it had them."""
+    def _evaluated(self, jobs: Sequence[Job]) -> list[Trial | Infeasible]:
+        """Their trials, or why they could not be run.
+
+        Those that are there are not evaluated: a worker may have died after it had them.
+        """
         missing = [job for job in jobs if self._read(job.folder) is None]
         if missing:
             self.host.launch(missing)
@@ -269,10 +280,10 @@ class Search:
                     print(f"warm start: no complete trial of {folder} lies in the space and differs in nothing else")
         self.proposals.enqueue(self.plan.grid if self.plan.wants_grid else self.plan.first)
 
-    def _tell_foreign(self, source: str, trial: Trial | None, inside: Inside) -> bool:
+    def _tell_foreign(self, source: str, trial: Trial | Infeasible | None, inside: Inside) -> bool:
         """Whether it lies in the space and has the objectives."""
-        params = inside(trial.info.settings) if trial else None
-        if trial is None or params is None:
+        params = inside(trial.info.settings) if isinstance(trial, Trial) else None
+        if not isinstance(trial, Trial) or params is None:
             return False
         found = self._numbers(trial)
         values = self._values(found)
@@ -358,7 +369,10 @@ class Search:
         found = self._evaluated([Job(self._overrides(trial.params), str(trial.number)) for trial in asked])
         with worker.alone():
             for trial, done in zip(asked, found, strict=True):
-                self._tell(trial, self._numbers(done))
+                if isinstance(done, Infeasible):
+                    self.proposals.give_up(trial, TrialState.FAIL, proposals.INFEASIBLE, done.reason, {})
+                else:
+                    self._tell(trial, self._numbers(done))
 
     def _tell(self, trial: optuna.Trial, found: Numbers) -> None:
         values = self._values(found)
@@ -393,10 +407,10 @@ class Search:
         kept = [a for a in self.arguments if not (foreign and a.lstrip("+~").startswith(("reducer=", "reducer.")))]
         return [*kept, *(f"{key}={written(value)}" for key, value in settings.items())]
 
-    def _read(self, folder: str) -> Trial | None:
+    def _read(self, folder: str) -> Trial | Infeasible | None:
         """None if the trial is not there, or not whole."""
         path = self.folder / folder
-        return read_trial(path) if (path / RECORDS).exists() and (path / TRIAL).exists() else None
+        return read_trial(path) if (path / RECORDS).exists() and (path / TRIAL).exists() else read_infeasible(path)
 
 
 def keeps(violations: Mapping[str, float]) -> bool:

@@ -37,7 +37,7 @@ PATIENCE = 60
 SETTINGS = "settings"
 """What `require_same` compares part by part."""
 WORKER, TOLD_FROM, OUTCOME, REASON, NUMBERS = "worker", "told_from", "outcome", "reason", "numbers"
-STOPPED, NOT_STARTED = "stopped by the race", "not started"
+STOPPED, NOT_STARTED, INFEASIBLE = "stopped by the race", "not started", "infeasible"
 
 
 class Grid(optuna.samplers.RandomSampler):

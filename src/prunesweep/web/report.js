@@ -102,6 +102,7 @@
     if (!drawn.length) {
       main.append(section("Nothing to draw", null, h("p", {}, "No trial has an answer, so there is no accuracy to draw.")));
       if (group.failures.length) main.append(failures(group));
+      if (data.notRun.length) main.append(notRun());
       main.append(provenance());
       return;
     }
@@ -253,6 +254,7 @@
     main.append(ledger(group, look));
     if (group.failures.length) main.append(failures(group));
     if (data.tokens.length) main.append(section("Where the tokens go", "Drawn by prunesweep-tokens.", data.tokens.map((t) => h("figure", {}, h("img", { src: t.src, alt: t.caption }), h("figcaption", {}, t.caption)))));
+    if (data.notRun.length) main.append(notRun());
     main.append(provenance());
     const update = () => { drawChart(); drawTable(); };
     redraw = () => { if (isNarrow() !== state.narrow) { state.narrow = isNarrow(); drawChart(); } };
@@ -373,6 +375,8 @@
         h("tbody", {}, chosen.map((t) => h("tr", {}, h("td", {}, t.short), h("td", {}, bar(t)), [prefixed(t.costs.total_flops, "FLOPs"), prefixed(t.costs.llm_flops, "FLOPs"), `${fixed(t.costs.llm_flops_ratio)}x`, `${fixed(t.costs.fastv_flops_ratio)}x`, `${fixed(t.costs.entrance_ratio)}x`, `${fixed(t.costs.layer_ratio)}x`, `${fixed(t.costs.final_ratio)}x`, prefixed(t.costs.kv_bytes, "B")].map((v) => h("td", {}, v))))))));
   };
 
+  const notRun = () => section("Trials that could not be run", "They have no records: the model or the benchmark does not allow them.",
+    h("ul", {}, data.notRun.map((t) => h("li", {}, `${t.name}: ${t.reason}`))));
   const provenance = () => section("Provenance", null, fill(pairs(data.provenance), { class: "small facts" }, []));
 
   const chooser = document.getElementById("group");
