@@ -6,7 +6,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prunesweep.analysis import accuracy, clustered_error, failures, pareto_front, summarize, sweep_table, task_accuracies
+from prunesweep.analysis import (
+    Failure,
+    accuracy,
+    clustered_error,
+    failures,
+    pareto_front,
+    summarize,
+    sweep_table,
+    task_accuracies,
+)
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,
@@ -107,7 +116,14 @@ def test_a_trial_without_answers_is_summed_up_and_never_on_the_front() -> None:
     table = sweep_table([failed, good])
     assert [(row.trial, row.pareto) for row in table] == [("good", True), ("failed", False)]
     assert table[1].errors == 1
-    assert failures([failed, good]) == {"gone": ["1"]}
+    assert failures([failed, good]) == [Failure("gone", 1, ("1",), ("failed",), 1)]
+
+
+def test_errors_of_one_kind_differ_in_numbers_at_most() -> None:
+    rows = [record(str(i), None, error=f"IndexError: index {i} is out of bounds") for i in range(3)]
+    found = failures([trial(*rows, name="a"), trial(*rows, record("4", None, error="gone"), name="b")])
+    first = Failure("IndexError: index 0 is out of bounds", 3, ("0", "1", "2"), ("a", "b"), 6)
+    assert found == [first, Failure("gone", 1, ("4",), ("b",), 1)]
 
 
 def test_an_unknown_cost_axis_is_refused() -> None:

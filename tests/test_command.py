@@ -194,6 +194,16 @@ def test_unreadable_videos_become_records_and_the_sweep_goes_on(run, samples, tm
         assert name in out
 
 
+def test_a_trial_without_any_answer_ends_the_sweep_with_an_error_when_all_is_written(run) -> None:
+    code, out, _ = run("-m", "reducer=pooling", "reducer.merge.rows=1,99")
+    assert code == "prunesweep: 1 of 2 trials have no answer at all: pooling rows=99; the reasons are above"
+    assert ": ValueError: frames, rows and columns must fit into " in out
+    sweep = only_folder("multirun/*/*")
+    assert [set(t.records["error"].is_null()) for t in read_trials(sweep)] == [{True}, {False}]
+    assert pl.read_csv(sweep / "summary.csv")["errors"].to_list() == [0, 20]
+    assert (sweep / "pareto.png").exists()
+
+
 def test_a_benchmark_without_any_readable_video_ends_with_an_error(run, samples, tmp_path: Path) -> None:
     folder = broken_benchmark(tmp_path / "mine", samples[0].path)
     (folder / "good.mp4").unlink()

@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 from prunesweep import tables
-from prunesweep.analysis import COSTS, Summary
+from prunesweep.analysis import COSTS, Failure, Summary
 from prunesweep.plots import COST_LABELS
 
 COST = {**dict.fromkeys(COSTS, 0.1), "entrance_ratio": 0.2, "llm_flops": 9.5e7, "llm_flops_ratio": 0.07}
@@ -45,8 +45,14 @@ def test_times_name_what_is_left_over() -> None:
 
 
 def test_failures_name_a_few_samples() -> None:
-    lines = tables.failure_lines({"VideoError: gone": [str(i) for i in range(7)]})
-    assert lines == ["7 samples without an answer:", "  0, 1, 2, 3, 4 and 2 more: VideoError: gone"]
+    samples = tuple(str(i) for i in range(7))
+    index = Failure("IndexError: 3", 2, ("0",), ("a", "b"), 2)
+    lines = tables.failure_lines([Failure("VideoError: gone", 1, samples, ("a",), 7), index])
+    assert lines == [
+        "7 samples without an answer:",
+        "  0, 1, 2, 3, 4 and 2 more: VideoError: gone",
+        "  0: IndexError: 3 (2 such messages, 2 answers of 2 trials)",
+    ]
 
 
 def test_every_cost_can_label_an_axis() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -393,12 +394,39 @@ def task_accuracies(records: pl.DataFrame) -> dict[str, Accuracy]:
     return {task: accuracy(part) for (task,), part in sorted(records.group_by("task"))}
 
 
-def failures(trials: Sequence[Trial]) -> dict[str, list[str]]:
-    """Error messages, each with the ids of the samples that have it, over all trials."""
+class Failure(NamedTuple):
+    """Errors of one kind: their messages differ in numbers at most."""
+
+    error: str
+    """The first one's message."""
+    messages: int
+    """Different ones."""
+    samples: tuple[str, ...]
+    trials: tuple[str, ...]
+    records: int
+
+
+NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+def failures(trials: Iterable[Trial]) -> list[Failure]:
+    """The errors of all trials by kind."""
     import polars as pl
 
-    found: dict[str, dict[str, None]] = {}
-    for trial in trials:
-        for sample, error in trial.records.filter(pl.col("error").is_not_null()).select("sample_id", "error").iter_rows():
-            found.setdefault(error, {})[sample] = None
-    return {error: list(samples) for error, samples in found.items()}
+    return by_kind(
+        (trial.info.name, sample, error)
+        for trial in trials
+        for sample, error in trial.records.filter(pl.col("error").is_not_null()).select("sample_id", "error").iter_rows()
+    )
+
+
+def by_kind(errors: Iterable[tuple[str, str, str]]) -> list[Failure]:
+    """Errors, each given as trial, sample and message, gathered by kind in the order in which they are met."""
+    kinds: dict[str, list[tuple[str, str, str]]] = {}
+    for row in errors:
+        kinds.setdefault(NUMBER.sub("0", row[2]), []).append(row)
+    found = []
+    for own in kinds.values():
+        trials, samples, messages = (tuple(dict.fromkeys(column)) for column in zip(*own, strict=True))
+        found.append(Failure(messages[0], len(messages), samples, trials, len(own)))
+    return found

@@ -30,6 +30,8 @@ class Outcome(NamedTuple):
 
     key: Any
     result: Answer | Exception
+    stage: Any = None
+    """In which it ended, if one did."""
 
 
 @dataclass
@@ -89,7 +91,7 @@ def walk(model: Model, state: Any, jobs: Iterable[Job], depth: int, clock: Clock
         try:
             after = _timed(stage, state, model, clock, len(group))
         except Exception as error:  # whatever a bad sample provokes becomes its record; the sweep goes on
-            yield from (Outcome(job.key, error) for job in group)
+            yield from (Outcome(job.key, error, stage) for job in group)
             continue
         yield from (Outcome(job.key, after) for job in group if len(job.stages) == depth + 1)
         yield from walk(model, after, [job for job in group if len(job.stages) > depth + 1], depth + 1, clock)

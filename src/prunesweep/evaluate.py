@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,9 +38,10 @@ from prunesweep.benchmarks import by_video
 from prunesweep.cache import EncoderCache
 from prunesweep.checks import EvaluationError
 from prunesweep.engine import Clock, Job, Outcome, evaluate_jobs
-from prunesweep.stages import plan
+from prunesweep.stages import METHOD_STAGES, plan
 from prunesweep.store import ADDRESS, Store, Writer
 from prunesweep.types import Model, Record, Sample
+from prunesweep.validity import InvalidError
 from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do
 
 if TYPE_CHECKING:
@@ -143,6 +145,8 @@ class Evaluation(L.LightningModule):
         self.writer = Writer(store)
         self.peers = Peers(store, set(addresses.trials.values()), set(work.done), retry_errors)
         self.made = 0
+        self.logged: set[tuple[Any, ...]] = set()
+        """Kinds of unexpected exceptions that have had their traceback in the log."""
         self.clock = Clock()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -189,14 +193,31 @@ class Evaluation(L.LightningModule):
     def _to_records(self, samples: tuple[Sample, ...], outcomes: list[Outcome]) -> Iterator[Record]:
         by_id = {sample.id: sample for sample in samples}
         by_name = {trial.name: trial for trial in self.trials}
-        for (name, sample_id), result in outcomes:
+        for (name, sample_id), result, stage in outcomes:
             trial, sample = by_name[name], by_id[sample_id]
             if isinstance(result, Exception):
-                if not isinstance(result, ValueError):  # not what a bad sample provokes: it may be a fault of ours
-                    log.error("sample %s of trial %s failed", sample_id, name, exc_info=result)
+                if is_unexpected(result, stage) and (kind := kind_of(result)) not in self.logged:
+                    self.logged.add(kind)
+                    log.error(FAILED, sample_id, name, type(stage).__name__, type(result).__name__, exc_info=result)
                 yield recording.failure(sample, name, result)
             else:
                 yield recording.score(sample, name, result, trial.protocol)
+
+
+FAILED = "sample %s of trial %s failed in %s with %s; more of this kind are counted at the end, not logged"
+
+
+def is_unexpected(error: Exception, stage: Any) -> bool:
+    """Whether the place of an error matters: a method's own code raised it, or it is nothing that a bad sample provokes."""
+    if isinstance(error, InvalidError):
+        return False  # it says itself who handed on what
+    return isinstance(stage, METHOD_STAGES) or not isinstance(error, ValueError)
+
+
+def kind_of(error: Exception) -> tuple[Any, ...]:
+    """Equal for exceptions of one type from one line of code."""
+    places = traceback.extract_tb(error.__traceback__, -1)
+    return (type(error), *((place.filename, place.lineno) for place in places))
 
 
 def _unchanged(batch: Any) -> Any:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from prunesweep import statistics
-from prunesweep.analysis import COSTS, Accuracy, mark_front, scores_of
+from prunesweep.analysis import COSTS, Accuracy, by_kind, mark_front, scores_of
 from prunesweep.commands import reported
 from prunesweep.effects import Ablation, Estimate, Importance, Interaction, MainEffect
 from prunesweep.figures import Coordinates, parallel_coordinates
@@ -36,7 +36,7 @@ from prunesweep.plots import label, unit
 from prunesweep.public import public, public_override
 from prunesweep.sources import is_store, reread, settings, short
 from prunesweep.statistics import AgainstDense
-from prunesweep.tables import MOST_NAMED, short_names
+from prunesweep.tables import MOST_NAMED, failure_text, short_names
 from prunesweep.verdict import Verdict, headline, lines, verdict
 
 WEB = PACKAGE / "web"
@@ -241,19 +241,24 @@ def _parallel(one: Coordinates, outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _failures(outcomes: Outcomes) -> list[dict[str, Any]]:
-    """Errors and their samples, of the trials that have any."""
+    """Errors by kind with their samples, of the trials that have any."""
+    return [
+        {
+            "error": failure_text(one)[:LONGEST],
+            "samples": one.samples[:MOST_NAMED],
+            "more": max(0, len(one.samples) - MOST_NAMED),
+        }
+        for one in by_kind(_errors_of(outcomes))
+    ]
+
+
+def _errors_of(outcomes: Outcomes) -> Iterator[tuple[str, str, str]]:
     import polars as pl
 
-    found: dict[str, dict[str, None]] = {}
     for row, folder in zip(outcomes.table, outcomes.folders, strict=True):
         if row.errors and folder:
             failed = reread(folder, ("sample_id", "error")).filter(pl.col("error").is_not_null())
-            for sample, error in failed.iter_rows():
-                found.setdefault(public(" ".join(error.split()))[:LONGEST], {})[sample] = None
-    return [
-        {"error": error, "samples": list(samples)[:MOST_NAMED], "more": max(0, len(samples) - MOST_NAMED)}
-        for error, samples in found.items()
-    ]
+            yield from ((row.trial, sample, public(error)) for sample, error in failed.iter_rows())
 
 
 def _token_maps(sweep: Path) -> Iterator[dict[str, str]]:

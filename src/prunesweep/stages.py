@@ -26,6 +26,15 @@ from prunesweep.lazy import F, torch
 from prunesweep.protocol import Protocol, encoder_text, option_texts, question_text
 from prunesweep.reducers import Evictor, Merger, Pruner, Reducer, earlier_caches, level_of
 from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sample, Sampling, Seen, Tokens
+from prunesweep.validity import (
+    require_finite_logit,
+    require_finite_scores,
+    require_merged,
+    require_valid_caches,
+    require_valid_choice,
+    require_valid_merge,
+    valid_tokens,
+)
 from prunesweep.video import read_clip
 
 if TYPE_CHECKING:
@@ -64,7 +73,7 @@ class Encode:
     share = "encode"
 
     def __call__(self, clip: Clip, model: Model) -> Tokens:
-        return model.encode(clip, self.scale, self.tower, self.question)
+        return valid_tokens(model.encode(clip, self.scale, self.tower, self.question))
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class Kept:
         path = self.cache.path_of(self.stages, model)
         kept = self.cache.read(path, decode.video_id, str(model.network.device))
         if kept is not None:
-            return kept
+            return valid_tokens(kept)
         tokens = encode(decode(None, model), model)
         self.cache.write(path, tokens)
         return tokens
@@ -97,7 +106,11 @@ class Reduce:
         if self.merge is None:
             return _unmerged(tokens)
         merged = self.merge(tokens)
-        return replace(merged, x=model.project(merged.x)) if level_of(self.merge) == "tower" else merged
+        require_merged(self.merge, merged, tokens)
+        if level_of(self.merge) == "tower":
+            merged = replace(merged, x=model.project(merged.x))
+        require_valid_merge(self.merge, merged, tokens.x.shape[2])
+        return merged
 
 
 def _unmerged(tokens: Tokens) -> Merged:
@@ -229,6 +242,7 @@ class Prune:
 
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         chosen = self.pruner(prefix)
+        require_valid_choice(self.pruner, chosen, prefix)
         keep = ~prefix.visual
         keep[prefix.visual.nonzero()[chosen, 0]] = True
         kept = keep.nonzero()[:, 0]
@@ -264,6 +278,7 @@ class Evict:
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         caches = zip(prefix.kv, prefix.received, prefix.seen, strict=True)
         kept = [self.evictor(kv, received, seen.visual) for kv, received, seen in caches]
+        require_valid_caches(self.evictor, kept, prefix)
         return replace(
             prefix,
             kv=tuple(cache.kv for cache in kept),
@@ -272,6 +287,10 @@ class Evict:
             cached_tokens=tuple(cache.visual for cache in kept),
             reduction_flops=prefix.reduction_flops + sum(cache.flops for cache in kept),
         )
+
+
+METHOD_STAGES = (Reduce, Prune, Evict)
+"""Those that run a method's own code."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +304,7 @@ class Choose:
     def __call__(self, prefix: Prefix, model: Model) -> Answer:
         first = model.logits(prefix.hidden[-1:]).float().log_softmax(-1)
         scores = tuple(self._score(option, first, prefix, model) for option in self.options)
+        require_finite_scores(scores)
         best = scores.index(max(scores))
         rows = [len(option) - 1 for option in self.options]
         answer = _answer(prefix, self.texts[best], (), scores)
@@ -315,10 +335,16 @@ class Generate:
 
 
 def greedy(prefix: Prefix, model: Model) -> Iterator[int]:
-    """The likeliest token after a prefix, then the likeliest after that, without end."""
+    """The likeliest token after a prefix, then the likeliest after that, without end.
+
+    Raises InvalidError where the logits are NaN, or the largest one is infinite.
+    """
     logits, kv = model.logits(prefix.hidden[-1:]), prefix.kv
-    for position in count(prefix.next_position):
-        token = int(logits[-1].argmax())
+    for step in count():
+        last = logits[-1].float()
+        index, best = torch.stack([last.argmax().float(), last.amax()]).tolist()  # one wait for the device; exact to 2^24
+        require_finite_logit(best, step + 1)
+        token, position = int(index), prefix.next_position + step
         yield token
         run = model.run(model.embed((token,)), model.text_position(position, 1), 0, model.layers, kv)
         logits, kv = model.logits(run.hidden), run.kv

@@ -548,8 +548,8 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     else:
         print(f"time        {elapsed:.1f} s: nothing was left to evaluate here")
     print(f"table, chart and records: {sweep}")
-    _report_failures(trials)
     print(*lines(infeasible, len(trials)), sep="\n", end="\n" if infeasible else "")
+    _report_failures(trials)
 
 
 def _panels(trials: Sequence[FinishedTrial], cost: str) -> dict[str, ParetoPoints]:
@@ -571,9 +571,15 @@ def write_table(table: Sequence[Summary], sweep: Path) -> None:
 
 
 def _report_failures(trials: Sequence[FinishedTrial]) -> None:
-    """Name the samples without an answer; ends the command with an error if no sample has one."""
-    found = failures(trials)
-    for line in tables.failure_lines(found):
+    """Name the samples without an answer; ends the command with an error if a trial has none at all, whatever others have."""
+    for line in tables.failure_lines(failures(trials)):
         print(line)
-    if all(trial.records["error"].is_not_null().all() for trial in trials):
+    failed = [trial.info.name for trial in trials if trial.records["error"].is_not_null().all()]
+    if failed and len(failed) == len(trials):
         raise SystemExit("prunesweep: no sample could be evaluated; the reasons are listed above")
+    if failed:
+        more = f" and {len(failed) - tables.MOST_NAMED} more" if len(failed) > tables.MOST_NAMED else ""
+        names = ", ".join(failed[: tables.MOST_NAMED])
+        raise SystemExit(
+            f"prunesweep: {len(failed)} of {len(trials)} trials have no answer at all: {names}{more}; the reasons are above"
+        )

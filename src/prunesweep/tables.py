@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunesweep.analysis import Accuracy, Summary, scores_of, task_accuracies
+from prunesweep.analysis import Accuracy, Failure, Summary, scores_of, task_accuracies
 from prunesweep.comparison import Difference
 from prunesweep.records import Trial
 from prunesweep.statistics import accuracy_interval
@@ -208,12 +208,20 @@ def time_line(entries: Sequence[Mapping[str, Any]], total: float) -> str:
     return f"time        {total:.1f} s: {', '.join(parts)}{shared}"
 
 
-def failure_lines(found: Mapping[str, Sequence[str]]) -> list[str]:
+def failure_lines(found: Sequence[Failure]) -> list[str]:
+    """How many samples lack an answer; then a line for each kind of error."""
     if not found:
         return []
-    samples = {sample for ids in found.values() for sample in ids}
-    lines = [f"{len(samples)} sample{'s' if len(samples) > 1 else ''} without an answer:"]
-    for error, ids in found.items():
-        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
-        lines.append(f"  {', '.join(ids[:MOST_NAMED])}{more}: {' '.join(error.split())}")
+    samples = {sample for one in found for sample in one.samples}
+    lines = [f"{count(len(samples), 'sample')} without an answer:"]
+    for one in found:
+        more = f" and {len(one.samples) - MOST_NAMED} more" if len(one.samples) > MOST_NAMED else ""
+        lines.append(f"  {', '.join(one.samples[:MOST_NAMED])}{more}: {failure_text(one)}")
     return lines
+
+
+def failure_text(one: Failure) -> str:
+    """The message on one line, and how often its kind occurred where the samples do not say it."""
+    notes = [f"{one.messages} such messages"] if one.messages > 1 else []
+    notes += [f"{count(one.records, 'answer')} of {count(len(one.trials), 'trial')}"] if one.records > len(one.samples) else []
+    return " ".join(one.error.split()) + (f" ({', '.join(notes)})" if notes else "")

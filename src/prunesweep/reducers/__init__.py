@@ -26,7 +26,11 @@ which are projected afterwards."""
 
 @runtime_checkable
 class Merger(Protocol):
-    """A frozen dataclass that maps Tokens to Merged; with a `level` if it needs the vision tower."""
+    """A frozen dataclass that maps Tokens to Merged; with a `level` if it needs the vision tower.
+
+    Its tokens are at least one, finite, and stand in the video's order, each at a place of its own and with a patch that went
+    to it (`prunesweep.validity`); a merger whose tokens do not says `in_order = False`.
+    """
 
     def __call__(self, tokens: Tokens) -> Merged: ...
 
@@ -65,6 +69,11 @@ EarlierCaches = Literal["whole", "cut"]
 """Of the layers that saw all tokens: while decoding they keep all of these, or only those that a pruner has kept."""
 
 
+def in_order(merge: Merger) -> bool:
+    """Whether its tokens follow each other as their places in the video do."""
+    return getattr(merge, "in_order", True)
+
+
 @runtime_checkable
 class Pruner(Protocol):
     """A frozen dataclass that picks visual tokens after `full_layers` layers have run.
@@ -89,7 +98,7 @@ class Pruner(Protocol):
         ...
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
-        """Indices into the visual tokens, sorted, each once."""
+        """Indices into the visual tokens: at least one, sorted, each once."""
         ...
 
 
@@ -193,7 +202,7 @@ Positions = Literal["renumbered", "original"]
 
 
 def keep_tokens(tokens: Tokens, kept: Int[Tensor, " kept"], positions: Positions) -> Merged:
-    """The visual tokens at the sorted indices `kept`, counted through the video, and no others."""
+    """The visual tokens at the sorted indices `kept`, each once, counted through the video, and no others."""
     frames, patches, _ = tokens.x.shape
     renumbered = torch.arange(len(kept), device=kept.device)
     source = torch.full((frames * patches,), -1, device=kept.device)

@@ -65,7 +65,9 @@ class Pool:
         frame = torch.full((count,), frames, device=label.device).scatter_reduce(
             0, label.flatten(), place.flatten() // patches, "amin"
         )
-        middle = group_mean((place % patches).float().view(1, -1, 1), label.view(1, -1), count)[0, :, 0].round().long()
+        block, zeros = label.flatten(), torch.zeros(count, dtype=torch.long, device=label.device)
+        size, total = zeros.scatter_add(0, block, torch.ones_like(block)), zeros.scatter_add(0, block, place.flatten() % patches)
+        middle = (2 * total + size) // (2 * size)  # halves go up everywhere: to the even one, neighbours would meet
         original = self.positions == "original"
         return Merged(
             tokens=tokens,

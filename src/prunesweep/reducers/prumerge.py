@@ -53,6 +53,7 @@ class PruMerge:
     order: Order = "score"
     level: TowerLevel = "tower"
     positions: Positions = "renumbered"
+    in_order = False  # by score, and several patches of the tower may lie in one visual token
 
     def __post_init__(self) -> None:
         require_flag("plus", self.plus)

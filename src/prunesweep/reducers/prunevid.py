@@ -70,6 +70,7 @@ class Merge:
     seed: int = 0
     """Of that noise."""
     positions: Positions = "renumbered"
+    in_order = False  # static tokens come before dynamic ones, and two clusters may have the same middle
 
     def __post_init__(self) -> None:
         require_ratio("segment_ratio", self.segment_ratio)
