@@ -3,6 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from prunesweep import records as recording
+from prunesweep.analysis import mean_costs
 from prunesweep.bench_engine import operator_counter
 from prunesweep.cost import (
     CONVENTIONS,
@@ -26,6 +28,7 @@ from prunesweep.protocol import Protocol
 from prunesweep.reducers import EarlierCaches, Reducer
 from prunesweep.reducers.fastv import Prune as FastV
 from prunesweep.reducers.prunevid import Merge, Prune
+from prunesweep.search.bounds import least_costs
 from prunesweep.stages import Decode, Encode, Layers, plan
 from prunesweep.types import Sample, Tokens
 from test_laws import DENSE, FRAMES, decoded, embedded, stock_inputs
@@ -126,6 +129,24 @@ def test_decoding_on_caches_of_a_pruned_prompt_equals_a_measured_count(
         assert cost.options + cost.decode > 0
         size = sum(kv.key[0].numel() + kv.value[0].numel() for kv in prefix.kv)
         assert cost.kv_bytes == size * 2
+
+
+@pytest.mark.parametrize("earlier", ["cut", "whole"])
+def test_a_search_knows_the_caches_of_a_trial_before_it_runs(
+    samples: list[Sample], model: LlavaOnevision, earlier: EarlierCaches
+) -> None:
+    words = Protocol("words", "choose")
+    pruned = Reducer("pruned", prune=FastV(layer=3, keep_ratio=0.3, earlier_caches=earlier))
+    trials = {}
+    for reducer in (DENSE, pruned):
+        jobs = [Job(s, plan(s, FRAMES, reducer, words, model)) for s in samples[:3]]
+        rows = [recording.score(s, reducer.name, answer, words) for s, answer in evaluate_jobs(model, jobs, Clock())]
+        about = recording.TrialInfo(reducer.name, reducer.name, "small", "blocks", (), {}, model.shape)
+        trials[reducer] = recording.Trial(about, recording.to_frame(rows), None)
+    known, found = least_costs(pruned, FRAMES, trials[DENSE]), mean_costs(trials[pruned].records, model.shape)
+    names = ("kv_ratio", "kv_bytes", "layer_ratio", "llm_flops")
+    assert {name: known[name] for name in names} == {name: found[name] for name in names}
+    assert (found["kv_ratio"] == found["layer_ratio"]) == (earlier == "whole")
 
 
 def test_causal_attention_counts_the_pairs_that_the_mask_leaves() -> None:

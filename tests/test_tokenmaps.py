@@ -59,6 +59,13 @@ def test_a_method_that_drops_tokens_leaves_holes(model, samples) -> None:
     assert (found.segments, found.layer, found.attention) == ((), None, None)
 
 
+def test_a_title_says_which_caches_stay_whole(model, samples) -> None:
+    for earlier, said in (("cut", "36 kept after layer 3"), ("whole", "36 kept after layer 3, all in the caches before it")):
+        pruned = Reducer("random_layer", prune=random.Prune(layer=3, keep_ratio=0.125, earlier_caches=earlier))
+        found = tokenmaps.trace(model, samples[0], 8, pruned, WORDS, "random_layer")
+        assert tokenmaps._numbers(found) == f"all 288 tokens enter the LLM, {said}"
+
+
 def test_masks_by_hand() -> None:
     found = drawn([[0, 1, 2, DROPPED], [0, 3, 3, 4]], [True, False, True, True, False])
     assert found.over_time.tolist() == [[True, False, False, False], [True, False, False, False]]

@@ -68,6 +68,8 @@ class Trace:
     """The largest over heads and question tokens in the layer before pruning; None if the method does not look."""
     layer: int | None
     """Tokens are pruned after this many layers; None if they are not."""
+    whole: bool = False
+    """Whether these layers keep all tokens in their caches, so that generated tokens see them there."""
 
     @property
     def over_time(self) -> Bool[np.ndarray, "t p"]:
@@ -108,6 +110,7 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
     import torch
 
     from prunesweep.records import score
+    from prunesweep.reducers import earlier_caches
     from prunesweep.stages import Prune, plan
     from prunesweep.types import Answer, Clip, Merged, Tokens
 
@@ -143,6 +146,7 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
         kept=survivors,
         attention=attention,
         layer=layer,
+        whole=reducer.prune is not None and earlier_caches(reducer.prune) == "whole",
     )
 
 
@@ -320,7 +324,8 @@ def _numbers(trace: Trace) -> str:
     """`36 of 432 tokens enter, 14 reach the end`."""
     entering = "all" if len(trace.kept) == trace.source.size else f"{len(trace.kept)} of"
     pruned = f", {int(trace.kept.sum())} kept after layer {trace.layer}" if trace.layer else ""
-    return f"{entering} {trace.source.size} tokens enter the LLM{pruned}"
+    earlier = ", all in the caches before it" if trace.whole else ""
+    return f"{entering} {trace.source.size} tokens enter the LLM{pruned}{earlier}"
 
 
 def _verdict(trace: Trace) -> str:
