@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,20 @@ from test_statistics import made
 VIDEOS = ["a", "a", "b", "b", "c", "d", "e", "e"]
 
 
-def matched(name: str, answers: str, target: float = 0.2, knob: str = "merge.keep_ratio", value: object = 0.25) -> Trial:
-    trial = made(name, answers, VIDEOS)
-    solution = {"target": target, "knob": knob, "value": value, "reached": target, "cost": "flops", "videos": ("a",)}
-    return trial._replace(
-        info=trial.info.__class__(**{**vars(trial.info), "settings": {**trial.info.settings, "matched": solution}})
-    )
+def matched(
+    name: str,
+    answers: str,
+    target: float = 0.2,
+    knob: str = "merge.keep_ratio",
+    value: object = 0.25,
+    cost: str = "flops",
+    frames: int | None = None,
+    **reducer: object,
+) -> Trial:
+    trial = made(name, answers, VIDEOS, **reducer)
+    solution = {"target": target, "knob": knob, "value": value, "reached": target, "cost": cost, "videos": ("a",)}
+    settings = {**trial.info.settings, "matched": solution, **({"video": {"frames": frames}} if frames else {})}
+    return trial._replace(info=replace(trial.info, settings=settings))
 
 
 def sweep() -> Outcomes:
@@ -100,6 +109,46 @@ def test_a_reference_must_be_one_trial_a_budget() -> None:
     (unmatched,) = collect([made("none", "++")])
     with pytest.raises(ValueError, match=r"no trial of the sweep has a reducer.match; run prunesweep --config-dir sweeps"):
         entries(unmatched)
+
+
+def test_budgets_of_other_costs_and_frames_are_other_tables() -> None:
+    names = "random match={flops:0.2}", "random match={entrance:0.2}", "random frames=4 match={flops:0.2}"
+    one, other, few = (
+        matched(name, "++++----", cost=cost, frames=n)
+        for name, cost, n in zip(names, ("flops", "entrance", "flops"), (12, 12, 4), strict=True)
+    )
+    (outcomes,) = collect([one, other, few])
+    found = entries(outcomes)
+    assert [(e.budget.cost, e.budget.asked, e.seeds) for e in found] == [
+        ("entrance", "video.frames=12", 1),
+        ("flops", "video.frames=12", 1),
+        ("flops", "video.frames=4", 1),
+    ]
+    text = table(outcomes, compared(found, {}, outcomes.video), {})
+    assert "**0.2x of the dense model's visual tokens entering the LLM with video.frames=12**" in text
+    assert "**0.2x of the dense prefill with video.frames=4**" in text
+
+
+def test_a_sweep_without_prunevid_has_no_differences_or_those_to_another_method() -> None:
+    trials = [matched("random match={flops:0.2}", "+-+-+-+-"), matched("fastv layer=2 match={flops:0.2}", "++++++-+")]
+    (outcomes,) = collect(trials)
+    found = entries(outcomes)
+    assert references(found, []) == {}
+    assert "--reference names another method" in table(outcomes, compared(found, {}, outcomes.video), {})
+    (chosen,) = references(found, ["fastv", "layer=2"]).values()
+    assert chosen.reducer == "fastv"
+    with pytest.raises(ValueError, match=r"no trial of fastv has the settings layer=3; reducers of the sweep: fastv, random"):
+        references(found, ["fastv", "layer=3"])
+
+
+def test_a_reference_may_name_settings_that_all_trials_share() -> None:
+    shared = {"merge": {"static_threshold": None}, "prune": {"layer": 2}}
+    name = "prunevid static_threshold=null layer=2"
+    by_name = [matched(f"{name} match={{flops:{target}}}", "++++++-+", target, **shared) for target in (0.2, 0.4)]
+    in_the_file = [matched(f"prunevid match={{flops:{target}}}", "++++++-+", target, **shared) for target in (0.2, 0.4)]
+    for trials in (by_name, in_the_file):
+        found = entries(collect(trials)[0])
+        assert [b.target for b in references(found, ["static_threshold=null", "layer=2"])] == [0.2, 0.4]
 
 
 def test_the_command_writes_table_list_and_picture(run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:

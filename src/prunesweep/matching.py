@@ -49,7 +49,8 @@ class Solution:
 
     def __str__(self) -> str:
         some = f"{len(self.videos)} video" + ("s" if len(self.videos) > 1 else "")
-        return f"{self.knob}={self.value} gives {self.cost} {self.reached:.4f}x on {some}, asked for {self.target:g}x"
+        of = "of the dense model on the same frames and prompts"
+        return f"{self.knob}={self.value} gives {self.cost} {self.reached:.4f}x {of} on {some}, asked for {self.target:g}x"
 
 
 @dataclass(frozen=True)

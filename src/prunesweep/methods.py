@@ -3,9 +3,12 @@
     prunesweep --config-dir sweeps --config-name matched
     prunesweep-methods multirun/DATE/TIME --reference static_threshold=null layer=2 --out docs
 
-writes `methods_table.md`, `methods.csv` and `methods.png`.  Trials that differ in their seed alone are one method: its
-correctness on a question is their mean.  Differences are paired by question and clustered by video; p-values are corrected
-over all comparisons with the reference in the sweep (Holm).
+writes `methods_table.md`, `methods.csv` and `methods.png`.  `--reference fastv layer=2` compares with another method than
+PruneVid; a sweep without PruneVid and without a reference has no differences.  Budgets and costs are shares of the dense model
+on the same frames and prompts, as `reducer.match` counts; budgets of different costs or frames are different tables.
+
+Trials that differ in their seed alone are one method: its correctness on a question is their mean.  Differences are paired by
+question and clustered by video; p-values are corrected over all comparisons with the reference in the sweep (Holm).
 """
 
 from __future__ import annotations
@@ -24,12 +27,16 @@ import numpy as np
 from prunesweep import statistics
 from prunesweep.analysis import Accuracy, accuracies_of
 from prunesweep.clusters import difference_means
+from prunesweep.counterparts import ASKED
 from prunesweep.outcomes import Outcomes, read_outcomes
+from prunesweep.sources import settings
 from prunesweep.tables import accuracy_text, markdown, p_text
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from matplotlib.figure import Figure
+
+    from prunesweep.records import TrialInfo
 
 TABLE, ALL, PICTURE = "methods_table.md", "methods.csv", "methods.png"
 OWN_PARTS = ("match=", "seed=", "knob=")
@@ -48,6 +55,28 @@ class Gap(NamedTuple):
     p_value: float
 
 
+class Budget(NamedTuple):
+    """What the trials of one table were matched on."""
+
+    target: float
+    """Of the dense model on the same frames and prompts."""
+    cost: str
+    """As in `reducer.match`."""
+    asked: str = ""
+    """Frames and prompts, where the sweep has several."""
+
+    def __str__(self) -> str:
+        return f"{self.target:g}x of {OF_DENSE[self.cost]}{f' with {self.asked}' if self.asked else ''}"
+
+
+OF_DENSE = {
+    "flops": "the dense prefill",
+    "layer_average": "the dense model's visual tokens over the layers",
+    "entrance": "the dense model's visual tokens entering the LLM",
+    "kv": "the dense model's visual tokens in the KV caches",
+}
+
+
 @dataclass(frozen=True)
 class Entry:
     """One method at one budget."""
@@ -55,16 +84,22 @@ class Entry:
     reducer: str
     label: str
     """Its settings, without those that all entries of the reducer have."""
-    target: float
+    budget: Budget
     solved: str
     """The free setting; of several seeds the first one's."""
     cost: float
-    """LLM prefill on the samples evaluated, of dense."""
+    """LLM prefill on the samples evaluated, of the dense model on the same frames and prompts; the next likewise."""
     final_ratio: float
     scores: Accuracy
     seeds: int
     right: Float[np.ndarray, " samples"]
     """Share of the seeds that are right; NaN where one has no answer."""
+    settings: frozenset[str] = frozenset()
+    """All of them as KEY=VALUE: of the trial's name, and as resolved, by their whole and by their last names."""
+
+    @property
+    def target(self) -> float:
+        return self.budget.target
 
     @property
     def name(self) -> str:
@@ -73,10 +108,12 @@ class Entry:
 
 def entries(outcomes: Outcomes) -> list[Entry]:
     """All methods of a sweep by budget, those of one budget best first.  Raises ValueError if no trial was matched."""
-    groups: dict[tuple[float, str, str], list[int]] = {}
+    groups: dict[tuple[Budget, str, str], list[int]] = {}
+    asked = _asked(outcomes)
     for index, info in enumerate(outcomes.infos):
         if matched := info.settings.get("matched"):
-            groups.setdefault((matched["target"], info.reducer, _label(info.name, matched["knob"])), []).append(index)
+            budget = Budget(matched["target"], matched["cost"], asked[index])
+            groups.setdefault((budget, info.reducer, _label(info.name, matched["knob"])), []).append(index)
     if not groups:
         raise ValueError("no trial of the sweep has a reducer.match; run prunesweep --config-dir sweeps --config-name matched")
     labels: dict[str, list[list[str]]] = {}
@@ -84,10 +121,17 @@ def entries(outcomes: Outcomes) -> list[Entry]:
         labels.setdefault(reducer, []).append(label.split())
     common = {name: [p for p in own[0] if all(p in other for other in own)] for name, own in labels.items()}
     found = [
-        _entry(outcomes, target, reducer, " ".join(p for p in label.split() if p not in common[reducer]), indices)
-        for (target, reducer, label), indices in groups.items()
+        _entry(outcomes, budget, reducer, " ".join(p for p in label.split() if p not in common[reducer]), label, indices)
+        for (budget, reducer, label), indices in groups.items()
     ]
-    return sorted(found, key=lambda e: (e.target, -e.scores.mean))
+    return sorted(found, key=lambda e: (e.budget.cost, e.budget.asked, e.target, -e.scores.mean))
+
+
+def _asked(outcomes: Outcomes) -> list[str]:
+    """The frames and prompts of each trial that not all of them have."""
+    flat = [{k: v for k, v in settings(info).items() if k.startswith(ASKED)} for info in outcomes.infos]
+    varying = [key for key in dict.fromkeys(k for own in flat for k in own) if len({str(own.get(key)) for own in flat}) > 1]
+    return [" ".join(f"{key}={own.get(key)}" for key in varying) for own in flat]
 
 
 def _label(trial: str, knob: str) -> str:
@@ -95,14 +139,22 @@ def _label(trial: str, knob: str) -> str:
     return " ".join([*parts, f"free:{knob.rpartition('.')[2]}"])
 
 
-def _entry(outcomes: Outcomes, target: float, reducer: str, label: str, indices: Sequence[int]) -> Entry:
+def _entry(outcomes: Outcomes, budget: Budget, reducer: str, label: str, whole: str, indices: Sequence[int]) -> Entry:
     right = np.where(outcomes.answered[indices], outcomes.correct[indices], np.nan).mean(0)
     rows, solution = [outcomes.table[i] for i in indices], outcomes.infos[indices[0]].settings["matched"]
     value: Any = solution["value"]
     knob = solution["knob"].rpartition(".")[2]
     solved = f"{knob}={value:.3g}" if isinstance(value, (int, float)) else str(value)
-    cost, final = (sum(getattr(row, name) for row in rows) / len(rows) for name in ("llm_flops_ratio", "final_ratio"))
-    return Entry(reducer, label, target, solved, cost, final, _accuracy(right, outcomes.video), len(rows), right)
+    cost = sum(row.llm_flops / row.dense_llm_flops for row in rows) / len(rows)
+    final = sum(row.final_tokens / row.dense_tokens for row in rows) / len(rows)
+    has = frozenset(whole.split()) | _resolved(outcomes.infos[indices[0]])
+    return Entry(reducer, label, budget, solved, cost, final, _accuracy(right, outcomes.video), len(rows), right, has)
+
+
+def _resolved(info: TrialInfo) -> frozenset[str]:
+    """A trial's reducer settings as they are typed, whether or not its name has them."""
+    own = {name: "null" if value is None else str(value) for name, value in settings(info).items() if name.startswith("reducer.")}
+    return frozenset(f"{key}={value}" for name, value in own.items() for key in (name, name.rpartition(".")[2]))
 
 
 def _by_video(values: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,17 +179,28 @@ def gap(entry: Entry, reference: Entry, video: np.ndarray) -> Gap:
     return Gap(*(float(of[0]) for of in (one.mean, one.low, one.high, one.p_value)))
 
 
-def references(found: Sequence[Entry], wanted: Sequence[str]) -> dict[float, Entry]:
-    """PruneVid's entry with the wanted settings at each budget.  Raises ValueError if there is none or several."""
-    chosen: dict[float, Entry] = {}
-    for target in dict.fromkeys(entry.target for entry in found):
-        own = [e for e in found if e.target == target and e.reducer == SHOWN_WHOLE and set(wanted) <= set(e.label.split())]
+def references(found: Sequence[Entry], wanted: Sequence[str]) -> dict[Budget, Entry]:
+    """The entry with the wanted settings at each budget, of PruneVid unless the first word names another reducer.
+
+    Empty where nothing is wanted and there is no PruneVid.  Raises ValueError if there is none with these settings, or
+    several.
+    """
+    named = [word for word in wanted if "=" not in word and not word.startswith("free:")]
+    reducer, asked = (named or [SHOWN_WHOLE])[0], {word for word in wanted if word not in named}
+    if len(named) > 1:
+        raise ValueError(f"--reference takes one reducer and KEY=VALUE settings, got {' '.join(named)}")
+    chosen: dict[Budget, Entry] = {}
+    for budget in dict.fromkeys(entry.budget for entry in found):
+        own = [e for e in found if e.budget == budget and e.reducer == reducer and asked <= e.settings | set(e.label.split())]
         if len(own) > 1:
-            raise ValueError(f"at {target:g}x several trials of prunevid match --reference: {'; '.join(e.label for e in own)}")
+            raise ValueError(
+                f"at {budget.target:g}x several trials of {reducer} match --reference: {'; '.join(e.label for e in own)}"
+            )
         if own:
-            chosen[target] = own[0]
-    if not chosen:
-        raise ValueError(f"no trial of prunevid has the settings {' '.join(wanted)}")
+            chosen[budget] = own[0]
+    if not chosen and wanted:
+        known = ", ".join(dict.fromkeys(entry.reducer for entry in found))
+        raise ValueError(f"no trial of {reducer} has the settings {' '.join(sorted(asked))}; reducers of the sweep: {known}")
     return chosen
 
 
@@ -149,18 +212,18 @@ class Row(NamedTuple):
     holm: float
 
 
-def compared(found: Sequence[Entry], chosen: dict[float, Entry], video: np.ndarray) -> list[Row]:
-    gaps = [gap(e, chosen[e.target], video) if e.target in chosen and e is not chosen[e.target] else None for e in found]
+def compared(found: Sequence[Entry], chosen: dict[Budget, Entry], video: np.ndarray) -> list[Row]:
+    gaps = [gap(e, chosen[e.budget], video) if e.budget in chosen and e is not chosen[e.budget] else None for e in found]
     adjusted = statistics.holm([math.nan if g is None else g.p_value for g in gaps])
     return [Row(e, g, float(p)) for e, g, p in zip(found, gaps, adjusted, strict=True)]
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
     """Of rivals the best setting at each budget; all of PruneVid's."""
-    seen: set[tuple[float, str]] = set()
+    seen: set[tuple[Budget, str]] = set()
     kept = []
     for row in rows:
-        key = (row.entry.target, row.entry.reducer)
+        key = (row.entry.budget, row.entry.reducer)
         if SHOWN_WHOLE in row.entry.reducer or key not in seen:
             kept.append(row)
         seen.add(key)
@@ -179,15 +242,17 @@ def cells(row: Row) -> tuple[str, ...]:
     return (*own, f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", p_text(row.holm).removeprefix("p ").removeprefix("= "))
 
 
-def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[float, Entry]) -> str:
+def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> str:
     """Markdown: one table a budget, of the rows that are shown, and what all of them say."""
     lines = [f"{outcomes.model} on {outcomes.benchmark}; {_dense(outcomes)}."]
-    for target in dict.fromkeys(row.entry.target for row in rows):
-        own = [row for row in rows if row.entry.target == target]
-        reference = f"; differences to {chosen[target].name}" if target in chosen else ""
-        lines += ["", f"**{target:g}x of the dense prefill**{reference}", ""]
+    if not chosen:
+        lines[0] += " No differences: there is no prunevid here; --reference names another method."
+    for budget in dict.fromkeys(row.entry.budget for row in rows):
+        own = [row for row in rows if row.entry.budget == budget]
+        reference = f"; differences to {chosen[budget].name}" if budget in chosen else ""
+        lines += ["", f"**{budget}**{reference}", ""]
         lines += markdown(HEADER, [cells(row) for row in shown(own)])
-        if target in chosen:
+        if budget in chosen:
             lines += ["", tally(own)]
     return "\n".join(lines) + "\n"
 
@@ -202,12 +267,30 @@ def tally(rows: Sequence[Row]) -> str:
 
 def _dense(outcomes: Outcomes) -> str:
     scores = statistics.accuracies(outcomes)
-    dense = [accuracy_text(*scores[i]) for i, info in enumerate(outcomes.infos) if info.reducer == "none"]
-    return f"the dense model has {dense[0]}" if dense else "the dense model was not evaluated"
+    asked = _asked(outcomes)
+    dense = [
+        accuracy_text(*scores[i]) + (f" with {asked[i]}" if asked[i] else "")
+        for i, info in enumerate(outcomes.infos)
+        if info.reducer == "none"
+    ]
+    return f"the dense model has {', '.join(dense)}" if dense else "the dense model was not evaluated"
 
 
 COLUMNS = (
-    *("budget", "reducer", "settings", "solved", "llm_flops_ratio", "final_ratio", "accuracy", "error", "samples", "seeds"),
+    *(
+        "budget",
+        "budget_of",
+        "asked",
+        "reducer",
+        "settings",
+        "solved",
+        "llm_flops_ratio",
+        "final_ratio",
+        "accuracy",
+        "error",
+        "samples",
+        "seeds",
+    ),
     *("difference", "low", "high", "p", "p_holm"),
 )
 
@@ -220,17 +303,27 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         for row in rows:
             e, g = row.entry, row.gap
             against = ["", "", "", "", ""] if g is None else [*g, row.holm]
-            own = [e.target, e.reducer, e.label, e.solved, e.cost, e.final_ratio, e.scores.mean, e.scores.error, e.scores.samples]
+            own = [
+                *e.budget,
+                e.reducer,
+                e.label,
+                e.solved,
+                e.cost,
+                e.final_ratio,
+                e.scores.mean,
+                e.scores.error,
+                e.scores.samples,
+            ]
             writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (*own, e.seeds, *against)])
 
 
-def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[float, Entry]) -> Figure:
+def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> Figure:
     """Accuracy against cost, a line per method; of rivals the best setting at each budget."""
     from matplotlib.figure import Figure
 
     from prunesweep.plots import COLOURS, MARKERS
 
-    names = {id(e): "prunevid (reference)" for e in chosen.values()}
+    names = {id(e): f"{e.reducer} (reference)" for e in chosen.values()}
     lines: dict[str, list[Entry]] = {}
     for row in rows:
         e = row.entry
@@ -239,7 +332,7 @@ def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[float, Entry]) 
     axes = drawn.subplots()
     for index, name in enumerate(sorted(lines, key=lambda name: -max(e.scores.mean for e in lines[name]))):
         own = sorted(lines[name], key=lambda e: e.cost)
-        reference = name == "prunevid (reference)"
+        reference = name.endswith("(reference)")
         axes.errorbar(
             [e.cost for e in own],
             [e.scores.mean for e in own],
@@ -256,7 +349,7 @@ def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[float, Entry]) 
     for summary in outcomes.table:
         if summary.reducer == "none":
             axes.axhline(summary.accuracy, color="0.5", linewidth=1, label="dense")
-    axes.set_xlabel("LLM prefill FLOPs, relative to the dense model")
+    axes.set_xlabel("LLM prefill FLOPs, relative to the dense model on the same frames and prompts")
     axes.set_ylabel("accuracy")
     count = len(outcomes.samples)
     axes.set_title(
@@ -273,7 +366,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="prunesweep-methods", description="Methods at equal cost, each against PruneVid.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep whose trials have a reducer.match")
     parser.add_argument(
-        "--reference", nargs="*", default=[], help="settings of PruneVid's trials to compare with", metavar="KEY=VALUE"
+        "--reference", nargs="*", default=[], help="[REDUCER] KEY=VALUE ...: trials to compare with, of PruneVid unless named"
     )
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for table, list and picture (%(default)s)")
     given = parser.parse_args()
