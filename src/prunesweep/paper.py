@@ -81,7 +81,7 @@ def _published_row(model: str, row: Summary, data: dict[str, Any]) -> dict[str, 
     """Of table 1: same model and method, and about the same share of tokens retained."""
     known, method = _known_as(model, data["models"]), data["methods"].get(_key(row.reducer))
     for entry in data["table1"]:
-        near = abs(100 * _retained(row) - entry["retained"]) <= SAME_RETAINED
+        near = abs(100 * min(row.final_tokens, row.kv_tokens) / row.dense_tokens - entry["retained"]) <= SAME_RETAINED
         if (entry["model"], entry["method"]) == (known, method) and near:
             return entry
     return None
@@ -159,10 +159,11 @@ def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
         for key in sorted(rows, key=lambda k: (k[0], rows[k].reducer != "none", rows[k].reducer, rows[k].llm_flops_ratio))
     ]
     several_benchmarks = "; means over the benchmarks" if len({one.benchmark for one in found}) > 1 else ""
+    of = " and ".join(dict.fromkeys(one.relative_to for one in found if one.relative_to))
     notes = [
         ERRORS,
         "retained: visual tokens in the last layer, or in the KV caches of a method that evicts from them; FLOPs: LLM prefill; "
-        f"both relative to the dense model{several_benchmarks}",
+        f"both relative to {of}{several_benchmarks}",
     ]
     if any(column.endswith(f" {judge.MEAN}") for column in columns):
         notes.append("CI, DO, CU, TU, CO: a judge's scores from 0 to 5, as prunesweep-judge left them")
