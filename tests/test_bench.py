@@ -4,23 +4,22 @@ import pytest
 import torch
 
 from prunesweep import bench_processes as processes
-from prunesweep.bench import bench_merge, drawn_video, operations, plain_merge
+from prunesweep.bench import as_released, bench_merge, drawn_video, operations, plain_merge
 from prunesweep.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
 from prunesweep.embedded.network import TinyShape
 from prunesweep.engine import Clock, Job, evaluate_jobs
 from prunesweep.reducers import Reducer
-from prunesweep.reducers.prunevid import Merge
 from prunesweep.stages import plan
 
 
 @pytest.mark.parametrize("shape", [(8, 36, 16), (12, 20, 8), (5, 49, 4)])
 def test_the_loop_over_frames_gives_the_tokens_of_the_batched_merge(shape: tuple[int, int, int]) -> None:
-    tokens, merge = drawn_video(*shape), Merge(static_threshold=0.5)
+    tokens, merge = drawn_video(*shape), as_released(static_threshold=0.5)
     torch.testing.assert_close(plain_merge(tokens, merge), merge(tokens).x, atol=1e-5, rtol=1e-5)
 
 
 def test_a_merge_of_32_frames_dispatches_at_most_a_fifth_of_the_loops_operations() -> None:
-    tokens, merge = drawn_video(32, 196, 16), Merge(static_threshold=0.5)
+    tokens, merge = drawn_video(32, 196, 16), as_released(static_threshold=0.5)
     assert operations(lambda: merge(tokens)) * 5 <= operations(lambda: plain_merge(tokens, merge))
 
 

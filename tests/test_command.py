@@ -243,6 +243,10 @@ BAD_INPUT = {
     ),
     "benchmark without path": (["benchmark=jsonl"], r"benchmark.path must be given: benchmark.path=..."),
     "no frames": (["video.frames=0"], r"video.frames must be at least 1, got 0"),
+    "no released counterpart": (
+        ["reducer=prunevid_official", "video.frames=6"],
+        r"as released has no counterpart: .* at least neighbours=7 frames, got 6; use reducer=prunevid",
+    ),
     "unknown protocol": (["protocol.style=numbers"], r"protocol.style must be one of words, letters, got 'numbers'"),
     "limit of a word": (["benchmark.limit=abc"], r"benchmark.limit must be a whole number, got 'abc'"),
     "share maybe": (["engine.share=maybe"], r"engine.share must be true or false, got 'maybe'"),

@@ -42,8 +42,8 @@ def test_what_a_solved_reducer_costs_is_what_the_solution_says(
     reducer, solution = matched(name, calibration, match)
     chosen = [questions[0] for questions in calibration.chosen(2)]
     outcomes = evaluate_jobs(model, [Job(s.id, plan(s, FRAMES, reducer, CHOOSE, model)) for s in chosen], Clock())
-    own = [ledger(model.shape, a.visual_tokens, a.text_tokens, a.dense_tokens, FRAMES) for _, a in outcomes]
-    dense = [ledger(model.shape, [a.dense_tokens] * 8, a.text_tokens, a.dense_tokens, FRAMES) for _, a in outcomes]
+    own = [ledger(model.shape, a.visual_tokens, a.text_tokens, a.dense_tokens, FRAMES) for _, a, _ in outcomes]
+    dense = [ledger(model.shape, [a.dense_tokens] * 8, a.text_tokens, a.dense_tokens, FRAMES) for _, a, _ in outcomes]
     reached = {
         "flops": sum(c.prefill for c in own) / sum(c.prefill for c in dense),
         "layer_average": sum(c.layer_ratio for c in own) / 2,

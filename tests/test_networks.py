@@ -262,6 +262,8 @@ def test_frames_are_first_resized_as_released() -> None:
     frames = torch.zeros(1, 3, 720, 1280, dtype=torch.uint8)
     assert pllava.first_resize(frames, 336).shape[2:] == (360, 640)
     assert pllava.first_resize(torch.zeros(1, 3, 240, 320, dtype=torch.uint8), 336).shape[2:] == (336, 448)
+    assert pllava.first_size(480, 854, 336) == (359, 638)  # 640 * 480 / 854 is 359.72: truncated, not rounded
+    assert pllava.first_size(854, 480, 336) == (638, 359)
     square = torch.zeros(1, 3, 400, 400, dtype=torch.uint8)
     assert pllava.first_resize(square, 336) is square
 
@@ -377,9 +379,8 @@ def test_st_llm_encodes_a_video_anew_for_every_question(samples: list[Sample], m
 
 @functools.cache
 def applicable(name: str) -> dict[str, Reducer]:
-    reducers = {
-        n: reducer_of(n) for n in ("none", "random", "frames", "temporal", "prunevid", "prunevid_official", "fastv", "lookm")
-    }
+    reducers = {n: reducer_of(n) for n in ("none", "random", "frames", "temporal", "prunevid", "fastv", "lookm")}
+    reducers["prunevid_official"] = reducer_of("prunevid_official", merge__counts="exact")  # the release needs 7 frames
     if not name.startswith("stllm"):
         reducers["small frames"] = Reducer("small", input=Resize(0.5))
     if name == "pllava":

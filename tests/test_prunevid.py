@@ -1,16 +1,28 @@
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from prunesweep.reducers.prunevid import Merge, Prune, mean_similarity, select
+from prunesweep.reducers.prunevid import Merge, Prune, mean_similarity, pairwise_similarity, select
 from prunesweep.types import Tokens
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "prunevid_cases.json").read_text())
+
+
+RELEASED = {
+    "segmentation": "repaired",
+    "at_threshold": False,
+    "precision": "input",
+    "min_cluster_tokens": 15,
+    "order": "score",
+    "counts": "released",
+}
+"""conf/reducer/prunevid_official.yaml, but for its noise."""
 
 
 def tokens_of(x: torch.Tensor) -> Tokens:
@@ -22,12 +34,12 @@ def test_merge_and_selection_reproduce_the_official_results(case: dict) -> None:
     tensors = load_file(DATA / "prunevid_cases.safetensors")
     x, expected = (tensors[f"{case['case']}.{name}"] for name in ("features", "merged"))
     names = {"segment_ratio": "segment_ratio", "static_threshold": "static_threshold", "cluster_ratio": "cluster_ratio"}
-    merge = Merge(**{name: case[key] for name, key in {**names, "neighbours": "knn"}.items()})
+    merge = Merge(**RELEASED, **{name: case[key] for name, key in {**names, "neighbours": "knn"}.items()})
     assert merge.segment_lengths(x) == case["segment_lengths"]
     merged = merge(tokens_of(x))
     assert merged.x.shape == expected.shape
     torch.testing.assert_close(merged.x, expected, atol=1e-5, rtol=0)
-    kept = select(tensors[f"{case['case']}.attention_max"], merged.group, case["keep_ratio"], "grouped")
+    kept = select(tensors[f"{case['case']}.attention_max"], merged.group, case["keep_ratio"], "grouped", "released")
     assert torch.equal(kept, tensors[f"{case['case']}.kept"])
 
 
@@ -155,13 +167,59 @@ def test_density_noise_is_seeded() -> None:
     assert not torch.equal(one, other)
 
 
-def test_cosines_in_half_precision_may_decide_otherwise() -> None:
-    x = random_video().bfloat16()
-    one_segment = torch.ones(1, len(x))
-    half, full = mean_similarity(x, one_segment), mean_similarity(x.float(), one_segment)
-    assert half.dtype == torch.bfloat16
-    assert not torch.equal(half.float(), full)
-    assert len(Merge(precision="input")(tokens_of(x)).x) > 0
+def released_similarity(x: torch.Tensor) -> torch.Tensor:
+    """Of one segment `t p c`, a patch at a time as the sheet has it: every operation rounds to the type of x."""
+    frames, found = len(x), []
+    for patch in x.unbind(1):
+        unit = patch / patch.norm(dim=-1, keepdim=True)
+        cosine = unit @ unit.T
+        found.append((cosine.sum(1) - 1).sum() / (frames * (frames - 1)))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
+def test_similarity_in_the_tokens_own_type_is_summed_pair_by_pair_as_released(kind: torch.dtype) -> None:
+    for seed in range(5):
+        x = random_video(seed=seed, frames=7).to(kind)
+        found = pairwise_similarity(x, [4, 3])
+        assert found.dtype == kind
+        expected = torch.stack([released_similarity(x[:4]), released_similarity(x[4:])])
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if kind == torch.float32 else 0)
+
+
+def test_patches_near_the_threshold_are_static_by_the_released_rounding() -> None:
+    """The shortcut by the norm of a sum rounds otherwise: in bfloat16 it decides some patches differently."""
+    x = torch.randn(1, 1444, 32, generator=torch.Generator().manual_seed(0)).repeat(8, 1, 1)
+    x = (x + 0.48 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).bfloat16()
+    static = released_similarity(x) > 0.8
+    assert 0 < static.sum() < 1444
+    assert not torch.equal(mean_similarity(x, torch.ones(1, 8))[0] > 0.8, static)
+    merge = Merge(segments=1, cluster_ratio=1, at_threshold=False, precision="input")
+    assert len(merge(tokens_of(x)).x) == int(static.sum()) + 8 * int((~static).sum())
+
+
+def test_frames_are_described_in_the_tokens_own_type() -> None:
+    x = changing_video(16).bfloat16()
+    merge = Merge(precision="input")
+    rounded = merge.segment_lengths(x.mean(1, keepdim=True).float())
+    assert merge.segment_lengths(x) == rounded
+
+
+@pytest.mark.parametrize(
+    ("settings", "frames", "patches", "message"),
+    [
+        ({}, 6, 20, "clusters at least neighbours=7 frames, got 6; use reducer=prunevid"),
+        ({"neighbours": 9}, 8, 20, "clusters at least neighbours=9 frames, got 8"),
+        ({"segment_ratio": 0.1}, 9, 20, "makes at least one cluster, got segment_ratio=0.1 of 9 frames"),
+        ({"neighbours": 17, "static_threshold": None}, 17, 16, "neighbours=17 visual tokens of a group, got 16"),
+        ({"cluster_ratio": 0.05, "static_threshold": None}, 8, 16, "got cluster_ratio=0.05 of 16 visual tokens of a group"),
+    ],
+)
+def test_what_the_release_cannot_run_has_no_counterpart(settings: dict, frames: int, patches: int, message: str) -> None:
+    x = torch.randn(frames, patches, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=f"as released has no counterpart: its code .*{re.escape(message)}"):
+        Merge(**{**RELEASED, **settings})(tokens_of(x))
+    assert len(Merge(**{**RELEASED, **settings, "counts": "exact"})(tokens_of(x)).x) > 0, "the way out"
 
 
 def test_means_are_taken_in_the_tokens_own_type_if_the_setting_says_so() -> None:

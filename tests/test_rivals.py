@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from prunesweep.protocol import Protocol
 from prunesweep.reducers import EarlierCaches, Reducer
 from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.lookm import Evict, most_attended
-from prunesweep.reducers.prumerge import PruMerge, merge_similar, outlier_share, pooled
+from prunesweep.reducers.prumerge import PruMerge, merge_similar, outlier_shares, pooled
 from prunesweep.reducers.random import Prune as RandomPrune
 from prunesweep.reducers.stride import Stride
 from prunesweep.stages import Decode, Encode, Layers, plan
@@ -134,8 +136,8 @@ def test_prumerge_plus_adds_patches_at_even_steps() -> None:
 
 def test_outliers_of_a_video_share_one_bound() -> None:
     attention = torch.tensor([[0.0, 1, 2, 3, 100], [0, 1, 2, 3, 4]])
-    assert outlier_share(attention, 1.5, "frame").tolist() == pytest.approx([0.2, 0])
-    assert outlier_share(attention, 1.5, "video").tolist() == pytest.approx([0.1, 0.1])
+    assert outlier_shares(attention, 1.5, "frame") == [Fraction(1, 5), 0]
+    assert outlier_shares(attention, 1.5, "video") == [Fraction(1, 10)] * 2
 
 
 def test_original_positions_of_patches_are_those_of_the_tokens_they_lie_in() -> None:
@@ -196,9 +198,9 @@ def test_text_stays_before_any_visual_token() -> None:
     ("merging", "expected"),
     [
         ("none", [[1.0, 0], [0, 1]]),
-        ("average", [[2, 0], [0, 2]]),
+        ("average_all", [[2, 0], [0, 2]]),
         ("pivot", [[1.5, 0], [0, 1.5]]),
-        ("weighted", [[2, 0], [0, 2]]),
+        ("weighted_all", [[2, 0], [0, 2]]),
     ],
 )
 def test_an_evicted_key_joins_the_most_similar_kept_one(merging: str, expected: list) -> None:
@@ -212,9 +214,23 @@ def test_an_evicted_key_joins_the_most_similar_kept_one(merging: str, expected: 
 
 def test_a_weighted_merge_counts_a_token_by_its_similarity() -> None:
     key = torch.tensor([[[[1.0, 0], [3, 4]]]])  # cosine 0.6
-    evict = Evict(recent_ratio=0, heavy_ratio=0.5, merging="weighted")
+    evict = Evict(recent_ratio=0, heavy_ratio=0.5, merging="weighted_all")
     merged = evict(KeyValue(key, key), torch.tensor([[1.0, 0]]), torch.ones(2, dtype=bool))
     torch.testing.assert_close(merged.kv.key[0, 0, 0], (torch.tensor([1.0, 0]) + 0.6 * torch.tensor([3.0, 4])) / 2)
+
+
+@pytest.mark.parametrize("merging", ["average", "weighted"])
+def test_what_resembles_nothing_is_left_out_as_released(merging: str) -> None:
+    """Best similarities of the third token are 0.9 and 0.6 in the two heads, of the fourth 0.7 and 0.9."""
+    similar = [[0.9, 0.6], [0.7, 0.9]]
+    key = torch.tensor([[[[1.0, 0], [0, 1], *([c, -math.sqrt(1 - c * c)] for c in head)] for head in zip(*similar, strict=True)]])
+    evict = Evict(recent_ratio=0, heavy_ratio=0.5, merging=merging)
+    merged = evict(KeyValue(key, key), torch.tensor([[4.0, 3, 2, 1]] * 2), torch.ones(4, dtype=bool)).kv.key[0]
+    last = key[0, :, 3]  # 0.7 and 0.9 are 0.8 on average, more than 0.9 and 0.6: the third token goes in no head
+    for head, cosine in ((0, 0.7), (1, 0.9)):
+        given = last[head] * (cosine if merging == "weighted" else 1)
+        torch.testing.assert_close(merged[head, 0], (key[0, head, 0] + given) / 2)
+        assert torch.equal(merged[head, 1], key[0, head, 1])
 
 
 def test_grouped_queries_count_for_the_cached_head_they_share() -> None:

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prunesweep.bench_engine import SCALES, bench_engine
+from prunesweep.bench_engine import SCALES, as_released, bench_engine
 from prunesweep.clustering import contiguous_segments
 from prunesweep.commands import reported
 from prunesweep.measure import PeakMemory, resident_bytes
@@ -141,7 +141,7 @@ def extra_memory(name: str, tokens: Tokens) -> float:
 
 
 def _grown(name: str, path: str) -> float:
-    work, merge = SIDES[name], Merge(static_threshold=0.5)
+    work, merge = SIDES[name], as_released(static_threshold=0.5)
     work(drawn_video(8, 16, 8), merge)
     x = load_file(path)["x"].clone()
     before = resident_bytes()
@@ -158,7 +158,7 @@ SIDES: dict[str, Callable[[Tokens, Merge], object]] = {
 
 
 def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
-    tokens, merge = drawn_video(*shape), Merge(static_threshold=0.5)
+    tokens, merge = drawn_video(*shape), as_released(static_threshold=0.5)
     ours, exact = merge(tokens).x, plain_merge(replace(tokens, x=tokens.x.double()), merge).float()
     if ours.shape != exact.shape or _differing(ours, exact):
         sys.exit("prunesweep-bench: the batched merge disagrees with the loop over frames in float64")

@@ -110,9 +110,21 @@ def questions_on_one_video() -> tuple[Sample, ...]:
     return max(by_video(blocks.load()), key=len)
 
 
+def as_released(static_threshold: float = 0.8, cluster_ratio: float = 0.5) -> Merge:
+    """What `prunesweep.bench.plain_merge` computes: the release's merge, but in float32 and without noise."""
+    return Merge(
+        segmentation="repaired",
+        static_threshold=static_threshold,
+        at_threshold=False,
+        cluster_ratio=cluster_ratio,
+        min_cluster_tokens=15,
+        order="score",
+    )
+
+
 def thresholds_for(tokens: Tokens) -> list[float]:
     """Static thresholds that STATIC_SHARES of a video's patches exceed."""
-    lengths = Merge().segment_lengths(tokens.x)
+    lengths = as_released().segment_lengths(tokens.x)
     segment = torch.tensor([index for index, length in enumerate(lengths) for _ in range(length)])
     similarity = mean_similarity(tokens.x, (segment == torch.arange(len(lengths))[:, None]).float())
     return [float(similarity.quantile(1 - share)) for share in STATIC_SHARES]
@@ -121,14 +133,14 @@ def thresholds_for(tokens: Tokens) -> list[float]:
 def grid_of(tokens: Tokens, scale: Scale) -> list[Reducer]:
     """PruneVid at 2 static thresholds x 2 cluster ratios x 4 layers x 5 keep ratios."""
     return [
-        Reducer("prunevid", Merge(static_threshold=tau, cluster_ratio=beta), Prune(layer, keep_ratio=alpha))
+        Reducer("prunevid", as_released(tau, beta), Prune(layer, keep_ratio=alpha))
         for tau, beta, layer, alpha in product(thresholds_for(tokens), CLUSTER_RATIOS, scale.layers, KEEP_RATIOS)
     ]
 
 
 def default_of(tokens: Tokens, layer: int) -> Reducer:
     """PruneVid with the first threshold and the paper's other settings."""
-    return Reducer("prunevid", Merge(static_threshold=thresholds_for(tokens)[0]), Prune(layer))
+    return Reducer("prunevid", as_released(thresholds_for(tokens)[0]), Prune(layer))
 
 
 def operator_counter() -> FlopCounterMode:

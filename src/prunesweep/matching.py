@@ -8,6 +8,7 @@ it is further off than the tolerance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -18,7 +19,7 @@ from prunesweep.benchmarks import by_video
 from prunesweep.checks import InfeasibleError
 from prunesweep.cost import Shape, prefill_flops
 from prunesweep.protocol import Protocol
-from prunesweep.reducers import SLOTS, Cost, Evictor, Pruner, Reducer, layer_tokens
+from prunesweep.reducers import SLOTS, Cost, Evictor, NoCounterpartError, Pruner, Reducer, layer_tokens
 from prunesweep.stages import plan, require_fit
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import VideoError
@@ -250,12 +251,22 @@ def _with(reducer: Reducer, knob: str, value: Any) -> Reducer:
 def _bisected(
     make: Callable[[float], Reducer], cost: Callable[[Reducer], float], target: float, low: float, high: float
 ) -> dict[Any, tuple[float, Reducer]]:
-    """Costs around the target; between the bounds they rise or fall."""
+    """Costs around the target; between the bounds they rise or fall.
+
+    A share so small that a released method has no counterpart counts as one that costs less than any.
+    """
     tried: dict[Any, tuple[float, Reducer]] = {}
+
+    largest = high
 
     def look(value: float) -> float:
         candidate = make(value)
-        tried[value] = (cost(candidate), candidate)
+        try:
+            tried[value] = (cost(candidate), candidate)
+        except NoCounterpartError:
+            if value == largest:  # the largest: there is no way out
+                raise
+            return -math.inf
         return tried[value][0]
 
     rising = look(high) >= look(low)  # the upper bound first: of settings that cost the same, the first is taken

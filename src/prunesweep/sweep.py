@@ -51,7 +51,7 @@ from prunesweep.protocol import Protocol
 from prunesweep.racing import Race, Rival, run_race
 from prunesweep.records import Stopped, TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.records import Trial as FinishedTrial
-from prunesweep.reducers import Reducer
+from prunesweep.reducers import Reducer, require_frames
 from prunesweep.store import Store, StoredTrial
 from prunesweep.types import Sample
 from prunesweep.verdict import text as words
@@ -187,7 +187,9 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
         raise ValueError("store=null takes its settings away; without a store: store.folder=null")
     protocol = instantiate(config.protocol)
     _require_same_subtitles(protocol, config.benchmark.get("subtitles", "none"))
-    return Planned(name, config, tuple(overrides), instantiate(config.reducer), protocol)
+    reducer = instantiate(config.reducer)
+    require_frames(reducer, config.video.frames, config.model.get("frames_per_step", 1))
+    return Planned(name, config, tuple(overrides), reducer, protocol)
 
 
 def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:

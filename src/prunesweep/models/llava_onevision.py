@@ -13,6 +13,7 @@ from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.towers import last_layer_attention
+from prunesweep.shares import nearest_share
 from prunesweep.types import Clip, Tokens, Tower
 
 MODEL_TYPE = "llava_onevision"
@@ -55,7 +56,7 @@ class LlavaOnevision(Decoder):
         """The stock model has no frames of another size; its tower has, with interpolated position embeddings."""
         network, vision = self.network.model, self.network.config.vision_config
         full = vision.image_size // vision.patch_size
-        side = max(1, round(scale * full))
+        side = max(1, nearest_share(full, scale))
         pixels = self._pixels(clip, size={"height": side * vision.patch_size, "width": side * vision.patch_size})
         seen = network.vision_tower(pixels[0], interpolate_pos_encoding=True, output_hidden_states=True)
         features = network.multi_modal_projector(seen.hidden_states[self.network.config.vision_feature_layer])

@@ -37,6 +37,7 @@ from prunesweep.models.checkpoints import (
 )
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.towers import last_layer_attention
+from prunesweep.shares import nearest_share
 from prunesweep.types import Clip, Tokens, Tower
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Pllava(Decoder):
     def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False, question: str | None = None) -> Tokens:
         vision = self.network.vision_tower.config
         full = vision.image_size // vision.patch_size
-        side = max(1, round(scale * full))
+        side = max(1, nearest_share(full, scale))
         seen = self.network.vision_tower(
             self._pixels(clip, side), interpolate_pos_encoding=side != full, output_hidden_states=True
         )
@@ -159,13 +160,20 @@ class Pllava(Decoder):
 def first_resize(frames: Tensor, tower_size: int) -> Tensor:
     """The release's own resizing of `t 3 height width` bytes, before CLIP's processor."""
     height, width = frames.shape[2:]
-    short, long = min(height, width), max(height, width)
-    wanted = max(tower_size, min(short, min(LONGER_SIDE, long) * short / long))
-    size = (round(height * wanted / short), round(width * wanted / short))
+    size = first_size(height, width, tower_size)
     if size == (height, width):
         return frames
     resized = F.interpolate(frames.float(), size=size, mode="bicubic", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def first_size(height: int, width: int, tower_size: int) -> tuple[int, int]:
+    """Height and width after the first resizing: both sides are truncated as in the release, the longer one from the shorter."""
+    short, long = min(height, width), max(height, width)
+    ratio = long / short
+    short_wanted = int(max(tower_size, min(short, min(LONGER_SIDE, long) / ratio)))
+    long_wanted = int(short_wanted * long / short)
+    return (short_wanted, long_wanted) if height <= width else (long_wanted, short_wanted)
 
 
 def rename(name: str) -> str | None:

@@ -7,6 +7,7 @@ and `evict` cuts the caches after the last one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
@@ -195,6 +196,20 @@ class Reducer:
                     f"reducer={self.name} has no {slot}, so that reducer.{slot}'s settings have no effect; in a sweep of several "
                     "methods give each its own settings with hydra/sweeper=grids"
                 )
+
+
+class NoCounterpartError(ValueError):
+    """A method as released is asked for what its released code cannot run."""
+
+
+def require_frames(reducer: Reducer, frames: int, frames_per_step: int = 1) -> None:
+    """Raises ValueError if a merger has no answer for so few frames, of which the tower puts some together.
+
+    Mergers with such a bound have a method of this name; others take any number.
+    """
+    bound = getattr(reducer.merge, "require_frames", None)
+    if bound is not None:
+        bound(math.ceil(frames / frames_per_step))
 
 
 Positions = Literal["renumbered", "original"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
 from prunesweep.reducers import EarlierCaches
+from prunesweep.shares import nearest_share
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Prune:
         return self.layer
 
     def fewest(self, tokens: int) -> int:
-        return max(1, round(self.keep_ratio * tokens))
+        return max(1, nearest_share(tokens, self.keep_ratio))
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:

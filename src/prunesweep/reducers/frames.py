@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from prunesweep.checks import require_choice, require_ratio
 from prunesweep.lazy import torch
 from prunesweep.reducers import Positions, keep_tokens
+from prunesweep.shares import nearest_share
 from prunesweep.types import Merged, Tokens
 
 if TYPE_CHECKING:
@@ -40,11 +41,14 @@ class Stride:
         return True
 
     def fewest(self, frames: int, patches: int) -> int:
-        return max(1, round(self.keep_ratio * frames)) * patches
+        return self._count(frames) * patches
+
+    def _count(self, frames: int) -> int:
+        return max(1, nearest_share(frames, self.keep_ratio))
 
     def __call__(self, tokens: Tokens) -> Merged:
         frames, patches, _ = tokens.x.shape
-        chosen = spaced(frames, max(1, round(self.keep_ratio * frames)), self.spacing).to(tokens.x.device)
+        chosen = spaced(frames, self._count(frames), self.spacing).to(tokens.x.device)
         places = torch.arange(patches, device=tokens.x.device)
         return keep_tokens(tokens, (chosen[:, None] * patches + places).flatten(), self.positions)
 

@@ -4,6 +4,10 @@ https://arxiv.org/abs/2406.18139 (EMNLP 2024 Findings).  After the whole prompt 
 most recent tokens of its cache and those that received most attention from all later tokens; text comes before any visual
 token.  Each evicted key and value is merged into the kept one whose key is most similar.
 
+As in the released code, text stays even where there is more of it than the budget holds (`text_overflow=keep`), and `average`
+and `weighted` leave out the evicted tokens that resemble nothing: those whose best similarity, averaged over heads, is not above
+the mean.  `average_all` and `weighted_all` merge every evicted token, as the paper's equations do.
+
 The prompt itself costs what the dense model's costs (1.00x), and more for summing up attention; only the caches, and so the
 decoding, get smaller.  The first generated token is the dense model's: so are all answers that are scored by the likelihood
 of options of one token.  With grouped queries, which the paper does not treat, a cached head counts the attention of all
@@ -18,15 +22,20 @@ from typing import TYPE_CHECKING, Literal
 from prunesweep.checks import require_choice, require_flag, require_number
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Evicted
+from prunesweep.shares import exact, floor_share
 from prunesweep.types import KeyValue
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-Merging = Literal["pivot", "average", "weighted", "none"]
+Merging = Literal["pivot", "average", "weighted", "average_all", "weighted_all", "none"]
 """What a kept token becomes: the mean of itself and of, for every token evicted to it, the mean of the two (pivot), that token
 (average), or that token times its similarity (weighted); or what it was."""
+SELECTIVE = ("average", "weighted")
+"""Only evicted tokens that are more similar than the mean are merged: at one place of the list in all heads or in none."""
+TextOverflow = Literal["keep", "evict"]
+"""Of text that the budget for much attended tokens does not hold: it stays nevertheless (released), or the budget is kept."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +47,30 @@ class Evict:
     merging: Merging = "pivot"
     text_prior: bool = True
     """Whether text stays before any visual token does."""
+    text_overflow: TextOverflow = "keep"
+    """Does nothing without text prior."""
 
     def __post_init__(self) -> None:
         for name in ("recent_ratio", "heavy_ratio"):
             require_number(name, getattr(self, name))
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name):g}")
-        if not 0 < self.recent_ratio + self.heavy_ratio <= 1:
+        if not 0 < exact(self.recent_ratio) + exact(self.heavy_ratio) <= 1:
             raise ValueError(f"recent_ratio + heavy_ratio must be in (0, 1], got {self.recent_ratio + self.heavy_ratio:g}")
         require_choice("merging", self.merging, Merging)
         require_flag("text_prior", self.text_prior)
+        require_choice("text_overflow", self.text_overflow, TextOverflow)
 
     def budget(self, tokens: int) -> tuple[int, int]:
         """How many recent and how many much attended tokens stay of a cache."""
-        recent, heavy = int(round(self.recent_ratio * tokens, 9)), int(round(self.heavy_ratio * tokens, 9))
+        recent, heavy = floor_share(tokens, self.recent_ratio), floor_share(tokens, self.heavy_ratio)
         return (recent, heavy) if recent + heavy else (1, 0)
 
     def __call__(self, kv: KeyValue, received: Float[Tensor, "h s"], visual: Bool[Tensor, " s"]) -> Evicted:
         heads, tokens, width = kv.key.shape[1:]
         recent, heavy = self.budget(tokens)
+        if self.text_prior and self.text_overflow == "keep":
+            heavy = max(heavy, int((~visual[: tokens - recent]).sum()))
         score = received.unflatten(0, (heads, -1)).sum(1)
         kept = most_attended(score, visual if self.text_prior else torch.zeros_like(visual), recent, heavy)
         left = int(visual[kept].sum()) / heads  # without text prior the heads differ, and the mean counts
@@ -74,9 +88,9 @@ def most_attended(score: Float[Tensor, "k s"], visual: Bool[Tensor, " s"], recen
     tokens = score.shape[1]
     earlier = score[:, : tokens - recent]
     last = torch.arange(tokens - recent, tokens, device=score.device).expand(len(score), -1)
-    below_text = earlier.abs().amax() + 1 if earlier.numel() else 0
-    ranked = earlier - visual[: tokens - recent] * 2 * below_text
-    best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :heavy]
+    by_score = earlier.sort(dim=1, descending=True, stable=True).indices
+    text_first = visual[by_score].to(torch.uint8).sort(dim=1, stable=True).indices  # an offset to the scores would cost digits
+    best = by_score.gather(1, text_first)[:, :heavy]
     return torch.cat([best, last], dim=1).sort(dim=1).values
 
 
@@ -90,6 +104,10 @@ def merge_evicted(kv: KeyValue, kept: Int[Tensor, "k kept"], evicted: Int[Tensor
     """Kept keys and values of one layer, `k s d`, with the evicted ones merged into those with the most similar keys."""
     stay, go = (F.normalize(_rows(kv.key, index).float(), dim=-1) for index in (kept, evicted))
     similarity, target = (go @ stay.transpose(1, 2)).max(dim=-1)
+    if merging in SELECTIVE:
+        of_place = similarity.mean(0)  # the release chooses once for all heads, though each has evicted other tokens
+        chosen = of_place > of_place.mean()
+        similarity, target, evicted = similarity[:, chosen], target[:, chosen], evicted[:, chosen]
     return KeyValue(*(_scatter_mean(_rows(x, kept), _rows(x, evicted), target, similarity, merging) for x in kv))
 
 
@@ -103,7 +121,7 @@ def _scatter_mean(
     given = evicted.float()
     if merging == "pivot":
         given = (given + _rows(kept, target).float()) / 2
-    elif merging == "weighted":
+    elif merging in ("weighted", "weighted_all"):
         given = given * similarity[..., None]
     belongs = (target[:, None, :] == torch.arange(kept.shape[1], device=kept.device)[:, None]).float()
     members = 1 + belongs.sum(-1, keepdim=True)

@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Positions
+from prunesweep.shares import floor_share
 from prunesweep.types import Merged, Tokens
 
 if TYPE_CHECKING:
@@ -82,17 +84,15 @@ class PruMerge:
 
     def _kept(self, attention: Float[Tensor, "t u"]) -> list[Int[Tensor, " kept"]]:
         """Per frame, patches by importance, then those at even steps."""
-        share = outlier_share(attention.float(), self.outlier_factor, self.outliers).tolist()
-        return [self._kept_of(frame, own) for frame, own in zip(attention, share, strict=True)]
+        shares = outlier_shares(attention.float(), self.outlier_factor, self.outliers)
+        return [self._kept_of(frame, share) for frame, share in zip(attention, shares, strict=True)]
 
-    def _kept_of(self, attention: Float[Tensor, " u"], share: float) -> Int[Tensor, " kept"]:
+    def _kept_of(self, attention: Float[Tensor, " u"], share: Fraction) -> Int[Tensor, " kept"]:
         patches = len(attention)
-        count = max(1, int(patches * share))
-        best = attention.sort(descending=True, stable=True).indices[:count]
+        best = attention.sort(descending=True, stable=True).indices[: kept_count(patches, share)]
         if not self.plus:
             return best
-        step = max(1, int(1 / max(share, 1 / patches)) // STEP_PARTS)
-        even = torch.arange(0, patches - 1, step, device=best.device)
+        even = torch.arange(0, patches - 1, even_step(patches, share), device=best.device)
         return torch.cat([best, even[~torch.isin(even, best)]])
 
     def _assemble(
@@ -144,12 +144,23 @@ class PruMerge:
         return place // patches * pooled_patches + row * side // own * side + column * side // own
 
 
-def outlier_share(attention: Float[Tensor, "t u"], factor: float, outliers: Outliers) -> Float[Tensor, " t"]:
-    """Per frame, the share of patches above the third quartile plus `factor` interquartile ranges."""
+def outlier_shares(attention: Float[Tensor, "t u"], factor: float, outliers: Outliers) -> list[Fraction]:
+    """Per frame, the exact share of patches above the third quartile plus `factor` interquartile ranges."""
     sets = attention.flatten()[None] if outliers == "video" else attention
     quartiles = torch.quantile(sets, torch.tensor([0.25, 0.75], device=attention.device), dim=1)
     bound = quartiles[1] + factor * (quartiles[1] - quartiles[0])
-    return (sets > bound[:, None]).float().mean(1).expand(len(attention))
+    counts = (sets > bound[:, None]).sum(1).expand(len(attention))
+    return [Fraction(count, sets.shape[1]) for count in counts.tolist()]
+
+
+def kept_count(patches: int, share: Fraction) -> int:
+    """How many of a frame's patches stay for their importance: as many as there are outliers, but one at least."""
+    return max(1, floor_share(patches, share))
+
+
+def even_step(patches: int, share: Fraction) -> int:
+    """From one of the patches that PruMerge+ adds to the next; with no outlier that of a single one."""
+    return max(1, math.floor(1 / max(share, Fraction(1, patches))) // STEP_PARTS)
 
 
 def merge_similar(

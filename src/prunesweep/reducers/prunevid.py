@@ -14,7 +14,6 @@ dynamic because we say so.  A group too small for one cluster keeps its tokens.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +21,8 @@ from prunesweep.checks import require_at_least, require_choice, require_flag, re
 from prunesweep.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import F, torch
-from prunesweep.reducers import EarlierCaches, Positions
+from prunesweep.reducers import EarlierCaches, NoCounterpartError, Positions
+from prunesweep.shares import ceil_share, floor_share, truncated_share
 from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ makes of them, where single frames join a neighbour (one segment with gamma = 1)
 Order = Literal["raster", "score"]
 """Cluster means in the order of their first patches, or of their centres' scores as released."""
 Precision = Literal["float32", "input"]
-"""Of the cosines between frames and of all means: float32, or the tokens' own type as released."""
+"""Of the cosines between frames and of all means: float32; or the tokens' own type, in which every pair's cosine, their sum and
+the means are rounded as released."""
+Counts = Literal["exact", "released"]
+"""Shares of counts: of the decimal number, with answers for videos too small to cluster; or as released, products in double
+precision, truncated (0.7 of 90 tokens are 62), and an error where the release cannot run: with fewer points than `neighbours`,
+or where a share is not even one cluster."""
 Selection = Literal["global", "grouped"]
 """Which tokens compete: all of them for ceil(keep_ratio n) places (paper), or each group for floor(keep_ratio size)."""
 
@@ -47,13 +52,13 @@ class Merge:
     """Merge static tokens over time and similar tokens in space."""
 
     segment_ratio: float = 0.25
-    """gamma: clusters of frames per frame."""
+    """gamma: floor(gamma t) clusters of t frames, at least one."""
     segments: int | None = None
     """Clusters of frames as a number instead; at most one per frame."""
-    segmentation: Segmentation = "repaired"
+    segmentation: Segmentation = "runs"
     static_threshold: float | None = 0.8
     """tau: mean pairwise cosine above which a patch is static in a segment; None merges nothing over time."""
-    at_threshold: bool = False
+    at_threshold: bool = True
     """Whether a patch exactly at the threshold is static (paper), or only one above it (release); cosines of float32 are exact to
     about 1e-6, so at 1 rounding decides."""
     precision: Precision = "float32"
@@ -61,14 +66,15 @@ class Merge:
     """beta: clusters per token of a group; 1 leaves the tokens as they are, in the order of their scores if `order` says so."""
     neighbours: int = 7
     """k of DPC-KNN; not in the paper, 7 in the release; all points where there are fewer."""
-    min_cluster_tokens: int = 15
+    min_cluster_tokens: int = 1
     """Smaller groups are not clustered; 15 in the release."""
     distance: Distance = "raw"
-    order: Order = "score"
+    order: Order = "raster"
     density_noise: float = 0.0
     """Scale of the uniform noise on densities; 1e-6 in the release, which does not seed it."""
     seed: int = 0
     """Of that noise."""
+    counts: Counts = "exact"
     positions: Positions = "renumbered"
     in_order = False  # static tokens come before dynamic ones, and two clusters may have the same middle
 
@@ -81,6 +87,7 @@ class Merge:
         require_choice("segmentation", self.segmentation, Segmentation)
         require_choice("order", self.order, Order)
         require_choice("precision", self.precision, Precision)
+        require_choice("counts", self.counts, Counts)
         require_flag("at_threshold", self.at_threshold)
         require_number("density_noise", self.density_noise)
         if self.density_noise < 0:
@@ -104,14 +111,37 @@ class Merge:
         segments as clusters of frames, unless these are repaired.
         """
 
-        def left(size: int) -> int:
-            clusters = int(size * self.cluster_ratio)
-            return size if size < self.min_cluster_tokens or clusters == 0 else clusters
-
         if self.static_threshold is None:
-            return frames * left(patches)
-        segments = 1 if self.segmentation == "repaired" else self._frame_clusters(frames)
-        return segments * min(left(static) + left(patches - static) for static in range(patches + 1))
+            return frames * self.clusters(patches)
+        segments = 1 if self.segmentation == "repaired" else self.frame_clusters(frames)
+        return segments * min(self.clusters(static) + self.clusters(patches - static) for static in range(patches + 1))
+
+    def clusters(self, size: int) -> int:
+        """What is left of a group of `size` tokens that compete; all of them, where it is too small to cluster.
+
+        Raises NoCounterpartError where `counts` is as released and the release cannot run.
+        """
+        if size < self.min_cluster_tokens:
+            return size
+        return self._share(size, "cluster_ratio", "visual tokens of a group") or size
+
+    def frame_clusters(self, frames: int) -> int:
+        """Clusters of frames, at least one.  Raises NoCounterpartError as `clusters` does."""
+        clusters = self._share(frames, "segment_ratio", "frames")
+        return max(1, clusters) if self.segments is None else min(self.segments, frames)
+
+    def _share(self, points: int, ratio: str, what: str) -> int:
+        share = getattr(self, ratio)
+        clusters = share_of(points, share, self.counts)
+        if self.counts == "released" and points < self.neighbours:
+            raise _no_counterpart(f"clusters at least neighbours={self.neighbours} {what}, got {points}")
+        if self.counts == "released" and clusters == 0:
+            raise _no_counterpart(f"makes at least one cluster, got {ratio}={share:g} of {points} {what}")
+        return clusters
+
+    def require_frames(self, frames: int) -> None:
+        """Raises NoCounterpartError for a number of frames that no video can be merged with."""
+        self.frame_clusters(frames)
 
     def __call__(self, tokens: Tokens) -> Merged:
         """The static pools of all segments and the dynamic tokens of all frames are clustered at once."""
@@ -119,7 +149,7 @@ class Merge:
         lengths = self.segment_lengths(x)
         segment = torch.tensor([index for index, length in enumerate(lengths) for _ in range(length)], device=x.device)
         in_segment = (segment == torch.arange(len(lengths), device=x.device)[:, None]).float()
-        static = self._static(x, in_segment)
+        static = self._static(x, in_segment, lengths)
         means = segment_means(x.to(self._type(x)), in_segment).to(x.dtype)
         groups = self._cluster((means, x), torch.cat([static, ~static[segment]]))
         merged = _assemble(tokens, groups, segment, lengths, self.positions)
@@ -139,17 +169,15 @@ class Merge:
 
     def segment_lengths(self, x: Float[Tensor, "t p c"]) -> list[int]:
         """Frames per segment: DPC-KNN on the frames' mean tokens; at least one cluster."""
-        label = dpc_knn(x.float().mean(1)[None], self._frame_clusters(len(x)), self.neighbours, self._noise)[0]
+        frames = x.to(self._type(x)).mean(1).float()
+        label = dpc_knn(frames[None], self.frame_clusters(len(x)), self.neighbours, self._noise)[0]
         return contiguous_segments(label) if self.segmentation == "repaired" else run_lengths(label)
 
-    def _frame_clusters(self, frames: int) -> int:
-        return max(1, int(frames * self.segment_ratio) if self.segments is None else min(self.segments, frames))
-
-    def _static(self, x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -> Bool[Tensor, "g p"]:
+    def _static(self, x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"], lengths: list[int]) -> Bool[Tensor, "g p"]:
         """Which patches are static in each segment; none in a segment of one frame."""
         if self.static_threshold is None:
             return torch.zeros(len(in_segment), x.shape[1], dtype=torch.bool, device=x.device)
-        similarity = mean_similarity(x.to(self._type(x)), in_segment)
+        similarity = pairwise_similarity(x, lengths) if self.precision == "input" else mean_similarity(x.float(), in_segment)
         static = similarity >= self.static_threshold if self.at_threshold else similarity > self.static_threshold
         return static & (in_segment.sum(1, keepdim=True) > 1)
 
@@ -159,11 +187,10 @@ class Merge:
         The b items come in parts, each `i p c`: together they would be a second copy of the video.
         """
         size = member.sum(1)
-        clusters = (size.double() * self.cluster_ratio).long()
-        whole = (size < self.min_cluster_tokens) | (clusters == 0)
-        if self.cluster_ratio == 1 and not self._permutes:  # one cluster a token, in its place: nothing to compute
-            whole = torch.ones_like(whole)
-        clusters = clusters.where(~whole, size)
+        clusters = torch.tensor([self.clusters(n) for n in size.tolist()], device=size.device)
+        whole = clusters == size  # too small to cluster, or one cluster a token, in its place: nothing to compute
+        if self._permutes:
+            whole = size < self.min_cluster_tokens
         width = int(size.max())
         patch = member.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]  # members first, in order
         rank = torch.arange(width, device=member.device)
@@ -191,7 +218,8 @@ class Merge:
         frames, patches, channels = tokens.x.shape
         flops = clustering_flops(frames, channels)
         if self.static_threshold is not None:
-            flops += sum(similarity_flops(length, patches, channels) for length in lengths if length > 1)
+            of_segment = pairwise_flops if self.precision == "input" else similarity_flops
+            flops += sum(of_segment(length, patches, channels) for length in lengths if length > 1)
         sizes = zip(groups.there.sum(1).tolist(), groups.clusters.tolist(), strict=True)
         clustered = [pair for pair in sizes if pair[1] < pair[0] or (self._permutes and pair[0] >= self.min_cluster_tokens)]
         return flops + sum(clustering_flops(size, channels, clusters) for size, clusters in clustered)
@@ -220,6 +248,14 @@ def _gathered(parts: tuple[Float[Tensor, "i p c"], ...], patch: Int[Tensor, "b w
     return x
 
 
+def _no_counterpart(bound: str) -> NoCounterpartError:
+    return NoCounterpartError(f"PruneVid as released has no counterpart: its code {bound}; use reducer=prunevid or counts=exact")
+
+
+def share_of(count: int, share: float, counts: Counts) -> int:
+    return truncated_share(count, share) if counts == "released" else floor_share(count, share)
+
+
 def segment_means(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -> Float[Tensor, "g p c"]:
     """Each patch's mean over a segment's frames, in the type of x."""
     membership = in_segment.to(x.dtype)
@@ -229,6 +265,11 @@ def segment_means(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -
 def similarity_flops(frames: int, patches: int, channels: int) -> int:
     """Norms of all tokens, and of their sums: two multiply-adds per value."""
     return 2 * 2 * frames * patches * channels
+
+
+def pairwise_flops(frames: int, patches: int, channels: int) -> int:
+    """Norms of all tokens, and inner products of all ordered pairs of frames."""
+    return 2 * frames * patches * channels * (1 + frames)
 
 
 def mean_similarity(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"]) -> Float[Tensor, "g p"]:
@@ -243,6 +284,19 @@ def mean_similarity(x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"])
     summed = (membership @ unit.flatten(1)).unflatten(1, x.shape[1:])
     pairs = summed.square().sum(-1) - membership @ torch.linalg.vector_norm(unit, dim=-1).square()
     return pairs / (length * (length - 1))
+
+
+def pairwise_similarity(x: Float[Tensor, "t p c"], lengths: list[int]) -> Float[Tensor, "g p"]:
+    """The same in the order of the released code, which matters in half precision: every pair's cosine, their sum without one for
+    each frame itself, over the number of ordered pairs, each rounded to the type of x.
+    """
+    unit = F.normalize(x, dim=-1)
+    means = []
+    for part in unit.split(lengths):
+        frames = len(part)
+        cosine = part.transpose(0, 1) @ part.permute(1, 2, 0)
+        means.append((cosine.sum(-1) - 1).sum(-1) / max(1, frames * (frames - 1)))
+    return torch.stack(means)
 
 
 def _assemble(tokens: Tokens, groups: _Groups, segment: Int[Tensor, " t"], lengths: list[int], positions: Positions) -> Merged:
@@ -293,6 +347,8 @@ class Prune:
     """Layers are counted from 0 and layer M is the last full one, as in the release: one full layer more."""
     earlier_caches: EarlierCaches = "cut"
     """As in paper and release."""
+    counts: Counts = "exact"
+    """Of a grouped selection."""
 
     def __post_init__(self) -> None:
         require_at_least("layer", self.layer, 1)
@@ -301,6 +357,7 @@ class Prune:
         require_choice("attention", self.attention, AttentionVariant)
         require_flag("inclusive", self.inclusive)
         require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
+        require_choice("counts", self.counts, Counts)
 
     @property
     def full_layers(self) -> int:
@@ -308,17 +365,17 @@ class Prune:
 
     def fewest(self, tokens: int) -> int:
         """Exact for a global selection; a grouped one may leave less, one token in the worst case."""
-        return math.ceil(round(self.keep_ratio * tokens, 9)) if self.selection == "global" else 1
+        return ceil_share(tokens, self.keep_ratio) if self.selection == "global" else 1
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:
             raise ValueError("attention selection needs a prefix whose question was asked with attention")
         importance = prefix.attention.amax(dim=(0, 1))  # paper: over question tokens; the head reduction is the release's
-        return select(importance, prefix.group, self.keep_ratio, self.selection)
+        return select(importance, prefix.group, self.keep_ratio, self.selection, self.counts)
 
 
 def select(
-    importance: Float[Tensor, " n"], group: Int[Tensor, " n"], keep_ratio: float, selection: Selection
+    importance: Float[Tensor, " n"], group: Int[Tensor, " n"], keep_ratio: float, selection: Selection, counts: Counts = "exact"
 ) -> Int[Tensor, " kept"]:
     """Sorted indices of the most important tokens; of equal ones the first.
 
@@ -326,12 +383,12 @@ def select(
     Where that leaves nothing at all, the most important token stays.
     """
     if selection == "global":
-        budget = math.ceil(round(keep_ratio * len(importance), 9))  # 0.1 * 30 is a little over 3 in floating point
+        budget = ceil_share(len(importance), keep_ratio)
         return importance.sort(descending=True, stable=True).indices[:budget].sort().values
     kept = []
     for index in group.unique().tolist():
         members = (group == index).nonzero()[:, 0]
         order = importance[members].sort(descending=True, stable=True).indices
-        kept.append(members[order[: int(keep_ratio * len(members))]])
+        kept.append(members[order[: share_of(len(members), keep_ratio, counts)]])
     chosen = torch.cat(kept).sort().values
     return chosen if len(chosen) else importance.argmax()[None]

@@ -7,13 +7,13 @@ the seed and the video only, so it is the same whatever else is evaluated beside
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
 from prunesweep.lazy import torch
 from prunesweep.reducers import EarlierCaches, Positions, keep_tokens
+from prunesweep.shares import ceil_share
 from prunesweep.types import Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ def random_subset(count: int, keep_ratio: float, seed: int, video_id: str) -> In
     """Sorted indices of ceil(keep_ratio count) tokens drawn without replacement."""
     digest = hashlib.sha256(f"{seed}/{video_id}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-    return torch.randperm(count, generator=generator)[: share(count, keep_ratio)].sort().values
-
-
-def share(count: int, keep_ratio: float) -> int:
-    """ceil(keep_ratio count), of the product as a decimal number."""
-    return math.ceil(round(keep_ratio * count, 9))
+    return torch.randperm(count, generator=generator)[: ceil_share(count, keep_ratio)].sort().values
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Drop:
         return True
 
     def fewest(self, frames: int, patches: int) -> int:
-        return share(frames * patches, self.keep_ratio)
+        return ceil_share(frames * patches, self.keep_ratio)
 
     def __call__(self, tokens: Tokens) -> Merged:
         frames, patches, _ = tokens.x.shape
@@ -79,7 +74,7 @@ class Prune:
         return self.layer
 
     def fewest(self, tokens: int) -> int:
-        return share(tokens, self.keep_ratio)
+        return ceil_share(tokens, self.keep_ratio)
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         kept = random_subset(len(prefix.group), self.keep_ratio, self.seed, prefix.video_id)
