@@ -41,7 +41,7 @@ class Clock:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     run: int = 0
     alone: int = 0
-    kinds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0.0]))
+    kinds: dict[str, list[float]] = field(default_factory=dict)
     """Units (see `units`) and seconds by class of stage."""
 
     def book(self, stage: Any, seconds: float, jobs: int) -> None:
@@ -49,7 +49,7 @@ class Clock:
         self.seconds[stage.share] += seconds
         self.run += 1
         self.alone += jobs
-        kind = self.kinds[type(stage).__name__]
+        kind = self.kinds.setdefault(type(stage).__name__, [0, 0.0])
         kind[0] += units(stage)
         kind[1] += seconds
 
