@@ -176,6 +176,10 @@ class Summary:
     """Independent questions that would say as much about the accuracy as these do."""
     infeasible: str | None = None
     """Why the trial could not be run."""
+    unclear: float = math.nan
+    """Share of the generated answers to questions with options that name none of these; NaN where there are no such answers."""
+    ambiguous: float = math.nan
+    """Share that name several."""
 
 
 def not_run(trial: str, reducer: str, reason: str) -> Summary:
@@ -215,9 +219,36 @@ def summarize(trial: Trial, denominator: Denominator | None = None) -> Summary:
         accuracy_low=trial.info.stopped.accuracy_low if trial.info.stopped else None,
         accuracy_high=trial.info.stopped.accuracy_high if trial.info.stopped else None,
         relative_to=counted_name(trial.info),
+        **naming(trial.records)._asdict(),
         **costs,
     )
     return relative(row, denominator)
+
+
+class Naming(NamedTuple):
+    """Shares of generated answers to questions with options; NaN where there are none."""
+
+    unclear: float
+    """Name no option."""
+    ambiguous: float
+    """Name several."""
+
+
+def naming(records: pl.DataFrame) -> Naming:
+    if "named" not in records.columns:
+        return Naming(math.nan, math.nan)
+    named = records["named"].filter(records["generated_tokens"] > 0).drop_nulls().to_numpy()
+    return Naming(float((named == 0).mean()), float((named > 1).mean())) if len(named) else Naming(math.nan, math.nan)
+
+
+MOST_UNCLEAR = 0.5
+"""Of a trial's answers that name no option or several.  Beyond it two trials may agree only in saying nothing: neither is called
+like another, nor within a margin of it, whatever a test says."""
+
+
+def says_enough(row: Summary) -> bool:
+    """Whether at least half of a trial's answers name one option; scored options always do."""
+    return not row.unclear + row.ambiguous > MOST_UNCLEAR
 
 
 def _measured_costs(trial: Trial) -> dict[str, float]:

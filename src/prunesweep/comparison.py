@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -91,7 +92,7 @@ def main() -> None:
     import argparse
 
     from prunesweep import tables
-    from prunesweep.analysis import accuracy
+    from prunesweep.analysis import accuracy, naming
     from prunesweep.commands import reported
     from prunesweep.sources import read_folder
 
@@ -102,10 +103,12 @@ def main() -> None:
     parser.add_argument("baseline", type=Path, help="folder of the trial to compare with")
     arguments = parser.parse_args()
     with reported():
-        columns = ("sample_id", "correct", *QUESTION)
+        columns = ("sample_id", "correct", "named", "generated_tokens", *QUESTION)
         trials = [read_folder(folder, columns) for folder in (arguments.trial, arguments.baseline)]
         difference = paired(trials[0].records, trials[1].records)
         for trial in trials:
             info, scores = trial.info, tables.accuracy_text(*accuracy(trial.records))
-            print(f"{scores}  {info.name} on {info.benchmark}, {info.model}")
+            said = naming(trial.records)
+            answers = "" if math.isnan(said.unclear) else f"; {tables.naming_text(said)}"
+            print(f"{scores}  {info.name} on {info.benchmark}, {info.model}{answers}")
         print(tables.difference_text(difference))

@@ -33,6 +33,7 @@ COLUMNS = (
     "visual_tokens",
     "cached_tokens",
     "vision_patches",
+    "named",
     *COUNTS,
 )
 """Of the records: all that statistics need."""

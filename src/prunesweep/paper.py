@@ -19,7 +19,7 @@ from prunesweep.counterparts import wanted
 from prunesweep.outcomes import Outcomes
 from prunesweep.paths import DATA
 from prunesweep.plots import column_name
-from prunesweep.tables import ALIKE, accuracy_text, grid, markdown, p_text, short_names
+from prunesweep.tables import ALIKE, accuracy_text, grid, markdown, p_text, share_text, short_names
 from prunesweep.tables import count as counted
 
 PUBLISHED = DATA / "published.json"
@@ -242,6 +242,7 @@ def against_table(outcomes: Outcomes) -> Table:
     probability = statistics.front(outcomes).probability
     names, d = short_names(outcomes.table)[0], against.difference
     order = [i for i in np.argsort(outcomes.costs, kind="stable") if outcomes.table[i].samples]
+    generated = any(not math.isnan(outcomes.table[i].unclear) for i in order)
     rows = [
         (
             names[i],
@@ -253,6 +254,7 @@ def against_table(outcomes: Outcomes) -> Table:
               (_with_interval(d.mean[i], d.error[i], d.low[i], d.high[i], "+"),
                Cell(f"{d.gained[i]}/{d.lost[i]}", {"gained": int(d.gained[i]), "lost": int(d.lost[i])}),
                *(_p(p[i]) for p in (d.p_value, against.holm, against.fdr, d.mcnemar)))),
+            *(_named(outcomes.table[i]) if generated else ()),
         )
         for i in order
     ]  # fmt: skip
@@ -267,6 +269,7 @@ def against_table(outcomes: Outcomes) -> Table:
         "Holm",
         "FDR",
         "McNemar",
+        *(("no option", "several") if generated else ()),
     )
     notes = (
         "against dense: the dense trial on the same frames and prompts; paired by question, Student's t, errors clustered by "
@@ -277,6 +280,11 @@ def against_table(outcomes: Outcomes) -> Table:
         f"on front: share of {statistics.REPLICATES} draws of the videos",
     )
     return Table(f"Against the dense model, {outcomes.model} on {outcomes.benchmark}", header, tuple(rows), notes)
+
+
+def _named(row: Summary) -> tuple[Cell, Cell]:
+    """Shares of answers that name no option, and several."""
+    return _number(share_text(row.unclear), row.unclear), _number(share_text(row.ambiguous), row.ambiguous)
 
 
 def _p(value: float) -> str:

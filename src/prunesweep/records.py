@@ -155,15 +155,27 @@ def schema() -> dict[str, Any]:
 
 
 ADDED = ("named",)
-"""Columns that records of earlier versions lack: empty where these are read."""
+"""Columns that records of earlier versions lack."""
+SOURCES = {"cached_tokens": ("visual_tokens",), "named": ("chosen", "correct", "error")}
+"""What such columns, or columns of another meaning, are worked out from."""
 
 
 def completed(frame: pl.DataFrame, columns: Sequence[str] = ADDED) -> pl.DataFrame:
     """Records of any format as this one has them, with all of these columns that are newer than they."""
     import polars as pl
 
-    missing = [name for name in columns if name in ADDED and name not in frame.columns]
-    return _cached_by_layer(frame.with_columns(pl.lit(None, schema()[name]).alias(name) for name in missing))
+    if "named" in columns and "named" not in frame.columns:
+        known = set(SOURCES["named"]).issubset(frame.columns)
+        frame = frame.with_columns(_named_once() if known else pl.lit(None, pl.Int64).alias("named"))
+    return _cached_by_layer(frame)
+
+
+def _named_once() -> pl.Expr:
+    """Earlier records do not tell an answer that names several options from one that names one."""
+    import polars as pl
+
+    chosen, asked = pl.col("chosen").is_not_null(), pl.col("error").is_null() & pl.col("correct").is_not_null()
+    return pl.when(chosen).then(1).when(asked).then(0).otherwise(None).cast(pl.Int64).alias("named")
 
 
 def _cached_by_layer(rows: pl.DataFrame) -> pl.DataFrame:
@@ -272,8 +284,9 @@ def _read_records(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
         return completed(pl.read_parquet(path, glob=False))
     with path.open("rb") as file:
         there = pl.read_parquet_schema(file)
-    beside = ["visual_tokens"] if "cached_tokens" in columns else []
-    needed = [name for name in dict.fromkeys([*columns, *beside]) if name in there or name not in ADDED]
+    beside = [source for name in columns if not (name in ADDED and name in there) for source in SOURCES.get(name, ())]
+    wanted = [name for name in columns if name in there or name not in ADDED]
+    needed = list(dict.fromkeys([*wanted, *(name for name in beside if name in there)]))
     own = pl.read_parquet(path, columns=needed, glob=False)
     return completed(own, columns).select(list(columns))
 

@@ -94,7 +94,7 @@ def _group(found: Verdict) -> dict[str, Any]:
             "name": public(row.trial),
             "short": public(names[index]),
             "reducer": row.reducer,
-            **{name: getattr(row, name) for name in ("accuracy", "videos", "errors")},
+            **{name: getattr(row, name) for name in ("accuracy", "videos", "errors", "unclear", "ambiguous")},
             **_errors(scores_of(row)),
             "costs": {cost: getattr(row, cost) for cost in COSTS},
             "overrides": [public_override(one) for one in info.overrides],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from prunesweep.analysis import Accuracy, accuracies_of
+from prunesweep.analysis import Accuracy, accuracies_of, says_enough
 from prunesweep.clusters import CONFIDENCE, ROUNDING, Interval, Means, difference_means, exact_interval, p_values, quantile
 from prunesweep.counterparts import counterparts
 from prunesweep.outcomes import RIGHT, Outcomes
@@ -393,7 +393,11 @@ class AgainstDense(NamedTuple):
 
 
 def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 - CONFIDENCE) -> AgainstDense | None:
-    """None without a dense trial.  Complete trials only can be called indistinguishable: few samples distinguish nothing."""
+    """None without a dense trial.
+
+    Complete trials only can be called indistinguishable, and those whose answers, like the dense one's, name an option: few
+    samples distinguish nothing, nor do answers that say nothing.
+    """
     dense = dense_trial(outcomes)
     if dense is None:
         return None
@@ -403,7 +407,8 @@ def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 -
     p_value = difference.p_value.copy()
     p_value[own == np.arange(len(own))] = math.nan
     others = [i for i in np.argsort(outcomes.costs, kind="stable").tolist() if own[i] != i and difference.samples[i]]
-    complete = [i for i in others if difference.samples[i] == difference.samples[own[i]]]
+    told = [says_enough(row) for row in outcomes.table]
+    complete = [i for i in others if difference.samples[i] == difference.samples[own[i]] and told[i] and told[own[i]]]
     corrected = holm(p_value)
     errors = [e for e in difference.error[others] if e > 0]
     error = float(np.median(errors)) if errors else math.nan
@@ -442,7 +447,8 @@ def under_budget(outcomes: Outcomes, budget: float, level: float = 1 - CONFIDENC
     best = min(within, key=lambda i: (-outcomes.table[i].accuracy, outcomes.costs[i]))
     others = sorted((i for i in within if i != best), key=lambda i: outcomes.costs[i])
     corrected = holm(paired_with(outcomes, best).p_value[others])
-    return UnderBudget(best, tuple(i for i, p in zip(others, corrected, strict=True) if p > level))
+    told = [says_enough(row) for row in outcomes.table]
+    return UnderBudget(best, tuple(i for i, p in zip(others, corrected, strict=True) if p > level and told[i] and told[best]))
 
 
 class Agreement(NamedTuple):

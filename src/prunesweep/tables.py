@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunesweep.analysis import Accuracy, Failure, Summary, scores_of, task_accuracies
+from prunesweep.analysis import Accuracy, Failure, Naming, Summary, scores_of, task_accuracies
 from prunesweep.comparison import Difference
 from prunesweep.records import Trial
 from prunesweep.statistics import accuracy_interval
@@ -98,7 +98,9 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def sweep(table: Sequence[Summary], cost: str) -> str:
     """One line a trial, cheapest first; Pareto-optimal ones carry a star."""
-    header = ("trial", "front", "accuracy ± SE", "tokens in", "at end", "LLM prefill", "of dense", "total of dense")
+    generated = any(not math.isnan(row.unclear) for row in table)
+    header = ["trial", "front", "accuracy ± SE", "tokens in", "at end", "LLM prefill", "of dense", "total of dense"]
+    header += ["no option", "several"] if generated else []
     names, common = short_names(table)
     rows = [
         (
@@ -110,6 +112,7 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
             flops_text(row.llm_flops),
             _ratio(row.llm_flops_ratio),
             _ratio(row.total_flops_ratio),
+            *((share_text(row.unclear), share_text(row.ambiguous)) if generated else ()),
         )
         for name, row in zip(names, table, strict=True)
     ]
@@ -125,6 +128,8 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
         notes.append(ALIKE)
     notes.append(f"* on the Pareto front of accuracy against {cost}; SE: standard error, clustered by video")
     notes.append("tokens in, at end: visual tokens entering the LLM and in its last layer, of dense")
+    if generated:
+        notes.append("no option, several: generated answers that name none of the question's options, or more than one")
     notes += [f"of dense: of {name}" for name in dict.fromkeys(row.relative_to for row in table if row.relative_to)]
     return "\n".join([grid(header, rows), *notes])
 
@@ -160,8 +165,8 @@ def single(row: Summary, trial: Trial) -> str:
         scored = sum(scores.samples > 0 for scores in tasks.values())
         over = str(scored) if scored == len(tasks) else f"{scored} of {len(tasks)}"
         lines.insert(2, f"            {macro} as the mean over {over} tasks")
-    if unclear := _unclear(trial):
-        lines.append(f"            {unclear} generated answers name none of the options")
+    if not math.isnan(row.unclear):
+        lines.append(f"answers     {naming_text(row)}")
     lines += ["", _task_grid(tasks)] if len(tasks) > 1 else []
     alike = any(scores.mean in (0.0, 1.0) for scores in tasks.values())
     return "\n".join([*lines, *([ALIKE] if alike else [])])
@@ -184,14 +189,14 @@ def _with_quartiles(measured: Mapping[str, Any], name: str, unit: float, digits:
     return f"{median:{digits}} ({low:{digits}} to {high:{digits}})"
 
 
-def _unclear(trial: Trial) -> int:
-    """Answered questions with options whose answer is none of them: wrong where the right one is known."""
-    import polars as pl
+def share_text(share: float) -> str:
+    """`12.5 %`."""
+    return "n/a" if math.isnan(share) else f"{100 * share:.1f} %"
 
-    if "chosen" not in trial.records.columns:
-        return 0
-    asked = trial.records.filter(pl.col("error").is_null() & (pl.col("choices").list.len() > 0))
-    return int((asked["chosen"].is_null() & (asked["choice_scores"].list.len() == 0)).sum())
+
+def naming_text(row: Summary | Naming) -> str:
+    """How many of a trial's generated answers say what is meant."""
+    return f"{share_text(row.unclear)} of the generated ones name no option, {share_text(row.ambiguous)} several"
 
 
 def _task_grid(tasks: Mapping[str, Accuracy]) -> str:

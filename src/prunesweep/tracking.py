@@ -137,6 +137,8 @@ def sweep_content(found: Sequence[Outcomes], timing: Mapping[str, float], comman
             "trials": len(outcomes.table),
             "on_front": sum(row.pareto for row in outcomes.table),
             "hypervolume": one.front.hypervolume,
+            "most_unclear": max((row.unclear for row in outcomes.table if not math.isnan(row.unclear)), default=math.nan),
+            "most_ambiguous": max((row.ambiguous for row in outcomes.table if not math.isnan(row.ambiguous)), default=math.nan),
             "best_accuracy": max((row.accuracy for row in outcomes.table if row.samples), default=math.nan),
         }
         if one.against:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunesweep import statistics
-from prunesweep.analysis import Summary, scores_of
+from prunesweep.analysis import Summary, says_enough, scores_of
 from prunesweep.counterparts import wanted
 from prunesweep.effects import Ablation, Importance, ablations, importances
 from prunesweep.outcomes import Outcomes
@@ -15,7 +15,7 @@ from prunesweep.plots import COST_NAMES
 from prunesweep.sources import short
 from prunesweep.statistics import CONFIDENCE, POWER, AgainstDense, Front
 from prunesweep.tables import count as counted
-from prunesweep.tables import p_text, short_names
+from prunesweep.tables import naming_text, p_text, share_text, short_names
 
 LEVEL = 1 - CONFIDENCE
 MOST_LISTED = 3
@@ -64,6 +64,7 @@ def lines(found: Verdict) -> list[tuple[str, str]]:
     if not answered:
         return said
     names = _names(outcomes)
+    said += _answers(outcomes, names)
     said += _dense(found, names)
     if outcomes.cost.endswith("ratio"):
         said.append(("costs", f"x: of {outcomes.relative_to}"))
@@ -81,6 +82,10 @@ def headline(found: Verdict) -> str | None:
     others = 0 if against is None else len(_compared(against))
     if against is None or not others:
         return None
+    dense = outcomes.table[against.dense]
+    if not says_enough(dense):
+        share = share_text(dense.unclear + dense.ambiguous)
+        return f"Nothing can be compared with dense: {share} of its answers name no option, or several."
     equal = against.indistinguishable
     count = f"{len(equal)} of {others} trial{'s' if others > 1 else ''}"
     if not equal:
@@ -126,6 +131,20 @@ def _trials(outcomes: Outcomes, answered: Sequence[Summary]) -> str:
         f"{count} of {where}, {samples} on {counted(outcomes.videos, 'video')}; videos are the units of every interval and test"
         + (f"; {failed} without any answer" if failed else "")
     )
+
+
+def _answers(outcomes: Outcomes, names: Sequence[str]) -> list[tuple[str, str]]:
+    """What generated answers name, and which trials' answers say too little to be compared."""
+    known = [i for i, row in enumerate(outcomes.table) if not math.isnan(row.unclear)]
+    if not known:
+        return []
+    most = max(known, key=lambda i: outcomes.table[i].unclear + outcomes.table[i].ambiguous)
+    said = f"{naming_text(outcomes.table[most])}" + (f" in {names[most]}, the most of all trials" if len(known) > 1 else "")
+    silent = [names[i] for i in known if not says_enough(outcomes.table[i])]
+    if silent:
+        more = f" and {len(silent) - MOST_LISTED} more" if len(silent) > MOST_LISTED else ""
+        said += f"; in most answers of {', '.join(silent[:MOST_LISTED])}{more} no one option is named: like no other trial"
+    return [("answers", said)]
 
 
 def _unseen(detectable: float) -> str:

@@ -34,6 +34,7 @@
   };
   const costText = (value, axis) => (axis.ratio ? fixed(value) + "x" : prefixed(value, axis.unit));
   const pText = (p) => (!known(p) ? "n/a" : p < 1e-12 ? "< 1e-12" : p < 0.001 ? p.toExponential(1) : p.toPrecision(2));
+  const share = (value) => (known(value) ? `${(100 * value).toFixed(1)} %` : "n/a");
   const accuracyText = (t) => {
     if (!t.samples) return "no answer";
     if (!known(t.error) && t.accuracy !== 0 && t.accuracy !== 1) return `${fixed(t.accuracy)} ± n/a (n=${t.samples})`;
@@ -186,6 +187,7 @@
           ["all FLOPs", prefixed(t.costs.total_flops, "FLOPs")],
           ["KV caches", prefixed(t.costs.kv_bytes, "B")],
           ...(t.errors ? [["without an answer", String(t.errors)]] : []),
+          ...(known(t.unclear) ? [["no option / several named", `${share(t.unclear)} / ${share(t.ambiguous)}`]] : []),
         ]),
         a ? h("h3", {}, "Against the dense model") : null,
         a ? pairs([
@@ -227,9 +229,13 @@
       ["against dense (95 %)", (t) => (t.against ? t.against.mean : null), (t) => (t.against ? `${signed(t.against.mean)} (${signed(t.against.low)} to ${signed(t.against.high)})` : "–")],
       ["Holm p", (t) => (t.against ? t.against.holm : null), (t) => (t.against ? pText(t.against.holm) : "–")],
       ["tokens at end", (t) => t.costs.final_ratio, (t) => `${fixed(t.costs.final_ratio)}x`],
+      ...(group.trials.some((t) => known(t.unclear)) ? [
+        ["no option named", (t) => t.unclear, (t) => share(t.unclear)],
+        ["several named", (t) => t.ambiguous, (t) => share(t.ambiguous)],
+      ] : []),
       ["cost (chart's axis)", (t) => t.costs[state.axis], (t) => costText(t.costs[state.axis], group.axes[state.axis])],
     ];
-    const order = { by: 6, down: false, find: "" };
+    const order = { by: columns.length - 1, down: false, find: "" };
     const body = h("tbody");
     const head = h("tr", {}, columns.map(([name], i) => h("th", { scope: "col" }, h("button", { type: "button", onclick: () => { order.down = order.by === i ? !order.down : false; order.by = i; drawTable(); } }, name))));
     const drawTable = () => {
