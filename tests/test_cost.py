@@ -140,7 +140,7 @@ def test_a_search_knows_the_caches_of_a_trial_before_it_runs(
     trials = {}
     for reducer in (DENSE, pruned):
         jobs = [Job(s, plan(s, FRAMES, reducer, words, model)) for s in samples[:3]]
-        rows = [recording.score(s, reducer.name, answer, words) for s, answer in evaluate_jobs(model, jobs, Clock())]
+        rows = [recording.score(o.key, reducer.name, o.result, words) for o in evaluate_jobs(model, jobs, Clock())]
         about = recording.TrialInfo(reducer.name, reducer.name, "small", "blocks", (), {}, model.shape)
         trials[reducer] = recording.Trial(about, recording.to_frame(rows), None)
     known, found = least_costs(pruned, FRAMES, trials[DENSE]), mean_costs(trials[pruned].records, model.shape)
