@@ -132,7 +132,7 @@ def test_several_models_and_benchmarks_in_one_command_each_with_its_own_protocol
         f"++benchmark.path='{tmp_path}/data/${{benchmark.name}}'",
         "benchmark.limit=1",
         "model.prune_layer=3",
-        "video.frames=4",
+        "video.frames=8",
         "protocol.most_tokens=3",
         "trainer.progress=false",
         "logger=none",
