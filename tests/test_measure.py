@@ -23,9 +23,9 @@ def test_every_candidate_is_measured_on_every_sample_and_repeat(
 
     run_once = module.run_once
 
-    def noted(model: LlavaOnevision, sample: Sample, candidate: Candidate, tokens: int) -> object:
+    def noted(model: LlavaOnevision, sample: Sample, candidate: Candidate, *settings: float) -> object:
         order.append(candidate.reducer.name)
-        return run_once(model, sample, candidate, tokens)
+        return run_once(model, sample, candidate, *settings)
 
     monkeypatch.setattr(module, "run_once", noted)
     reducers: list[Reducer] = [DENSE, reducer_of("prunevid")]

@@ -64,7 +64,9 @@ class EncoderCache:
         """
         parts: list[Any] = [FORMAT, model.encoder_fingerprint]
         for stage in stages:
-            values = {field.name: getattr(stage, field.name) for field in fields(stage) if field.name != "video_id"}
+            values = {
+                field.name: getattr(stage, field.name) for field in fields(stage) if field.compare and field.name != "video_id"
+            }
             if "path" in values:
                 values["path"] = self._files(values["path"], whole=False)
             parts += [type(stage).__name__, values]

@@ -23,6 +23,8 @@ TIMING = "timing.jsonl"
 """What each batch of a sweep took, one line each, appended, so that several workers of one study may write it."""
 WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
+PATIENCE = "video.seconds"
+"""Of decoding; the same."""
 BUDGET = ("trials", "batch")
 """Of a sweeper: a search may go on with more trials."""
 
@@ -121,6 +123,7 @@ def is_same_sweep(saved: Path, config: DictConfig) -> bool:
 def _trials_of(raw: Any) -> dict[str, Any]:
     """What determines a sweep's trials."""
     sweeper = {key: value for key, value in raw["hydra"]["sweeper"].items() if key not in BUDGET}
-    overrides = [o for o in raw["hydra"]["overrides"]["task"] if not o.lstrip("+~").startswith(WITHOUT_EFFECT)]
+    overrides = [o for o in raw["hydra"]["overrides"]["task"] if not o.lstrip("+~").startswith((*WITHOUT_EFFECT, PATIENCE))]
     sections = {key: value for key, value in raw.items() if key not in WITHOUT_EFFECT}
+    sections["video"] = {key: value for key, value in sections["video"].items() if key != "seconds"}
     return {"sections": sections, "overrides": overrides, "sweeper": sweeper}

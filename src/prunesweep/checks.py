@@ -47,6 +47,13 @@ def require_at_least(name: str, value: int, bound: int) -> None:
         raise ValueError(f"{name} must be at least {bound}, got {value}")
 
 
+def require_seconds(name: str, value: float) -> None:
+    """Raises ValueError unless value is a length of time above 0."""
+    require_number(name, value)
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be above 0 and not infinite, got {value:g}")
+
+
 def require_choice(name: str, value: str, choices: object) -> None:
     """Raises ValueError unless value is one of a Literal's values."""
     known = get_args(choices)

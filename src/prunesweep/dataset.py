@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prunesweep.checks import require_at_least, require_seconds
 from prunesweep.main import reported
 from prunesweep.paths import CONF
 from prunesweep.schema import require_known_keys
 from prunesweep.tables import count, grid
-from prunesweep.types import Sample
+from prunesweep.types import Sample, Sampling
+from prunesweep.video import DECODE_SECONDS, VideoError, read_clip
 
 MOST_NAMED = 5
 """Examples of each fault."""
@@ -36,6 +38,8 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    short: int = 0
+    """Videos or parts with fewer frames than are asked for, which are repeated; no fault."""
     silent: int | None = None
     """Videos without subtitles, where these are asked for; no fault: not everyone speaks."""
     unlabelled: int = 0
@@ -46,8 +50,20 @@ class Findings:
         return len(self.miscounted) + len(self.problems) + len(self.missing) + len(self.unreadable)
 
 
-def check(samples: Sequence[Sample], counts: dict[str, int], read: bool = True, subtitled: bool = False) -> Findings:
-    """Every question and every video; with `read` one frame of each video is decoded.
+@dataclass(frozen=True)
+class Look:
+    """What an evaluation would read of each video."""
+
+    frames: int = 1
+    sampling: Sampling = "even"
+    seconds: float = DECODE_SECONDS
+
+
+ONE_FRAME = Look()
+
+
+def check(samples: Sequence[Sample], counts: dict[str, int], look: Look | None = ONE_FRAME, subtitled: bool = False) -> Findings:
+    """Every question and every video; what a look takes is decoded as in an evaluation, and nothing without one.
 
     `counts` are the published numbers of questions of the tasks that should be there.
     """
@@ -62,26 +78,27 @@ def check(samples: Sequence[Sample], counts: dict[str, int], read: bool = True, 
     found.videos = len({path for path, *_ in ranges})
     if subtitled:
         found.silent = len({sample.path for sample in ranges.values() if not sample.subtitles})
-    for sample in ranges.values():  # one at a time: decoders are silenced for the whole process
-        text = _video_fault(sample, read)
+    for sample in ranges.values():
+        text, there = _video_fault(sample, look)
+        found.short += look is not None and look.sampling != "per_second" and 0 < there < look.frames
         if text:
             gone = text.endswith(("no such file", "no folder of numbered frames"))
             (found.missing if gone else found.unreadable).append(text)
     return found
 
 
-def _video_fault(sample: Sample, read: bool) -> str | None:
+def _video_fault(sample: Sample, look: Look | None) -> tuple[str | None, int]:
+    """What is wrong with a video, and how many different frames were read of it."""
     if not sample.path.exists():
-        return f"{sample.path}: no such file"
-    if not read:
-        return None
-    from prunesweep.video import VideoError, read_clip
-
+        return f"{sample.path}: no such file", 0
+    if look is None:
+        return None, 0
+    part = (sample.start, sample.end)
     try:
-        read_clip(sample.path, sample.video_id, 1, sample.start, sample.end, frame_rate=sample.frame_rate)
+        clip = read_clip(sample.path, sample.video_id, look.frames, *part, look.sampling, sample.frame_rate, look.seconds)
     except VideoError as error:
-        return f"{sample.path.parent.name}/{error}"
-    return None
+        return f"{sample.path.parent.name}/{error}", 0
+    return None, len(set(clip.timestamps))
 
 
 def report(found: Findings) -> str:
@@ -96,6 +113,8 @@ def report(found: Findings) -> str:
         lines += [f"{len(texts)} {title}", *(f"  {' '.join(text.split())}" for text in texts[:MOST_NAMED])]
         if len(texts) > MOST_NAMED:
             lines.append(f"  and {len(texts) - MOST_NAMED} more")
+    if found.short:
+        lines.append(f"{found.short} videos or parts of videos have fewer frames than video.frames asks for: some are repeated")
     if found.silent is not None:
         lines.append(f"{count(found.silent, 'video')} without subtitles")
     if found.unlabelled:
@@ -114,7 +133,10 @@ def run_check(overrides: Sequence[str]) -> int:
     require_known_keys(config)
     settings: Any = OmegaConf.to_container(config.benchmark, resolve=True, throw_on_missing=True)
     samples = instantiate(settings["load"])
-    found = check(samples, expected_counts(settings), subtitled=settings.get("subtitles", "none") != "none")
+    require_at_least("video.frames", config.video.frames, 1)
+    require_seconds("video.seconds", config.video.seconds)
+    look = Look(config.video.frames, instantiate(config.protocol).sampling, config.video.seconds)
+    found = check(samples, expected_counts(settings), look, subtitled=settings.get("subtitles", "none") != "none")
     print(report(found))
     return found.faults
 

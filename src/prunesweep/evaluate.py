@@ -42,6 +42,7 @@ from prunesweep.stages import METHOD_STAGES, plan
 from prunesweep.store import ADDRESS, Store, Writer
 from prunesweep.types import Model, Record, Sample
 from prunesweep.validity import InvalidError
+from prunesweep.video import DECODE_SECONDS
 from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do
 
 if TYPE_CHECKING:
@@ -135,10 +136,11 @@ class Evaluation(L.LightningModule):
         addresses: Addresses,
         retry_errors: bool,
         cache: EncoderCache | None,
+        seconds: float,
     ):
         super().__init__()
         self.make_model = make_model
-        self.videos, self.share, self.cache = work.videos, share, cache
+        self.videos, self.share, self.cache, self.seconds = work.videos, share, cache, seconds
         self.trials = tuple({addresses.trials[trial.name]: trial for trial in reversed(trials)}.values())[::-1]
         self.addresses = addresses
         self.model: Any = None
@@ -178,7 +180,8 @@ class Evaluation(L.LightningModule):
                     continue
                 key = (trial.name, sample.id)
                 try:
-                    jobs.append(Job(key, plan(sample, trial.frames, trial.reducer, trial.protocol, self.model, self.cache)))
+                    how = (trial.frames, trial.reducer, trial.protocol)
+                    jobs.append(Job(key, plan(sample, *how, self.model, self.cache, self.seconds)))
                 except Exception as error:  # a question that the tokenizer refuses, say
                     broken.append(Outcome(key, error))
         outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share) + broken
@@ -242,7 +245,7 @@ class Peers:
         self._looked = time.monotonic()
         fresh = self.store.shards().difference(self._seen, own)
         for key, sample, error in self.store.read_shards(fresh).select(*ADDRESS, "error").iter_rows():
-            if key in self.keys and not (error and self.retry_errors):
+            if key in self.keys and not (error and (self.retry_errors or recording.may_pass(error))):
                 self.done.add((key, sample))
         self._seen |= fresh
 
@@ -287,12 +290,14 @@ def evaluate(
     addresses: Addresses | None = None,
     retry_errors: bool = False,
     cache: EncoderCache | None = None,
+    seconds: float = DECODE_SECONDS,
 ) -> Evaluated:
     """Records of all trials on all samples, in the order of the samples.
 
     What the store has at these addresses is not evaluated again; without a store everything is.  At most `devices`
-    processes are spawned, one per video that lacks records.  Raises ValueError if there are more devices than videos, and
-    KeyboardInterrupt when told to stop; the store then has all that was finished.
+    processes are spawned, one per video that lacks records.  Decoding a clip may take `seconds` of processor time.  Raises
+    ValueError if there are more devices than videos, and KeyboardInterrupt when told to stop; the store then has all that was
+    finished.
     """
     begin = time.perf_counter()
     require_devices(devices, accelerator, len(by_video(samples)))
@@ -305,7 +310,7 @@ def evaluate(
         if work.videos:
             start = random.randrange(len(work.videos)) if store else 0  # several evaluations of the same then meet late
             work = Work(work.videos[start:] + work.videos[:start], work.done, work.missing, work.known)
-            module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache)
+            module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache, seconds)
             clocks = _predict(module, min(devices, len(work.videos)), accelerator, progress)
         records = assembled(place, samples, addresses)
     kinds = merged_speeds(clock["kinds"] for clock in clocks)

@@ -29,10 +29,8 @@ from prunesweep.types import Sample
 
 LENGTH = 32
 """Hexadecimal digits of a fingerprint: 128 bits, so that billions of them do not collide."""
-ANSWERING_LIBRARIES = ("torch", "transformers", "decord", "decord2")
+ANSWERING_LIBRARIES = ("torch", "transformers", "av")
 """Their versions are part of a trial: an image processor or a kernel that changes, changes answers.  torch ties torchvision."""
-WHERE_IMPORTED = ("av",)
-"""Likewise, of trials whose code imports them."""
 NOT_ANSWERING = (
     "huggingface_hub",
     "hydra-core",
@@ -266,9 +264,8 @@ def _is_module(name: str) -> bool:
 
 def versions(code: Code | None = None) -> dict[str, str]:
     """Of the libraries that answer, and of those that a method's own code imports."""
-    imported = set(code.distributions).intersection(WHERE_IMPORTED) if code else set()
     own = set(code.foreign).difference(NOT_ANSWERING) if code else set()
-    return {name: found for name in (*ANSWERING_LIBRARIES, *sorted(imported | own)) if (found := _version(name))}
+    return {name: found for name in (*ANSWERING_LIBRARIES, *sorted(own)) if (found := _version(name))}
 
 
 def _version(name: str) -> str | None:

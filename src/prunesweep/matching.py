@@ -22,7 +22,7 @@ from prunesweep.protocol import Protocol
 from prunesweep.reducers import SLOTS, Cost, Evictor, NoCounterpartError, Pruner, Reducer, layer_tokens
 from prunesweep.stages import plan, require_fit
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
-from prunesweep.video import VideoError
+from prunesweep.video import DECODE_SECONDS, VideoError
 
 STEPS = 14
 """Of a bisection: to a token in ten thousand."""
@@ -69,8 +69,8 @@ class Counts:
 class Calibration:
     """Some videos of a benchmark, encoded once however many methods are counted on them."""
 
-    def __init__(self, model: Model, samples: Sequence[Sample]):
-        self.model = model
+    def __init__(self, model: Model, samples: Sequence[Sample], seconds: float = DECODE_SECONDS):
+        self.model, self.seconds = model, seconds
         self.videos = by_video(samples)
         self.encoded: dict[Any, Tokens] = {}
         """By their first two stages."""
@@ -83,7 +83,7 @@ class Calibration:
     @torch.inference_mode()
     def tokens(self, sample: Sample, reducer: Reducer, frames: int, protocol: Protocol) -> Tokens:
         """A video's visual tokens before a reducer merges them."""
-        decode, encode, *_ = plan(sample, frames, reducer, protocol, self.model)
+        decode, encode, *_ = plan(sample, frames, reducer, protocol, self.model, seconds=self.seconds)
         if (decode, encode) not in self.encoded:
             self.encoded[decode, encode] = encode(decode(None, self.model), self.model)
         return self.encoded[decode, encode]

@@ -23,6 +23,7 @@ from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.stages import greedy, plan
 from prunesweep.types import Model, Sample
+from prunesweep.video import DECODE_SECONDS
 
 
 class Spread(NamedTuple):
@@ -86,8 +87,10 @@ class Candidate:
     protocol: Protocol
 
 
-def measure(model: Model, samples: Sequence[Sample], candidates: Sequence[Candidate], how: Measuring) -> list[Measured]:
-    """What each candidate takes on the model's device, in the order given.
+def measure(
+    model: Model, samples: Sequence[Sample], candidates: Sequence[Candidate], how: Measuring, seconds: float = DECODE_SECONDS
+) -> list[Measured]:
+    """What each candidate takes on the model's device, in the order given; `seconds` are the most for decoding a clip.
 
     Raises ValueError for a sample that cannot be answered: a time without an answer means nothing.
     """
@@ -96,27 +99,27 @@ def measure(model: Model, samples: Sequence[Sample], candidates: Sequence[Candid
     for repeat in range(how.repeats + 1):  # the first round warms up
         for sample in chosen:
             for candidate, times in zip(candidates, timed, strict=True):
-                once = _run_named(model, sample, candidate, how.tokens)
+                once = _run_named(model, sample, candidate, how.tokens, seconds)
                 if repeat:
                     times.append(once)
     device = device_name(model.network.device)
     return [_measured(times, len(chosen), how.repeats, device) for times in timed]
 
 
-def _run_named(model: Model, sample: Sample, candidate: Candidate, tokens: int) -> Timed:
+def _run_named(model: Model, sample: Sample, candidate: Candidate, tokens: int, seconds: float) -> Timed:
     try:
-        return run_once(model, sample, candidate, tokens)
+        return run_once(model, sample, candidate, tokens, seconds)
     except ValueError as error:
         raise ValueError(
             f"engine.measure needs samples that can be answered, {sample.id} cannot ({error}); set benchmark.limit or mend it"
         ) from error
 
 
-def run_once(model: Model, sample: Sample, candidate: Candidate, tokens: int) -> Timed:
+def run_once(model: Model, sample: Sample, candidate: Candidate, tokens: int, seconds: float = DECODE_SECONDS) -> Timed:
     """One trial on one sample, alone, with greedy decoding."""
     device = model.network.device
     protocol = replace(candidate.protocol, answering="generate")
-    stages = plan(sample, candidate.frames, candidate.reducer, protocol, model)[:-1]
+    stages = plan(sample, candidate.frames, candidate.reducer, protocol, model, seconds=seconds)[:-1]
     with torch.inference_mode(), PeakMemory(device) as memory:
         begin = _now(device)
         state: Any = None

@@ -114,6 +114,15 @@ def failure(sample: Sample, trial: str, error: Exception) -> Record:
     return Record(**_identity(sample, trial), prediction=None, correct=None, error=f"{type(error).__name__}: {error}")
 
 
+PASSING = "TooSlowError: "
+"""How errors begin that are of the day, not of the sample: a busy machine, a slow disk."""
+
+
+def may_pass(error: str) -> bool:
+    """Whether the next run tries such a sample again without being told to."""
+    return error.startswith(PASSING)
+
+
 def _identity(sample: Sample, trial: str) -> dict[str, Any]:
     return {
         "trial": trial,

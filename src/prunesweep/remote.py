@@ -95,6 +95,7 @@ def _task(pool: Pool, batch: Batch, group: Sequence[Planned], videos: Sequence[S
         "trainer": {key: config.trainer[key] for key in ("devices", "accelerator")},
         "engine": {key: config.engine[key] for key in ("share", "cache", "cache_gib")},
         "retry_errors": config.retry_errors,
+        "seconds": config.video.seconds,
         "threads": pool.threads,
     }
     return json.dumps(task)
@@ -183,6 +184,7 @@ def _evaluate(told: Mapping[str, Any]) -> Timing:
         store=store,
         addresses=addresses,
         retry_errors=told["retry_errors"],
+        seconds=told["seconds"],
         cache=EncoderCache(engine["cache"], engine["cache_gib"]) if engine["cache"] else None,
     ).timing
 

@@ -35,7 +35,7 @@ from prunesweep.validity import (
     require_valid_merge,
     valid_tokens,
 )
-from prunesweep.video import read_clip
+from prunesweep.video import DECODE_SECONDS, read_clip
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -54,10 +54,13 @@ class Decode:
     sampling: Sampling = "even"
     frame_rate: float | None = None
     """Of a folder."""
+    seconds: float = field(default=DECODE_SECONDS, compare=False)
+    """Most processor time; it decides whether there is an answer, not which."""
     share = "decode"
 
     def __call__(self, _: None, model: Model) -> Clip:
-        return read_clip(self.path, self.video_id, self.frames, self.start, self.end, self.sampling, self.frame_rate)
+        part = (self.start, self.end)
+        return read_clip(self.path, self.video_id, self.frames, *part, self.sampling, self.frame_rate, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -374,15 +377,25 @@ def _answer(prefix: Prefix, text: str, ids: tuple[int, ...], scores: tuple[float
 
 
 def plan(
-    sample: Sample, frames: int, reducer: Reducer, protocol: Protocol, model: Model, cache: EncoderCache | None = None
+    sample: Sample,
+    frames: int,
+    reducer: Reducer,
+    protocol: Protocol,
+    model: Model,
+    cache: EncoderCache | None = None,
+    seconds: float = DECODE_SECONDS,
 ) -> tuple[Any, ...]:
-    """The stages of one trial on one sample, in order; with a cache the first two may be read from disk."""
+    """The stages of one trial on one sample, in order; with a cache the first two may be read from disk.
+
+    `seconds` is the most processor time for decoding.
+    """
     if sample.problem is not None:
         raise ValueError(sample.problem)
     before, question = model.prompt(question_text(sample, protocol), protocol.system, protocol.prefix)
     prune, received = reducer.prune, reducer.evict is not None
+    part = (sample.start, sample.end)
     see = (
-        Decode(sample.path, sample.video_id, frames, sample.start, sample.end, protocol.sampling, sample.frame_rate),
+        Decode(sample.path, sample.video_id, frames, *part, protocol.sampling, sample.frame_rate, seconds),
         encoding(reducer, encoder_text(sample, protocol) if model.question_conditioned else None),
     )
     stages: list[Any] = [

@@ -40,7 +40,7 @@ from prunesweep.axis import Denominator, counted, counted_name, kept, relative
 from prunesweep.benchmarks import by_video
 from prunesweep.callbacks import TIMING, read_timing
 from prunesweep.changes import why_not_reused
-from prunesweep.checks import EvaluationError, InfeasibleError, UnfitError, require_at_least, require_flag
+from prunesweep.checks import EvaluationError, InfeasibleError, UnfitError, require_at_least, require_flag, require_seconds
 from prunesweep.devices import device_kind
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.infeasible import INFEASIBLE, Infeasible, all_infeasible, lines, write_infeasible
@@ -165,7 +165,7 @@ def evaluate_configs(
     groups: dict[str, list[Planned]] = {}
     for one in planned:
         shared = {key: OmegaConf.to_container(one.config[key], resolve=True) for key in SHARED_SETTINGS}
-        groups.setdefault(json.dumps([shared, one.config.retry_errors], sort_keys=True), []).append(one)
+        groups.setdefault(json.dumps([shared, one.config.retry_errors, one.config.video.seconds], sort_keys=True), []).append(one)
     finished = {result.name: result for group in groups.values() for result in _evaluate_group(group, spread)}
     return [finished[name] for name in names]
 
@@ -175,6 +175,7 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     for objective in config.analysis.returned:
         require_objective("analysis.returned", objective)
     require_at_least("video.frames", config.video.frames, 1)
+    require_seconds("video.seconds", config.video.seconds)
     require_at_least("trainer.devices", config.trainer.devices, 1)
     require_flag("trainer.progress", config.trainer.progress)
     require_flag("engine.share", config.engine.share)
@@ -299,6 +300,7 @@ def _evaluate_batch(
     if not work.videos:
         records = assembled(batch.store, batch.samples, batch.addresses)
         return records, Timing({}, time.perf_counter() - begin, 0, 0, 0, work.known)
+    _warn_of_repeats(batch, group)
     if spread is not None:
         timing = spread(batch, group, work)
         return assembled(batch.store, batch.samples, batch.addresses), replace(timing, total=time.perf_counter() - begin)
@@ -306,10 +308,21 @@ def _evaluate_batch(
     return result.records, result.timing
 
 
+def _warn_of_repeats(batch: Batch, group: Sequence[Planned]) -> None:
+    """Says before anything runs that videos have far fewer frames than are asked for."""
+    from prunesweep.video import repeated
+
+    most = max((one.config.video.frames for one in group if one.protocol.sampling != "per_second"), default=0)
+    firsts = [video[0] for video in by_video(batch.samples)]
+    if text := repeated(firsts, most, batch.config.video.seconds):
+        log.warning("%s", text)
+
+
 def _race(
     batch: Batch, group: Sequence[Planned], race: Race, make_model: Callable[[], Model]
 ) -> tuple[dict[str, pl.DataFrame], Timing, dict[str, Stopped]]:
     """Records of all trials, of those that the race stopped fewer than there are samples, and why."""
+    _warn_of_repeats(batch, group)
     evaluate_some = _evaluator(batch, group, make_model)
     timings: list[Timing] = []
 
@@ -356,6 +369,7 @@ def _evaluator(
             addresses=batch.addresses,
             retry_errors=config.retry_errors,
             cache=cache,
+            seconds=config.video.seconds,
         )
         note_speed(batch.store.folder, place_of(batch), result.kinds)
         return result
@@ -401,7 +415,7 @@ def _matched(
         return group, {}
     from prunesweep.matching import Calibration, solve
 
-    calibration = Calibration(make_model(), samples)
+    calibration = Calibration(make_model(), samples, group[0].config.video.seconds)
     matched: list[Planned] = []
     reasons: dict[str, str] = {}
     for one in group:
@@ -424,7 +438,8 @@ def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Mo
     model = make_model()
     model.network.to(accelerator_device(batch.config.trainer.accelerator))
     candidates = [Candidate(one.reducer, one.config.video.frames, one.protocol) for one in group]
-    return measure(model, batch.samples, candidates, instantiate(batch.config.engine.measuring))
+    how = instantiate(batch.config.engine.measuring)
+    return measure(model, batch.samples, candidates, how, batch.config.video.seconds)
 
 
 def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
@@ -441,7 +456,9 @@ def about(one: Planned) -> dict[str, Any]:
 
 
 def _settings(one: Planned) -> dict[str, Any]:
-    settings = {key: OmegaConf.to_container(one.config[key], resolve=True) for key in ("reducer", "video", "protocol")}
+    """The limit on decoding is none: it decides whether there is an answer, not which."""
+    settings: dict[str, Any] = {key: OmegaConf.to_container(one.config[key], resolve=True) for key in ("reducer", "protocol")}
+    settings["video"] = {key: value for key, value in one.config.video.items() if key != "seconds"}
     return settings | ({"matched": asdict(one.solution)} if one.solution else {})
 
 

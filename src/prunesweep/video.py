@@ -1,7 +1,7 @@
 """Reading video files: which frames, and one clear error for whatever cannot be read, in bounded time.
 
-The decoder works in a process of its own (`prunesweep.decoding`), one for each process that reads.  A single frame that
-cannot be decoded is decord's nearest one, as in the field's harnesses.
+The decoder works in a process of its own (`prunesweep.decoding`), one for each process that reads.  `prunesweep.timeline`
+chooses frames by when they are on the screen, `prunesweep.films` reads and verifies them.
 """
 
 from __future__ import annotations
@@ -14,28 +14,43 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from prunesweep.decoding import chosen_indices, frame_indices, nothing_there, released_indices
 from prunesweep.lazy import torch
-from prunesweep.types import Clip, Sampling
+from prunesweep.timeline import chosen_indices, frame_indices, nothing_there, released_indices
+from prunesweep.types import Clip, Sample, Sampling
 
-__all__ = ["VideoError", "chosen_indices", "frame_indices", "read_clip", "released_indices"]
+__all__ = ["TooSlowError", "VideoError", "chosen_indices", "frame_indices", "read_clip", "released_indices"]
 
 DECODE_SECONDS = 120.0
-"""Longest time for one clip: minutes of 4K video take seconds, the rest is for slow disks and busy machines."""
-
+"""Most processor time for one clip, if `video.seconds` says nothing else: minutes of 4K video take seconds."""
+WAITED = 20
+"""Times as many seconds of the clock: a disk that hangs uses no processor, and a busy machine must not look like one."""
 
 PIPE_BYTES = 2**20
 """Linux's largest without privileges, for fewer switches between the processes: a clip in full HD is 200 MB."""
 
 
+class Answer(NamedTuple):
+    """Of the decoder's process."""
+
+    numbers: tuple[float, ...]
+    """Timestamps; or the count of frames that was asked for."""
+    pixels: torch.Tensor
+    """uint8 `t height width 3`; or nothing."""
+
+
 class VideoError(ValueError):
     """A video that cannot be read; the message names the file and says why."""
+
+
+class TooSlowError(VideoError):
+    """A video that took longer than it may; the next run tries it again."""
 
 
 def read_clip(
@@ -50,19 +65,63 @@ def read_clip(
 ) -> Clip:
     """`frames` frames spread evenly over a file, or over the seconds `start` to `end` of it.
 
-    With a frame rate, `path` is a folder of frames.  Raises VideoError if the file is missing, is no video, does not hold the
-    frames it promises, or takes more than `seconds` to decode.
+    With a frame rate, `path` is a folder of frames.  A part that begins before the video or ends after it is what the video
+    has of it.  Timestamps are the frames' own, counted from the video's first frame.  Raises VideoError if the file is
+    missing, is no video, or does not hold the frames it promises, and TooSlowError if decoding takes more than `seconds` of
+    processor time.
     """
     if frame_rate is not None:
         return _read_folder(path, video_id, frames, start, end, sampling, frame_rate)
     if not path.is_file():
         raise VideoError(f"{path.name}: no such file")
-    request = {"path": str(path), "frames": frames, "start": start, "end": end, "sampling": sampling, "seconds": seconds}
+    timestamps, pixels = _ask(path, {"frames": frames, "start": start, "end": end, "sampling": sampling}, seconds)
+    return Clip(video_id, pixels, timestamps)
+
+
+def _ask(path: Path, request: dict[str, Any], seconds: float) -> Answer:
+    """Of this process's decoder, with the file's name in front of its errors."""
     try:
-        timestamps, pixels = _decoder(os.getpid()).ask(request)
+        return _decoder(os.getpid()).ask({"path": str(path), **request, "seconds": seconds, "waited": WAITED * seconds})
+    except DecoderTimeError as error:
+        raise TooSlowError(f"{path.name}: {error}") from error
     except DecoderError as error:
         raise VideoError(f"{path.name}: {error}") from error
-    return Clip(video_id, pixels, timestamps)
+
+
+FAR_ABOVE = 2
+"""Times as many frames as a video has, from which on somebody should know."""
+LOOKED_AT = 4
+"""Videos of a benchmark, spread evenly: their packets are listed, not decoded."""
+
+
+def repeated(samples: Sequence[Sample], frames: int, seconds: float = DECODE_SECONDS) -> str | None:
+    """What to say about `frames` that are far more than some videos have; None if a few of them have as many.
+
+    Videos that cannot be read are left to their records.
+    """
+    count = min(LOOKED_AT, len(samples))
+    for sample in (samples[(2 * i + 1) * len(samples) // (2 * count)] for i in range(count)):
+        try:
+            there = frames_in(sample, seconds) if sample.problem is None else frames
+        except VideoError:
+            continue
+        if frames >= FAR_ABOVE * there:
+            part = "" if sample.start is None and sample.end is None else " in the part that is asked about"
+            return (
+                f"video.frames={frames} is far above what {sample.path.name} has{part}: {there} frames, which are repeated; "
+                "prunesweep-data check counts such videos"
+            )
+    return None
+
+
+def frames_in(sample: Sample, seconds: float = DECODE_SECONDS) -> int:
+    """How many different frames a sample's video or part of it has; raises VideoError."""
+    if sample.frame_rate is not None:
+        files = _frame_files(sample.path)
+        return len(chosen_indices(len(files), sample.frame_rate, len(files), sample.start, sample.end))
+    if not sample.path.is_file():
+        raise VideoError(f"{sample.path.name}: no such file")
+    return int(_ask(sample.path, {"count": True, "start": sample.start, "end": sample.end}, seconds).numbers[0])
 
 
 FIRST_FRAME = 1
@@ -75,9 +134,7 @@ def _read_folder(
 ) -> Clip:
     from PIL import Image, UnidentifiedImageError
 
-    files = {int(file.stem): file for file in path.glob("*") if file.suffix.lower() in FRAME_SUFFIXES and file.stem.isdecimal()}
-    if not files:
-        raise VideoError(f"{path.name}: no folder of numbered frames")
+    files = _frame_files(path)
     chosen = chosen_indices(len(files), rate, frames, start, end, sampling, FIRST_FRAME)
     if not chosen:
         raise VideoError(f"{path.name}: {nothing_there(start, end, len(files) / rate)}")
@@ -93,8 +150,20 @@ def _read_folder(
     return Clip(video_id, torch.stack(pixels), tuple((index - FIRST_FRAME) / rate for index in chosen))
 
 
+def _frame_files(path: Path) -> dict[int, Path]:
+    """By their numbers; raises VideoError if there are none."""
+    files = {int(file.stem): file for file in path.glob("*") if file.suffix.lower() in FRAME_SUFFIXES and file.stem.isdecimal()}
+    if not files:
+        raise VideoError(f"{path.name}: no folder of numbered frames")
+    return files
+
+
 class DecoderError(Exception):
     """Why there are no frames."""
+
+
+class DecoderTimeError(DecoderError):
+    """There might have been with more time."""
 
 
 @functools.cache
@@ -110,14 +179,14 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
-    def ask(self, request: dict[str, Any]) -> tuple[tuple[float, ...], torch.Tensor]:
-        """Timestamps and uint8 frames `t height width 3`; raises DecoderError."""
+    def ask(self, request: dict[str, Any]) -> Answer:
+        """What `prunesweep.decoding` answers to a request; raises DecoderError."""
         process = self._process = self._process or _start()
         try:
             return _exchange(process, request)
         except (EOFError, BrokenPipeError) as error:
             self._process = None
-            raise DecoderError(_ending(process, request["seconds"])) from error
+            raise _ending(process, request) from error
         except DecoderError:
             raise
         except BaseException:  # told to stop half-way through an answer: the next one would read its rest
@@ -140,7 +209,7 @@ def _start() -> subprocess.Popen[bytes]:
     return process
 
 
-def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any]) -> tuple[tuple[float, ...], torch.Tensor]:
+def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Answer:
     assert process.stdin is not None  # for mypy: both are pipes
     assert process.stdout is not None
     process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -152,9 +221,9 @@ def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any]) -> tupl
     if "error" in header:
         raise DecoderError(header["error"])
     pixels = torch.empty(header["shape"], dtype=torch.uint8)
-    if process.stdout.readinto(pixels.view(-1).numpy().data) != pixels.numel():  # type: ignore[attr-defined]
+    if pixels.numel() and process.stdout.readinto(pixels.view(-1).numpy().data) != pixels.numel():  # type: ignore[attr-defined]
         raise EOFError
-    return tuple(header["timestamps"]), pixels
+    return Answer(tuple(header["timestamps"]), pixels)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> int:
@@ -164,10 +233,13 @@ def _reap(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
-def _ending(process: subprocess.Popen[bytes], seconds: float) -> str:
+def _ending(process: subprocess.Popen[bytes], request: dict[str, Any]) -> DecoderError:
     """Why a decoder has ended."""
     code = _reap(process)
+    if code == -signal.SIGPROF:
+        return DecoderTimeError(f"decoding took more than {request['seconds']:g} s of processor time; set video.seconds higher")
     if code == -signal.SIGALRM:
-        return f"not a readable video: decoding took more than {seconds:g} s"
+        waited = f"decoding waited for more than {request['waited']:g} s"
+        return DecoderTimeError(f"{waited}; see whether its disk answers, or set video.seconds higher")
     reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"not a readable video: the decoder was ended by {reason}"
+    return DecoderError(f"not a readable video: the decoder was ended by {reason}")

@@ -21,7 +21,7 @@ from prunesweep.fingerprint import (
     versions,
 )
 from prunesweep.protocol import Protocol
-from prunesweep.records import schema
+from prunesweep.records import PASSING, schema
 from prunesweep.reducers import Reducer
 from prunesweep.store import ADDRESS, Store
 from prunesweep.types import Sample
@@ -126,13 +126,13 @@ def parts_of(trial: Trial, load: Mapping[str, Any], files: Files) -> dict[str, A
 
 
 def left_to_do(store: Store, samples: Sequence[Sample], addresses: Addresses, retry_errors: bool = False) -> Work:
-    """The videos that lack records; with `retry_errors` a record with an error counts as lacking."""
+    """The videos that lack records; an error that may pass counts as lacking, with `retry_errors` any error."""
     import polars as pl
 
     keys = set(addresses.trials.values())
     found = store.records(keys).filter(pl.col("sample_key").is_in([addresses.samples[sample.id] for sample in samples]))
-    if retry_errors:
-        found = found.filter(pl.col("error").is_null())
+    error = pl.col("error")
+    found = found.filter(error.is_null() if retry_errors else error.is_null() | ~error.str.starts_with(PASSING))
     counts = dict(found.group_by("sample_key").len().iter_rows())
     complete = {sample.id for sample in samples if counts.get(addresses.samples[sample.id], 0) == len(keys)}
     videos = tuple(video for video in by_video(samples) if any(sample.id not in complete for sample in video))
