@@ -14,7 +14,7 @@ import torch
 import trees
 from conftest import CONF
 from prunesweep import dataset
-from prunesweep.benchmarks import egoschema, mvbench, vcgbench, videomme
+from prunesweep.benchmarks import egoschema, inside, jsonl, mvbench, vcgbench, videomme
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.records import TrialInfo, to_frame, write_trial
 from prunesweep.types import Record, Sample
@@ -49,6 +49,44 @@ def test_mvbench_has_20_tasks_with_their_folders_and_bounds(mvbench_root: Path) 
         assert sample.choices[sample.target] == "it stays"
         clip = read_clip(sample.path, sample.video_id, 4, sample.start, sample.end, "released", sample.frame_rate)
         assert len(clip.frames) == 4
+
+
+def test_videos_may_be_links_and_names_may_not_climb_out(tmp_path: Path, video: Path) -> None:
+    """In every loader: what a link leads to is the matter of whoever has the folder, a name is that of who made the questions."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    shutil.copy(video, disk / "v.mp4")
+    root = trees.mvbench(tmp_path, video)
+    linked = root / "video" / "clevrer" / "video_validation"
+    for name in [path.name for path in linked.glob("*.mp4")]:
+        (linked / name).unlink()
+        (linked / name).symlink_to(disk / "v.mp4")
+    asked = mvbench.load(str(root), tasks=["moving_count"])
+    assert [sample.problem for sample in asked] == [None]
+    assert dataset.check(asked, {}).faults == 0
+    for name in ("../v.mp4", "a/../../v.mp4", "/etc/passwd", "a\0b", ""):
+        assert inside(tmp_path, name)[1] is not None
+    assert inside(tmp_path, "..v.mp4/v..mp4")[1] is None
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "linked.mp4").symlink_to(disk / "v.mp4")
+    question = {"question": "what moves ?", "choices": ["red", "blue"], "answer": "red"}
+    names = ["linked.mp4", "../disk/v.mp4", str(disk / "v.mp4")]
+    (own / "questions.jsonl").write_text("\n".join(json.dumps({"video": name, **question}) for name in names))
+    problems = [sample.problem for sample in jsonl.load(str(own))]
+    assert problems == [None, "video '../disk/v.mp4' lies outside the benchmark's folder; put it or a link to it inside", None]
+
+
+def test_the_task_of_frames_may_come_as_cut_videos(tmp_path: Path, video: Path) -> None:
+    root = trees.mvbench(tmp_path, video)
+    items = json.loads((root / "json" / "episodic_reasoning.json").read_text())
+    folder = root / "video" / "tvqa" / "video_fps3_hq_segment"
+    folder.mkdir(parents=True)
+    shutil.copy(video, folder / "clip_0.mp4")
+    (root / "json" / "episodic_reasoning.json").write_text(json.dumps([{**items[0], "video": "clip_0.mp4"}]))
+    (sample,) = mvbench.load(str(root), tasks=["episodic_reasoning"], precut=True)
+    assert (sample.start, sample.end, sample.frame_rate) == (None, None, None)
+    assert dataset.check([sample], {}).faults == 0
 
 
 def test_frame_folders_are_read_at_three_frames_a_second(mvbench_root: Path) -> None:

@@ -28,7 +28,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from torch.utils.data import DataLoader, Sampler
 
@@ -38,6 +37,7 @@ from prunesweep.benchmarks import by_video
 from prunesweep.cache import EncoderCache
 from prunesweep.checks import EvaluationError
 from prunesweep.engine import Clock, Job, Outcome, evaluate_jobs
+from prunesweep.ranks import OwnRanks, own_environment
 from prunesweep.stages import METHOD_STAGES, plan
 from prunesweep.store import ADDRESS, Store, Writer
 from prunesweep.types import Model, Record, Sample
@@ -339,13 +339,12 @@ def _given_or_temporary(store: Store | None) -> Iterator[Store]:
 def _predict(module: Evaluation, processes: int, accelerator: str, progress: bool) -> list[dict[str, Any]]:
     """Runs Lightning; returns each process's clock."""
     _hush_lightning()
-    with tempfile.TemporaryDirectory() as folder, _told_to_stop(), _one_line_failures(processes):
+    with tempfile.TemporaryDirectory() as folder, _told_to_stop(), _one_line_failures(processes), own_environment():
         trainer = L.Trainer(
             accelerator=accelerator,
             devices=processes,
             strategy="ddp_spawn" if processes > 1 else "auto",
-            # never Slurm's or torchrun's: under them Lightning takes the processes that they started for its ranks
-            plugins=[LightningEnvironment()],
+            plugins=[OwnRanks()],
             logger=False,
             use_distributed_sampler=False,
             enable_checkpointing=False,

@@ -15,7 +15,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import env_override
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -82,16 +82,25 @@ STARTED_RANKS = {
 
 def require_one_process() -> None:
     """Raises ValueError where a program has started this command once per rank: each would run a sweep of its own."""
-    by = [
-        program
-        for program, (count, rank) in STARTED_RANKS.items()
-        if os.environ.get(count, "") not in ("", "1") and rank in os.environ
-    ]
-    if by:
+    at_hand = _interactive_step()
+    for program, (count, rank) in STARTED_RANKS.items():
+        if os.environ.get(count, "") in ("", "1") or rank not in os.environ or program in at_hand:
+            continue
         raise ValueError(
-            f"{by[0]} has started this command once per process, and each would run the whole sweep; "
-            "start it once with trainer.devices=N, which spawns its ranks, or with hydra/launcher=submitit_slurm"
+            f"{program} has started this command once per process, and each would run the whole sweep; "
+            "start it once with trainer.devices=N, which spawns its ranks, or with hydra/launcher=submitit_slurm "
+            f"(if nothing did, the variables are left over: unset {count} {rank})"
         )
+
+
+def _interactive_step() -> tuple[str, ...]:
+    """Programs whose variables say nothing in a shell of `srun --pty`: its first task is at the terminal, where it starts a
+    command once; the step's other tasks have none, and what Slurm tells MPI is the step's."""
+    own = os.environ
+    if "SLURM_PTY_PORT" not in own or own.get("SLURM_PROCID") != "0":
+        return ()
+    by_slurm = (own.get("PMI_SIZE"), own.get("PMI_RANK")) == (own.get("SLURM_STEP_NUM_TASKS"), "0")
+    return ("srun", "mpiexec") if by_slurm else ("srun",)
 
 
 def _interrupt(*_: object) -> None:
@@ -111,6 +120,8 @@ def explained(error: Exception) -> str:
         return f"unknown {group} {name!r}; known: {', '.join(error.options)}"
     if isinstance(error, MissingConfigException):
         return str(error).splitlines()[0]
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
     if unknown := re.search(r"Could not override '(\S+)'", str(error)):
         return no_such_key(unknown[1], _configuration_at(error))
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
@@ -126,6 +137,20 @@ def explained(error: Exception) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     return commands.one_line(error)
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    """Hydra's values are a language of their own: what is to be taken as it stands is quoted for it, too."""
+    key, sign, value = str(error.override).partition("=")
+    why = str(error).partition("\n")[0]
+    if not sign:
+        return f"cannot read {error.override!r}: a setting is KEY=VALUE"
+    quote = "'" if '"' in value else '"'
+    shell = '"' if quote == "'" else "'"
+    return (
+        f"cannot read {error.override!r} ({why}): text with = [ ] {{ }} ( ) , ~ or letters beyond ASCII is quoted twice, "
+        f"for Hydra and for the shell: {shell}{key}={quote}{value.strip(quote)}{quote}{shell}"
+    )
 
 
 def _configuration_at(error: Exception) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunesweep import tracking
 from prunesweep.analysis import summarize
+from prunesweep.commands import write_anywhere
 from prunesweep.outcomes import read_outcomes
 from prunesweep.sources import is_store, read_folder, read_source
 from prunesweep.tracking import Destination
@@ -192,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    write_anywhere()
     arguments: Any = _parser().parse_args()
     out = arguments.out or (Path() if not arguments.follow and is_store(arguments.source) else arguments.source)
     mode = None

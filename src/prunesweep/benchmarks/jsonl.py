@@ -2,8 +2,8 @@
 
     {"video": "yoga.mp4", "question": "What is the person doing?", "choices": ["yoga", "cooking"], "answer": "yoga"}
 
-`video` is relative to the JSONL's folder.  Optional: `id` (default: the line number), `task` (groups the results), and
-`start` and `end` in seconds.  `id` and `task` are strings.
+`video` is relative to the JSONL's folder and may be a link, or it is a whole path.  Optional: `id` (default: the line number),
+`task` (groups the results), and `start` and `end` in seconds.  `id` and `task` are strings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunesweep.benchmarks import spread
+from prunesweep.benchmarks import inside, spread
 from prunesweep.types import Sample
 
 QUESTIONS = "questions.jsonl"
@@ -71,9 +71,13 @@ def _sample(line: str, number: int, file: Path) -> Sample:
         raise wrong(f"'choices' must be at least two different non-empty strings, got {choices!r}")
     if item["answer"] not in choices:
         raise wrong(f"answer {item['answer']!r} is not one of the choices {choices!r}")
+    if not item["question"].strip():
+        raise wrong("'question' is empty")
+    path, problem = _video(file.parent, item["video"])
     return Sample(
         id=item.get("id") or str(number),
-        path=file.parent / item["video"],
+        path=path,
+        problem=problem,
         question=item["question"],
         choices=tuple(choices),
         target=choices.index(item["answer"]),
@@ -82,6 +86,12 @@ def _sample(line: str, number: int, file: Path) -> Sample:
         start=item.get("start"),
         end=item.get("end"),
     )
+
+
+def _video(folder: Path, name: str) -> tuple[Path, str | None]:
+    """Relative to the file, or a whole path, which somebody has written on purpose."""
+    whole = Path(name).expanduser()
+    return (whole, None) if whole.is_absolute() and ".." not in whole.parts else inside(folder, name)
 
 
 def _kind_name(kind: Any) -> str:

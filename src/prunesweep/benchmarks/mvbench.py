@@ -6,7 +6,7 @@ An item of `json/action_sequence.json`; `start` and `end` are there in the tasks
      "candidates": ["Ate the medicine.", "Tidied up the blanket."], "answer": "Ate the medicine."}
 
 Layout: `json/TASK.json` and `video/FOLDER/VIDEO`.  One task comes as folders of frames, three a second.  Newer releases hold
-clips that are already cut: with `precut` these are read, and the bounds are not applied a second time.
+clips that are already cut, of that task, too: with `precut` these are read, and the bounds are not applied a second time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Task(NamedTuple):
     bounded: bool = False
     """Whether its questions are about a part of the video."""
     frames: bool = False
-    """Whether its videos are folders of frames."""
+    """Whether its videos are folders of frames, where they are not cut already."""
     precut: str | None = None
     """Where newer releases have its clips already cut, or in another format."""
 
@@ -56,7 +56,7 @@ TASKS = {
     "fine_grained_pose": Task("nturgbd", precut="nturgbd_convert"),
     "character_order": Task(PERCEPTION),
     "egocentric_navigation": Task("vlnqa"),
-    "episodic_reasoning": Task("tvqa/frames_fps3_hq", bounded=True, frames=True),
+    "episodic_reasoning": Task("tvqa/frames_fps3_hq", bounded=True, frames=True, precut="tvqa/video_fps3_hq_segment"),
     "counterfactual_inference": Task(CLEVRER),
 }
 COUNTS = dict.fromkeys(TASKS, 200)
@@ -100,6 +100,6 @@ def _sample(root: Path, name: str, number: int, item: dict, precut: bool) -> Sam
         + (f" {start:g}-{end:g} s" if start is not None and end is not None else ""),
         start=start,
         end=end,
-        frame_rate=FRAME_RATE if task.frames else None,
+        frame_rate=FRAME_RATE if task.frames and not cut else None,
     )
     return replace(sample, problem=problem or sample.problem)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from prunesweep.benchmarks.jsonl import QUESTIONS
+from prunesweep.commands import write_anywhere
 from prunesweep.embedded.questions import ANSWERS, Question, ask
 from prunesweep.embedded.render import render
 from prunesweep.embedded.scene import draw_scene
@@ -23,6 +24,7 @@ SPLIT_SEEDS = {"validation": 100_000, "test": 200_000, "final": 300_000}
 
 
 def main() -> None:
+    write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("split", choices=SPLIT_SEEDS)
     parser.add_argument("folder", type=Path)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prunesweep.analysis import Summary, accuracy, pareto_front, rows_of, task_accuracies
+from prunesweep.commands import write_anywhere
 from prunesweep.comparison import Difference, holm, paired
 from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
 from prunesweep.records import Trial, read_trials
@@ -356,6 +357,7 @@ def report(results: Mapping[str, Sequence[Claim]], command: str) -> str:
 
 
 def main() -> None:
+    write_anywhere()
     parser = argparse.ArgumentParser(description="Test what the embedded benchmark and model are meant to show.")
     parser.add_argument("folder", type=Path, help="results go here; sweeps that it already holds are not run again")
     parser.add_argument("--second-seed", type=Path, metavar="CHECKPOINT", help="the model trained with another seed")

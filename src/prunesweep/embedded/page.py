@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from prunesweep.benchmarks import blocks, by_video
+from prunesweep.commands import write_anywhere
 from prunesweep.embedded.build import FRAMES, FRAMES_PER_SECOND, SPLIT_SEEDS
 from prunesweep.embedded.render import CELL, NOISE, SIZE
 from prunesweep.embedded.scene import GRID, Scene, draw_scene
@@ -64,6 +65,7 @@ Short videos with the redundancy of real ones, and questions that need the right
 
 
 def main() -> None:
+    write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="blocks.md and blocks/*.png are written here")
     folder = parser.parse_args().folder

@@ -34,6 +34,7 @@ def train(config: DictConfig) -> None:
     from prunesweep.embedded.curves import curves_figure
     from prunesweep.embedded.network import build_processor
     from prunesweep.embedded.training import AccuracyLog, SaveAtEnd, TinyTraining, TrainStage
+    from prunesweep.ranks import OwnRanks, own_environment
 
     require_known_keys(config, HydraConfig.get(), "train_tiny")
     require_choice("logger.name", config.logger.name, Literal["wandb", "none"])
@@ -51,6 +52,7 @@ def train(config: DictConfig) -> None:
         raise SystemExit(f"prunesweep-train-tiny: {last} exists; go on with resume=true, or choose another out=")
     trainer = L.Trainer(
         accelerator="cpu",
+        plugins=[OwnRanks()],
         devices=config.processes,
         strategy=DDPStrategy(start_method="spawn", find_unused_parameters=True) if config.processes > 1 else "auto",
         precision="bf16-mixed",
@@ -69,7 +71,8 @@ def train(config: DictConfig) -> None:
     )
     started = time.monotonic()
     steps = torch.utils.data.DataLoader(range(module.total_steps))
-    trainer.fit(module, steps, ckpt_path=last if config.resume else None, weights_only=True)
+    with own_environment():
+        trainer.fit(module, steps, ckpt_path=last if config.resume else None, weights_only=True)
     weights = torch.load(last, weights_only=True, map_location="cpu")["state_dict"]
     module.configure_model()
     module.load_state_dict(weights)
