@@ -23,12 +23,14 @@ def test_the_sizes_of_the_tiny_model_are_those_of_its_checkpoint() -> None:
 
 
 def planned(layers: int, *overrides: str, frames: int = 10, tokens: int = 100) -> list[int]:
-    return planned_tokens(config(f"frames={frames}", f"tokens_per_frame={tokens}", *overrides), layers)
+    return list(planned_tokens(config(f"frames={frames}", f"tokens_per_frame={tokens}", *overrides), layers).visual)
 
 
 def test_a_merge_and_a_selection_give_the_tokens_of_each_layer() -> None:
     assert planned(4, "reducer=none") == [1000] * 4
     assert planned(4, "reducer=fastv", "reducer.prune.keep_ratio=0.3") == [1000, 1000, 300, 300]
+    fifth = planned(3, "reducer=fastv", "reducer.prune.keep_ratio=0.2", frames=32, tokens=196)
+    assert fifth == [6272, 6272, 1254]  # the nearest to 1254.4, as FastV rounds
     assert planned(3, "merged=0.425", "reducer.prune.layer=1", "reducer.prune.keep_ratio=0.4") == [425, 170, 170]
     released = ("reducer=prunevid_official", "merged=0.425", "reducer.prune.layer=1", "reducer.prune.keep_ratio=0.4")
     assert planned(3, *released) == [425, 425, 170]  # layer 1, counted from 0, is the second one

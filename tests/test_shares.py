@@ -6,6 +6,7 @@ from math import ceil, floor
 import pytest
 import torch
 
+from prunesweep.reducers import Left
 from prunesweep.reducers.fastv import Prune as FastV
 from prunesweep.reducers.frames import Stride as Frames
 from prunesweep.reducers.lookm import Evict
@@ -41,10 +42,10 @@ def test_every_method_leaves_the_share_that_it_is_asked_for(share: float, fracti
     space = Merge(static_threshold=None, cluster_ratio=share)
     released = Merge(static_threshold=None, cluster_ratio=share, counts="released", min_cluster_tokens=15)
     for count in range(1, 601):
-        assert FastV(keep_ratio=share).fewest(count) == max(1, round(fraction * count))
-        assert Frames(share).fewest(count, 9) == 9 * max(1, round(fraction * count))
-        assert Drop(share).fewest(1, count) == RandomPrune(1, share).fewest(count) == ceil(fraction * count)
-        assert Prune(1, share).fewest(count) == ceil(fraction * count)
+        assert FastV(keep_ratio=share).left(Left(count)) == max(1, round(fraction * count))
+        assert Frames(share).left(count, 9).tokens == 9 * max(1, round(fraction * count))
+        assert Drop(share).left(1, count).tokens == RandomPrune(1, share).left(Left(count)) == ceil(fraction * count)
+        assert Prune(1, share).left(Left(count)) == ceil(fraction * count)
         assert space.clusters(count) == (floor(fraction * count) or count)
         assert Merge(segment_ratio=share).frame_clusters(count) == max(1, floor(fraction * count))
         if count >= 15 and int(count * share) > 0:

@@ -8,6 +8,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import require_at_least, require_ratio
@@ -22,7 +23,9 @@ from prunesweep.cost import (
 )
 from prunesweep.main import reported, run_hydra
 from prunesweep.paths import CONF
+from prunesweep.reducers import LayerTokens, Left, layer_tokens, left_by_merge, left_by_prune
 from prunesweep.schema import require_known_keys
+from prunesweep.shares import ceil_share
 from prunesweep.tables import grid, with_prefix
 
 
@@ -45,48 +48,41 @@ def shape_in(config: DictConfig) -> Shape:
     return Shape(**sizes["llm"], vision=VisionShape(**sizes["vision"]))
 
 
-def planned_tokens(config: DictConfig, layers: int) -> list[int]:
-    """Visual tokens in each layer: what the merge leaves, and from the pruning layer on what the selection keeps of it."""
-    count = entering(config)
-    prune = config.reducer.prune
-    if prune is None:
-        return [count] * layers
-    require_at_least("reducer.prune.layer", prune.layer, 1)
-    require_ratio("reducer.prune.keep_ratio", prune.keep_ratio)
-    full = prune.layer + prune.get("inclusive", False)  # the release's PruneVid counts layers from 0
-    if full >= layers:
-        most = layers - 1 - (full - prune.layer)
-        raise ValueError(f"reducer.prune.layer must be in [1, {most}] for {config.model.name}, got {prune.layer}")
-    kept = math.ceil(round(prune.keep_ratio * count, 9))
-    return [count] * full + [kept] * (layers - full)
+def planned_tokens(config: DictConfig, layers: int) -> LayerTokens:
+    """Visual tokens in each layer and its cache, as the method itself says, which takes importing it.
 
-
-def entering(config: DictConfig) -> int:
-    """Visual tokens that the merge leaves: given as `merged`, or asked of the reducer, which takes importing it.
-
-    Raises ValueError where it depends on the video.
+    Raises ValueError where they depend on the video, or on a layer that the model does not have.
     """
-    dense = config.frames * config.tokens_per_frame
+    count = entering(config)
+    prune = instantiate(config.reducer.prune)
+    if prune is not None and prune.full_layers >= layers:
+        most = layers - 1 - (prune.full_layers - prune.layer)
+        raise ValueError(f"reducer.prune.layer must be in [1, {most}] for {config.model.name}, got {prune.layer}")
+    kept = left_by_prune(prune, count)
+    tokens = layer_tokens(prune, layers, count.tokens, prune.most(count.tokens) if kept is None else kept)
+    return tokens._replace(cached=tuple(evicted(config, tokens.cached)))
+
+
+def entering(config: DictConfig) -> Left:
+    """What the merge leaves: given as `merged`, or asked of the reducer.  Raises ValueError where it depends on the video."""
     if config.merged is not None:
         require_ratio("merged", config.merged)
-        return math.ceil(round(config.merged * dense, 9))
-    if config.reducer.merge is None:
-        return dense
-    merge = hydra.utils.instantiate(config.reducer.merge)
-    if getattr(merge, "exact", False):
-        return merge.fewest(config.frames, config.tokens_per_frame)
-    raise ValueError(f"what {config.reducer.name} merges depends on the video; give the share that is left, such as merged=0.425")
+        return Left(ceil_share(config.frames * config.tokens_per_frame, config.merged))
+    left = left_by_merge(instantiate(config.reducer.merge), config.frames, config.tokens_per_frame)
+    if left is None:
+        raise ValueError(
+            f"what {config.reducer.name} merges depends on the video; give the share that is left, such as merged=0.425"
+        )
+    return left
 
 
-def cached(config: DictConfig, tokens: Sequence[int]) -> list[int]:
-    """Visual tokens in each layer's cache while decoding; an eviction counts the text, too, and keeps it first."""
-    prune = config.reducer.prune
-    whole = prune is not None and prune.get("earlier_caches") == "whole"
-    left = list(tokens) if whole else [tokens[-1]] * len(tokens)
-    if config.reducer.get("evict") is None:
-        return left
-    evict = hydra.utils.instantiate(config.reducer.evict)
-    return [max(0, sum(evict.budget(count + config.text_tokens)) - config.text_tokens) for count in left]
+def evicted(config: DictConfig, cached: Sequence[int]) -> list[int]:
+    """Visual tokens left in each layer's cache while decoding; the text is taken to follow the video."""
+    evict = instantiate(config.reducer.get("evict"))
+    left = [evict.left(count, 0, config.text_tokens) if evict else count for count in cached]
+    if None in left:
+        raise ValueError(f"what {config.reducer.name} evicts depends on the video; set reducer.evict.text_prior=true")
+    return left
 
 
 def report(config: DictConfig) -> str:
@@ -100,8 +96,9 @@ def report(config: DictConfig) -> str:
         raise ValueError(f"{config.reducer.name} changes what the vision tower sees, which sizes do not tell; run prunesweep")
     shape = shape_in(config)
     dense = config.frames * config.tokens_per_frame
-    plans = {"dense": [dense] * shape.layers, config.reducer.name: planned_tokens(config, shape.layers)}
-    caches = {"dense": plans["dense"], config.reducer.name: cached(config, plans[config.reducer.name])}
+    own = planned_tokens(config, shape.layers)
+    plans = {"dense": (dense,) * shape.layers, config.reducer.name: own.visual}
+    caches = {"dense": plans["dense"], config.reducer.name: own.cached}
     steps = math.ceil(config.frames / config.model.get("frames_per_step", 1))
     costs = {
         name: ledger(shape, tokens, config.text_tokens, dense, steps, config.generated, cached_tokens=caches[name])
@@ -128,7 +125,7 @@ def report(config: DictConfig) -> str:
     sources = [f"{name}: {convention.source}" for name, convention in CONVENTIONS.items()]
     sources.append("DyCoke decode: DyCoke (arXiv 2411.15024), per layer R(4d^2 + 2dm) + 2 sum d(n + i)")
     notes = ["FLOPs: 2 per multiply-add, grouped queries, attention in full; not counted: merging and scoring", *sources]
-    if config.reducer.prune is not None and config.reducer.prune.get("selection") == "grouped":
+    if left_by_prune(instantiate(config.reducer.prune), entering(config)) is None:
         notes.append("grouped selection rounds down in every group, so it keeps a little less than this")
     return "\n".join([title, "", grid(head, rows), "", grid(("visual tokens kept", "of dense"), ratios), "", *notes])
 

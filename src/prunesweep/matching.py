@@ -19,7 +19,7 @@ from prunesweep.benchmarks import by_video
 from prunesweep.checks import InfeasibleError
 from prunesweep.cost import Shape, prefill_flops
 from prunesweep.protocol import Protocol
-from prunesweep.reducers import SLOTS, Cost, Evictor, NoCounterpartError, Pruner, Reducer, layer_tokens
+from prunesweep.reducers import SLOTS, Cost, Evictor, Left, NoCounterpartError, Pruner, Reducer, layer_tokens, left_by_prune
 from prunesweep.stages import plan, require_fit
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video import DECODE_SECONDS, VideoError
@@ -93,23 +93,26 @@ class Calibration:
         """Raises VideoError for a video that cannot be read."""
         _, _, reduce, embed, _, ask, *_ = plan(sample, frames, reducer, protocol, self.model)
         tokens = self.tokens(sample, reducer, frames, protocol)
-        text = len(embed.before) + len(tokens.suffix) + len(ask.question)
-        return counted(reduce(tokens, self.model), reducer, self.model.layers, text)
+        before, after = len(embed.before), len(tokens.suffix) + len(ask.question)
+        return counted(reduce(tokens, self.model), reducer, self.model.layers, before, after)
 
 
-def counted(merged: Merged, reducer: Reducer, layers: int, text: int) -> Counts:
-    """What a reducer leaves of a video's merged tokens."""
-    entering = len(merged.group)
-    kept = _kept(reducer.prune, merged) if reducer.prune else entering
-    visual, cached = layer_tokens(reducer.prune, layers, entering, kept)
+def counted(merged: Merged, reducer: Reducer, layers: int, before: int, after: int) -> Counts:
+    """What a reducer leaves of a video's merged tokens, between so many tokens of text."""
+    entering = Left(len(merged.group), tuple(torch.bincount(merged.group).tolist()))
+    kept = _kept(reducer.prune, merged, entering) if reducer.prune else entering.tokens
+    visual, cached = layer_tokens(reducer.prune, layers, entering.tokens, kept)
     if reducer.evict is not None:
-        left = {count: _left(reducer.evict, count, text) for count in set(cached)}
+        left = {count: _left(reducer.evict, count, before, after) for count in set(cached)}
         cached = tuple(left[count] for count in cached)
-    return Counts(visual, cached, text, merged.tokens.dense_tokens)
+    return Counts(visual, cached, before + after, merged.tokens.dense_tokens)
 
 
-def _kept(prune: Pruner, merged: Merged) -> int:
-    """How many a pruner keeps: that depends on the groups, not on the attention, which is zero here."""
+def _kept(prune: Pruner, merged: Merged, entering: Left) -> int:
+    """How many a pruner says that it keeps; of one that cannot say so, if attention is zero everywhere."""
+    said = left_by_prune(prune, entering)
+    if said is not None:
+        return said
     count = len(merged.group)
     nothing = torch.zeros(count, 1, device=merged.group.device)
     everything = torch.ones(count, dtype=torch.bool, device=merged.group.device)
@@ -126,10 +129,14 @@ def _kept(prune: Pruner, merged: Merged) -> int:
     return len(prune(prefix))
 
 
-def _left(evict: Evictor, visual: int, text: int) -> int:
-    """How many visual tokens an evictor leaves in a cache."""
-    cache = torch.zeros(1, 1, visual + text, 1)
-    is_visual = torch.arange(visual + text) < visual
+def _left(evict: Evictor, visual: int, before: int, after: int) -> int:
+    """How many visual tokens an evictor leaves in a cache; of one that cannot say so, if all tokens received the same."""
+    said = evict.left(visual, before, after) if hasattr(evict, "left") else None
+    if said is not None:
+        return said
+    place = torch.arange(before + visual + after)
+    cache = torch.zeros(1, 1, len(place), 1)
+    is_visual = (place >= before) & (place < before + visual)
     return evict(KeyValue(cache, cache), cache[0, :, :, 0], is_visual).visual
 
 

@@ -35,9 +35,34 @@ class Merger(Protocol):
 
     def __call__(self, tokens: Tokens) -> Merged: ...
 
-    # optional: def fewest(self, frames: int, patches: int) -> int, how many tokens it leaves at least (a search then knows
-    # costs before it runs anything, see search/bounds.py), and exact: bool, whether it always leaves that many (so that
-    # prunesweep-cost knows them, too); a Pruner likewise: def fewest(self, tokens: int) -> int
+    # optional: def left(self, frames: int, patches: int) -> Left | None, what it leaves of any video of that size (None: that
+    # depends on the video), which is what prunesweep-cost, reducer.match and searches go by; and def fewest(self, frames,
+    # patches) -> int, the least that it may leave where `left` is None.  Likewise of a Pruner left(self, entering: Left) and
+    # fewest(self, tokens), and of an Evictor left(self, visual, before, after)
+
+
+class Left(NamedTuple):
+    """Visual tokens that go on."""
+
+    tokens: int
+    groups: tuple[int, ...] | None = None
+    """Sizes of the groups of `Merged.group`; None where they depend on the video."""
+
+
+def left_by_merge(merge: Merger | None, frames: int, patches: int) -> Left | None:
+    """What enters the LLM of any video of `frames` times `patches` tokens; None if that depends on the video."""
+    if merge is None:
+        return Left(frames * patches, (patches,) * frames)
+    left = getattr(merge, "left", None)
+    return left(frames, patches) if left else None
+
+
+def left_by_prune(prune: Pruner | None, entering: Left) -> int | None:
+    """How many tokens stay of those that entered the LLM; None if that depends on the video."""
+    if prune is None:
+        return entering.tokens
+    left = getattr(prune, "left", None)
+    return left(entering) if left else None
 
 
 def earlier_caches(prune: Pruner) -> EarlierCaches:

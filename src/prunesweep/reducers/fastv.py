@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
-from prunesweep.reducers import EarlierCaches
+from prunesweep.reducers import EarlierCaches, Left
 from prunesweep.shares import nearest_share
 from prunesweep.types import Prefix
 
@@ -47,13 +47,13 @@ class Prune:
     def full_layers(self) -> int:
         return self.layer
 
-    def fewest(self, tokens: int) -> int:
-        return max(1, nearest_share(tokens, self.keep_ratio))
+    def left(self, entering: Left) -> int:
+        return max(1, nearest_share(entering.tokens, self.keep_ratio))
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:
             raise ValueError("attention selection needs a prefix whose question was asked with attention")
         rows = prefix.attention[:, -1:] if self.rows == "last" else prefix.attention
         importance = rows.mean(dim=(0, 1))
-        budget = self.fewest(len(importance))
+        budget = self.left(Left(len(importance)))
         return importance.sort(descending=True, stable=True).indices[:budget].sort().values

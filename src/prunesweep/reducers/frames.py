@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_choice, require_ratio
 from prunesweep.lazy import torch
-from prunesweep.reducers import Positions, keep_tokens
+from prunesweep.reducers import Left, Positions, keep_tokens
 from prunesweep.shares import nearest_share
 from prunesweep.types import Merged, Tokens
 
@@ -36,12 +36,9 @@ class Stride:
         require_choice("spacing", self.spacing, Spacing)
         require_choice("positions", self.positions, Positions)
 
-    @property
-    def exact(self) -> bool:
-        return True
-
-    def fewest(self, frames: int, patches: int) -> int:
-        return self._count(frames) * patches
+    def left(self, frames: int, patches: int) -> Left:
+        kept = self._count(frames)
+        return Left(kept * patches, (patches,) * kept)
 
     def _count(self, frames: int) -> int:
         return max(1, nearest_share(frames, self.keep_ratio))

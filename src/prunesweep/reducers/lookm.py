@@ -66,6 +66,15 @@ class Evict:
         recent, heavy = floor_share(tokens, self.recent_ratio), floor_share(tokens, self.heavy_ratio)
         return (recent, heavy) if recent + heavy else (1, 0)
 
+    def left(self, visual: int, before: int, after: int) -> int | None:
+        """Visual tokens that stay between `before` and `after` tokens of text; without text prior that depends on attention."""
+        if not self.text_prior:
+            return None
+        recent, heavy = self.budget(before + visual + after)
+        recent_visual = min(visual, max(0, recent - after))
+        earlier_text = min(before, before + visual + after - recent) + max(0, after - recent)
+        return recent_visual + min(visual - recent_visual, max(0, heavy - earlier_text))
+
     def __call__(self, kv: KeyValue, received: Float[Tensor, "h s"], visual: Bool[Tensor, " s"]) -> Evicted:
         heads, tokens, width = kv.key.shape[1:]
         recent, heavy = self.budget(tokens)

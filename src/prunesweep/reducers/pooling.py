@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.clustering import group_mean
 from prunesweep.lazy import torch
-from prunesweep.reducers import Positions
+from prunesweep.reducers import Left, Positions
 from prunesweep.types import Merged, Tokens
 
 if TYPE_CHECKING:
@@ -36,14 +36,18 @@ class Pool:
                 require_at_least(name, getattr(self, name), 1)
         require_choice("positions", self.positions, Positions)
 
-    @property
-    def exact(self) -> bool:
-        """Of rows or columns alone, the others are as many as the frames have."""
-        return (self.rows is None) == (self.columns is None)
+    def left(self, frames: int, patches: int) -> Left | None:
+        """Of rows or columns alone, the others are as many as the frames have.  Raises ValueError as a call does."""
+        if self.frames is not None and self.frames > frames:
+            raise ValueError(f"frames must fit into the video's {frames}, got {self.frames}")
+        kept = self.frames or frames
+        if self.rows is None and self.columns is None:
+            return Left(kept * patches, (patches,) * kept)
+        return even_grids(kept, patches, self.rows, self.columns)
 
     def fewest(self, frames: int, patches: int) -> int:
-        whole = patches if self.rows is None and self.columns is None else (self.rows or 1) * (self.columns or 1)
-        return (self.frames or frames) * whole
+        """Of frames whose grid is not known."""
+        return (self.frames or frames) * (self.rows or 1) * (self.columns or 1)
 
     def __call__(self, tokens: Tokens) -> Merged:
         """Raises ValueError if the video is smaller than the grid asked for, or its frames are no grids."""
@@ -84,6 +88,22 @@ class Pool:
         if self.frames is not None:
             return (replace(self, frames=frames) for frames in range(1, len(tokens.x) + 1))
         return (replace(self, rows=rows, columns=columns) for rows, columns in grids(*grid_of(tokens)))
+
+
+def even_grids(frames: int, patches: int, rows: int | None, columns: int | None) -> Left | None:
+    """What is left of frames on a grid of `rows` x `columns`, as many as the frames' own where None.
+
+    Frames are taken for square; of others nothing is known if rows or columns are None.  Raises ValueError for a grid finer
+    than the frames'.
+    """
+    side = math.isqrt(patches)
+    square = side * side == patches
+    if not square and (rows is None or columns is None):
+        return None
+    high, wide = rows or side, columns or side
+    if high * wide > patches or (square and max(high, wide) > side):
+        raise ValueError(f"rows and columns must fit into the {patches} visual tokens of a frame, got {high} x {wide}")
+    return Left(frames * high * wide, (high * wide,) * frames)
 
 
 MOST_ELONGATED = 2

@@ -21,7 +21,7 @@ from prunesweep.checks import require_at_least, require_choice, require_flag, re
 from prunesweep.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import F, torch
-from prunesweep.reducers import EarlierCaches, NoCounterpartError, Positions
+from prunesweep.reducers import EarlierCaches, Left, NoCounterpartError, Positions
 from prunesweep.shares import ceil_share, floor_share, truncated_share
 from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
 
@@ -100,19 +100,20 @@ class Merge:
             if not -1 <= self.static_threshold <= 1:
                 raise ValueError(f"static_threshold must be in [-1, 1], got {self.static_threshold:g}")
 
-    @property
-    def exact(self) -> bool:
-        return self.static_threshold is None
+    def left(self, frames: int, patches: int) -> Left | None:
+        """Known without merging over time.  Raises NoCounterpartError as a call does."""
+        if self.static_threshold is not None:
+            return None
+        self.require_frames(frames)
+        return Left(frames * self.clusters(patches), (self.clusters(patches),) * frames)
 
     def fewest(self, frames: int, patches: int) -> int:
-        """Tokens left of a video in which as much is static as helps; exact without merging over time.
+        """Tokens left of a video in which as much is static as helps.
 
         Every segment leaves a static pool and the dynamic tokens of at least one frame, and there are at least as many
         segments as clusters of frames, unless these are repaired.
         """
 
-        if self.static_threshold is None:
-            return frames * self.clusters(patches)
         segments = 1 if self.segmentation == "repaired" else self.frame_clusters(frames)
         return segments * min(self.clusters(static) + self.clusters(patches - static) for static in range(patches + 1))
 
@@ -363,9 +364,17 @@ class Prune:
     def full_layers(self) -> int:
         return self.layer + self.inclusive
 
-    def fewest(self, tokens: int) -> int:
-        """Exact for a global selection; a grouped one may leave less, one token in the worst case."""
-        return ceil_share(tokens, self.keep_ratio) if self.selection == "global" else 1
+    def left(self, entering: Left) -> int | None:
+        """Of a grouped selection it depends on the groups."""
+        if self.selection == "global":
+            return ceil_share(entering.tokens, self.keep_ratio)
+        if entering.groups is None:
+            return None
+        return max(1, sum(share_of(size, self.keep_ratio, self.counts) for size in entering.groups))
+
+    def most(self, tokens: int) -> int:
+        """A grouped selection leaves no more than this, whatever the groups."""
+        return max(1, ceil_share(tokens, self.keep_ratio))
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:

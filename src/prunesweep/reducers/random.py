@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
 from prunesweep.lazy import torch
-from prunesweep.reducers import EarlierCaches, Positions, keep_tokens
+from prunesweep.reducers import EarlierCaches, Left, Positions, keep_tokens
 from prunesweep.shares import ceil_share
 from prunesweep.types import Merged, Prefix, Tokens
 
@@ -40,12 +40,8 @@ class Drop:
         require_ratio("keep_ratio", self.keep_ratio)
         require_choice("positions", self.positions, Positions)
 
-    @property
-    def exact(self) -> bool:
-        return True
-
-    def fewest(self, frames: int, patches: int) -> int:
-        return ceil_share(frames * patches, self.keep_ratio)
+    def left(self, frames: int, patches: int) -> Left:
+        return Left(ceil_share(frames * patches, self.keep_ratio))
 
     def __call__(self, tokens: Tokens) -> Merged:
         frames, patches, _ = tokens.x.shape
@@ -73,8 +69,8 @@ class Prune:
     def full_layers(self) -> int:
         return self.layer
 
-    def fewest(self, tokens: int) -> int:
-        return ceil_share(tokens, self.keep_ratio)
+    def left(self, entering: Left) -> int:
+        return ceil_share(entering.tokens, self.keep_ratio)
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         kept = random_subset(len(prefix.group), self.keep_ratio, self.seed, prefix.video_id)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.lazy import torch
-from prunesweep.reducers import Positions, keep_tokens
-from prunesweep.reducers.pooling import grid_of, grids, middles
+from prunesweep.reducers import Left, Positions, keep_tokens
+from prunesweep.reducers.pooling import even_grids, grid_of, grids, middles
 from prunesweep.types import Merged, Tokens
 
 
@@ -25,12 +25,9 @@ class Stride:
         require_at_least("columns", self.columns, 1)
         require_choice("positions", self.positions, Positions)
 
-    @property
-    def exact(self) -> bool:
-        return True
-
-    def fewest(self, frames: int, patches: int) -> int:
-        return frames * self.rows * self.columns
+    def left(self, frames: int, patches: int) -> Left | None:
+        """Raises ValueError as a call does; of frames whose grid is not known, only if the tokens do not suffice."""
+        return even_grids(frames, patches, self.rows, self.columns)
 
     def __call__(self, tokens: Tokens) -> Merged:
         """Raises ValueError if the grid is finer than that of the frames."""

@@ -1,7 +1,7 @@
 """Costs known before a trial runs: what it must cost at least, from its settings and a dense trial's records.
 
 The records say how many tokens each video and question have; the reducer says how few visual tokens it can leave
-(`fewest`, a method that merges and prunes may have).  What depends on the video counts as little as it possibly could, so
+(`left`, or `fewest` where that depends on the video).  What depends on the video counts as little as it possibly could, so
 these are lower bounds; for reducers that keep a fixed share they are the cost, but for what choosing the tokens costs.
 """
 
@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 
 def fewest_tokens(reducer: Reducer, frames: int, patches: int, layers: int) -> LayerTokens:
     """Visual tokens in each layer and its cache of which a video of `frames` frames has at least so many."""
-    from prunesweep.reducers import LayerTokens, layer_tokens
+    from prunesweep.reducers import LayerTokens, Left, layer_tokens, left_by_merge, left_by_prune
 
     none = (0,) * layers
     if reducer.input is not None or reducer.match is not None:  # smaller frames, or a setting that is not known yet
         return LayerTokens((1,) * layers, none)
     merge: Any = reducer.merge
     prune: Any = reducer.prune
-    entering = frames * patches if merge is None else merge.fewest(frames, patches) if hasattr(merge, "fewest") else 1
-    kept = entering if prune is None else prune.fewest(entering) if hasattr(prune, "fewest") else 1
-    visual, cached = layer_tokens(prune, layers, entering, kept)
+    known = left_by_merge(merge, frames, patches)
+    entering = known or Left(merge.fewest(frames, patches) if hasattr(merge, "fewest") else 1)
+    kept = left_by_prune(prune, entering)
+    if kept is None:
+        kept = prune.fewest(entering.tokens) if hasattr(prune, "fewest") else 1
+    visual, cached = layer_tokens(prune, layers, entering.tokens, kept)
     return LayerTokens(visual, none if reducer.evict else cached)
 
 
