@@ -38,9 +38,10 @@ def write(
     base: Fraction = Fraction(1, 30),
     pixels: str = "yuv420p",
     turned: int = 0,
+    muxer: dict[str, str] | None = None,
 ) -> Path:
     """Frame i is shown from `times[i]` on, in seconds."""
-    with av.open(str(path), "w") as film:
+    with av.open(str(path), "w", options=muxer or {}) as film:
         stream = film.add_stream(codec, rate=30)
         stream.width, stream.height, stream.pix_fmt = *size, pixels
         stream.codec_context.time_base = stream.time_base = base

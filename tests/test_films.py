@@ -35,7 +35,7 @@ CLOSED265 = {"preset": "ultrafast", "x265-params": "log-level=none:keyint=12:ope
 OPEN = {"preset": "veryfast", "g": "12", "x264-params": "open-gop=1:bframes=3"}
 REFRESH = {"preset": "veryfast", "g": "12", "x264-params": "intra-refresh=1"}
 VPX = {"g": "12", "deadline": "realtime", "cpu-used": "8"}
-ALT = {"g": "24", "auto-alt-ref": "1", "lag-in-frames": "16", "arnr-maxframes": "5", "cpu-used": "5", "b": "200k"}
+ALT = {"g": "24", "auto-alt-ref": "1", "lag-in-frames": "16", "arnr-maxframes": "5", "cpu-used": "8", "b": "200k"}
 TICK = Fraction(1, RATE)
 MATRIX = {
     "h264.mp4": ("libx264", X264, TICK),
@@ -64,7 +64,6 @@ MATRIX = {
     "mpeg2_b.vob": ("mpeg2video", BOTH, TICK),
     "mpeg1_b.mpg": ("mpeg1video", BOTH, TICK),
     "wmv2.wmv": ("wmv2", SHORT, MILLISECONDS),
-    "vp8.webm": ("libvpx", VPX, MILLISECONDS),
     "vp8_hidden.webm": ("libvpx", ALT, MILLISECONDS),
     "vp9.webm": ("libvpx-vp9", VPX, MILLISECONDS),
     "vp9.mp4": ("libvpx-vp9", VPX, TICK),
@@ -75,6 +74,14 @@ MATRIX = {
     "flv1.flv": ("flv", SHORT, MILLISECONDS),
     "raw.h264": ("libx264", {"preset": "veryfast", **BOTH}, TICK),
     "frames.gif": ("gif", {}, Fraction(1, 100)),
+    "streamed.mkv": ("libx264", {"preset": "veryfast", **BOTH}, MILLISECONDS),
+    "streamed.webm": ("libvpx-vp9", VPX, MILLISECONDS),
+    "fragments.mp4": ("libx264", {"preset": "veryfast", **BOTH}, TICK),
+}
+MUXERS = {
+    "streamed.mkv": {"live": "1"},  # no duration, no index
+    "streamed.webm": {"live": "1"},
+    "fragments.mp4": {"movflags": "frag_keyframe+empty_moov"},
 }
 PIXELS = {"gif": "rgb8", "mjpeg": "yuvj420p"}
 SIZES = {"h263": (176, 144)}
@@ -89,7 +96,16 @@ def film_of(name: str, folder: Path, times: list[float]) -> Path:
     codec, options, base = MATRIX[name]
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV cannot write {codec}")
-    return write(folder / name, times, codec, options, SIZES.get(codec, (192, 96)), base, PIXELS.get(codec, "yuv420p"))
+    return write(
+        folder / name,
+        times,
+        codec,
+        options,
+        SIZES.get(codec, (192, 96)),
+        base,
+        PIXELS.get(codec, "yuv420p"),
+        muxer=MUXERS.get(name),
+    )
 
 
 def shown(pixels: np.ndarray) -> list[int]:

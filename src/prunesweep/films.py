@@ -168,6 +168,8 @@ class Walk:
         self.film, self.files = film, files
         self.numbers = {packet: number for number, packet in enumerate(film.packets.listed)}
         self.file: Opened = files.enter_context(opened(film.path))
+        self.moved = False
+        """Whether the file is no longer at its beginning."""
         self.frames: Iterator[tuple[int, VideoFrame]] = iter(())
         self.fed = -1
         """Number of the last packet that the decoder got."""
@@ -217,7 +219,9 @@ class Walk:
         found = None if anchor == self.film.packets.first else self._by_seek(anchor)
         if found is not None:
             return found
-        self.file = self.files.enter_context(opened(self.film.path))
+        if self.moved:
+            self.file = self.files.enter_context(opened(self.film.path))
+        self.moved = True
         return islice(self.file.packets(), anchor, None)
 
     def _by_seek(self, anchor: int) -> Iterator[av.Packet] | None:
@@ -238,6 +242,7 @@ class Walk:
     def _after_seek(self, time: int) -> Iterator[av.Packet]:
         import av
 
+        self.moved = True
         try:
             self.file.container.seek(time, stream=self.file.stream)
         except (av.FFmpegError, OSError):
