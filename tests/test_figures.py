@@ -103,7 +103,7 @@ def test_a_budget_buys_the_best_trial_and_names_those_like_it() -> None:
     cost = dict(zip(names, found.costs, strict=True))
     bought = statistics.under_budget(found, cost["random a"])
     assert names[bought.best] == "random a"
-    assert [names[i] for i in bought.alike] == ["random b"]
+    assert [names[i] for i in bought.may_be_best] == ["random b"]
     assert names[statistics.under_budget(found, 1.0).best] == "none"
     assert statistics.under_budget(found, cost["random c"] / 2) is None
     (many,) = collect(drawn())

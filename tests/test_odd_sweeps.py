@@ -139,7 +139,7 @@ def test_commands_of_single_trials_say_why(name: str, make: Callable, tmp_path: 
         (["????"], "1 trial of tiny on blocks, none of which has an answer: nothing can be said"),
         (["????", "????"], "2 trials of tiny on blocks, none of which has an answer: nothing can be said"),
         (["++++", "????"], "1 without any answer"),
-        (["++++", "++++"], "1 of 1 other trial is indistinguishable from dense"),
+        (["++++", "++++"], "0 of 1 trial are shown to lose less than 1 point"),
         (["+"], "1 trial of tiny on blocks, 1 question on 1 video"),
     ],
 )

@@ -203,25 +203,32 @@ def test_hypervolume_and_knee_by_hand() -> None:
     assert statistics.knee_point(cost[:2], best[:2]) is None
 
 
-def test_trials_like_the_dense_one_are_found_and_the_cheapest_named() -> None:
-    dense = "+" * 180 + "-" * 20
+def test_who_loses_less_than_the_margin_who_is_worse_and_of_whom_nothing_can_be_told() -> None:
+    dense = "+" * 900 + "-" * 100
     trials = [
         made("none", dense),
         made("near", "-+" + dense[2:], visual=(3, 3)),
         made("nearer", dense[:-1] + "+", visual=(5, 5)),
         made("far", "-" * 100 + dense[100:], visual=(2, 2)),
-        made("partial", dense[:5] + "?" * 195, visual=(1, 1)),
+        made("hardly", "-" * 9 + dense[9:-5] + "+" * 5, visual=(2, 3)),
+        made("partial", dense[:5] + "?" * 995, visual=(1, 1)),
     ]
     (found,) = collect(trials)
     against = statistics.against_dense(found)
-    assert [found.names[i] for i in against.indistinguishable] == ["near", "nearer"]
-    assert [found.names[i] for i in against.within_margin] == ["near", "nearer"]
+    classes = (against.within_margin, against.worse, against.unclear)
+    assert [[found.names[i] for i in one] for one in classes] == [["near", "nearer"], ["far"], ["hardly"]]
+    assert against.needed[4] > 1000
+    assert against.needed[[0, 1, 2, 3, 5]].tolist() == [0] * 5
     flips = statistics.agreement(found, 3, 0)
-    assert (flips.both_right, flips.both_wrong, len(flips.lost), flips.gained) == (80, 20, 100, ())
+    assert (flips.both_right, flips.both_wrong, len(flips.lost), flips.gained) == (800, 100, 100, ())
     said = text(verdict(found))
-    assert "2 of 4 other trials are indistinguishable from dense" in said
+    assert "2 of 5 trials are shown to lose less than 1 point (paired score test" in said
     assert "the cheapest: near at" in said
-    assert "gained 0, lost 1" in said
+    assert "1 of 5 trials is less accurate than dense" in said
+    assert "cannot tell 1 of 5 trials; the cheapest: hardly at" in said
+    assert "1 of 5 answered fewer questions than dense, or name no option: nothing is claimed of them" in said
+    (strict,) = collect(trials, margin=0.001)
+    assert statistics.against_dense(strict).within_margin == ()
 
 
 def grid_trials(levels: dict[str, list], effect, questions: int = 200, seed: int = 0) -> list[Trial]:
@@ -358,7 +365,7 @@ def test_published_numbers_stand_beside_the_same_experiment_only() -> None:
         (["+-+-"], "1 trial of tiny on blocks, 4 questions on 4 videos"),
         (["????", "????"], "2 trials of tiny on blocks, none of which has an answer: nothing can be said"),
         (["++++", "????"], "1 without any answer"),
-        (["++++", "++++"], "1 of 1 other trial is indistinguishable from dense"),
+        (["++++", "++++"], "0 of 1 trial are shown to lose less than 1 point"),
     ],
 )
 def test_odd_sweeps_get_a_sentence(answers: list[str], said: str) -> None:
@@ -369,13 +376,17 @@ def test_odd_sweeps_get_a_sentence(answers: list[str], said: str) -> None:
         assert paper.to_text(table)
 
 
-def test_the_headline_leads_with_what_too_few_questions_cannot_tell() -> None:
-    def said(times: int) -> str | None:
-        return headline(verdict(collect([made("none", "++-+" * times), made("fastv", "+-++" * times, visual=(3, 3))])[0]))
+def test_the_headline_leads_with_the_margin_and_says_what_it_takes_to_tell() -> None:
+    def said(times: int, theirs: str = "+-++") -> str:
+        return str(headline(verdict(collect([made("none", "++-+" * times), made("fastv", theirs * times, visual=(3, 3))])[0])))
 
-    assert str(said(5)).startswith("Too few questions to tell: a true difference below ")
-    assert str(said(1)).startswith("Too few questions to tell: a true difference of any size ")
-    assert str(said(500)).startswith("1 of 1 trial is indistinguishable from dense, the cheapest at ")
+    few = said(5)
+    assert few.startswith("No trial is shown to lose less than 1 point against dense; of 1 these questions cannot tell, ")
+    assert few.endswith("more questions.")
+    assert "; 1 of 1 trial is worse" in said(50, "+--+")
+    assert said(5000).startswith("1 of 1 trial is shown to lose less than 1 point against dense, it at 0.")
+    assert "alike" not in few + said(1)
+    assert "indistinguishable" not in few + said(1)
 
 
 def test_a_sweep_without_a_dense_trial_says_what_to_add() -> None:

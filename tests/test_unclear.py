@@ -93,13 +93,13 @@ def test_trials_that_say_nothing_are_like_no_other() -> None:
     against = statistics.against_dense(silent)
     assert against is not None
     assert (against.difference.mean[1], against.holm[1]) == (0, 1)
-    assert (against.indistinguishable, against.within_margin) == ((), ())
+    assert (against.within_margin, against.worse, against.unclear) == ((), (), ())
     said = verdict(silent, with_importance=False)
     assert headline(said) == "Nothing can be compared with dense: 100.0 % of its answers name no option, or several."
     assert "in most answers of none, prunevid no one option is named: like no other trial" in text(said)
     budget = statistics.under_budget(silent, 1.0)
     assert budget is not None
-    assert budget.alike == ()
+    assert budget.may_be_best == ()
 
 
 def test_the_rule_holds_at_half_of_the_answers_and_for_either_trial() -> None:
@@ -113,10 +113,10 @@ def test_the_rule_holds_at_half_of_the_answers_and_for_either_trial() -> None:
     for trials in ((talkative, mute), (generated("none", right, half + 1), made("prunevid", right, visual=(4, 2)))):
         against = statistics.against_dense(swept(*trials))
         assert against is not None
-        assert against.indistinguishable == ()
+        assert (against.within_margin, against.worse, against.unclear) == ((), (), ())
     against = statistics.against_dense(swept(talkative, generated("prunevid", right, half, visual=(4, 2))))
     assert against is not None
-    assert against.indistinguishable == (1,)
+    assert (against.within_margin, against.worse, against.unclear) == ((), (), (1,))
 
 
 def test_records_of_before_say_what_they_know(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class SummaryCallback(Callback):
             try:
                 summarize_sweep(config, time.time() - self.started)
             finally:  # it ends the command where no sample could be evaluated, and that is to be seen, too
-                self._tell_all(sweep, config.analysis.cost)
+                self._tell_all(sweep, config.analysis.cost, config.analysis.margin)
         except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0
             raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
         finally:
@@ -100,11 +100,11 @@ class SummaryCallback(Callback):
             self.told.add(folder.absolute())
             self.reporter.trial(folder)
 
-    def _tell_all(self, sweep: Path, cost: str) -> None:
+    def _tell_all(self, sweep: Path, cost: str, margin: float) -> None:
         if self.reporter and (finished := sorted(path.parent for path in sweep.glob("*/records.parquet"))):
             for folder in finished:  # those that ran elsewhere
                 self._tell(folder)
-            self.reporter.summary(sweep, cost)
+            self.reporter.summary(sweep, cost, margin)
 
     def _finish_report(self) -> None:
         if self.reporter:

@@ -45,7 +45,9 @@ def _nothing(why: str) -> Figure:
 def front_figure(outcomes: Outcomes, front: Front) -> Figure:
     """`statistics.front` with its band; a trial is the darker, the surer it is on the front."""
     figure, (axes,) = _figure(1, 8, 5)
-    axes.fill_between(front.cost, front.low, front.high, step="post", color="0.88", label="95 % band of the best accuracy")
+    axes.fill_between(
+        front.cost, front.low, front.high, step="post", color="0.88", label="the best accuracy in 95 % of draws of the videos"
+    )
     axes.step(front.cost, front.best, where="post", color="0.4", label="Pareto front")
     reducers = sorted({row.reducer for row in outcomes.table if row.samples})
     intervals = np.array([statistics.accuracy_interval(one) for one in statistics.accuracies(outcomes)])

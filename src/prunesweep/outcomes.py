@@ -16,6 +16,7 @@ import numpy as np
 
 from prunesweep.analysis import COUNTS, Summary, mark_front, require_cost, summarize
 from prunesweep.axis import on_one_axis
+from prunesweep.margins import require_margin
 from prunesweep.records import RECORDS, Trial, TrialInfo, trial_folders
 from prunesweep.sources import is_store, read_folder, read_source, unreadable
 
@@ -61,6 +62,8 @@ class Outcomes:
     """One row per trial, Pareto-optimal ones marked."""
     cost: str
     """The axis of the front."""
+    margin: float
+    """A loss of accuracy that is accepted."""
     samples: tuple[str, ...]
     tasks: tuple[str, ...]
     """Of each sample."""
@@ -201,16 +204,23 @@ def _two_called(sample: str, info: TrialInfo) -> str:
     )
 
 
-def gather(findings: Iterable[Finding], cost: str = "llm_flops_ratio") -> list[Outcomes]:
+MARGIN = 0.01
+"""One point: what methods of this field are published to win or lose by."""
+MARGIN_HELP = "a loss of accuracy that is accepted (0.01, one point)"
+
+
+def gather(findings: Iterable[Finding], cost: str = "llm_flops_ratio", margin: float = MARGIN) -> list[Outcomes]:
     """One Outcomes per model and benchmark.
 
-    Raises ValueError if `cost` is not one of COSTS or known of no trial, or two questions of a benchmark have the same id.
+    Raises ValueError if `cost` is not one of COSTS or known of no trial, `margin` is no share, or two questions of a
+    benchmark have the same id.
     """
     require_cost(cost)
+    require_margin(margin)
     groups: dict[tuple[str, str], _Group] = {}
     for found in findings:
         groups.setdefault((found.info.model, found.info.benchmark), _Group()).add(found)
-    return [_outcomes(*setting, group, cost) for setting, group in groups.items()]
+    return [_outcomes(*setting, group, cost, margin) for setting, group in groups.items()]
 
 
 def _require_known(table: Sequence[Summary], cost: str) -> None:
@@ -219,7 +229,7 @@ def _require_known(table: Sequence[Summary], cost: str) -> None:
         raise ValueError(f"no trial has {cost}; it is measured where a sweep is run with engine.measure=true")
 
 
-def _outcomes(model: str, benchmark: str, group: _Group, cost: str) -> Outcomes:
+def _outcomes(model: str, benchmark: str, group: _Group, cost: str, margin: float) -> Outcomes:
     _require_known(group.table, cost)
     ids = list(group.index)
     order = sorted(range(len(ids)), key=lambda i: (group.described[i][0], ids[i]))
@@ -231,6 +241,7 @@ def _outcomes(model: str, benchmark: str, group: _Group, cost: str) -> Outcomes:
         folders=tuple(group.folders),
         table=tuple(mark_front(on_one_axis(group.infos, group.table, group.folders), cost)),
         cost=cost,
+        margin=margin,
         samples=tuple(ids[i] for i in order),
         tasks=tuple(group.described[i][1] for i in order),
         video=video,
@@ -238,14 +249,14 @@ def _outcomes(model: str, benchmark: str, group: _Group, cost: str) -> Outcomes:
     )
 
 
-def collect(trials: Iterable[Trial], cost: str = "llm_flops_ratio") -> list[Outcomes]:
+def collect(trials: Iterable[Trial], cost: str = "llm_flops_ratio", margin: float = MARGIN) -> list[Outcomes]:
     """Of trials that have been read."""
-    return gather(map(find, trials), cost)
+    return gather(map(find, trials), cost, margin)
 
 
-def read_outcomes(source: Path, cost: str = "llm_flops_ratio") -> list[Outcomes]:
+def read_outcomes(source: Path, cost: str = "llm_flops_ratio", margin: float = MARGIN) -> list[Outcomes]:
     """Of a sweep's folder or a store.  Raises ValueError if there is no finished trial in it, or one that cannot be read."""
-    found = gather(read_findings(source), cost)
+    found = gather(read_findings(source), cost, margin)
     if not found and (source / RECORDS).is_file():
         raise ValueError(f"{source} is one trial; name its sweep's folder, {source.parent}")
     if not found:

@@ -20,13 +20,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep import tracking
 from prunesweep.analysis import summarize
 from prunesweep.commands import write_anywhere
-from prunesweep.outcomes import read_outcomes
+from prunesweep.outcomes import MARGIN, MARGIN_HELP, read_outcomes
 from prunesweep.sources import is_store, read_folder, read_source
 from prunesweep.tracking import Destination
 
@@ -72,8 +73,9 @@ class Publisher:
         alone = folder.absolute() == self.destination.folder.absolute()  # no sweep's: its own dense model is the axis
         self.attempt(lambda where: tracking.publish_trial(trial, where, summarize(trial) if alone else None))
 
-    def summary(self, source: Path, cost: str) -> None:
-        self.attempt(lambda where: tracking.publish_sweep(source, read_source(source), read_outcomes(source, cost), where))
+    def summary(self, source: Path, cost: str, margin: float) -> None:
+        found = partial(read_outcomes, source, cost, margin)
+        self.attempt(lambda where: tracking.publish_sweep(source, read_source(source), found(), where))
 
     def report(self) -> str:
         """One line: how many runs are where, and what went wrong first."""
@@ -108,8 +110,8 @@ class Reporter:
     def trial(self, folder: Path) -> None:
         self._tell({"trial": str(folder)})
 
-    def summary(self, sweep: Path, cost: str) -> None:
-        self._tell({"summary": str(sweep), "cost": cost})
+    def summary(self, sweep: Path, cost: str, margin: float = MARGIN) -> None:
+        self._tell({"summary": str(sweep), "cost": cost, "margin": str(margin)})
 
     def _tell(self, message: dict[str, str]) -> None:
         assert self._process.stdin is not None
@@ -157,15 +159,15 @@ def _follow(publisher: Publisher) -> None:
         if "trial" in message:
             publisher.trial(Path(message["trial"]))
         else:
-            publisher.summary(Path(message["summary"]), message["cost"])
+            publisher.summary(Path(message["summary"]), message["cost"], float(message["margin"]))
 
 
 # The command
 
 
-def publish_all(source: Path, cost: str, publisher: Publisher) -> Iterator[str]:
+def publish_all(source: Path, cost: str, margin: float, publisher: Publisher) -> Iterator[str]:
     """Every trial's run and the summary; names what it makes."""
-    found = read_outcomes(source, cost)  # before anything is made: a folder without trials makes no run
+    found = read_outcomes(source, cost, margin)  # before anything is made: a folder without trials makes no run
     rows = {folder: row for outcomes in found for folder, row in zip(outcomes.folders, outcomes.table, strict=True)}
     for trial in read_source(source):
         publisher.attempt(lambda where, one=trial: tracking.publish_trial(one, where, rows[one.folder]))  # type: ignore[misc]
@@ -188,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", help="of all runs; the date and time, or the name, of the folder unless given")
     parser.add_argument("--out", type=Path, help="folder that gets the folder wandb/; the sweep's, or here for a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis of the Pareto chart: any cost of the ledger")
+    parser.add_argument("--margin", type=float, default=MARGIN, help=MARGIN_HELP)
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # of a Reporter
     return parser
 
@@ -210,7 +213,7 @@ def main() -> None:
             _follow(publisher)
         else:
             begin = time.monotonic()
-            names = list(publish_all(arguments.source, arguments.cost, publisher))
+            names = list(publish_all(arguments.source, arguments.cost, arguments.margin, publisher))
             log.debug("%d runs in %.1f s", len(names), time.monotonic() - begin)
         print(publisher.report())
     except ValueError as error:

@@ -30,7 +30,7 @@ from prunesweep.effects import Ablation, Estimate, Importance, Interaction, Main
 from prunesweep.figures import Coordinates, parallel_coordinates
 from prunesweep.foreign import read_yaml
 from prunesweep.infeasible import all_infeasible
-from prunesweep.outcomes import UNANSWERED, Outcomes, read_outcomes
+from prunesweep.outcomes import MARGIN, MARGIN_HELP, UNANSWERED, Outcomes, read_outcomes
 from prunesweep.paths import PACKAGE
 from prunesweep.plots import label, unit
 from prunesweep.public import public, public_override
@@ -366,8 +366,9 @@ def main() -> None:
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
     parser.add_argument("--out", type=Path, help=f"the page to write; {REPORT} in the sweep's folder, or here for a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis that the page opens with: any cost of the ledger")
+    parser.add_argument("--margin", type=float, default=MARGIN, help=MARGIN_HELP)
     arguments = parser.parse_args()
     path = arguments.out or (Path() if is_store(arguments.sweep) else arguments.sweep) / REPORT
     with reported():
-        write_report(read_outcomes(arguments.sweep, arguments.cost), arguments.sweep, path)
+        write_report(read_outcomes(arguments.sweep, arguments.cost, arguments.margin), arguments.sweep, path)
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, opens without a network)")

@@ -17,6 +17,7 @@ import numpy as np
 from prunesweep.analysis import Accuracy, accuracies_of, says_enough
 from prunesweep.clusters import CONFIDENCE, ROUNDING, Interval, Means, difference_means, exact_interval, p_values, quantile
 from prunesweep.counterparts import counterparts
+from prunesweep.margins import Pair, loss_p_values, questions_needed
 from prunesweep.outcomes import RIGHT, Outcomes
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 POWER = 0.8
 """Chance of finding an effect of the size that is called detectable; the usual choice (Cohen, 1988)."""
-MARGIN = 0.03
-"""A loss that many would accept for a cheaper model: three points, as in the project's evidence."""
 REPLICATES = 1000
 """Of the bootstrap: the error of a probability is then at most 0.016."""
 
@@ -381,22 +380,28 @@ class AgainstDense(NamedTuple):
     holm: Float[np.ndarray, " trials"]
     """P-values corrected over all other trials; NaN for the dense ones."""
     fdr: Float[np.ndarray, " trials"]
-    indistinguishable: tuple[int, ...]
-    """Trials without a significant difference after Holm's correction, cheapest first: not proof of being equal."""
     within_margin: tuple[int, ...]
-    """Trials that lose less than the margin: the lower end of the two-sided interval is above it, cheapest first."""
+    """Complete trials shown to lose less than the margin, cheapest first; the chance of any false one is half the level."""
+    worse: tuple[int, ...]
+    """Others shown to be less accurate than dense, cheapest first."""
+    unclear: tuple[int, ...]
+    """The rest of the complete ones, cheapest first: these questions cannot tell."""
+    needed: Int[np.ndarray, " trials"]
+    """Questions like these that an unclear trial takes, if its estimate is true; 0 for others."""
     margin: float
+    loss: Float[np.ndarray, " trials"]
+    """One-sided p-values of losing the margin or more, corrected over all other complete trials (Holm); NaN for the dense."""
     error: float
     """Of the median trial's difference; NaN if no trial's answers differ."""
     detectable: float
     """The smallest true difference that a paired test with this error finds with POWER, without correction."""
 
 
-def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 - CONFIDENCE) -> AgainstDense | None:
+def against_dense(outcomes: Outcomes, level: float = 1 - CONFIDENCE) -> AgainstDense | None:
     """None without a dense trial.
 
-    Complete trials only can be called indistinguishable, and those whose answers, like the dense one's, name an option: few
-    samples distinguish nothing, nor do answers that say nothing.
+    Of incomplete trials nothing is claimed, for who stopped or failed did so for a reason; nor of those whose answers, or the
+    dense one's, name no option.
     """
     dense = dense_trial(outcomes)
     if dense is None:
@@ -409,7 +414,14 @@ def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 -
     others = [i for i in np.argsort(outcomes.costs, kind="stable").tolist() if own[i] != i and difference.samples[i]]
     told = [says_enough(row) for row in outcomes.table]
     complete = [i for i in others if difference.samples[i] == difference.samples[own[i]] and told[i] and told[own[i]]]
-    corrected = holm(p_value)
+    corrected, loss = holm(p_value), _losses(difference, complete, outcomes.margin)
+    within = [i for i in complete if loss[i] <= level / 2]
+    worse = [i for i in complete if i not in within and corrected[i] <= level and difference.mean[i] < 0]
+    unclear = [i for i in complete if i not in within and i not in worse]
+    untold = len(complete) - len(within), int((corrected > level).sum())
+    needed = np.zeros(len(own), dtype=int)
+    for i in unclear:
+        needed[i] = _needed(difference, i, outcomes.margin, level / 2 / untold[0], level / max(untold[1], 1))
     errors = [e for e in difference.error[others] if e > 0]
     error = float(np.median(errors)) if errors else math.nan
     return AgainstDense(
@@ -419,12 +431,29 @@ def against_dense(outcomes: Outcomes, margin: float = MARGIN, level: float = 1 -
         difference=difference,
         holm=corrected,
         fdr=benjamini_hochberg(p_value),
-        indistinguishable=tuple(i for i in complete if corrected[i] > level),
-        within_margin=tuple(i for i in complete if difference.low[i] > -margin),
-        margin=margin,
+        within_margin=tuple(within),
+        worse=tuple(worse),
+        unclear=tuple(unclear),
+        needed=needed,
+        margin=outcomes.margin,
+        loss=loss,
         error=error,
         detectable=detectable_effect(error, int(difference.videos[dense])),
     )
+
+
+def _losses(difference: Paired, complete: Sequence[int], margin: float) -> Float[np.ndarray, " trials"]:
+    d, loss = difference, np.full(len(difference.mean), math.nan)
+    known = loss_p_values(d.gained, d.lost, d.samples, d.design, d.freedom, margin)
+    loss[complete] = known[complete]
+    return holm(loss)
+
+
+def _needed(difference: Paired, trial: int, margin: float, safe: float, worse: float) -> int:
+    """Questions, by the trial's own flips and design; 0 where a single video tells of no error."""
+    d = difference
+    pair = Pair(*(float(of[trial]) for of in (d.gained, d.lost, d.samples, d.design, d.freedom)))
+    return 0 if math.isnan(pair.freedom) else questions_needed(pair, margin, safe, worse, POWER)
 
 
 class UnderBudget(NamedTuple):
@@ -432,23 +461,25 @@ class UnderBudget(NamedTuple):
 
     best: int
     """The most accurate trial within it, the cheaper one of equals."""
-    alike: tuple[int, ...]
-    """Others within it that a paired test does not tell from the best (Holm-corrected), cheapest first."""
+    may_be_best: tuple[int, ...]
+    """Others within it that may truly be the best, cheapest first: in 95 % of sweeps the truly best is `best` or here."""
 
 
 def under_budget(outcomes: Outcomes, budget: float, level: float = 1 - CONFIDENCE) -> UnderBudget | None:
     """On the outcomes' cost axis; None if no trial with an answer costs as little.
 
-    The best of many is partly luck: its accuracy is an overestimate, which is why those like it are named.
+    The best of many is partly luck: its accuracy is an overestimate.  A trial is ruled out if a one-sided paired test shows
+    it to be worse, corrected for choosing the best among all (Bonferroni).
     """
     within = [i for i, row in enumerate(outcomes.table) if row.samples and outcomes.costs[i] <= budget]
     if not within:
         return None
     best = min(within, key=lambda i: (-outcomes.table[i].accuracy, outcomes.costs[i]))
     others = sorted((i for i in within if i != best), key=lambda i: outcomes.costs[i])
-    corrected = holm(paired_with(outcomes, best).p_value[others])
+    difference = paired_with(outcomes, best)
+    ruled_out = (difference.mean < 0) & (difference.p_value / 2 * len(others) <= level)
     told = [says_enough(row) for row in outcomes.table]
-    return UnderBudget(best, tuple(i for i, p in zip(others, corrected, strict=True) if p > level and told[i] and told[best]))
+    return UnderBudget(best, tuple(i for i in others if not ruled_out[i] and told[i] and told[best]))
 
 
 class Agreement(NamedTuple):

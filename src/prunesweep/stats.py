@@ -10,7 +10,7 @@ from pathlib import Path
 from prunesweep import paper, statistics
 from prunesweep.commands import reported
 from prunesweep.infeasible import all_infeasible, lines
-from prunesweep.outcomes import Outcomes, read_outcomes
+from prunesweep.outcomes import MARGIN, MARGIN_HELP, Outcomes, read_outcomes
 from prunesweep.pending import lines as pending_lines
 from prunesweep.pending import read_pending
 from prunesweep.records import trial_folders
@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="prunesweep-stats", description="What a sweep's records say so far.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis of the front: any cost of the ledger")
+    parser.add_argument("--margin", type=float, default=MARGIN, help=MARGIN_HELP)
     parser.add_argument("--table", choices=TABLES, help="print this table instead of the words")
     parser.add_argument("--format", choices=paper.FORMATS, default="text", help="of the table")
     parser.add_argument("--tasks", action="store_true", help="with --table methods: a column per task, too")
@@ -58,7 +59,7 @@ def main() -> None:
         for one in unfinished:
             print("\n".join(pending_lines(one)))
         if not (unfinished and not trial_folders(arguments.sweep)):
-            print(_said(read_outcomes(arguments.sweep, arguments.cost), arguments))
+            print(_said(read_outcomes(arguments.sweep, arguments.cost, arguments.margin), arguments))
 
 
 def _said(found: Sequence[Outcomes], arguments: argparse.Namespace) -> str:

@@ -44,6 +44,7 @@ from prunesweep.checks import EvaluationError, InfeasibleError, UnfitError, requ
 from prunesweep.devices import device_kind
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.infeasible import INFEASIBLE, Infeasible, all_infeasible, lines, write_infeasible
+from prunesweep.margins import require_margin
 from prunesweep.models.checkpoints import located
 from prunesweep.outcomes import collect
 from prunesweep.pending import noted
@@ -172,6 +173,7 @@ def evaluate_configs(
 
 def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_cost(config.analysis.cost, "analysis.cost")
+    require_margin(config.analysis.margin, "analysis.margin")
     for objective in config.analysis.returned:
         require_objective("analysis.returned", objective)
     require_at_least("video.frames", config.video.frames, 1)
@@ -561,7 +563,8 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
         figure = plots.pareto_figure(_panels(trials, config.analysis.cost))
         figure.savefig(sweep / "pareto.png", dpi=150)
     print(tables.sweep(table, config.analysis.cost))
-    print(*(f"\n{words(verdict(one, with_importance=False))}" for one in collect(trials, config.analysis.cost)), sep="\n")
+    for one in collect(trials, config.analysis.cost, config.analysis.margin):
+        print(f"\n{words(verdict(one, with_importance=False))}")
     if entries := read_timing(sweep):
         _print_times(entries, elapsed, config)
     else:

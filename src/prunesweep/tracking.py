@@ -143,7 +143,10 @@ def sweep_content(found: Sequence[Outcomes], timing: Mapping[str, float], comman
         }
         if one.against:
             own["dense_accuracy"] = outcomes.table[one.against.dense].accuracy
-            own["indistinguishable_from_dense"] = len(one.against.indistinguishable)
+            own["margin"] = one.against.margin
+            own["within_margin"] = len(one.against.within_margin)
+            own["worse_than_dense"] = len(one.against.worse)
+            own["cannot_tell"] = len(one.against.unclear)
             own["detectable_effect"] = one.against.detectable
         metrics |= {f"{prefix}{name}": value for name, value in _numbers(own).items()}
     config = {

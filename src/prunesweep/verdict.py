@@ -10,6 +10,7 @@ from prunesweep import statistics
 from prunesweep.analysis import Summary, says_enough, scores_of
 from prunesweep.counterparts import wanted
 from prunesweep.effects import Ablation, Importance, ablations, importances
+from prunesweep.margins import MOST_QUESTIONS
 from prunesweep.outcomes import Outcomes
 from prunesweep.plots import COST_NAMES
 from prunesweep.sources import short
@@ -19,8 +20,6 @@ from prunesweep.tables import naming_text, p_text, share_text, short_names
 
 LEVEL = 1 - CONFIDENCE
 MOST_LISTED = 3
-COARSE = 0.1
-"""A detectable difference above which being indistinguishable says next to nothing: published gaps are a tenth of that."""
 UNSURE = 0.5
 """A trial on the front in fewer draws than this is there by luck as likely as not."""
 
@@ -77,7 +76,7 @@ def lines(found: Verdict) -> list[tuple[str, str]]:
 
 
 def headline(found: Verdict) -> str | None:
-    """One sentence: how cheap can it be without a loss that shows?  None where nothing can be compared."""
+    """One sentence: how cheap can it be without losing more than the margin?  None where nothing can be compared."""
     outcomes, against = found.outcomes, found.against
     others = 0 if against is None else len(_compared(against))
     if against is None or not others:
@@ -86,26 +85,44 @@ def headline(found: Verdict) -> str | None:
     if not says_enough(dense):
         share = share_text(dense.unclear + dense.ambiguous)
         return f"Nothing can be compared with dense: {share} of its answers name no option, or several."
-    equal = against.indistinguishable
-    count = f"{len(equal)} of {others} trial{'s' if others > 1 else ''}"
-    if not equal:
-        losses = [(abs(m), i) for i, m in enumerate(against.difference.mean) if against.own[i] != i and not math.isnan(m)]
-        if not losses:
-            return None
-        loss = min(losses)[1]
-        cost = cost_text(outcomes.cost, outcomes.costs[loss])
-        low, high = against.difference.low[loss], against.difference.high[loss]
-        near = f"the closest, {_names(outcomes)[loss]} at {cost}, differs by {against.difference.mean[loss]:+.3f} "
-        near += f"({_interval(low, high, '+')})"
-        return f"{count} are indistinguishable from dense; {near}."
-    cost = cost_text(outcomes.cost, outcomes.costs[equal[0]])
-    unseen = f"a true difference {_unseen(against.detectable)} shows in less than {100 * POWER:.0f} % of such sets of questions"
-    result = f"{count} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense, the cheapest at {cost}"
-    if math.isnan(against.detectable):
-        return f"{result}."
-    if against.detectable > COARSE:
-        return f"Too few questions to tell: {unseen}; {result}."
-    return f"{result}; {unseen}."
+    names = _names(outcomes)
+    if against.within_margin:
+        safe = against.within_margin
+        cheapest = f"{'it' if others == 1 else 'the cheapest'} at {cost_text(outcomes.cost, outcomes.costs[safe[0]])}"
+        return (
+            f"{_of(safe, others)} {_loses(safe)} less than {points(against.margin)} against dense, {cheapest}: {names[safe[0]]}."
+        )
+    said = [f"No trial is shown to lose less than {points(against.margin)} against dense"]
+    if against.worse:
+        said.append(f"{_of(against.worse, others)} {'is' if len(against.worse) == 1 else 'are'} worse")
+    if against.unclear:
+        first = against.unclear[0]
+        where = f"{names[first]} at {cost_text(outcomes.cost, outcomes.costs[first])}"
+        said.append(f"of {len(against.unclear)} these questions cannot tell, and the cheapest, {where}, {_needs(against, first)}")
+    return "; ".join(said) + "."
+
+
+def points(margin: float) -> str:
+    """`1 point`, `0.5 points`."""
+    return f"{100 * margin:g} point{'' if round(100 * margin, 9) == 1 else 's'}"
+
+
+def _of(chosen: Sequence[int], others: int) -> str:
+    return f"{len(chosen)} of {others} trial{'s' if others > 1 else ''}"
+
+
+def _loses(chosen: Sequence[int]) -> str:
+    return f"{'is' if len(chosen) == 1 else 'are'} shown to lose"
+
+
+def _needs(against: AgainstDense, trial: int) -> str:
+    """By the trial's own estimate and error."""
+    more = int(against.needed[trial]) - int(against.difference.samples[trial])
+    if against.needed[trial] == 0:
+        return "needs questions on more than one video"
+    if against.needed[trial] >= MOST_QUESTIONS:
+        return "is on the edge, which no number of questions tells"
+    return f"needs about {max(more, 1):,} more questions"
 
 
 def text(found: Verdict) -> str:
@@ -147,10 +164,6 @@ def _answers(outcomes: Outcomes, names: Sequence[str]) -> list[tuple[str, str]]:
     return [("answers", said)]
 
 
-def _unseen(detectable: float) -> str:
-    return "of any size" if detectable > 1 else f"below {100 * detectable:.1f} points"
-
-
 def _interval(low: float, high: float, sign: str = "") -> str:
     return "no interval" if math.isnan(low) else f"{low:{sign}.3f} to {high:{sign}.3f}"
 
@@ -159,7 +172,6 @@ def _dense(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
     outcomes, against = found.outcomes, found.against
     if against is None:
         return [("dense", f"no trial without reduction: add {wanted(outcomes)} to compare with it")]
-    difference = against.difference
     runs = sorted({int(d) for d in against.own if d >= 0}, key=lambda d: (d != against.dense, d))
     said = [("dense", _dense_run(outcomes.table[d]) + (f", {names[d]}" if len(runs) > 1 else "")) for d in runs]
     said += [
@@ -169,22 +181,32 @@ def _dense(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
     others = len(_compared(against))
     if not others:
         return said
-    test = f"(paired t test clustered by video, Holm-corrected over {others}, p > {LEVEL:.2f})"
-    equal = against.indistinguishable
-    many = f"{len(equal)} of {others} other trial{'s' if others > 1 else ''}"
-    words = f"{many} {'is' if len(equal) == 1 else 'are'} indistinguishable from dense {test}"
-    said.append(("like dense", words + (f"; the cheapest: {_cheapest(found, equal[0], names)}" if equal else "")))
-    safe, margin = against.within_margin, f"{100 * against.margin:g} points"
-    words = f"{len(safe)} of {others} lose less than {margin} by the lower end of their 95 % intervals (each trial on its own)"
-    said.append(("near dense", words + (f"; the cheapest: {_cheapest(found, safe[0], names)}" if safe else "")))
-    if not math.isnan(against.detectable):
-        samples, videos = int(difference.samples[against.dense]), int(difference.videos[against.dense])
-        needed = statistics.samples_needed(against.margin, against.error, samples, videos)
-        words = (
-            f"a true difference {_unseen(against.detectable)} shows in less than {100 * POWER:.0f} % of sets of {samples} such "
+    return said + _classes(found, names, others)
+
+
+def _classes(found: Verdict, names: Sequence[str], others: int) -> list[tuple[str, str]]:
+    """Who is shown to be safe, who to be worse, and of whom nothing is shown, in this order."""
+    against = found.against
+    assert against is not None
+    safe, worse, unclear = against.within_margin, against.worse, against.unclear
+    words = f"{_of(safe, others)} {_loses(safe)} less than {points(against.margin)}"
+    words += f" (paired score test clustered by video, one-sided {100 * LEVEL / 2:g} %, Holm-corrected)"
+    said = [("in margin", words + (f"; the cheapest: {_cheapest(found, safe[0], names)}" if safe else ""))]
+    if worse:
+        words = f"{_of(worse, others)} {'is' if len(worse) == 1 else 'are'} less accurate than dense"
+        said.append(("worse", f"{words} (paired t test clustered by video, {100 * LEVEL:g} %, Holm-corrected)"))
+    if unclear:
+        words = f"{_of(unclear, others)}; the cheapest: {_cheapest(found, unclear[0], names)}"
+        words += f": {_needs(against, unclear[0])} like these to tell, if that is the true difference (power {100 * POWER:.0f} %)"
+        said.append(("cannot tell", words))
+    left = others - len(safe) - len(worse) - len(unclear)
+    if left:
+        said.append(
+            (
+                "incomplete",
+                f"{left} of {others} answered fewer questions than dense, or name no option: nothing is claimed of them",
+            )
         )
-        words += f"questions (the median trial's error, uncorrected); {margin} take about {needed:,} questions"
-        said.append(("detectable", words))
     return said
 
 
@@ -226,7 +248,8 @@ def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
         words += f", as {'is' if len(missed) == 1 else 'are'} {len(missed)} that missed it here"
     if not math.isnan(front.hypervolume):
         low, high = front.hypervolume_interval
-        spread = "the same in all draws" if low == high else _interval(low, high)
+        drawn = f"{_interval(low, high)} in 95 % of the draws, no interval of the true one"
+        spread = "the same in all draws" if low == high else drawn
         words += f"; hypervolume {front.hypervolume:.3f} ({spread}) up to "
         words += cost_text(outcomes.cost, front.reference_cost)
     said = [("front", words)]
