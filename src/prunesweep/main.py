@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep import commands
 from prunesweep.paths import CONF, DATA
-from prunesweep.schema import no_such_key, require_known_keys, unknown_setting
+from prunesweep.schema import not_overridden, require_known_keys, unknown_setting
 
 NOT_WRITABLE = {
     errno.ENOSPC: "free some space and run the same command again",
@@ -123,7 +123,7 @@ def explained(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
     if unknown := re.search(r"Could not override '(\S+)'", str(error)):
-        return no_such_key(unknown[1], _configuration_at(error))
+        return not_overridden(unknown[1], _configuration_at(error))
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
         key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else ""
         if (target := re.search(r"call to target '(\S+)'", str(error))) and (unknown := UNEXPECTED.search(str(error.__cause__))):

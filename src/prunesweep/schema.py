@@ -125,12 +125,17 @@ def _is_mentioned(key: str, mentioned: set[str]) -> bool:
 # What was meant
 
 
+def not_overridden(key: str, raw: Mapping[str, Any]) -> str:
+    """What to say where Hydra found no place for a value."""
+    if _has(raw, key.split(".")):
+        return f"{key} takes keys that it does not have yet with a plus in front: +{key}=..."
+    return no_such_key(key, raw)
+
+
 def no_such_key(key: str, raw: Mapping[str, Any]) -> str:
     """What to say of a key that nothing reads: who has it, or what was probably meant.  `raw` is the whole configuration."""
     if key in RANK_SETTINGS:
         return RANKS_ARE_SPAWNED
-    if _has(raw, key.split(".")):
-        return f"{key} takes keys that it does not have yet with a plus in front: +{key}=..."
     said = f"no key {key!r} with these choices of groups"
     group = key.partition(".")[0]
     section = raw.get(group)
