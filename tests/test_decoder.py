@@ -45,13 +45,14 @@ def test_scores_are_of_question_rows_and_visual_columns_and_of_the_last_layer_on
     import prunesweep.models.decoder as module
 
     scored: list[torch.Size] = []
-    plain = module.attention_rows
+    name = "attention_rows" if attention == "causal" else "unmasked_rows"
+    plain = getattr(module, name)
 
     def noted(query: torch.Tensor, *others: object, **settings: object) -> torch.Tensor:
         scored.append(query.shape)
         return plain(query, *others, **settings)
 
-    monkeypatch.setattr(module, "attention_rows", noted)
+    monkeypatch.setattr(module, name, noted)
     prefix = Layers(0, 3)(embedded(samples[0], model), model)
     question = model.prompt(samples[0].question)[1]
     asked = Ask(question, attention)(prefix, model)

@@ -6,6 +6,7 @@ import functools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -206,7 +207,7 @@ KEEPING_ALL = [
 
 @pytest.mark.parametrize("pruner", KEEPING_ALL, ids=str)
 def test_keep_one_is_identity(samples: list[Sample], model: LlavaOnevision, pruner: object) -> None:
-    start = Ask(model.prompt(samples[0].question)[1], True)(Layers(0, 3)(embedded(samples[0], model), model), model)
+    start = Ask(model.prompt(samples[0].question)[1], "causal")(Layers(0, 3)(embedded(samples[0], model), model), model)
     after = Prune(pruner)(start, model)
     assert torch.equal(after.hidden, start.hidden)
     assert torch.equal(after.position, start.position)
@@ -285,6 +286,32 @@ def test_attention_before_the_rotary_embedding_equals_that_of_the_projections(
     question = model.prompt(sample.question)[1]
     asked = Ask(question, attention="before_rotary")(Layers(0, 3)(start, model), model)
     torch.testing.assert_close(asked.attention, expected, atol=1e-6, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_scores_before_the_rotary_embedding_are_of_the_projections_in_half_precision(
+    samples: list[Sample], checkpoint: Path, kind: torch.dtype
+) -> None:
+    """Step by step as released: products, scale and result in half precision, softmax in float32."""
+    model = load("half", str(checkpoint), dtype=str(kind).removeprefix("torch."))
+    start, question = embedded(samples[0], model), model.prompt(samples[0].question)[1]
+    prefix = Layers(0, 3)(start, model)
+    entering, attention = Layers(0, 2)(start, model), model.language_model.layers[2]
+    asked_before = Ask(question, attention=None)(entering, model)
+    normed = attention.input_layernorm(torch.cat([entering.hidden, asked_before.hidden[len(entering.hidden) :]]))
+    query, key = (
+        projection(part[None])[0].unflatten(-1, (-1, 12)).transpose(0, 1)
+        for projection, part in (
+            (attention.self_attn.q_proj, normed[len(entering.hidden) :]),
+            (attention.self_attn.k_proj, normed),
+        )
+    )
+    scores = query @ key.repeat_interleave(2, dim=0).transpose(-1, -2) * 12**-0.5
+    expected = scores.float().softmax(-1).to(kind)[:, :, : len(start.hidden)][:, :, start.visual]
+    asked = Ask(question, attention="before_rotary")(prefix, model)
+    assert asked.attention.dtype == kind
+    torch.testing.assert_close(asked.attention, expected, atol=torch.finfo(kind).eps * float(expected.max()), rtol=0)
 
 
 @pytest.mark.parametrize("earlier", ["cut", "whole"])

@@ -185,6 +185,7 @@ class Layers:
             prefix,
             hidden=run.hidden,
             kv=prefix.kv + run.kv,
+            key=run.key if self.stop < model.layers else None,  # after the last layer nobody prunes
             seen=prefix.seen + (Seen(prefix.position, prefix.visual),) * layers,
             received=prefix.received + run.received,
             visual_tokens=prefix.visual_tokens + (len(prefix.group),) * layers,
@@ -209,8 +210,7 @@ class Ask:
         hidden = model.embed(self.question)
         rows = len(hidden)
         position = model.text_position(prefix.next_position, rows)
-        last = prefix.seen[-1]
-        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, last.position, self.received)
+        run = model.run(hidden, position, 0, prefix.depth, prefix.kv, self.attention, prefix.key, self.received)
         asked = Seen(position, torch.zeros(rows, dtype=torch.bool, device=hidden.device))
         seen = _longer(prefix.seen, asked)
         columns = [len(layer.visual) for layer in seen]
@@ -222,6 +222,7 @@ class Ask:
             visual=torch.cat([prefix.visual, asked.visual]),
             next_position=prefix.next_position + rows,
             kv=run.kv,
+            key=None,
             seen=seen,
             attention=run.attention[:, :, seen[-1].visual] if run.attention is not None else None,
             received=tuple(F.pad(r, (0, rows)) + more for r, more in zip(prefix.received, run.received, strict=True)),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the i
 
 
 AttentionVariant = Literal["causal", "before_rotary"]
-"""Attention as the layer used it; or of queries and keys before the rotary embedding, over all tokens without a mask."""
+"""Attention as the layer used it; or of the projected queries and keys before the rotary embedding, over all tokens without a
+mask and rounded to their type, as PruneVid's released code has it."""
 
 
 Sampling = Literal["even", "released", "per_second"]
@@ -161,6 +162,8 @@ class Prefix:
     kv: tuple[KeyValue, ...] = ()
     seen: tuple[Seen, ...] = ()
     """Per layer run: what its cache holds; nothing after an eviction, when heads may hold different tokens."""
+    key: Float[Tensor, "1 k s d"] | None = None
+    """Of the last layer run, before the rotary embedding, where a question may still ask for it."""
     attention: Float[Tensor, "h q n"] | None = None
     """Of the last layer run: how much each question token attends to each visual token."""
     received: tuple[Float[Tensor, "h s"], ...] = ()
@@ -249,9 +252,12 @@ class Run(NamedTuple):
     hidden: Float[Tensor, "s c"]
     kv: tuple[KeyValue, ...]
     attention: Float[Tensor, "h s total"] | None
-    """Of the last layer, if asked for: each row's attention over cache and row tokens, in float32."""
+    """Of the last layer, if asked for: each row's attention over cache and row tokens, in float32; before the rotary embedding in
+    the type of the projections, as released."""
     received: tuple[Float[Tensor, "h total"], ...] = ()
     """Per layer, if asked for: what cache and row tokens receive of all rows' attention, in float32."""
+    key: Float[Tensor, "1 k s d"] | None = None
+    """Of the last layer: the rows' keys before the rotary embedding."""
 
 
 class Places(NamedTuple):
@@ -319,13 +325,14 @@ class Model(Protocol):
         stop: int,
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
-        past_position: Int[Tensor, " past *axes"] | None = None,
+        past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
 
         Caches may differ in length: every row attends to the whole cache of its layer.  With `attention` the rows' attention in
-        the last of these layers is handed out; the variant before the rotary embedding needs the positions of that layer's cache.
+        the last of these layers is handed out; the variant before the rotary embedding needs the keys of that layer's
+        cache as they were before it.
         """
         ...
 

@@ -11,7 +11,8 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -136,7 +137,7 @@ class Decoder:
         stop: int,
         past: tuple[KeyValue, ...] = (),
         attention: AttentionVariant | None = None,
-        past_position: Int[Tensor, " past *axes"] | None = None,
+        past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` on one sequence, each after the cached tokens that `past` has for it, if any."""
@@ -145,38 +146,33 @@ class Decoder:
         masks = {cached: chunk_mask(hidden.shape[1], cached, hidden) for cached in {kv.key.shape[2] for kv in past}}
         caches = [LayerCache(past[i] if past else None) for i in range(stop - start)]
         captured: list[tuple[Tensor, Tensor]] = []
+        projections: dict[str, Tensor] = {}
         for index, cache in zip(range(start, stop), caches, strict=True):
             layer = self.language_model.layers[index]
-            hidden = layer(
-                hidden,
-                attention_mask=masks[cache.past.key.shape[2]] if cache.past else None,
-                position_embeddings=rotary,
-                position_ids=None,
-                use_cache=True,
-                capture=captured if received or (attention and index == stop - 1) else None,
-                **{cache_argument(type(layer).forward): cache},
-            )
+            last = index == stop - 1
+            with noting_projections(layer.self_attn, projections) if last else nullcontext():
+                hidden = layer(
+                    hidden,
+                    attention_mask=masks[cache.past.key.shape[2]] if cache.past else None,
+                    position_embeddings=rotary,
+                    position_ids=None,
+                    use_cache=True,
+                    capture=captured if received or (attention and last) else None,
+                    **{cache_argument(type(layer).forward): cache},
+                )
         rows = None
-        if attention:
-            query, key = captured[-1]
-            if attention == "before_rotary":
-                everywhere = position if past_position is None else torch.cat([past_position, position])
-                query, key = self._unrotated(query, position), self._unrotated(key, everywhere)
-            rows = attention_rows(query, key, layer.self_attn.scaling, causal=attention == "causal")
         scaling = self.language_model.layers[0].self_attn.scaling
+        if attention == "causal":
+            rows = attention_rows(*captured[-1], scaling)
+        elif attention == "before_rotary":
+            key = projections["k"] if past_key is None else torch.cat([past_key, projections["k"]], dim=2)
+            rows = unmasked_rows(projections["q"], key, scaling)
         sums = tuple(attention_received(query, key, scaling) for query, key in captured) if received else ()
-        return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums)
+        return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums, projections.get("k"))
 
     def _rotation(self, x: Tensor, position: Int[Tensor, " s *axes"]) -> tuple[Tensor, Tensor]:
         """Cosines and sines; several axes come first in the stock rotary embeddings."""
         return self.language_model.rotary_emb(x, position[None] if position.ndim == 1 else position.T[:, None])
-
-    def _unrotated(self, x: Float[Tensor, "1 h s d"], position: Int[Tensor, " s *axes"]) -> Float[Tensor, "1 h s d"]:
-        """Queries or keys as they were before the rotary embedding: a rotation is undone by the opposite one."""
-        cos, sin = self._rotation(x.float(), position)
-        first, second = x.float().chunk(2, dim=-1)
-        turned = x * cos[:, None] - torch.cat([-second, first], dim=-1) * sin[:, None]
-        return turned / self.language_model.rotary_emb.attention_scaling**2
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
         return self.head(self.language_model.norm(hidden))
@@ -207,15 +203,42 @@ def attention_received(
     return received
 
 
-def attention_rows(
-    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float, causal: bool = True
+@contextmanager
+def noting_projections(attention: Any, found: dict[str, Tensor]) -> Iterator[None]:
+    """Notes queries `q` and keys `k` of a stock attention layer that runs inside, `1 h s d`, before the rotary embedding."""
+
+    def keep(name: str, output: Tensor) -> None:
+        found[name] = output.reshape(*output.shape[:2], -1, attention.head_dim).transpose(1, 2)
+
+    hooks = []
+    for name in ("q", "k"):
+        last = getattr(attention, f"{name}_norm", None) or getattr(attention, f"{name}_proj")
+        hooks.append(last.register_forward_hook(lambda _, __, output, name=name: keep(name, output)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def unmasked_rows(
+    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float
 ) -> Float[Tensor, "h s total"]:
-    """Softmax attention of the last s of `total` tokens, in float32; key heads are repeated for grouped queries."""
+    """Softmax attention to all of `total` tokens, rounded as by PruneVid's released code: scores in the type of the queries,
+    their softmax in float32, and that in the type of the queries again.
+    """
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scores = (query[0] @ key[0].transpose(-1, -2)) / (1 / scaling)
+    return scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+
+
+def attention_rows(
+    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float
+) -> Float[Tensor, "h s total"]:
+    """Causal softmax attention of the last s of `total` tokens, in float32; key heads are repeated for grouped queries."""
     rows, total = query.shape[2], key.shape[2]
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
     scores = (query[0].float() * scaling) @ key[0].float().transpose(-1, -2)
-    if not causal:
-        return scores.softmax(-1)
     future = torch.ones(rows, total, dtype=torch.bool, device=scores.device).triu(total - rows + 1)
     return scores.masked_fill(future, float("-inf")).softmax(-1)
 
