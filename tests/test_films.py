@@ -294,3 +294,15 @@ def test_the_check_finds_what_an_evaluation_would(folder: Path, tmp_path: Path) 
         read_clip(broken, "v", FRAMES)
     assert dataset.check([sample], {}, dataset.Look(FRAMES)).faults == 1
     assert dataset.check([asked_about(path)], {}, dataset.Look(200)).short == 1
+
+
+def test_the_check_says_which_films_harnesses_see_otherwise(folder: Path) -> None:
+    """decord is exact in H.264 mp4, and shows other frames in AVI, with the right timestamps beside them."""
+    pytest.importorskip("decord")
+    exact, other = (asked_about(film_of(name, folder, EVEN)) for name in ("h264.mp4", "h264.avi"))
+    look = dataset.Look(8, decord=True)
+    for asked, otherwise in (([exact], 0), ([other], 1), ([exact, other], 1)):
+        found = dataset.check(asked, {}, look)
+        assert (found.otherwise, found.faults) == (otherwise, 0)
+    assert "1 videos or parts of videos show other pictures to decord" in dataset.report(found)
+    assert dataset.check([other], {}, dataset.Look(8)).otherwise is None

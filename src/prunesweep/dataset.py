@@ -1,6 +1,6 @@
 """`prunesweep-data`: what a benchmark's folder lacks, before a long run; and submission files.
 
-prunesweep-data check benchmark=mvbench benchmark.path=FOLDER
+prunesweep-data check [--decord] benchmark=mvbench benchmark.path=FOLDER
 prunesweep-data submission TRIAL_FOLDER FILE
 """
 
@@ -21,7 +21,7 @@ from prunesweep.paths import CONF
 from prunesweep.schema import require_known_keys
 from prunesweep.tables import count, grid
 from prunesweep.types import Sample, Sampling
-from prunesweep.video import DECODE_SECONDS, VideoError, read_clip
+from prunesweep.video import DECODE_SECONDS, VideoError, read_clip, seen_otherwise
 
 MOST_NAMED = 5
 """Examples of each fault."""
@@ -40,6 +40,8 @@ class Findings:
     unreadable: list[str] = field(default_factory=list)
     short: int = 0
     """Videos or parts with fewer frames than are asked for, which are repeated; no fault."""
+    otherwise: int | None = None
+    """Videos or parts of which decord shows other pictures, where that was asked; no fault of the folder."""
     silent: int | None = None
     """Videos without subtitles, where these are asked for; no fault: not everyone speaks."""
     unlabelled: int = 0
@@ -57,6 +59,8 @@ class Look:
     frames: int = 1
     sampling: Sampling = "even"
     seconds: float = DECODE_SECONDS
+    decord: bool = False
+    """Whether to compare with what the field's harnesses would read."""
 
 
 ONE_FRAME = Look()
@@ -78,27 +82,31 @@ def check(samples: Sequence[Sample], counts: dict[str, int], look: Look | None =
     found.videos = len({path for path, *_ in ranges})
     if subtitled:
         found.silent = len({sample.path for sample in ranges.values() if not sample.subtitles})
+    found.otherwise = 0 if look is not None and look.decord else None
     for sample in ranges.values():
-        text, there = _video_fault(sample, look)
+        text, there, otherwise = _video_fault(sample, look)
         found.short += look is not None and look.sampling != "per_second" and 0 < there < look.frames
+        if found.otherwise is not None:
+            found.otherwise += otherwise
         if text:
             gone = text.endswith(("no such file", "no folder of numbered frames"))
             (found.missing if gone else found.unreadable).append(text)
     return found
 
 
-def _video_fault(sample: Sample, look: Look | None) -> tuple[str | None, int]:
-    """What is wrong with a video, and how many different frames were read of it."""
+def _video_fault(sample: Sample, look: Look | None) -> tuple[str | None, int, bool]:
+    """What is wrong with a video, how many different frames were read of it, and whether decord shows others."""
     if not sample.path.exists():
-        return f"{sample.path}: no such file", 0
+        return f"{sample.path}: no such file", 0, False
     if look is None:
-        return None, 0
+        return None, 0, False
     part = (sample.start, sample.end)
     try:
         clip = read_clip(sample.path, sample.video_id, look.frames, *part, look.sampling, sample.frame_rate, look.seconds)
     except VideoError as error:
-        return f"{sample.path.parent.name}/{error}", 0
-    return None, len(set(clip.timestamps))
+        return f"{sample.path.parent.name}/{error}", 0, False
+    otherwise = look.decord and seen_otherwise(clip, sample, look.sampling, look.seconds) > 0
+    return None, len(set(clip.timestamps)), otherwise
 
 
 def report(found: Findings) -> str:
@@ -115,6 +123,8 @@ def report(found: Findings) -> str:
             lines.append(f"  and {len(texts) - MOST_NAMED} more")
     if found.short:
         lines.append(f"{found.short} videos or parts of videos have fewer frames than video.frames asks for: some are repeated")
+    if found.otherwise is not None:
+        lines.append(f"{found.otherwise} videos or parts of videos show other pictures to decord, which most harnesses read by")
     if found.silent is not None:
         lines.append(f"{count(found.silent, 'video')} without subtitles")
     if found.unlabelled:
@@ -122,7 +132,7 @@ def report(found: Findings) -> str:
     return "\n".join(lines)
 
 
-def run_check(overrides: Sequence[str]) -> int:
+def run_check(overrides: Sequence[str], decord: bool = False) -> int:
     """Composes the configuration as `prunesweep` does, loads its benchmark, prints what is wrong; the number of faults."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
@@ -135,7 +145,7 @@ def run_check(overrides: Sequence[str]) -> int:
     samples = instantiate(settings["load"])
     require_at_least("video.frames", config.video.frames, 1)
     require_seconds("video.seconds", config.video.seconds)
-    look = Look(config.video.frames, instantiate(config.protocol).sampling, config.video.seconds)
+    look = Look(config.video.frames, instantiate(config.protocol).sampling, config.video.seconds, decord)
     found = check(samples, expected_counts(settings), look, subtitled=settings.get("subtitles", "none") != "none")
     print(report(found))
     return found.faults
@@ -189,7 +199,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     with reported():
         if arguments[:1] == ["check"]:
-            sys.exit(1 if run_check(arguments[1:]) else 0)
+            given = [one for one in arguments[1:] if one != "--decord"]
+            sys.exit(1 if run_check(given, decord="--decord" in arguments) else 0)
         elif arguments[:1] == ["submission"] and len(arguments) == 3:
             run_submission(Path(arguments[1]), Path(arguments[2]))
         elif arguments in (["-h"], ["--help"]):

@@ -5,8 +5,9 @@ that.  In a process of its own the kernel does: a timer ends a decode that takes
 much memory, and whoever asked sees the process end.  Nothing heavy is imported here.
 
 A request is a line of JSON: path, frames, start, end, sampling, seconds, waited.  The answer is a line of JSON, then the
-pixels if it has a shape; to a request with `count` it is the number of frames there are.  `seconds` are of this process's
-processor time, so that a busy machine ends no decode; `waited` are of the clock, for a disk that never answers.
+pixels if it has a shape; to a request with `count` it is the number of frames there are, to one with `decord` that library's
+frames.  `seconds` are of this process's processor time, so that a busy machine ends no decode; `waited` are of the clock, for
+a disk that never answers.
 """
 
 from __future__ import annotations
@@ -65,13 +66,15 @@ def _limit_time(seconds: float, waited: float) -> None:
 
 def _decode(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
     from prunesweep.films import frames_between, read_frames
+    from prunesweep.harness import decord_frames
     from prunesweep.packets import FilmError
 
     path, start, end = (request[name] for name in ("path", "start", "end"))
     try:
         if request.get("count"):
             return {"shape": [0], "timestamps": [frames_between(path, start, end)]}, None
-        timestamps, pixels = read_frames(path, request["frames"], start, end, request["sampling"])
+        read = decord_frames if request.get("decord") else read_frames
+        timestamps, pixels = read(path, request["frames"], start, end, request["sampling"])
     except FilmError as error:
         return {"error": str(error)}, None
     except MemoryError:

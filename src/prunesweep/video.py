@@ -88,6 +88,28 @@ def _ask(path: Path, request: dict[str, Any], seconds: float) -> Answer:
         raise VideoError(f"{path.name}: {error}") from error
 
 
+SAME_PICTURE = 4.0
+"""Levels of 255 by which two readings of one frame may differ on average: conversions of colour differ by one or two."""
+
+
+def seen_otherwise(clip: Clip, sample: Sample, sampling: Sampling = "even", seconds: float = DECODE_SECONDS) -> int:
+    """How many of a clip's frames decord shows as other pictures, if asked for the same ones as harnesses ask it.
+
+    All of them if it cannot read the film.  A folder of frames needs no decoder.
+    """
+    if sample.frame_rate is not None:
+        return 0
+    asked = {"frames": len(clip.frames), "start": sample.start, "end": sample.end, "sampling": sampling, "decord": True}
+    try:
+        others = _ask(sample.path, asked, seconds).pixels
+    except VideoError:
+        return len(clip.frames)
+    if others.shape != clip.frames.shape:
+        return len(clip.frames)
+    distances = (others.float() - clip.frames.float()).abs().flatten(1).mean(1)
+    return int((distances > SAME_PICTURE).sum())
+
+
 FAR_ABOVE = 2
 """Times as many frames as a video has, from which on somebody should know."""
 LOOKED_AT = 4
