@@ -35,6 +35,10 @@ SHRINKAGE = 1.0
 93 % or more in `tests/test_clusters.py`; with half of it accuracies near 1 of very unequal videos fall below that."""
 
 
+FEW_TELLING = 3.0
+"""Videos that tell how alike answers are: with so many, half of the design effect's uncertainty counts.  A belief has none."""
+
+
 class Interval(NamedTuple):
     low: float
     high: float
@@ -52,6 +56,8 @@ class Means(NamedTuple):
     """Variance of the mean relative to that of as many independent questions: from 1 to that of videos wholly alike."""
     samples: Rows
     videos: Int[np.ndarray, " rows"]
+    estimated: Rows
+    """How much of `design` is estimated, and how much believed: from 0 to 1 with the videos that tell."""
 
 
 def cluster_means(sums: Table, squares: Table, sizes: Table, telling: Rows) -> Means:
@@ -69,7 +75,8 @@ def cluster_means(sums: Table, squares: Table, sizes: Table, telling: Rows) -> M
         alike = np.clip((error**2 / alone - 1) / (alike_design - 1), 0, 1)
     alike = np.where(np.isnan(alike), 1.0, alike)  # all answers are the same, or each video has one: nothing tells
     alike = (telling * alike + SHRINKAGE) / (telling + SHRINKAGE)
-    return Means(mean, error, freedom(sizes, alike), 1 + (alike_design - 1) * alike, samples, videos)
+    estimated = telling / (telling + FEW_TELLING)
+    return Means(mean, error, freedom(sizes, alike), 1 + (alike_design - 1) * alike, samples, videos, estimated)
 
 
 def share_means(right: Table, sizes: Table) -> Means:
@@ -152,10 +159,14 @@ def tails(statistic: Rows | float, freedom: Rows | float) -> Rows:
 
 
 def effective_samples(means: Means) -> Rows:
-    """Independent questions that would say as much about a share, few degrees of freedom included (Korn and Graubard, 1998)."""
+    """Independent questions that would say as much about a share (Korn and Graubard, 1998).
+
+    Few degrees of freedom count as far as the design effect is an estimate.
+    """
     tail = (1 + CONFIDENCE) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        return means.samples / means.design * (quantile(tail, means.samples - 1) / quantile(tail, means.freedom)) ** 2
+        few = (quantile(tail, means.samples - 1) / quantile(tail, means.freedom)) ** (2 * means.estimated)
+        return means.samples / means.design * few
 
 
 def exact_interval(successes: float, trials: float, confidence: float = CONFIDENCE) -> Interval:

@@ -18,7 +18,8 @@ from prunesweep.analysis import Accuracy, accuracies_of, says_enough
 from prunesweep.clusters import CONFIDENCE, ROUNDING, Interval, Means, difference_means, exact_interval, p_values, quantile
 from prunesweep.counterparts import counterparts
 from prunesweep.margins import Pair, loss_p_values, questions_needed
-from prunesweep.outcomes import RIGHT, Outcomes
+from prunesweep.outcomes import RIGHT, ByVideo, Outcomes
+from prunesweep.selection import area_interval
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -280,6 +281,7 @@ class Front(NamedTuple):
     hypervolume: float
     """Area below the front between no cost and `reference_cost`, of the rectangle: 1 would be full accuracy for nothing."""
     hypervolume_interval: Interval
+    """Of the true one, which the measured one overestimates: see `selection`; NaN where no answers by video are given."""
     reference_cost: float
     knee: int | None
     """The trial on the front where it turns: farthest above the line between its ends; None with fewer than three."""
@@ -290,7 +292,7 @@ class Front(NamedTuple):
 def front(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE) -> Front:
     """The front of all trials on the outcomes' cost axis."""
     accuracy = np.array([scores.mean for scores in accuracies(outcomes)])
-    return front_of(outcomes.costs, accuracy, resampled(outcomes, replicates, seed), confidence)
+    return front_of(outcomes.costs, accuracy, resampled(outcomes, replicates, seed), confidence, outcomes.by_video)
 
 
 def front_of(
@@ -298,6 +300,7 @@ def front_of(
     accuracy: Float[np.ndarray, " trials"],
     drawn: Float[np.ndarray, "replicates trials"],
     confidence: float = CONFIDENCE,
+    by_video: ByVideo | None = None,
 ) -> Front:
     """The front on any axis; `drawn` holds the accuracies on videos drawn anew, as `resampled` gives them."""
     if np.isnan(costs + accuracy).all():
@@ -311,7 +314,6 @@ def front_of(
         warnings.simplefilter("ignore", RuntimeWarning)
         low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
     worst = float(level[-1])
-    volumes = hypervolume(level, spread, worst)
     knee = knee_point(costs, accuracy)
     again = [knee_point(costs, row) for row in drawn[:KNEE_DRAWS]] if knee is not None else []
     return Front(
@@ -321,7 +323,7 @@ def front_of(
         low=low,
         high=high,
         hypervolume=float(hypervolume(level, best, worst)),
-        hypervolume_interval=Interval(*(float(q) for q in np.quantile(volumes, [tail, 1 - tail]))),
+        hypervolume_interval=area_interval(costs, *by_video, confidence) if by_video else Interval(math.nan, math.nan),
         reference_cost=worst,
         knee=knee,
         knee_probability=sum(other == knee for other in again) / len(again) if again else math.nan,

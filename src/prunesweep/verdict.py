@@ -248,8 +248,7 @@ def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
         words += f", as {'is' if len(missed) == 1 else 'are'} {len(missed)} that missed it here"
     if not math.isnan(front.hypervolume):
         low, high = front.hypervolume_interval
-        drawn = f"{_interval(low, high)} in 95 % of the draws, no interval of the true one"
-        spread = "the same in all draws" if low == high else drawn
+        spread = f"the true one's 95 % interval, luck of choosing included: {_interval(low, high)}"
         words += f"; hypervolume {front.hypervolume:.3f} ({spread}) up to "
         words += cost_text(outcomes.cost, front.reference_cost)
     said = [("front", words)]
