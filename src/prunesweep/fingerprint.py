@@ -66,6 +66,8 @@ class Files:
         self._memory = memory
         self._known: dict[str, str] = _read_memory(memory)
         self._found: dict[str, str] = {}
+        self.checkpoints: dict[str, dict[str, str]] = {}
+        """What was loaded from where: all trials of a batch see the same."""
 
     def __call__(self, path: Path, whole: bool = True) -> str:
         """Of a file, or of all files below a folder by their names; MISSING if there is nothing to read."""
@@ -182,6 +184,12 @@ def _loaded(key: str, value: Any, load: Mapping[str, Any], files: Files) -> Any:
 
 def of_checkpoint(load: Mapping[str, Any], files: Files) -> dict[str, str]:
     """Fingerprints of the files that are loaded, by their names; of a loader of somebody else's, of all that are not hidden."""
+    if (known := files.checkpoints.get(key := json.dumps(load, sort_keys=True, default=str))) is None:
+        known = files.checkpoints[key] = _of_checkpoint(load, files)
+    return known
+
+
+def _of_checkpoint(load: Mapping[str, Any], files: Files) -> dict[str, str]:
     folder = Path(os.path.expanduser(str(load.get("checkpoint"))))
     if str(load.get("_target_")).startswith(OWN_MODELS):
         found = {path for pattern in LOADED for path in folder.glob(pattern)}

@@ -44,6 +44,7 @@ from prunesweep.checks import EvaluationError, InfeasibleError, UnfitError, requ
 from prunesweep.devices import device_kind
 from prunesweep.fingerprint import Files, digest, of_samples
 from prunesweep.infeasible import INFEASIBLE, Infeasible, all_infeasible, lines, write_infeasible
+from prunesweep.jobs import to_yaml
 from prunesweep.margins import require_margin
 from prunesweep.models.checkpoints import located
 from prunesweep.outcomes import collect
@@ -486,7 +487,7 @@ def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -
 
     (folder / INFEASIBLE).unlink(missing_ok=True)
     write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
-    (folder / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    (folder / CONFIG).write_text(to_yaml(config, resolve=True), encoding="utf-8")
     trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))

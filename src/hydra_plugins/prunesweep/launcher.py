@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
@@ -30,9 +30,12 @@ ConfigStore.instance().store(group="hydra/launcher", name="shared", node=SharedL
 
 
 class SharedLauncher(Launcher):
-    """Composes every job's configuration, evaluates them together, and hands each result to Hydra's own `run_job`."""
+    """Composes every job's configuration, evaluates them together, and ends each job as Hydra does."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from prunesweep.jobs import Composer
+
+        hydra_context.config_loader = Composer(hydra_context.config_loader)  # the sweeper composes by it, too
         self.hydra_context = hydra_context
         self.config = config
 
@@ -67,15 +70,10 @@ class SharedLauncher(Launcher):
         return config
 
     def _deliver(self, config: DictConfig, finished: "Finished | Infeasible") -> JobReturn:
+        from prunesweep.jobs import end_job
         from prunesweep.sweep import deliver
 
-        result = run_job(
-            hydra_context=self.hydra_context,
-            task_function=lambda task: deliver(finished, Path(config.hydra.runtime.output_dir), task),
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
+        result = end_job(self.hydra_context, config, lambda folder, task: deliver(finished, folder, task))
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return result
 
