@@ -52,6 +52,7 @@ BOOKKEEPING = (
     f"{PACKAGE}.checks",
     f"{PACKAGE}.engine.Clock",
     f"{PACKAGE}.fingerprint",
+    f"{PACKAGE}.foreign",
     f"{PACKAGE}.records.replace_file",
     f"{PACKAGE}.reducers.Match",
     f"{PACKAGE}.store",

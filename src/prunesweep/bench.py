@@ -3,6 +3,8 @@
     prunesweep-bench merge      PruneVid's merge against a loop over frames
     prunesweep-bench engine     shared trials against one at a time, with and without kept vision features
     prunesweep-bench processes  several processes of one thread each against one
+    prunesweep-bench start      what a trial costs besides its questions, in sweeps and searches of many trials
+    prunesweep-bench resume     what reading a store of millions of records takes
 
 Times alternate between the two sides; the ratio of medians is what counts on a shared machine.
 """
@@ -29,6 +31,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunesweep.bench_engine import SCALES, as_released, bench_engine
+from prunesweep.bench_store import FEW, bench_resume, bench_start
 from prunesweep.clustering import contiguous_segments
 from prunesweep.commands import reported
 from prunesweep.measure import PeakMemory, resident_bytes
@@ -208,7 +211,16 @@ def main() -> None:
     processes.add_argument("--processes", type=int, default=2)
     processes.add_argument("--questions", type=int, default=200, help="of the embedded benchmark")
     processes.add_argument("--rounds", type=int, default=3)
+    start = parts.add_parser("start", help="what a trial costs besides its questions, in sweeps and searches of many trials")
+    start.add_argument("--trials", type=int, nargs="+", default=(30, 300, 3000))
+    resume = parts.add_parser("resume", help="what reading a store of millions of records takes")
+    resume.add_argument("--millions", type=float, nargs="+", default=(1.0, 2.0, 4.0, 8.0), help="of records")
+    resume.add_argument("--shards", action="store_true", help="as a killed sweep leaves them, not gathered by trial")
     arguments = parser.parse_args()
+    if arguments.part == "start" and min(arguments.trials) <= FEW:
+        parser.error(f"--trials must be more than {FEW}, which they are compared with")
+    if arguments.part == "resume" and min(arguments.millions) <= 0:
+        parser.error("--millions must be more than 0")
     bounded = ("rounds", "processes", "questions")
     if min([*getattr(arguments, "shape", ()), *(getattr(arguments, name, 1) for name in bounded)]) < 1:
         parser.error("--shape, --rounds, --processes and --questions must be at least 1")
@@ -217,6 +229,10 @@ def main() -> None:
             from prunesweep.bench_processes import bench_processes
 
             print(bench_processes(arguments.processes, arguments.questions, arguments.rounds))
+        elif arguments.part == "start":
+            print(bench_start(arguments.trials))
+        elif arguments.part == "resume":
+            print(bench_resume(arguments.millions, not arguments.shards))
         elif arguments.part == "merge":
             print(bench_merge(tuple(arguments.shape), arguments.rounds))
         else:

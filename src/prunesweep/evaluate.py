@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,11 @@ from prunesweep.checks import EvaluationError
 from prunesweep.engine import Clock, Job, Outcome, evaluate_jobs
 from prunesweep.ranks import OwnRanks, own_environment
 from prunesweep.stages import METHOD_STAGES, plan
-from prunesweep.store import ADDRESS, Store, Writer
+from prunesweep.store import Store, Writer
 from prunesweep.types import Model, Record, Sample
 from prunesweep.validity import InvalidError
 from prunesweep.video import DECODE_SECONDS
-from prunesweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do
+from prunesweep.work import Addresses, Done, Timing, Trial, Work, assembled, left_to_do
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 class Evaluated:
     """The records of each trial, and the time all of them took together."""
 
-    records: dict[str, pl.DataFrame]
+    records: Mapping[str, pl.DataFrame]
     timing: Timing
     kinds: dict[str, tuple[int, float]]
     """Stages run and their seconds, by class, as `engine.Clock` has them."""
@@ -145,7 +145,7 @@ class Evaluation(L.LightningModule):
         self.addresses = addresses
         self.model: Any = None
         self.writer = Writer(store)
-        self.peers = Peers(store, set(addresses.trials.values()), set(work.done), retry_errors)
+        self.peers = Peers(store, work.done, retry_errors)
         self.made = 0
         self.logged: set[tuple[Any, ...]] = set()
         """Kinds of unexpected exceptions that have had their traceback in the log."""
@@ -233,8 +233,8 @@ class Peers:
     INTERVAL = 5.0
     """Seconds between looks: others write a shard at most that often."""
 
-    def __init__(self, store: Store, keys: set[str], done: set[tuple[str, str]], retry_errors: bool):
-        self.store, self.keys, self.done, self.retry_errors = store, keys, done, retry_errors
+    def __init__(self, store: Store, done: Done, retry_errors: bool):
+        self.store, self.done, self.retry_errors = store, done, retry_errors
         self._seen = store.shards()
         self._looked = time.monotonic()
 
@@ -244,9 +244,9 @@ class Peers:
             return
         self._looked = time.monotonic()
         fresh = self.store.shards().difference(self._seen, own)
-        for key, sample, error in self.store.read_shards(fresh).select(*ADDRESS, "error").iter_rows():
-            if key in self.keys and not (error and (self.retry_errors or recording.may_pass(error))):
-                self.done.add((key, sample))
+        for key, sample, error in self.store.read_shards(fresh, ("error",)).iter_rows():
+            if key in self.done.trials and not (error and (self.retry_errors or recording.may_pass(error))):
+                self.done.add(key, (sample,))
         self._seen |= fresh
 
 
@@ -312,7 +312,8 @@ def evaluate(
             work = Work(work.videos[start:] + work.videos[:start], work.done, work.missing, work.known)
             module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache, seconds)
             clocks = _predict(module, min(devices, len(work.videos)), accelerator, progress)
-        records = assembled(place, samples, addresses)
+        found = assembled(place, samples, addresses)
+        records = found if store else dict(found)  # another store goes away
     kinds = merged_speeds(clock["kinds"] for clock in clocks)
     return Evaluated(records, _timing(clocks, time.perf_counter() - begin, work.known), kinds)
 

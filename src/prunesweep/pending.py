@@ -109,9 +109,16 @@ def progress(pending: Pending) -> list[Progress]:
     """Of each trial, from the records in the store.  Raises ValueError if the store is gone."""
     import polars as pl
 
-    found = Store.existing(Path(pending.store)).records(pending.trials.values())
-    found = found.filter(pl.col("sample_key").is_in(list(pending.samples)))
-    return [_progress(name, found.filter(pl.col("key") == key)) for name, key in pending.trials.items()]
+    asked = pl.col("sample_key").is_in(list(pending.samples))
+    names: dict[str, list[str]] = {}
+    for name, key in pending.trials.items():
+        names.setdefault(key, []).append(name)
+    found = {
+        name: _progress(name, rows.filter(asked))
+        for key, rows in Store.existing(Path(pending.store)).each(names)
+        for name in names[key]
+    }
+    return [found[name] for name in pending.trials]
 
 
 def _progress(name: str, records: pl.DataFrame) -> Progress:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from prunesweep.commands import reported
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.records import TrialInfo, schema, write_trial
 from prunesweep.tables import grid
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SHAPE = Shape(28, 3584, 28, 4, 128, 18944, 152064, VisionShape(26, 1152, 4304, 729, 588))
 """A 7B model's, as in `conf/model/llava_onevision_7b.yaml`."""
@@ -47,9 +50,25 @@ def drawn_settings(trials: int) -> Iterator[dict[str, Any]]:
 
 def write_drawn_sweep(folder: Path, trials: int, samples: int, seed: int = 0) -> None:
     """Trial folders as a sweep leaves them; answers and token counts are drawn, harder questions are harder for all."""
-    import polars as pl
 
     draw = np.random.default_rng(seed)
+    table = drawn_table(samples, draw)
+    for number, chosen in zip(range(trials), drawn_settings(trials), strict=False):
+        info = TrialInfo(f"{chosen['name']} {number}", chosen["name"], "7b", "drawn", (), {"reducer": chosen}, SHAPE)
+        write_trial(folder / str(number), info, drawn_trial(table, chosen, info.name, draw))
+
+
+class Table(NamedTuple):
+    """What a drawn sweep's trials have in common."""
+
+    common: pl.DataFrame
+    hardness: np.ndarray
+    motion: np.ndarray
+
+
+def drawn_table(samples: int, draw: np.random.Generator) -> Table:
+    import polars as pl
+
     ids, videos = [f"question {i:05d}" for i in range(samples)], np.arange(samples) // QUESTIONS_PER_VIDEO
     common = pl.DataFrame(
         {
@@ -63,15 +82,13 @@ def write_drawn_sweep(folder: Path, trials: int, samples: int, seed: int = 0) ->
             "dense_tokens": [FRAMES * PATCHES] * samples,
         }
     )
-    hardness, motion = draw.random(samples), draw.random(videos[-1] + 1)[videos]
-    for number, chosen in zip(range(trials), drawn_settings(trials), strict=False):
-        info = TrialInfo(f"{chosen['name']} {number}", chosen["name"], "7b", "drawn", (), {"reducer": chosen}, SHAPE)
-        write_trial(folder / str(number), info, _drawn_records(common, chosen, info.name, hardness, motion, draw))
+    return Table(common, draw.random(samples), draw.random(videos[-1] + 1)[videos])
 
 
-def _drawn_records(common: Any, chosen: dict[str, Any], name: str, hardness: Any, motion: Any, draw: Any) -> Any:
+def drawn_trial(table: Table, chosen: dict[str, Any], name: str, draw: np.random.Generator) -> pl.DataFrame:
     import polars as pl
 
+    common, hardness, motion = table
     samples, merge, prune = len(common), chosen["merge"], chosen["prune"]
     entering = np.full(samples, FRAMES * PATCHES)
     if merge:
@@ -81,7 +98,7 @@ def _drawn_records(common: Any, chosen: dict[str, Any], name: str, hardness: Any
     full = prune["layer"] if prune else SHAPE.layers
     tokens = np.repeat(np.stack([entering, leaving], 1), [full, SHAPE.layers - full], axis=1)
     right = draw.random(samples) < 0.95 - 0.5 * hardness - 0.2 * (1 - leaving / (FRAMES * PATCHES)) ** 4
-    columns = {
+    columns: dict[str, Any] = {
         "trial": pl.lit(name),
         "prediction": pl.Series(np.where(right, "yes", "no")),
         "correct": pl.Series(right),

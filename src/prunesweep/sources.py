@@ -13,8 +13,6 @@ from prunesweep.store import FORMAT, TRIALS, Store, StoredTrial
 if TYPE_CHECKING:
     import polars as pl
 
-STORE_TRIALS = 50
-"""Trials of a store read at a time: shards that no sweep has gathered yet are read once for as many."""
 IGNORED = ("_target_",)
 """Parts of a setting's name that say how it is built, not what it is."""
 
@@ -70,14 +68,10 @@ def _read_store(store: Store, columns: Sequence[str] | None) -> Iterator[Trial]:
     stored = store.trials()
     infos = {trial.key: info for trial, info in zip(stored, map(_info, stored), strict=True) if info}
     named = {info.key: info for info in with_names(list(infos.values()))}
-    keys = list(named)
-    for start in range(0, len(keys), STORE_TRIALS):
-        chunk = keys[start : start + STORE_TRIALS]
-        rows = store.records(chunk).partition_by("key", as_dict=True)
-        for key in chunk:
-            if (own := rows.get((key,))) is not None:
-                records = own.drop("key", "sample_key", "at")
-                yield Trial(named[key], records.select(list(columns)) if columns else records, store.folder / TRIALS / key)
+    for key, rows in store.each(list(named), columns):
+        if len(rows):
+            records = rows.select(list(columns)) if columns else rows.drop("key", "sample_key", "at")
+            yield Trial(named[key], records, store.folder / TRIALS / key)
 
 
 def _info(trial: StoredTrial) -> TrialInfo | None:

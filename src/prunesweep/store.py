@@ -14,10 +14,13 @@ on one store safe without a lock: the worst case is work done twice.  Nothing he
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +45,12 @@ SPEED = "speed.json"
 """What stages took with a model on a machine; see `prunesweep.ahead`."""
 ADDRESS = ("key", "sample_key")
 """Columns that say which trial and sample a row is about."""
+NEEDED = (*ADDRESS, "at", "error")
+"""To choose among rows of one address."""
+PORTION_ROWS = 50_000
+"""Rows of shards that are in memory at once: 50 MB of them."""
+Shards = list[tuple[Path, dict[str, int]]]
+"""Files, with the number of rows of each trial in them."""
 FLUSH_SECONDS, FLUSH_SHARE, FLUSH_MOST_SECONDS = 5.0, 0.01, 60.0
 """A shard is written when the last one is older than 1 % of the evaluation's time, but at least 5 s and at most 60 s: so
 much a kill loses besides the videos in flight.  Writing one takes milliseconds, and ten hours make a thousand files."""
@@ -118,27 +127,26 @@ class Store:
     def commit(self, keys: Collection[str]) -> None:
         """Gathers all records of trials into one file each and removes the files that are covered by them."""
         wanted = set(keys)
-        for path, rows in self._undisturbed(lambda: self._gather_all(wanted)):
-            if wanted.issuperset(rows["key"]):
-                path.unlink(missing_ok=True)
+        for path, _ in self._undisturbed(lambda: self._gather_all(wanted)):
+            path.unlink(missing_ok=True)
 
-    def _gather_all(self, wanted: set[str]) -> list[tuple[Path, pl.DataFrame]]:
-        """Writes the trials' files; returns the shards that have rows in them."""
-        shards = [(path, rows) for path, rows in self._read(self._shards()) if wanted.intersection(rows["key"])]
-        for key in sorted(wanted):
-            self._gather(key, [rows for _, rows in shards])
-        return shards
+    def _gather_all(self, wanted: set[str]) -> list[tuple[Path, set[str]]]:
+        """Writes the trials' files; returns the shards that hold nothing else."""
+        shards = self._index()
+        for portion in _portions(sorted(wanted), shards):
+            fresh = self._fresh(portion, shards)
+            for key in portion:
+                self._gather(key, fresh.get(key))
+        return [(path, set(counts)) for path, counts in shards if counts and wanted.issuperset(counts)]
 
-    def _gather(self, key: str, shards: Sequence[pl.DataFrame]) -> None:
-        import polars as pl
-
+    def _gather(self, key: str, fresh: pl.DataFrame | None) -> None:
         folder = self.folder / TRIALS / key
         committed = list(self._read(folder.glob("*.parquet")))
-        fresh = [own for rows in shards if len(own := rows.filter(pl.col("key") == key))]
-        if not fresh and len(committed) < 2:
+        if fresh is None and len(committed) < 2:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        gathered = _write(_resolved([*fresh, *(rows for _, rows in committed)]), folder)
+        parts = [rows for _, rows in committed]
+        gathered = _write(_resolved([*([] if fresh is None else [fresh]), *parts]), folder)
         for path, _ in committed:
             if path != gathered:
                 path.unlink(missing_ok=True)
@@ -153,10 +161,42 @@ class Store:
     def trial(self, key: str) -> StoredTrial | None:
         return read_description(self.folder / TRIALS / key / TRIAL)
 
-    def records(self, keys: Collection[str]) -> pl.DataFrame:
-        """One row for each trial and sample that has any; an answer beats an error."""
-        wanted = list(dict.fromkeys(keys))
-        return self._undisturbed(lambda: self._records(wanted))
+    def records(self, keys: Collection[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """One row for each trial and sample that has any, with its address; an answer beats an error."""
+        import polars as pl
+
+        parts = [rows for _, rows in self.each(sorted(keys), columns)]
+        return pl.concat([pl.DataFrame(schema=row_schema()).select(*_kept(columns)), *parts])
+
+    def each(self, keys: Collection[str], columns: Sequence[str] | None = None) -> Iterator[tuple[str, pl.DataFrame]]:
+        """A trial after the other, as given, with its rows as `records` has them: memory is that of a portion, not of a store."""
+        shards = self._undisturbed(self._index)
+        for portion in _portions(list(dict.fromkeys(keys)), shards):
+            fresh = self._undisturbed(functools.partial(self._fresh_by_now, portion, shards, columns))
+            for key in portion:
+                yield key, self._undisturbed(functools.partial(self._of_trial, key, fresh.get(key), columns))
+
+    def _fresh_by_now(self, keys: Sequence[str], shards: Shards, columns: Sequence[str] | None) -> dict[str, pl.DataFrame]:
+        """What is gone from `shards` since is in its trials' files, which are read afterwards."""
+        gone = any(not path.exists() for path, _ in shards)
+        return self._fresh(keys, self._index() if gone else shards, columns)
+
+    def _of_trial(self, key: str, fresh: pl.DataFrame | None, columns: Sequence[str] | None) -> pl.DataFrame:
+        committed = [rows for _, rows in self._read((self.folder / TRIALS / key).glob("*.parquet"), columns)]
+        return _resolved([*([] if fresh is None else [fresh]), *committed], columns)
+
+    def _index(self) -> Shards:
+        """All sound shards, with the number of rows of each trial."""
+        found = self._read(self._shards(), ())
+        return [(path, dict(rows.group_by("key").len().iter_rows())) for path, rows in found]
+
+    def _fresh(self, keys: Sequence[str], shards: Shards, columns: Sequence[str] | None = None) -> dict[str, pl.DataFrame]:
+        """Rows of shards, by trial."""
+        import polars as pl
+
+        holding = [path for path, counts in shards if not counts.keys().isdisjoint(keys)]
+        parts = [rows.filter(pl.col("key").is_in(keys)) for _, rows in self._read(holding, columns)]
+        return {key: rows for (key,), rows in pl.concat(parts).partition_by("key", as_dict=True).items()} if parts else {}
 
     def _undisturbed(self, look: Callable[[], T]) -> T:
         """Looks again when a file is gone: another process has gathered it, and its rows are in a newer one."""
@@ -167,34 +207,46 @@ class Store:
                 continue
         raise EvaluationError(f"{self.folder} is changed by others all the time; try again")
 
-    def _records(self, keys: Sequence[str]) -> pl.DataFrame:
-        import polars as pl
-
-        parts = [own for _, rows in self._read(self._shards()) if len(own := rows.filter(pl.col("key").is_in(keys)))]
-        for key in keys:
-            parts += [rows for _, rows in self._read((self.folder / TRIALS / key).glob("*.parquet"))]
-        return _resolved(parts)
-
     def shards(self) -> set[str]:
         """Names of the files that are there now."""
         return {path.name for path in self._shards()}
 
-    def read_shards(self, names: Iterable[str]) -> pl.DataFrame:
+    def read_shards(self, names: Iterable[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Rows of those that are still there."""
-        return _resolved([rows for _, rows in self._read((self.folder / SHARDS / name for name in names), skip_gone=True)])
+        paths = (self.folder / SHARDS / name for name in names)
+        return _resolved([rows for _, rows in self._read(paths, columns, skip_gone=True)], columns)
 
     def _shards(self) -> list[Path]:
         return sorted((self.folder / SHARDS).glob("*.parquet"))
 
-    def _read(self, paths: Iterable[Path], skip_gone: bool = False) -> Iterator[tuple[Path, pl.DataFrame]]:
+    def _read(
+        self, paths: Iterable[Path], columns: Sequence[str] | None = None, skip_gone: bool = False
+    ) -> Iterator[tuple[Path, pl.DataFrame]]:
         for path in list(paths):
             try:
-                yield path, read_file(path)
+                yield path, read_file(path, columns)
             except DamagedError as error:
                 _warn_once(path, str(error))
             except FileNotFoundError:
                 if not skip_gone:
                     raise
+
+
+def _portions(keys: Sequence[str], shards: Shards) -> Iterator[list[str]]:
+    """Keys of so many trials that their rows in shards fit into memory together."""
+    rows = Counter[str]()
+    for _, counts in shards:
+        rows.update(counts)
+    portion: list[str] = []
+    held = 0
+    for key in keys:
+        if portion and held + rows[key] > PORTION_ROWS:
+            yield portion
+            portion, held = [], 0
+        portion.append(key)
+        held += rows[key]
+    if portion:
+        yield portion
 
 
 def _format(folder: Path) -> int:
@@ -221,16 +273,22 @@ def _warn_once(path: Path, reason: str) -> None:
     log.warning("%s in the store: %s; left out, and its records are made again", path.name, reason)
 
 
-def read_file(path: Path) -> pl.DataFrame:
-    """A file's rows; raises DamagedError if it is truncated, garbage or of another origin."""
+def read_file(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """A file's rows, all or these columns of them besides what `_resolved` needs.
+
+    Raises DamagedError if it is truncated, garbage or of another origin.
+    """
     import polars as pl
 
     content = path.read_bytes()
     if content_name(content) != path.stem:
         raise DamagedError("not the bytes that its name stands for: truncated, changed or foreign")
+    names = [*row_schema()] if columns is None else [name for name in row_schema() if name in (*NEEDED, *columns)]
+    beside = ("visual_tokens",) if "cached_tokens" in names else ()  # of files of format 1, which `completed` counts by
     try:
-        rows = pl.read_parquet(content)
-        return completed(rows).select(list(row_schema())).cast(row_schema())
+        there = pl.read_parquet_schema(io.BytesIO(content))
+        rows = pl.read_parquet(io.BytesIO(content), columns=[name for name in there if name in (*names, *beside)])
+        return completed(rows, names).select(names).cast({name: kind for name, kind in row_schema().items() if name in names})
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DamagedError(f"not records of this format: {' '.join(str(error).split())[:200]}") from error
 
@@ -256,14 +314,20 @@ def to_rows(records: Iterable[tuple[str, str, Record]]) -> pl.DataFrame:
     return frame.with_columns(key=keys, trial=keys, sample_key=samples, at=pl.lit(time.time())).select(list(row_schema()))
 
 
-def _resolved(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def _resolved(parts: Sequence[pl.DataFrame], columns: Sequence[str] | None = None) -> pl.DataFrame:
     """One row per trial and sample: an answer beats an error, then the oldest answer and the newest error win."""
     import polars as pl
 
-    rows = pl.concat([pl.DataFrame(schema=row_schema()), *parts])
+    rows = pl.concat([pl.DataFrame(schema=row_schema()).select(*_kept(columns, NEEDED)), *parts])
     failed = pl.col("error").is_not_null()
     order = [*ADDRESS, failed, pl.when(failed).then(-pl.col("at")).otherwise(pl.col("at"))]
-    return rows.sort(order, maintain_order=True).unique(ADDRESS, keep="first", maintain_order=True)
+    chosen = rows.sort(order, maintain_order=True).unique(ADDRESS, keep="first", maintain_order=True)
+    return chosen.select(*_kept(columns))
+
+
+def _kept(columns: Sequence[str] | None, needed: Sequence[str] = ADDRESS) -> list[str]:
+    """The asked for columns in their order, those that are needed among them."""
+    return [name for name in row_schema() if columns is None or name in (*needed, *columns)]
 
 
 def _write(rows: pl.DataFrame, folder: Path) -> Path:

@@ -134,17 +134,13 @@ def chosen(store: Store, arguments: argparse.Namespace) -> list[StoredTrial]:
 
 
 def do_list(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
-    import polars as pl
 
     from prunesweep.tables import grid
 
     trials = chosen(store, arguments)
-    found = store.records([trial.key for trial in trials])
-    counts = {
-        key: (count, errors, at)
-        for key, count, errors, at in found.group_by("key")
-        .agg(pl.len(), pl.col("error").count().alias("errors"), pl.col("at").max())
-        .iter_rows()
+    counts: dict[str, tuple[int, int, Any]] = {
+        key: (len(rows), rows["error"].count(), rows["at"].max())
+        for key, rows in store.each([trial.key for trial in trials], ("error", "at"))
     }
     lines: list[tuple[str, ...]] = []
     for trial in sorted(trials, key=lambda t: tuple(str(t.about.get(name)) for name in NAMES)):
@@ -154,9 +150,10 @@ def do_list(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
         lines.append((trial.key[:SHOWN], *(str(trial.about.get(n)) for n in NAMES), str(count), str(errors), when, settings))
     if lines:
         yield grid(("key", *NAMES, "records", "errors", "last", "settings"), lines)
+    records, errors = (sum(count[column] for count in counts.values()) for column in (0, 1))
     size = sum(path.stat().st_size for path in store.folder.rglob("*.parquet"))
     yield (
-        f"{len(trials)} trials, {len(found):,} records ({found['error'].count():,} errors), {size / 2**20:.1f} MiB; "
+        f"{len(trials)} trials, {records:,} records ({errors:,} errors), {size / 2**20:.1f} MiB; "
         f"{len(store.shards())} shards of sweeps that run or were interrupted"
     )
 

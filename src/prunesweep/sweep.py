@@ -83,7 +83,8 @@ class Finished:
     """One evaluated configuration, not yet on disk."""
 
     info: TrialInfo
-    records: pl.DataFrame
+    batch: Mapping[str, pl.DataFrame]
+    """The records of all trials of its batch, by name: read when they are asked for."""
     timing: Timing
     """Of the whole batch it was part of."""
     measured: Measured | None = None
@@ -92,6 +93,10 @@ class Finished:
     @property
     def name(self) -> str:
         return self.info.name
+
+    @property
+    def records(self) -> pl.DataFrame:
+        return self.batch[self.info.name]
 
 
 def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[str]) -> str:
@@ -249,10 +254,10 @@ def _evaluate_feasible(
         else:
             records, timing, stopped = _race(batch, group, race, make_model)
     store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
+    kept = dict(records) if config.store.folder is None else records  # that store ends with the evaluation
     measured = _measure(batch, group, make_model) if config.engine.measure else [None] * len(group)
     return [
-        Finished(_info(one, batch, stopped.get(one.name)), records[one.name], timing, took)
-        for one, took in zip(group, measured, strict=True)
+        Finished(_info(one, batch, stopped.get(one.name)), kept, timing, took) for one, took in zip(group, measured, strict=True)
     ]
 
 
@@ -298,7 +303,7 @@ def _say_why_not_reused(batch: Batch) -> None:
 
 def _evaluate_batch(
     batch: Batch, group: Sequence[Planned], work: Work, spread: Spread | None, make_model: Callable[[], Model]
-) -> tuple[dict[str, pl.DataFrame], Timing]:
+) -> tuple[Mapping[str, pl.DataFrame], Timing]:
     begin = time.perf_counter()
     if not work.videos:
         records = assembled(batch.store, batch.samples, batch.addresses)
@@ -323,13 +328,13 @@ def _warn_of_repeats(batch: Batch, group: Sequence[Planned]) -> None:
 
 def _race(
     batch: Batch, group: Sequence[Planned], race: Race, make_model: Callable[[], Model]
-) -> tuple[dict[str, pl.DataFrame], Timing, dict[str, Stopped]]:
+) -> tuple[Mapping[str, pl.DataFrame], Timing, dict[str, Stopped]]:
     """Records of all trials, of those that the race stopped fewer than there are samples, and why."""
     _warn_of_repeats(batch, group)
     evaluate_some = _evaluator(batch, group, make_model)
     timings: list[Timing] = []
 
-    def evaluate_round(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, pl.DataFrame]:
+    def evaluate_round(samples: Sequence[Sample], names: Sequence[str]) -> Mapping[str, pl.DataFrame]:
         result = evaluate_some(samples, names)
         timings.append(result.timing)
         return result.records

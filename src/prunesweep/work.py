@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from prunesweep.answering import code_of
 from prunesweep.benchmarks import by_video
@@ -23,7 +25,7 @@ from prunesweep.fingerprint import (
 from prunesweep.protocol import Protocol
 from prunesweep.records import PASSING, schema
 from prunesweep.reducers import Reducer
-from prunesweep.store import ADDRESS, Store
+from prunesweep.store import PORTION_ROWS, Store
 from prunesweep.types import Sample
 
 if TYPE_CHECKING:
@@ -73,14 +75,40 @@ class Addresses(NamedTuple):
     """Key by sample id."""
 
 
+class Done:
+    """Addresses of records: a bit for each trial and sample, because a sweep has millions."""
+
+    def __init__(self, trials: Iterable[str], samples: Iterable[str]):
+        self.trials = {key: row for row, key in enumerate(dict.fromkeys(trials))}
+        self.samples = {key: column for column, key in enumerate(dict.fromkeys(samples))}
+        self.has = np.zeros((len(self.trials), len(self.samples)), dtype=bool)
+
+    def __contains__(self, address: tuple[str, str]) -> bool:
+        row, column = self.trials.get(address[0]), self.samples.get(address[1])
+        return row is not None and column is not None and bool(self.has[row, column])
+
+    def __len__(self) -> int:
+        return int(self.has.sum())
+
+    def add(self, trial: str, samples: Iterable[str]) -> None:
+        """Samples that are none of these are left out."""
+        self.has[self.trials[trial], [self.samples[key] for key in samples if key in self.samples]] = True
+
+    def complete(self) -> set[str]:
+        """Samples of which every trial has a record."""
+        whole = np.flatnonzero(self.has.all(axis=0))
+        keys = list(self.samples)
+        return {keys[column] for column in whole}
+
+
 @dataclass(frozen=True)
 class Work:
     """What is left to do."""
 
     videos: tuple[tuple[Sample, ...], ...]
     """The questions of each video that lacks a record."""
-    done: frozenset[tuple[str, str]]
-    """Addresses of the records that these videos' questions have already."""
+    done: Done
+    """The records that there are already."""
     missing: int
     """Records to make."""
     known: int
@@ -129,33 +157,70 @@ def left_to_do(store: Store, samples: Sequence[Sample], addresses: Addresses, re
     """The videos that lack records; an error that may pass counts as lacking, with `retry_errors` any error."""
     import polars as pl
 
-    keys = set(addresses.trials.values())
-    found = store.records(keys).filter(pl.col("sample_key").is_in([addresses.samples[sample.id] for sample in samples]))
     error = pl.col("error")
-    found = found.filter(error.is_null() if retry_errors else error.is_null() | ~error.str.starts_with(PASSING))
-    counts = dict(found.group_by("sample_key").len().iter_rows())
-    complete = {sample.id for sample in samples if counts.get(addresses.samples[sample.id], 0) == len(keys)}
-    videos = tuple(video for video in by_video(samples) if any(sample.id not in complete for sample in video))
-    inside = [addresses.samples[sample.id] for video in videos for sample in video]
-    done = frozenset(found.filter(pl.col("sample_key").is_in(inside)).select(ADDRESS).iter_rows())
-    return Work(videos, done, missing=len(keys) * len(samples) - len(found), known=len(found))
+    stays = error.is_null() if retry_errors else error.is_null() | ~error.str.starts_with(PASSING)
+    done = _done(store, samples, addresses, stays)
+    complete = done.complete()
+    videos = tuple(video for video in by_video(samples) if any(addresses.samples[s.id] not in complete for s in video))
+    return Work(videos, done, missing=len(done.trials) * len(samples) - len(done), known=len(done))
 
 
-def assembled(store: Store, samples: Sequence[Sample], addresses: Addresses) -> dict[str, pl.DataFrame]:
-    """Each trial's records, by its name, in the order of the samples; raises EvaluationError if one is not there."""
-    import polars as pl
+def _done(store: Store, samples: Sequence[Sample], addresses: Addresses, counts: pl.Expr) -> Done:
+    """Which records there are of those for which `counts` holds."""
+    done = Done(addresses.trials.values(), (addresses.samples[sample.id] for sample in samples))
+    for key, rows in store.each(done.trials, ("error",)):
+        done.add(key, rows.filter(counts)["sample_key"])
+    return done
 
-    found = store.records(addresses.trials.values())
-    order = pl.DataFrame({"sample_key": [addresses.samples[sample.id] for sample in samples], "order": range(len(samples))})
-    ordered = found.join(order, on="sample_key").sort("order").drop("order")
-    by_key = {key: part for (key,), part in ordered.group_by("key", maintain_order=True)}
-    for name, key in addresses.trials.items():
-        if len(by_key.get(key, ())) != len(samples):
+
+class Assembled(Mapping[str, "pl.DataFrame"]):
+    """Each trial's records, by its name, in the order of the samples; read a portion at a time, so that any number fits.
+
+    Raises EvaluationError for a trial that lacks some.
+    """
+
+    def __init__(self, store: Store, samples: Sequence[Sample], addresses: Addresses):
+        import polars as pl
+
+        self.store, self.addresses = store, addresses
+        self._order = pl.DataFrame({"sample_key": [addresses.samples[s.id] for s in samples], "order": range(len(samples))})
+        self._portion: dict[str, pl.DataFrame] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.addresses.trials)
+
+    def __len__(self) -> int:
+        return len(self.addresses.trials)
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        if name not in self._portion:
+            names = list(self.addresses.trials)
+            start = names.index(name)
+            self._portion = self._read(names[start : start + max(1, PORTION_ROWS // max(1, len(self._order)))])
+        return self._portion[name]
+
+    def _read(self, names: Sequence[str]) -> dict[str, pl.DataFrame]:
+        found = dict(self.store.each([self.addresses.trials[name] for name in names]))
+        return {name: self._ordered(name, found[self.addresses.trials[name]]) for name in names}
+
+    def _ordered(self, name: str, rows: pl.DataFrame) -> pl.DataFrame:
+        import polars as pl
+
+        own = rows.join(self._order, on="sample_key").sort("order")
+        if len(own) != len(self._order):
             raise EvaluationError(
-                f"{store.folder} has {len(by_key.get(key, ()))} of {len(samples)} records of trial {name!r}; "
+                f"{self.store.folder} has {len(own)} of {len(self._order)} records of trial {name!r}; "
                 "prunesweep-store verify names damaged files"
             )
-    columns = list(schema())
-    return {
-        name: by_key[key].with_columns(trial=pl.lit(name)).select(columns).rechunk() for name, key in addresses.trials.items()
-    }
+        return own.with_columns(trial=pl.lit(name)).select(list(schema())).rechunk()
+
+
+def assembled(store: Store, samples: Sequence[Sample], addresses: Addresses) -> Assembled:
+    """Each trial's records, by its name; raises EvaluationError if one is not there."""
+    import polars as pl
+
+    found = Assembled(store, samples, addresses)
+    if not _done(store, samples, addresses, pl.lit(True)).has.all():
+        for name in found:
+            _ = found[name]  # says which trial lacks how many
+    return found
