@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from omegaconf import OmegaConf
 
 import trees
 from conftest import CONF
-from prunesweep.benchmarks import blocks, by_video, jsonl, spread
+from prunesweep.benchmarks import blocks, by_video, jsonl, remarks, spread
 from prunesweep.embedded.questions import ANSWERS
+from prunesweep.types import Sample
 
 TREES = {
     "mvbench": trees.mvbench,
@@ -94,3 +96,20 @@ def test_the_shipped_split_has_balanced_answers_in_every_family() -> None:
 def test_the_right_answer_is_not_always_in_one_place() -> None:
     places = Counter(s.target for s in blocks.load() if len(s.choices) == 4)
     assert min(places.values()) > 0.2 * sum(places.values())
+
+
+def test_questions_that_cannot_be_asked_and_very_long_ones_are_named_before_anything_runs(samples: list[Sample]) -> None:
+    mute = replace(samples[0], id="mute", problem="no text in 'question'")
+    long = replace(samples[1], id="long", question="x" * 100_000)
+    assert remarks(samples) == []
+    first, second = remarks([*samples, mute, long])
+    assert first == f"1 of {len(samples) + 2} questions cannot be asked, such as mute: no text in 'question'"
+    assert "such as long with 100,0" in second
+    assert "25,00" in second
+
+
+def test_an_empty_question_of_ones_own_is_named_by_its_line(tmp_path: Path) -> None:
+    item = {"video": "v.mp4", "question": "  ", "choices": ["a", "b"], "answer": "a"}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(item))
+    with pytest.raises(ValueError, match="line 1: 'question' is empty"):
+        jsonl.load(str(tmp_path))

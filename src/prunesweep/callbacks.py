@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +13,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from prunesweep.folders import claim, in_use, is_named_by_time
 from prunesweep.foreign import read_yaml
+from prunesweep.paths import expand_home
 from prunesweep.schema import require_known_keys
 
 if TYPE_CHECKING:
+    from prunesweep.locks import Lock
     from prunesweep.publish import Reporter
 
 MULTIRUN = "multirun.yaml"
@@ -25,6 +30,7 @@ WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
 PATIENCE = "video.seconds"
 """Of decoding; the same."""
+RUN_DIR, SWEEP_DIR = "hydra.run.dir", "hydra.sweep.dir"
 BUDGET = ("trials", "batch")
 """Of a sweeper: a search may go on with more trials."""
 
@@ -40,18 +46,20 @@ class SummaryCallback(Callback):
 
     def __init__(self) -> None:
         self.reporter: Reporter | None = None
+        self.held: Lock | None = None
+        """On the folder of this run."""
         self.told: set[Path] = set()
         """Trials that the process knows of."""
 
     def __getstate__(self) -> dict[str, Any]:
         """A launcher that runs jobs elsewhere takes callbacks along; the process stays here."""
-        return {**self.__dict__, "reporter": None}
+        return {**self.__dict__, "reporter": None, "held": None}
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        try:
+        expand_home(config)
+        with _ending():
             require_known_keys(config)
-        except ValueError as error:
-            raise SystemExit(f"prunesweep: {error}") from error
+        self._take(config, RUN_DIR)
         self.reporter = self._reporter(config, Path(config.hydra.run.dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -60,11 +68,27 @@ class SummaryCallback(Callback):
 
     def on_run_end(self, **_: Any) -> None:
         self._finish_report()
+        self._let_go()
+
+    def _take(self, config: DictConfig, key: str) -> None:
+        """A folder of this run's own; one that was named by hand is held while it runs."""
+        with suppress(OSError), _ending():  # what cannot be written is said by whoever writes there first
+            if not claim(config, key):
+                self.held = in_use(Path(OmegaConf.select(config, key)), key)
+
+    def _let_go(self) -> None:
+        if self.held:
+            self.held.release()
+            self.held = None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self.started = time.time()
+        expand_home(config)
+        searches = config.hydra.runtime.choices["hydra/sweeper"] == "search"
+        if not searches or is_named_by_time(config, SWEEP_DIR):  # a search's workers share a folder that was named by hand
+            self._take(config, SWEEP_DIR)
         sweep = Path(config.hydra.sweep.dir)
-        goes_on = config.hydra.runtime.choices["hydra/sweeper"] == "search" and (sweep / ".study").exists()
+        goes_on = searches and (sweep / ".study").exists()
         if any(sweep.glob("*/records.parquet")):  # its trials would be taken for this sweep's
             if not goes_on and not is_same_sweep(sweep / MULTIRUN, config):
                 raise SystemExit(f"prunesweep: {sweep} already holds another sweep; choose another hydra.sweep.dir")
@@ -84,6 +108,7 @@ class SummaryCallback(Callback):
             raise SystemExit(f"prunesweep: the sweep's summary failed: {type(error).__name__}: {error}") from error
         finally:
             self._finish_report()
+            self._let_go()
 
     def _reporter(self, config: DictConfig, folder: Path) -> Reporter | None:
         if config.logger.name == "none":
@@ -110,6 +135,15 @@ class SummaryCallback(Callback):
         if self.reporter:
             print(f"W&B         {self.reporter.finish()}")
             self.reporter = None
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Hydra turns a callback's exceptions into warnings; this ends the command."""
+    try:
+        yield
+    except ValueError as error:
+        raise SystemExit(f"prunesweep: {error}") from error
 
 
 def is_same_sweep(saved: Path, config: DictConfig) -> bool:

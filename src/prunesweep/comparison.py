@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from prunesweep import statistics
 from prunesweep.analysis import codes
 from prunesweep.clusters import difference_means
+from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,8 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="prunesweep-compare", description="Compare two trials on the samples that both answered."
     )
-    parser.add_argument("trial", type=Path, help="folder of a trial, such as multirun/DATE/TIME/3")
-    parser.add_argument("baseline", type=Path, help="folder of the trial to compare with")
+    parser.add_argument("trial", type=user_path, help="folder of a trial, such as multirun/DATE/TIME/3")
+    parser.add_argument("baseline", type=user_path, help="folder of the trial to compare with")
     arguments = parser.parse_args()
     with reported():
         columns = ("sample_id", "correct", "named", "generated_tokens", *QUESTION)

@@ -17,7 +17,7 @@ from typing import Any
 
 from prunesweep.checks import require_at_least, require_seconds
 from prunesweep.main import reported
-from prunesweep.paths import CONF
+from prunesweep.paths import CONF, expand_home, typed, user_path
 from prunesweep.schema import require_known_keys
 from prunesweep.tables import count, grid
 from prunesweep.types import Sample, Sampling
@@ -139,7 +139,8 @@ def run_check(overrides: Sequence[str], decord: bool = False) -> int:
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("eval", list(overrides), return_hydra_config=True)
+        config = compose("eval", typed(overrides), return_hydra_config=True)
+    expand_home(config)
     require_known_keys(config)
     settings: Any = OmegaConf.to_container(config.benchmark, resolve=True, throw_on_missing=True)
     samples = instantiate(settings["load"])
@@ -202,7 +203,7 @@ def main() -> None:
             given = [one for one in arguments[1:] if one != "--decord"]
             sys.exit(1 if run_check(given, decord="--decord" in arguments) else 0)
         elif arguments[:1] == ["submission"] and len(arguments) == 3:
-            run_submission(Path(arguments[1]), Path(arguments[2]))
+            run_submission(user_path(arguments[1]), user_path(arguments[2]))
         elif arguments in (["-h"], ["--help"]):
             print((__doc__ or "").strip())
         else:

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from prunesweep.paths import user_path
+
 if TYPE_CHECKING:
     import httpx
     import polars as pl
@@ -474,14 +476,14 @@ def main() -> None:
 
     defaults = {name: value for name, value in vars(Judge).items() if isinstance(value, (int, float))}
     parser = argparse.ArgumentParser(description="Grade the free answers of trials with a language model.")
-    parser.add_argument("trials", type=Path, nargs="+", help="folders of trials on vcgbench")
+    parser.add_argument("trials", type=user_path, nargs="+", help="folders of trials on vcgbench")
     parser.add_argument("--url", required=True, help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
     parser.add_argument("--model", required=True, help="the judge; the paper used gpt-3.5-turbo-0125")
     parser.add_argument("--key-variable", default=KEY_VARIABLE, help="environment variable that holds the key (%(default)s)")
     parser.add_argument("--tries", type=int, default=defaults["tries"])
     parser.add_argument("--timeout", type=float, default=defaults["timeout"], help="seconds per try (%(default)s)")
     parser.add_argument("--concurrency", type=int, default=defaults["concurrency"])
-    parser.add_argument("--cache", type=Path, help=f"of verdicts; {CACHE} beside the first trial by default")
+    parser.add_argument("--cache", type=user_path, help=f"of verdicts; {CACHE} beside the first trial by default")
     parser.add_argument("--failures", choices=("leave_out", "zero"), default="leave_out")
     parser.add_argument("--price-in", type=float, default=0.0, help="per million tokens")
     parser.add_argument("--price-out", type=float, default=0.0)

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep import commands
-from prunesweep.paths import CONF, DATA
+from prunesweep.paths import CONF, DATA, expand_home, typed
 from prunesweep.schema import not_overridden, require_known_keys, unknown_setting
 
 NOT_WRITABLE = {
@@ -60,6 +61,7 @@ def run(config: DictConfig) -> None:
 
     settings = HydraConfig.get()
     with reported():
+        expand_home(config)
         require_known_keys(config, settings)
         run_single(config, Path(settings.runtime.output_dir), list(settings.overrides.task), STARTED)
 
@@ -110,6 +112,7 @@ def _interrupt(*_: object) -> None:
 def run_hydra(command: Callable[[], None]) -> None:
     """Runs a Hydra command; Hydra is told to raise to us instead of printing a report of its own."""
     with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
+        sys.argv[1:] = typed(sys.argv[1:])
         command()
 
 

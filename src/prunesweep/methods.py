@@ -29,6 +29,7 @@ from prunesweep.analysis import Accuracy, accuracies_of
 from prunesweep.clusters import difference_means
 from prunesweep.counterparts import ASKED
 from prunesweep.outcomes import Outcomes, read_outcomes
+from prunesweep.paths import user_path
 from prunesweep.sources import settings
 from prunesweep.tables import accuracy_text, markdown, p_text
 
@@ -364,11 +365,11 @@ def main() -> None:
     from prunesweep.commands import reported
 
     parser = argparse.ArgumentParser(prog="prunesweep-methods", description="Methods at equal cost, each against PruneVid.")
-    parser.add_argument("sweep", type=Path, help="folder of a sweep whose trials have a reducer.match")
+    parser.add_argument("sweep", type=user_path, help="folder of a sweep whose trials have a reducer.match")
     parser.add_argument(
         "--reference", nargs="*", default=[], help="[REDUCER] KEY=VALUE ...: trials to compare with, of PruneVid unless named"
     )
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder for table, list and picture (%(default)s)")
+    parser.add_argument("--out", type=user_path, default=Path("."), help="folder for table, list and picture (%(default)s)")
     given = parser.parse_args()
     with reported():
         found = read_outcomes(given.sweep)

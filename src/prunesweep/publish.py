@@ -28,6 +28,7 @@ from prunesweep import tracking
 from prunesweep.analysis import summarize
 from prunesweep.commands import write_anywhere
 from prunesweep.outcomes import MARGIN, MARGIN_HELP, read_outcomes
+from prunesweep.paths import user_path
 from prunesweep.sources import is_store, read_folder, read_source
 from prunesweep.tracking import Destination
 
@@ -184,11 +185,11 @@ def keep_here(folder: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prunesweep-wandb", description="W&B runs of a sweep or a store, from its records.")
-    parser.add_argument("source", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
+    parser.add_argument("source", type=user_path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
     parser.add_argument("--mode", choices=("online", "offline"), help="offline unless given here or by WANDB_MODE")
     parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or "prunesweep")
     parser.add_argument("--group", help="of all runs; the date and time, or the name, of the folder unless given")
-    parser.add_argument("--out", type=Path, help="folder that gets the folder wandb/; the sweep's, or here for a store")
+    parser.add_argument("--out", type=user_path, help="folder that gets the folder wandb/; the sweep's, or here for a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis of the Pareto chart: any cost of the ledger")
     parser.add_argument("--margin", type=float, default=MARGIN, help=MARGIN_HELP)
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # of a Reporter

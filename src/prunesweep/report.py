@@ -31,7 +31,7 @@ from prunesweep.figures import Coordinates, parallel_coordinates
 from prunesweep.foreign import read_yaml
 from prunesweep.infeasible import all_infeasible
 from prunesweep.outcomes import MARGIN, MARGIN_HELP, UNANSWERED, Outcomes, read_outcomes
-from prunesweep.paths import PACKAGE
+from prunesweep.paths import PACKAGE, user_path
 from prunesweep.plots import label, unit
 from prunesweep.public import public, public_override
 from prunesweep.sources import is_store, reread, settings, short
@@ -363,8 +363,8 @@ def write_report(found: Sequence[Outcomes], sweep: Path, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="prunesweep-report", description="One self-contained page of a finished sweep.")
-    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
-    parser.add_argument("--out", type=Path, help=f"the page to write; {REPORT} in the sweep's folder, or here for a store")
+    parser.add_argument("sweep", type=user_path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
+    parser.add_argument("--out", type=user_path, help=f"the page to write; {REPORT} in the sweep's folder, or here for a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis that the page opens with: any cost of the ledger")
     parser.add_argument("--margin", type=float, default=MARGIN, help=MARGIN_HELP)
     arguments = parser.parse_args()

@@ -22,6 +22,7 @@ import numpy as np
 
 from prunesweep.commands import reported
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.paths import user_path
 from prunesweep.records import TrialInfo, schema, write_trial
 from prunesweep.tables import grid
 
@@ -158,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="prunesweep-bench-analysis", description="Read a large drawn sweep in a fresh process.")
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--samples", type=int, default=4000)
-    parser.add_argument("--measure", type=Path, help="read the sweep in this folder, nothing else", metavar="FOLDER")
+    parser.add_argument("--measure", type=user_path, help="read the sweep in this folder, nothing else", metavar="FOLDER")
     arguments = parser.parse_args()
     if min(arguments.trials, arguments.samples) < 2:
         parser.error("--trials and --samples must be at least 2")

@@ -34,6 +34,8 @@ NAMES = re.compile(r"[.\w]+")
 CLOSE, ALIKE = 0.6, 0.85
 """Likeness from which on a key is taken for a slip of one beside it (difflib's own default), and of one elsewhere."""
 NAMED_SWEEP = "a named sweep is run with --config-dir sweeps --config-name NAME"
+PATHS = ("store.folder", "engine.cache", "benchmark.path", "model.checkpoint")
+"""Folders whose names Hydra may take for numbers or lists."""
 GROUPS = tuple(sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"))
 
 
@@ -48,10 +50,19 @@ def require_known_keys(config: DictConfig, hydra: DictConfig | None = None, prim
     own = raw["hydra"]
     for override in own["overrides"]["task"]:
         _require_one_choice(override)
+    for key in PATHS:
+        _require_text(key, raw)
     sources = tuple(str(source["path"]) for source in own["runtime"]["config_sources"] if source["schema"] == "file")
     choices = {group: choice for group, choice in own["runtime"]["choices"].items() if not group.startswith("hydra/")}
     for key in unread(raw, choices, sources, primary):
         raise ValueError(no_such_key(key, raw))
+
+
+def _require_text(key: str, raw: Mapping[str, Any]) -> None:
+    section, _, name = key.partition(".")
+    value = raw[section].get(name) if isinstance(raw.get(section), Mapping) else None
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} must be text, got {value!r}; quote it for Hydra and for the shell: '{key}=\"...\"'")
 
 
 def _require_one_choice(override: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from prunesweep import paper, statistics
 from prunesweep.commands import reported
 from prunesweep.infeasible import all_infeasible, lines
 from prunesweep.outcomes import MARGIN, MARGIN_HELP, Outcomes, read_outcomes
+from prunesweep.paths import user_path
 from prunesweep.pending import lines as pending_lines
 from prunesweep.pending import read_pending
 from prunesweep.records import trial_folders
@@ -40,7 +40,7 @@ def planning(outcomes: Outcomes, samples: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="prunesweep-stats", description="What a sweep's records say so far.")
-    parser.add_argument("sweep", type=Path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
+    parser.add_argument("sweep", type=user_path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
     parser.add_argument("--cost", default="llm_flops_ratio", help="axis of the front: any cost of the ledger")
     parser.add_argument("--margin", type=float, default=MARGIN, help=MARGIN_HELP)
     parser.add_argument("--table", choices=TABLES, help="print this table instead of the words")

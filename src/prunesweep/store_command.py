@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prunesweep.answering import code_of
 from prunesweep.commands import reported
 from prunesweep.fingerprint import LENGTH, RECORD_FORMAT, versions
+from prunesweep.paths import user_path
 from prunesweep.records import PARTIAL, TRIAL, parquet_bytes, replace_file
 from prunesweep.store import (
     FILES,
@@ -283,22 +284,24 @@ def parser() -> argparse.ArgumentParser:
     parts = result.add_subparsers(dest="command", required=True)
     for name, (_, text) in COMMANDS.items():
         part = parts.add_parser(name, help=text, description=text)
-        part.add_argument("--store", type=Path, default=Path("store"), help="folder of the store (default: store)")
+        part.add_argument("--store", type=user_path, default=Path("store"), help="folder of the store (default: store)")
         if name in ("list", "prune", "export"):
             part.add_argument("--key", help=f"beginning of a trial's key ({LENGTH} hexadecimal digits)")
             for option in NAMES:
                 part.add_argument(f"--{option}", metavar="NAME", help=f"only trials with this {option}")
         if name == "merge":
-            part.add_argument("sources", type=Path, nargs="+", metavar="STORE", help="stores to copy from; they stay as they are")
+            part.add_argument(
+                "sources", type=user_path, nargs="+", metavar="STORE", help="stores to copy from; they stay as they are"
+            )
         if name == "migrate":
-            part.add_argument("--code", type=Path, action="append", default=[], metavar="FOLDER", help=CODE_HELP)
+            part.add_argument("--code", type=user_path, action="append", default=[], metavar="FOLDER", help=CODE_HELP)
             part.add_argument("--checkpoint", action="append", default=[], metavar="FOLDER_OR_NAME", help=CHECKPOINT_HELP)
         if name == "prune":
             part.add_argument("--outdated", action="store_true", help="trials of other code or library versions than installed")
             part.add_argument("--damaged", action="store_true", help="files that verify names")
             part.add_argument("--yes", action="store_true", help="really do it")
         if name == "export":
-            part.add_argument("file", type=Path, help="NAME.csv or NAME.parquet")
+            part.add_argument("file", type=user_path, help="NAME.csv or NAME.parquet")
     return result
 
 

@@ -37,7 +37,7 @@ from prunesweep.analysis import (
     table_frame,
 )
 from prunesweep.axis import Denominator, counted, counted_name, kept, relative
-from prunesweep.benchmarks import by_video
+from prunesweep.benchmarks import by_video, remarks
 from prunesweep.callbacks import TIMING, read_timing
 from prunesweep.changes import why_not_reused
 from prunesweep.checks import EvaluationError, InfeasibleError, UnfitError, require_at_least, require_flag, require_seconds
@@ -215,6 +215,8 @@ def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finishe
         load = located(OmegaConf.to_container(config.model.load, resolve=True))  # type: ignore[arg-type]
         make_model = functools.cache(functools.partial(instantiate, load))
         samples = tuple(instantiate(config.benchmark.load))
+        for remark in remarks(samples):
+            log.warning("%s", remark)
         matched, reasons = _matched(group, make_model, samples)
         out: list[Finished | Infeasible] = [_infeasible(one, reasons[one.name]) for one in group if one.name in reasons]
         if not matched:

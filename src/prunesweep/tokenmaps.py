@@ -18,6 +18,7 @@ import numpy as np
 
 from prunesweep.commands import reported
 from prunesweep.foreign import TARGET, ForeignCodeError, Group, build, read_yaml
+from prunesweep.paths import user_path
 from prunesweep.plots import COLOURS
 
 if TYPE_CHECKING:
@@ -591,12 +592,12 @@ def _chosen(arguments: argparse.Namespace, folders: Sequence[Path]) -> tuple[lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="prunesweep-tokens", description="Draw what each stage did to the tokens of a video.")
-    parser.add_argument("trial", type=Path, help="folder of a trial, such as multirun/DATE/TIME/3")
-    parser.add_argument("other", type=Path, nargs="?", help="a second trial; without it, the sweep's dense one")
+    parser.add_argument("trial", type=user_path, help="folder of a trial, such as multirun/DATE/TIME/3")
+    parser.add_argument("other", type=user_path, nargs="?", help="a second trial; without it, the sweep's dense one")
     parser.add_argument("--sample", action="append", help="id of a question; may be given several times", metavar="ID")
     parser.add_argument("--flips", type=int, default=1, help="without --sample: draw so many flipped questions (1)", metavar="N")
     parser.add_argument("--movie", choices=("gif", "mp4"), help="a movie of each, too")
-    parser.add_argument("--out", type=Path, help="folder for the pictures; tokens/ beside the trial unless given")
+    parser.add_argument("--out", type=user_path, help="folder for the pictures; tokens/ beside the trial unless given")
     parser.add_argument("--trust", action="store_true", help="allow configurations that name code of other packages")
     arguments = parser.parse_args()
     if arguments.flips < 1:

@@ -60,9 +60,11 @@ class SharedLauncher(Launcher):
         return None
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        from prunesweep.paths import expand_home
         from prunesweep.schema import require_known_keys
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        expand_home(config)
         require_known_keys(config)
         with open_dict(config):
             config.hydra.job.id = str(number)

@@ -107,9 +107,11 @@ class SearchSweeper(Sweeper):
         print(report(plan, Search(plan, folder, arguments, self).run(), folder))
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
+        from prunesweep.paths import expand_home
         from prunesweep.schema import require_known_keys
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        expand_home(config)
         require_known_keys(config)
         return config
 

@@ -111,6 +111,26 @@ def inside(root: Path, name: Any) -> tuple[Path, str | None]:
     return root / name, None
 
 
+LONG = 10_000
+"""Characters of a question with its options: some 2,500 tokens, more than most videos have, and ten times a usual question."""
+
+
+def remarks(samples: Sequence[Sample]) -> list[str]:
+    """What to say before anything runs: questions that cannot be asked, and those that are suspiciously long."""
+    mute = [sample for sample in samples if sample.problem]
+    sizes = {sample.id: len(sample.question) + sum(map(len, sample.choices)) for sample in samples if not sample.problem}
+    long = [name for name, size in sizes.items() if size > LONG]
+    said = []
+    if mute:
+        said.append(f"{len(mute)} of {len(samples)} questions cannot be asked, such as {mute[0].id}: {mute[0].problem}")
+    if long:
+        said.append(
+            f"{len(long)} of {len(samples)} questions have more than {LONG:,} characters with their options, such as {long[0]} "
+            f"with {sizes[long[0]]:,}: they are asked as they are, at the price of some {sizes[long[0]] // 4:,} text tokens"
+        )
+    return said
+
+
 def require_unique(samples: Iterable[Sample], where: str) -> None:
     """Raises ValueError for ids that occur more than once: records could not be told apart."""
     twice = [name for name, count in Counter(sample.id for sample in samples).items() if count > 1]

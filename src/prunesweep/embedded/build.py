@@ -14,6 +14,7 @@ from prunesweep.commands import write_anywhere
 from prunesweep.embedded.questions import ANSWERS, Question, ask
 from prunesweep.embedded.render import render
 from prunesweep.embedded.scene import draw_scene
+from prunesweep.paths import user_path
 
 FRAMES = 12
 FRAMES_PER_SECOND = 4
@@ -27,7 +28,7 @@ def main() -> None:
     write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("split", choices=SPLIT_SEEDS)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=user_path)
     parser.add_argument("--per-family", type=int, default=100, help="questions per family (default 100)")
     arguments = parser.parse_args()
     if arguments.per_family < 1:

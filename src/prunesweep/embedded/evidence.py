@@ -22,6 +22,7 @@ from prunesweep.analysis import Summary, accuracy, pareto_front, rows_of, task_a
 from prunesweep.commands import write_anywhere
 from prunesweep.comparison import Difference, holm, paired
 from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
+from prunesweep.paths import user_path
 from prunesweep.records import Trial, read_trials
 from prunesweep.tables import accuracy_text, markdown, p_text
 
@@ -359,8 +360,8 @@ def report(results: Mapping[str, Sequence[Claim]], command: str) -> str:
 def main() -> None:
     write_anywhere()
     parser = argparse.ArgumentParser(description="Test what the embedded benchmark and model are meant to show.")
-    parser.add_argument("folder", type=Path, help="results go here; sweeps that it already holds are not run again")
-    parser.add_argument("--second-seed", type=Path, metavar="CHECKPOINT", help="the model trained with another seed")
+    parser.add_argument("folder", type=user_path, help="results go here; sweeps that it already holds are not run again")
+    parser.add_argument("--second-seed", type=user_path, metavar="CHECKPOINT", help="the model trained with another seed")
     parser.add_argument("--processes", type=_positive, default=2, help="evaluation processes of one thread each (default 2)")
     parser.add_argument("--limit", type=_positive, help="questions per sweep, for a try-out (default: all)")
     arguments = parser.parse_args()

@@ -19,6 +19,7 @@ from prunesweep.commands import write_anywhere
 from prunesweep.embedded.build import FRAMES, FRAMES_PER_SECOND, SPLIT_SEEDS
 from prunesweep.embedded.render import CELL, NOISE, SIZE
 from prunesweep.embedded.scene import GRID, Scene, draw_scene
+from prunesweep.paths import user_path
 from prunesweep.tables import markdown
 from prunesweep.types import Sample
 from prunesweep.video import read_clip
@@ -67,7 +68,7 @@ Short videos with the redundancy of real ones, and questions that need the right
 def main() -> None:
     write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="blocks.md and blocks/*.png are written here")
+    parser.add_argument("folder", type=user_path, help="blocks.md and blocks/*.png are written here")
     folder = parser.parse_args().folder
     pictures = folder / "blocks"
     pictures.mkdir(parents=True, exist_ok=True)

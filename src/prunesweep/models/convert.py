@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunesweep.paths import user_path
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -160,9 +162,9 @@ def main() -> None:
         own = kinds.add_parser(name, help=text, description=text)
         if name == "check":
             own.add_argument("family", choices=("pllava", "stllm"))
-        own.add_argument("folder", type=Path, help="the checkpoint as released")
+        own.add_argument("folder", type=user_path, help="the checkpoint as released")
         if name != "check":
-            own.add_argument("out", type=Path, help="where the converted one goes; must not exist")
+            own.add_argument("out", type=user_path, help="where the converted one goes; must not exist")
         if name != "pllava":
             own.add_argument("--variant", choices=("qa", "conversation"), default="qa")
         if name == "stllm":

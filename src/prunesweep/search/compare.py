@@ -30,6 +30,7 @@ from prunesweep.checks import require_at_least
 from prunesweep.commands import reported
 from prunesweep.comparison import Difference, paired
 from prunesweep.foreign import read_yaml
+from prunesweep.paths import user_path
 from prunesweep.racing import Race, run_race
 from prunesweep.records import Trial, read_trials
 from prunesweep.sources import settings
@@ -401,25 +402,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     replayed = parts.add_parser("replay", help="searches among a finished grid's trials, sampler by sampler and seed by seed")
-    replayed.add_argument("grid", type=Path, help="folder of a sweep over all combinations of some values")
+    replayed.add_argument("grid", type=user_path, help="folder of a sweep over all combinations of some values")
     replayed.add_argument("--samplers", nargs="+", default=["tpe", "nsga2", "random", "grid"], help="of conf/sampler")
     replayed.add_argument("--seeds", type=int, default=3)
     replayed.add_argument("--trials", type=int, default=32)
     replayed.add_argument("--batch", type=int, default=4, help="proposed at once, as hydra.sweeper.batch")
     volumes = parts.add_parser("hypervolume", help="how good the front is after so many trials, sampler by sampler")
-    volumes.add_argument("searches", type=Path, nargs="+", metavar="FOLDER", help="of finished searches")
-    volumes.add_argument("--pool", type=Path, help="folder of a sweep over all settings: the best front there is")
+    volumes.add_argument("searches", type=user_path, nargs="+", metavar="FOLDER", help="of finished searches")
+    volumes.add_argument("--pool", type=user_path, help="folder of a sweep over all settings: the best front there is")
     for part in (replayed, volumes):
         part.add_argument("--worst", type=float, default=1.0, help="cost up to which the area counts (1)")
-        part.add_argument("--picture", type=Path, help="file to draw to")
+        part.add_argument("--picture", type=user_path, help="file to draw to")
     races = parts.add_parser("race", help="races among a finished sweep's trials: what they save, and what of the front is kept")
-    races.add_argument("sweep", type=Path, help="folder of a sweep without a race")
+    races.add_argument("sweep", type=user_path, help="folder of a sweep without a race")
     races.add_argument("--rounds", type=int, default=10)
     races.add_argument("--alpha", type=float, default=0.05)
     races.add_argument("--seeds", type=int, default=3, help="orders of the samples")
     saved = parts.add_parser("savings", help="what a sweep that raced saved over one that did not")
-    saved.add_argument("raced", type=Path)
-    saved.add_argument("full", type=Path)
+    saved.add_argument("raced", type=user_path)
+    saved.add_argument("full", type=user_path)
     for part in (replayed, volumes, races, saved):
         part.add_argument("--cost", default="llm_flops_ratio", help="llm_flops_ratio, or another of analysis.cost")
     arguments = parser.parse_args()

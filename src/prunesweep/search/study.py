@@ -70,6 +70,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         journal = folder / JOURNAL
         journal.touch()
         return JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalLock(journal)))
+    url = url.replace("sqlite:///~/", f"sqlite:///{Path.home()}/")
     options: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}} if backend(url) == "sqlite" else {"pool_pre_ping": True}
     try:
         return RDBStorage(url, engine_kwargs=options)

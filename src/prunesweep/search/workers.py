@@ -3,22 +3,23 @@
 A worker holds a lock on a file of its own as long as it lives; the kernel lets go of it whatever ends the process.  A lock
 that can be had is therefore a dead worker's.  File systems may keep locks to one machine, so a worker of another machine
 is given up only after its file has not been touched for GRACE seconds, by the clock of the file system that both share.
+Where the kernel's locks cannot be relied on, that holds for all workers (see `prunesweep.locks`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import secrets
 import threading
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-HEARTBEAT = 10.0
-"""Seconds between two touches."""
-GRACE = 60.0
-"""Seconds without a touch after which a worker on another machine counts as dead: six missed ones."""
+from prunesweep.locks import BY_FILES, GRACE, HEARTBEAT, Lock, LockFile, age, lock, lock_by_files
+
+log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -31,7 +32,14 @@ class Worker:
 
     def __enter__(self) -> Worker:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self._file(self.name))
+        if lock_by_files(self.folder):
+            log.warning(
+                "%s has no file locks that can be relied on: workers tell each other by files there, and one that dies is missed "
+                "after %d s; hydra.sweep.dir on another file system has it missed at once",
+                self.folder.parent,
+                GRACE,
+            )
+        self._lock = lock(self._file(self.name))
         self._lock.acquire()
         threading.Thread(target=self._beat, daemon=True).start()
         return self
@@ -41,28 +49,26 @@ class Worker:
         self._lock.release()
         self._file(self.name).unlink(missing_ok=True)
 
-    def alone(self, what: str = "study") -> FileLock:
+    def alone(self, what: str = "study") -> Lock:
         """A context in which no other worker of the study is; others wait."""
-        return _lock(self.folder / f"{what}.lock")
+        return lock(self.folder / f"{what}.lock")
 
     def is_alive(self, name: str) -> bool:
         """Whether another worker is at work; call within `alone`."""
         file = self._file(name)
         if name == self.name:
             return True
+        if (self.folder / BY_FILES).exists():
+            held = LockFile(file).file
+            return held.exists() and age(held) < GRACE
         if not file.exists():
             return False
         try:
-            with _lock(file).acquire(timeout=0):
+            with lock(file).acquire(timeout=0):
                 here = name.startswith(f"{_machine()}-")
-                return not here and self._age(file) < GRACE
+                return not here and age(file) < GRACE
         except Timeout:
             return True
-
-    def _age(self, file: Path) -> float:
-        own = self._file(self.name)
-        own.touch()
-        return own.stat().st_mtime - file.stat().st_mtime
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
@@ -76,10 +82,6 @@ def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def _lock(file: Path) -> FileLock:
-    return FileLock(file, fallback_to_soft=False)  # a soft lock would outlive its process
-
-
 class JournalLock:
     """Optuna's own locks on a journal outlive a killed process for half a minute; the kernel's does not.
 
@@ -89,7 +91,8 @@ class JournalLock:
 
     def __init__(self, journal: Path):
         self.journal = journal
-        self._lock = _lock(journal.with_name(f"{journal.name}.lock"))
+        lock_by_files(journal.parent)
+        self._lock = lock(journal.with_name(f"{journal.name}.lock"))
 
     def acquire(self) -> bool:
         self._lock.acquire()

@@ -1,0 +1,120 @@
+"""~/ is the home folder wherever a path is typed or written, and nothing is ever put into a folder of that name."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from conftest import CONF
+from prunesweep.paths import PACKAGE, expand_home, typed, user_path
+from prunesweep.search.study import open_storage
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    GlobalHydra.instance().clear()
+    return tmp_path / "home"
+
+
+SETTINGS = (
+    "store.folder",
+    "engine.cache",
+    "benchmark.path",
+    "model.checkpoint",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
+
+
+def test_every_setting_takes_it_quoted_or_from_a_file(home: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        given = [f"{key}='~/{key}'" for key in SETTINGS]
+        config = compose(
+            "eval",
+            ["benchmark=jsonl", "hydra/launcher=submitit_local", *given, "hydra.launcher.folder='~/jobs'"],
+            return_hydra_config=True,
+        )
+    expand_home(config)
+    for key in SETTINGS:
+        assert OmegaConf.select(config, key) == f"{home}/{key}"
+    assert config.hydra.launcher.folder == f"{home}/jobs"
+    assert config.model.load.checkpoint == f"{home}/model.checkpoint", "and what refers to it"
+    sections = [config[key] for key in config if key not in ("hydra", "protocol") and OmegaConf.is_config(config[key])]
+    assert "~" not in str([OmegaConf.to_container(section, resolve=True) for section in sections])
+
+
+def test_lists_nested_values_and_grids_are_expanded_and_texts_are_not(home: Path) -> None:
+    raw: dict[str, Any] = {
+        "hydra": {
+            "sweeper": {"warm_start": ["~/a", "b~/c"], "grids": [{"model.checkpoint": "~/a,~/b"}]},
+            "overrides": {"task": ["~/x"]},
+        },
+        "protocol": {"prefix": "~/ as it is"},
+        "reducer": {"name": "~", "x": "a ~/b", "y": None, "z": "~user/b"},
+    }
+    config = OmegaConf.create(raw)
+    OmegaConf.set_struct(config, True)
+    OmegaConf.set_readonly(config, True)
+    expand_home(config)
+    assert config.hydra.sweeper.warm_start == [f"{home}/a", "b~/c"]
+    assert config.hydra.sweeper.grids[0]["model.checkpoint"] == f"{home}/a,{home}/b"
+    assert config.hydra.overrides.task == ["~/x"]
+    assert config.protocol.prefix == "~/ as it is"
+    assert config.reducer == {"name": str(home), "x": "a ~/b", "y": None, "z": "~user/b"}
+
+
+def test_arguments_are_expanded_where_neither_the_shell_nor_hydra_does(home: Path) -> None:
+    given = ["store.folder=~/s", "x='~/s'", "+a.b=[~/s,~/t]", "--config-dir=~/c", "~/d", "~reducer.merge", "k=a~/b", "-m"]
+    assert typed(given) == [
+        f"store.folder={home}/s",
+        f"x='{home}/s'",
+        f"+a.b=[{home}/s,{home}/t]",
+        f"--config-dir={home}/c",
+        f"{home}/d",
+        "~reducer.merge",
+        "k=a~/b",
+        "-m",
+    ]
+
+
+def test_no_command_reads_a_path_without_expanding_it() -> None:
+    """argparse's type of every path is `user_path`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=user_path)
+    assert parser.parse_args(["~/x"]).folder == Path.home() / "x"
+    for file in PACKAGE.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.keyword) and call.arg == "type":
+                assert not (isinstance(call.value, ast.Name) and call.value.id == "Path"), file
+
+
+def test_a_database_of_a_search_may_lie_there(home: Path, tmp_path: Path) -> None:
+    open_storage("sqlite:///~/study.db", tmp_path)
+    assert (home / "study.db").is_file()
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "multirun"])
+def test_nothing_is_written_into_a_folder_of_that_name(run, home: Path, tmp_path: Path, mode: list[str]) -> None:
+    key = "hydra.sweep.dir" if mode else "hydra.run.dir"
+    code, _, _ = run(
+        *mode, "reducer=none", "benchmark.limit=2", "store.folder=~/store", f"{key}='~/out'", "engine.cache='~/cache'"
+    )
+    assert code == 0
+    assert {path.name for path in home.iterdir()} >= {"store", "out", "cache"}
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_folder_that_hydra_takes_for_a_number_is_to_be_quoted(run) -> None:
+    for key in ("store.folder", "benchmark.path"):
+        code, _, _ = run("benchmark=jsonl", f"{key}=2024")
+        assert f"{key} must be text, got 2024; quote it" in str(code)
+    assert "model.checkpoint must be text, got ['a']" in str(run("model.checkpoint=[a]")[0])
