@@ -574,13 +574,20 @@ def test_a_proposal_that_was_cut_short_is_completed(task: Path, tmp_path: Path, 
 
 
 def work(task: Path, folder: Path, storage: str | None, trials: int, dies_at: int | None = None) -> None:
-    """One worker, in a process of its own; it may drop dead before it evaluates a certain trial."""
-    host = Formula(task, folder)
+    """One worker, in a process of its own; it may drop dead before it evaluates a certain trial.
+
+    The others leave it some: however late it comes, they wait for its death half-way.
+    """
+    host, dead = Formula(task, folder), folder / "dead"
 
     def before(jobs: Sequence[Job]) -> None:
         time.sleep(0.05)
-        if any(job.folder.isdigit() and int(job.folder) >= (dies_at or 10**9) for job in jobs):
+        latest = max((int(job.folder) for job in jobs if job.folder.isdigit()), default=-1)
+        if dies_at is not None and latest >= dies_at:
+            dead.touch()
             os._exit(9)
+        while latest >= trials // 2 and not dead.exists():
+            time.sleep(0.01)
 
     host.before_launch = before
     search(task, folder, plan(trials, batch=2, storage=storage, baselines=BASELINES), host)
