@@ -97,13 +97,44 @@ class Reader:
         self.find, self.bookkeeping = find, bookkeeping
         self._modules: dict[str, Module | None] = {}
         self._first: dict[Item, str] = {}
+        self._visits: dict[Item, Visit] = {}
 
     def code(self, roots: Iterable[str]) -> Code:
         """Of the definitions (dotted names) where answering begins."""
-        walk = Walk(self)
-        firsts = [first for root in roots for first in walk.begin(root)]
-        walk.run()
-        return walk.code(firsts)
+        begin = Visit(self)
+        firsts = [first for root in roots for first in begin.begin(root)]
+        reached: dict[Item, Visit] = {}
+        waiting = [*begin.opened]
+        while waiting:
+            item = waiting.pop()
+            if item not in reached:
+                reached[item] = self.visit(item)
+                waiting += reached[item].opened
+        return self._code(firsts, reached, [begin, *reached.values()])
+
+    def _code(self, roots: Sequence[str], reached: Mapping[Item, Visit], visits: Sequence[Visit]) -> Code:
+        second = {item: hashed([self.first(item), *map(list, sorted(visit.uses))]) for item, visit in reached.items()}
+        filled = {item: value for item, value in second.items() if self._holds_something(item)}
+        modules: dict[str, list[str]] = {}
+        for item, value in filled.items():
+            modules.setdefault(item.module, []).append(value)
+        return Code(
+            digest=hashed([list(roots), sorted(filled.values())]),
+            parts={name: hashed(sorted(own))[:16] for name, own in sorted(modules.items())},
+            distributions=tuple(sorted(set().union(*(visit.distributions for visit in visits)))),
+            foreign=tuple(sorted(set().union(*(visit.foreign for visit in visits)))),
+            unfollowed=tuple(sorted(set().union(*(visit.unfollowed for visit in visits)))),
+        )
+
+    def _holds_something(self, item: Item) -> bool:
+        return bool(self.statements(item)) or self.find(item.module).kind == "compiled"
+
+    def visit(self, item: Item) -> Visit:
+        """What an item refers to; the same whoever reaches it, so that the next method's code costs only what is new in it."""
+        if item not in self._visits:
+            self._visits[item] = visit = Visit(self, item.module)
+            visit.look(item)
+        return self._visits[item]
 
     def module(self, name: str) -> Module | None:
         """None if it has no source to follow."""
@@ -192,38 +223,18 @@ class Dump:
         return text.startswith(f"{PACKAGE}.") and text.isascii() and self.reader.find(text).kind == "source"
 
 
-class Walk:
-    """One search from roots to everything that they reach."""
+class Visit:
+    """What one item refers to, or the roots of a search."""
 
-    def __init__(self, reader: Reader):
-        self.reader = reader
-        self.open: list[Item] = []
-        self.uses: dict[Item, set[tuple[str, str]]] = {}
-        """What an item's names stand for: an item's own fingerprint, or a name outside of what is followed."""
+    def __init__(self, reader: Reader, by: str = "whoever wrote the method"):
+        self.reader, self.by = reader, by
+        self.opened: dict[Item, None] = {}
+        """Items that it reaches, in order."""
+        self.uses: set[tuple[str, str]] = set()
+        """What its names stand for: an item's own fingerprint, or a name outside of what is followed."""
         self.distributions: set[str] = set()
         self.foreign: set[str] = set()
         self.unfollowed: set[str] = set()
-
-    def run(self) -> None:
-        while self.open:
-            self._visit(self.open.pop())
-
-    def code(self, roots: Sequence[str]) -> Code:
-        second = {item: hashed([self.reader.first(item), *map(list, sorted(used))]) for item, used in self.uses.items()}
-        filled = {item: value for item, value in second.items() if self._holds_something(item)}
-        modules: dict[str, list[str]] = {}
-        for item, value in filled.items():
-            modules.setdefault(item.module, []).append(value)
-        return Code(
-            digest=hashed([list(roots), sorted(filled.values())]),
-            parts={name: hashed(sorted(own))[:16] for name, own in sorted(modules.items())},
-            distributions=tuple(sorted(self.distributions)),
-            foreign=tuple(sorted(self.foreign)),
-            unfollowed=tuple(sorted(self.unfollowed)),
-        )
-
-    def _holds_something(self, item: Item) -> bool:
-        return bool(self.reader.statements(item)) or self.reader.find(item.module).kind == "compiled"
 
     # from names to items
 
@@ -231,9 +242,9 @@ class Walk:
         """As `reach`; what answers must be in a file."""
         if not self.reader.split(root)[0]:
             self.unfollowed.add(f"{root} is in no module that can be found")
-        return self.reach(root, by="whoever wrote the method")
+        return self.reach(root)
 
-    def reach(self, dotted: str, by: str = PACKAGE) -> list[str]:
+    def reach(self, dotted: str) -> list[str]:
         """Opens what a dotted name stands for; returns what it is known by."""
         name, left = self.reader.split(dotted)
         if not name:
@@ -242,16 +253,16 @@ class Walk:
             return ["bookkeeping"]
         place = self.reader.find(name)
         if place.kind in ("standard", "distribution"):
-            self._note_distribution(place, by)
+            self._note_distribution(place)
             return [dotted]
         if place.kind == "compiled":
             return [self._open(Item(name, ALL))]
         self._import(name)
         if not _is_own(name):
             return [self._open(Item(name, ALL))]
-        return self._reach_own(name, left, by)
+        return self._reach_own(name, left)
 
-    def _reach_own(self, name: str, left: Sequence[str], by: str) -> list[str]:
+    def _reach_own(self, name: str, left: Sequence[str]) -> list[str]:
         module = self.reader.module(name)
         assert module is not None
         if not left:
@@ -260,13 +271,11 @@ class Walk:
             return [self._open(Item(name, left[0]))]
         handed_on = ".".join([module.imports.get(left[0], name), *left[1:]])
         if left[0] in module.imports and handed_on != ".".join([name, *left]):
-            return self.reach(handed_on, by)
+            return self.reach(handed_on)
         return [self._open(Item(name, ALL))]
 
     def _open(self, item: Item) -> str:
-        if item not in self.uses:
-            self.uses[item] = set()
-            self.open.append(item)
+        self.opened[item] = None
         return self.reader.first(item)
 
     def _import(self, name: str) -> None:
@@ -277,35 +286,35 @@ class Walk:
             if self.reader.module(prefix) is not None and not self.reader.is_bookkeeping(prefix):
                 self._open(Item(prefix, EFFECTS if _is_own(prefix) else ALL))
 
-    def _note_distribution(self, place: Place, by: str) -> None:
+    def _note_distribution(self, place: Place) -> None:
         if place.kind == "distribution":
             self.distributions.add(place.text)
-            if not _is_own(by):
+            if not _is_own(self.by):
                 self.foreign.add(place.text)
 
     # from items to names
 
-    def _visit(self, item: Item) -> None:
+    def look(self, item: Item) -> None:
         module = self.reader.module(item.module)
         if module is None:
             return
         if item.name in (EFFECTS, ALL):
             for target in module.imported:
-                self._follow_import(target, item)
+                self._follow_import(target)
         for statement in self.reader.statements(item):
             for name in Names(module).of(statement):
                 self._use(name, module, item)
             for node in executed(statement):
-                self._look_for_dynamic(node, module, item)
+                self._look_for_dynamic(node, module)
 
-    def _follow_import(self, target: str, item: Item) -> None:
+    def _follow_import(self, target: str) -> None:
         """Of an import at the top of a module: what it runs; of another's module all that is imported."""
         name, left = self.reader.split(target)
         if not name or self.reader.is_bookkeeping(".".join([name, *left[:1]])):
             return
         place = self.reader.find(name)
         if place.kind in ("standard", "distribution"):
-            self._note_distribution(place, item.module)
+            self._note_distribution(place)
         elif place.kind == "compiled":
             self._open(Item(name, ALL))
         else:
@@ -316,34 +325,34 @@ class Walk:
         if head in module.imports:
             target = module.meant(dotted)
             local = dotted if self.reader.module(self.reader.split(target)[0]) is None else rest.partition(".")[0] or head
-            self.uses[item].update((local, found) for found in self.reach(target, item.module))
+            self.uses.update((local, found) for found in self.reach(target))
         elif head in module.definitions:
             if _is_own(module.name) and item.name != ALL:
-                self.uses[item].add((head, self._open(Item(module.name, head))))
+                self.uses.add((head, self._open(Item(module.name, head))))
         else:
             for star in module.stars:
-                self._follow_star(star, head, item)
+                self._follow_star(star, head)
 
-    def _follow_star(self, star: str, name: str, item: Item) -> None:
+    def _follow_star(self, star: str, name: str) -> None:
         other = self.reader.module(star)
         if other is not None and (name in other.definitions or name in other.imports or other.stars):
-            self.uses[item].update((name, found) for found in self.reach(f"{star}.{name}", item.module))
+            self.uses.update((name, found) for found in self.reach(f"{star}.{name}"))
 
-    def _look_for_dynamic(self, node: ast.AST, module: Module, item: Item) -> None:
+    def _look_for_dynamic(self, node: ast.AST, module: Module) -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             for target in targets(node, module.package):
-                self._follow_import(target, item)
+                self._follow_import(target)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if node.value.startswith(f"{PACKAGE}.") and self.reader.find(node.value).kind == "source":  # run with -m
-                self.uses[item].update(("-m", found) for found in self.reach(node.value, item.module))
+                self.uses.update(("-m", found) for found in self.reach(node.value))
         elif isinstance(node, ast.Call):
-            self._follow_call(node, module, item)
+            self._follow_call(node, module)
         if not _is_own(module.name):
             self.unfollowed.update(
                 f"{module.name}, line {getattr(node, 'lineno', 0)}, {reason}" for reason in unknown(node, module)
             )
 
-    def _follow_call(self, node: ast.Call, module: Module, item: Item) -> None:
+    def _follow_call(self, node: ast.Call, module: Module) -> None:
         """`importlib.import_module` and `__import__`."""
         if module.meant(dotted_name(node.func) or "") not in ("importlib.import_module", "__import__"):
             return
@@ -353,7 +362,7 @@ class Walk:
                 self.unfollowed.add(f"{module.name}, line {node.lineno}, imports a module whose name is computed")
             return
         name = importlib.util.resolve_name(literal, module.package) if literal.startswith(".") else literal
-        self.uses[item].update(("import", found) for found in self.reach(name, item.module))
+        self.uses.update(("import", found) for found in self.reach(name))
 
 
 def _is_own(name: str) -> bool:

@@ -68,9 +68,10 @@ class Module:
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             self._note_import(statement)
             return
-        for node in executed(statement):
-            if not isinstance(statement, DEFINITIONS) and isinstance(node, (ast.Import, ast.ImportFrom)):
-                self._note_import(node)
+        if not isinstance(statement, DEFINITIONS):
+            for node in executed(statement):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    self._note_import(node)
         names = _defined(statement)
         for name in names:
             self.definitions.setdefault(name, []).append(statement)
@@ -107,7 +108,11 @@ def executed(node: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         one = waiting.pop()
         yield one
-        waiting += [child for child in ast.iter_child_nodes(one) if not never_run(child)]
+        for name in one._fields:  # as `ast.iter_child_nodes`, in half the time
+            value = getattr(one, name, None)
+            for child in value if isinstance(value, list) else (value,):
+                if isinstance(child, ast.AST) and not never_run(child):
+                    waiting.append(child)
 
 
 def _is_harmless(decorator: ast.expr) -> bool:
