@@ -14,8 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from prunesweep import main as command
 from prunesweep.benchmarks import jsonl
+from prunesweep.cli import run as command
 from prunesweep.embedded.build import draw_split
 from prunesweep.embedded.network import TinyShape, build_network, build_processor
 from prunesweep.models.llava_onevision import LlavaOnevision, load

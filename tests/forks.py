@@ -15,12 +15,12 @@ from pathlib import Path
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        "prunesweep.main",
-        "prunesweep.sweep",
-        "prunesweep.evaluate",
+        "prunesweep.cli.run",
+        "prunesweep.sweep.configs",
+        "prunesweep.sweep.evaluate",
         "prunesweep.models.llava_onevision",
         "prunesweep.benchmarks.jsonl",
-        "prunesweep.plots",
+        "prunesweep.report.plots",
         "prunesweep.search.loop",
         "prunesweep.search.report",
         "transformers.models.llava_onevision.modeling_llava_onevision",
@@ -57,7 +57,8 @@ def _run(arguments: list[str], folder: Path, log: Path, before: Callable[[], Non
         os.dup2(output, stream)
     import torch
 
-    from prunesweep import main, store
+    from prunesweep.cli import run
+    from prunesweep.results import store
 
     torch.set_num_threads(1)
     store.FLUSH_SECONDS = store.FLUSH_SHARE = 0.0  # a shard after every video, so that a short sweep has something to lose
@@ -66,6 +67,6 @@ def _run(arguments: list[str], folder: Path, log: Path, before: Callable[[], Non
     if before is not None:
         before()
     try:
-        main.main()
+        run.main()
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out; Ray ends its cluster there

@@ -16,17 +16,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from prunesweep import ahead, pending, stats
-from prunesweep.ahead import Blueprint, Speed, bytes_text, duration_text, stages_ahead
-from prunesweep.engine import Clock, Job, evaluate_jobs
-from prunesweep.evaluate import evaluate
-from prunesweep.pending import Pending, noted, read_pending
-from prunesweep.protocol import Protocol
+from prunesweep.cli import show
+from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
+from prunesweep.engine.protocol import Protocol
+from prunesweep.engine.stages import plan
 from prunesweep.reducers import Reducer, fastv, prunevid, random
-from prunesweep.stages import plan
-from prunesweep.store import Store
+from prunesweep.results import pending
+from prunesweep.results.pending import Pending, noted, read_pending
+from prunesweep.results.store import Store
+from prunesweep.sweep import ahead
+from prunesweep.sweep.ahead import Blueprint, Speed, bytes_text, duration_text, stages_ahead
+from prunesweep.sweep.evaluate import evaluate
+from prunesweep.sweep.work import Addresses, Trial, left_to_do
 from prunesweep.types import Prefix, Sample
-from prunesweep.work import Addresses, Trial, left_to_do
 
 FRAMES = 4
 WORDS, FREE = Protocol("words", "choose"), Protocol("words", "generate", most_tokens=3)
@@ -205,7 +207,7 @@ def test_a_running_evaluation_can_be_read(model, samples, tmp_path: Path, capsys
     with noted(sweep, dict(addresses.trials), [s.id for s in asked], store.folder):
         evaluate(lambda: model, asked, trials[:1], progress=False, store=store, addresses=addressed(trials[:1], asked))
         monkeypatch.setattr(sys, "argv", ["prunesweep-stats", str(sweep)])
-        stats.main()
+        show.main()
         said = capsys.readouterr().out.splitlines()
         assert said[0] == "4 of 8 records, running"
         assert said[3].split()[:4] == ["none", "4", "of", "4"]
@@ -252,7 +254,7 @@ def test_a_store_that_is_gone_is_one_line(tmp_path: Path, monkeypatch) -> None:
     note(tmp_path)
     monkeypatch.setattr(sys, "argv", ["prunesweep-stats", str(tmp_path)])
     with pytest.raises(SystemExit, match="gone is no store"):
-        stats.main()
+        show.main()
 
 
 def test_a_log_gets_a_line_every_few_percent(run) -> None:

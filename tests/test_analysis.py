@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prunesweep.analysis import (
+from prunesweep.analysis.outcomes import COLUMNS
+from prunesweep.analysis.summary import (
     Failure,
     accuracy,
     clustered_error,
@@ -27,8 +28,7 @@ from prunesweep.cost import (
     prefill_flops,
     published_prefill,
 )
-from prunesweep.outcomes import COLUMNS
-from prunesweep.records import Trial, TrialInfo, read_trial, read_trials, to_frame, write_trial
+from prunesweep.results.records import Trial, TrialInfo, read_trial, read_trials, to_frame, write_trial
 from prunesweep.types import Record
 
 SHAPE = Shape(2, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))

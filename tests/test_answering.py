@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep import answering
-from prunesweep.answering import ANSWERING, BOOKKEEPING, Code, Reader, code_of
 from prunesweep.paths import PACKAGE
-from prunesweep.syntax import Folder, dotted_name, find_installed
+from prunesweep.results.keys import code as answering
+from prunesweep.results.keys.code import ANSWERING, BOOKKEEPING, Code, Reader, code_of
+from prunesweep.results.keys.syntax import Folder, dotted_name, find_installed
 
 ROOTS = (
     "prunesweep.reducers.fastv.Prune",
     "prunesweep.reducers.prunevid.Merge",
-    "prunesweep.protocol.Protocol",
+    "prunesweep.engine.protocol.Protocol",
     "prunesweep.models.llava_onevision.load",
 )
 
@@ -55,11 +55,11 @@ def test_names_of_what_answers_and_of_bookkeeping_exist() -> None:
 def test_what_is_reached_answers_and_all_that_answers_is_reached() -> None:
     reached = set(code_of(ROOTS).parts)
     assert {
-        "prunesweep.stages",
-        "prunesweep.engine",
-        "prunesweep.video",
-        "prunesweep.decoding",
-        "prunesweep.clustering",
+        "prunesweep.engine.stages",
+        "prunesweep.engine.prefix_tree",
+        "prunesweep.video.reader",
+        "prunesweep.video.decoder",
+        "prunesweep.reducers.clustering",
     } <= reached
     assert {"prunesweep.reducers.fastv", "prunesweep.models.llava_onevision", "prunesweep.models.decoder"} <= reached
     bookkeeping = {"answering", "cache", "checks", "fingerprint", "store", "work", "sweep", "analysis", "main", "evaluate"}
@@ -87,12 +87,12 @@ def test_no_docstring_comment_or_layout_of_any_module_is_in_the_key(source: Path
 
 
 CONSTANTS = {
-    "stages.py": ("best = scores.index(max(scores))", "best = scores.index(min(scores))"),
-    "clustering.py": ("import torch", "import torch\n\ntorch.set_default_dtype(torch.float64)"),
+    "engine/stages.py": ("best = scores.index(max(scores))", "best = scores.index(min(scores))"),
+    "reducers/clustering.py": ("import torch", "import torch\n\ntorch.set_default_dtype(torch.float64)"),
     "models/decoder.py": ("ROWS_AT_ONCE = 512", "ROWS_AT_ONCE = 256"),
-    "video.py": ('"-m", "prunesweep.decoding"', '"-O", "-m", "prunesweep.decoding"'),
-    "engine.py": ("return [Job(", "return [] and [Job("),
-    "protocol.py": ("LETTERS", "LETTERZ"),
+    "video/reader.py": ('"-m", "prunesweep.video.decoder"', '"-O", "-m", "prunesweep.video.decoder"'),
+    "engine/prefix_tree.py": ("return [Job(", "return [] and [Job("),
+    "engine/protocol.py": ("LETTERS", "LETTERZ"),
 }
 
 
@@ -119,10 +119,21 @@ def _with_every_number_changed(path: Path) -> None:
 
 def test_every_number_of_a_method_is_in_the_key_and_none_of_bookkeeping(source: Path) -> None:
     before = of(source)
-    for name in ("store", "fingerprint", "cache", "work", "sweep", "analysis", "statistics", "evaluate", "report", "racing"):
+    for name in (
+        "results/store",
+        "results/keys/fingerprint",
+        "engine/encoder_cache",
+        "sweep/work",
+        "sweep/configs",
+        "sweep/evaluate",
+        "sweep/racing",
+        "analysis/summary",
+        "analysis/significance",
+        "report/html",
+    ):
         _with_every_number_changed(source / "prunesweep" / f"{name}.py")
     assert of(source) == before
-    for name in ("reducers/fastv", "reducers/prunevid", "clustering", "stages", "decoding"):
+    for name in ("reducers/fastv", "reducers/prunevid", "reducers/clustering", "engine/stages", "video/decoder"):
         path = source / "prunesweep" / f"{name}.py"
         text = path.read_text()
         _with_every_number_changed(path)
@@ -132,7 +143,7 @@ def test_every_number_of_a_method_is_in_the_key_and_none_of_bookkeeping(source: 
 
 def test_adding_a_definition_that_nothing_answering_uses_changes_nothing(source: Path) -> None:
     before = of(source)
-    for name in ("types", "cost", "protocol", "records", "reducers/__init__", "models/checkpoints"):
+    for name in ("types", "cost", "engine/protocol", "results/records", "reducers/__init__", "models/checkpoints"):
         path = source / "prunesweep" / f"{name}.py"
         path.write_text(path.read_text() + "\n\ndef unused():\n    return 3\n")
     assert of(source) == before
@@ -159,12 +170,12 @@ class Moved(ast.NodeTransformer):
 
 
 MOVES = {
-    "prunesweep.stages": "prunesweep.engine2.steps",
-    "prunesweep.engine": "prunesweep.engine2.prefix_tree",
-    "prunesweep.clustering": "prunesweep.reducers.clusters",
-    "prunesweep.decoding": "prunesweep.pictures.decoder",
-    "prunesweep.video": "prunesweep.pictures.reader",
-    "prunesweep.protocol": "prunesweep.engine2.asking",
+    "prunesweep.engine.stages": "prunesweep.engine2.steps",
+    "prunesweep.engine.prefix_tree": "prunesweep.engine2.prefix_tree",
+    "prunesweep.reducers.clustering": "prunesweep.reducers.clusters",
+    "prunesweep.video.decoder": "prunesweep.pictures.decoder",
+    "prunesweep.video.reader": "prunesweep.pictures.reader",
+    "prunesweep.engine.protocol": "prunesweep.engine2.asking",
     "prunesweep.reducers.fastv": "prunesweep.reducers.fast_v",
     "prunesweep.checks": "prunesweep.bounds",
 }

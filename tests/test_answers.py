@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from prunesweep.answers import LETTERS, named_leniently, named_strictly, plain
+from prunesweep.engine.answers import LETTERS, named_leniently, named_strictly, plain
 
 OPTIONS = ("Ate the medicine.", "Tidied up the blanket.", "Put down the cup.", "Opened the door.")
 

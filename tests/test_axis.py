@@ -11,15 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from prunesweep import paper, statistics
-from prunesweep.analysis import COSTS, Summary, rows_of, summarize, sweep_table
-from prunesweep.axis import ABSOLUTE, counted, kept, relative
-from prunesweep.comparison import paired
-from prunesweep.counterparts import counterparts
-from prunesweep.outcomes import collect
-from prunesweep.racing import Race, Track
-from prunesweep.records import Trial, TrialInfo, to_frame
-from prunesweep.verdict import lines, verdict
+from prunesweep.analysis import significance
+from prunesweep.analysis.axis import ABSOLUTE, counted, kept, relative
+from prunesweep.analysis.comparison import paired
+from prunesweep.analysis.counterparts import counterparts
+from prunesweep.analysis.outcomes import collect
+from prunesweep.analysis.summary import COSTS, Summary, rows_of, summarize, sweep_table
+from prunesweep.report import tables
+from prunesweep.report.verdict import lines, verdict
+from prunesweep.results.records import Trial, TrialInfo, to_frame
+from prunesweep.sweep.racing import Race, Track
 from test_analysis import SHAPE, record
 
 PER_FRAME = 4
@@ -153,7 +154,7 @@ def test_trials_are_paired_with_the_dense_trial_on_their_own_frames_and_prompts(
         made("prunevid", 2, 0.5, "+-------", text=90, protocol="long"),
     ]
     (outcomes,) = collect(trials)
-    against = statistics.against_dense(outcomes)
+    against = significance.against_dense(outcomes)
     assert against is not None
     assert against.own.tolist() == [0, 0, 2, 2, 4, 4]
     assert against.missing == {}
@@ -167,14 +168,14 @@ def test_trials_are_paired_with_the_dense_trial_on_their_own_frames_and_prompts(
 def test_a_missing_dense_trial_is_named_and_its_trials_are_compared_with_no_other() -> None:
     trials = [made("none", 2), made("prunevid", 2, 0.5), made("prunevid", 6, 0.5), made("prunevid", 6, 0.25)]
     (outcomes,) = collect(trials)
-    against = statistics.against_dense(outcomes)
+    against = significance.against_dense(outcomes)
     assert against is not None
     assert against.own.tolist() == [0, 0, -1, -1]
     assert against.missing == {"reducer=none video.frames=6": 2}
     assert np.isnan(against.difference.mean[2:]).all()
     said = [words for _, words in lines(verdict(outcomes, with_importance=False))]
     assert "no dense trial to compare 2 trials with: add reducer=none video.frames=6" in said
-    assert "no dense trial for 2 trials: add reducer=none video.frames=6" in paper.against_table(outcomes).notes
+    assert "no dense trial for 2 trials: add reducer=none video.frames=6" in tables.against_table(outcomes).notes
 
 
 def test_a_sweep_without_any_dense_trial_names_all_that_are_missing() -> None:
@@ -182,7 +183,7 @@ def test_a_sweep_without_any_dense_trial_names_all_that_are_missing() -> None:
     said = dict(lines(verdict(outcomes, with_importance=False)))["dense"]
     assert said.endswith("add reducer=none video.frames=2 and reducer=none video.frames=6 to compare with it")
     with pytest.raises(ValueError, match="reducer=none video.frames=2 and reducer=none video.frames=6"):
-        paper.against_table(outcomes)
+        tables.against_table(outcomes)
 
 
 def test_other_weights_and_other_subtitles_are_no_counterpart_and_fewer_questions_are() -> None:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from prunesweep import bench_processes as processes
-from prunesweep.bench import as_released, bench_merge, drawn_video, operations, plain_merge
-from prunesweep.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
+from prunesweep.dev import bench_processes as processes
+from prunesweep.dev.bench import as_released, bench_merge, drawn_video, operations, plain_merge
+from prunesweep.dev.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
 from prunesweep.embedded.network import TinyShape
-from prunesweep.engine import Clock, Job, evaluate_jobs
+from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
+from prunesweep.engine.stages import plan
 from prunesweep.reducers import Reducer
-from prunesweep.stages import plan
 
 
 @pytest.mark.parametrize("shape", [(8, 36, 16), (12, 20, 8), (5, 49, 4)])
@@ -36,7 +36,9 @@ def test_the_engine_bench_refuses_sides_that_answer_differently(monkeypatch: pyt
     model = build_model(TinyShape(hidden=48, layers=2, vision_layers=1))
     sample = questions_on_one_video()[0]
     jobs = [Job(name, plan(sample, 2, Reducer(name), CHOOSE, model)) for name in ("one", "other")]
-    monkeypatch.setattr("prunesweep.bench_engine.on_kept_features", lambda model, jobs: evaluate_jobs(model, jobs[:1], Clock()))
+    monkeypatch.setattr(
+        "prunesweep.dev.bench_engine.on_kept_features", lambda model, jobs: evaluate_jobs(model, jobs[:1], Clock())
+    )
     with pytest.raises(ValueError, match="sharing changed an answer"):
         sides_of(model, jobs, frames=2)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunesweep.cache import ABANDONED_SECONDS, GIB, EncoderCache
-from prunesweep.engine import Clock, Job, evaluate_jobs
+from prunesweep.engine.encoder_cache import ABANDONED_SECONDS, GIB, EncoderCache
+from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
+from prunesweep.engine.stages import Decode, Encode, Kept, plan
 from prunesweep.models.llava_onevision import LlavaOnevision, load
-from prunesweep.stages import Decode, Encode, Kept, plan
 from prunesweep.types import Sample, Tokens, Tower
-from prunesweep.video import VideoError
+from prunesweep.video.reader import VideoError
 from test_laws import CHOOSE, FRAMES, all_trials, answers, jobs_of, one_video
 
 

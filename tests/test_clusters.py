@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from prunesweep import calibration, clusters, effects, statistics
-from prunesweep.analysis import Accuracy, accuracies_of
+from prunesweep.analysis import ablation, clusters, significance
+from prunesweep.analysis.summary import Accuracy, accuracies_of
+from prunesweep.dev import calibration
 
 SIZES = np.array([1, 2, 2, 5, 9, 1, 4], dtype=float)
 
@@ -56,7 +57,7 @@ def test_fewer_than_two_videos_tell_of_no_error() -> None:
     for sizes in (np.array([[4.0]]), np.array([[0.0, 3.0]]), np.zeros((1, 2)), np.zeros((1, 0))):
         found = clusters.share_means(sizes / 2, sizes)
         assert np.isnan([found.error, found.freedom]).all()
-    assert statistics.accuracy_interval(accuracies_of(np.array([[2.0]]), np.array([[4.0]]))[0]) == pytest.approx(
+    assert significance.accuracy_interval(accuracies_of(np.array([[2.0]]), np.array([[4.0]]))[0]) == pytest.approx(
         (math.nan, math.nan), nan_ok=True
     )
 
@@ -66,7 +67,7 @@ def test_one_question_a_video_has_the_exact_binomial_interval() -> None:
     (scores,) = accuracies_of(right, np.ones((1, 40)))
     exact = stats.binomtest(37, 40).proportion_ci(method="exact")
     assert scores.effective == pytest.approx(40)
-    assert statistics.accuracy_interval(scores) == pytest.approx((exact.low, exact.high))
+    assert significance.accuracy_interval(scores) == pytest.approx((exact.low, exact.high))
 
 
 def test_videos_that_answer_alike_count_as_one_question_each() -> None:
@@ -77,9 +78,9 @@ def test_videos_that_answer_alike_count_as_one_question_each() -> None:
 
 
 def test_scores_that_say_no_more_than_their_error_have_an_interval_too() -> None:
-    low, high = statistics.accuracy_interval(Accuracy(0.8, 0.04, 400, 50))
+    low, high = significance.accuracy_interval(Accuracy(0.8, 0.04, 400, 50))
     assert (low, high) == pytest.approx((0.8 - 2 * 0.04, 0.8 + 2 * 0.04), abs=0.02)
-    assert np.isnan(statistics.accuracy_interval(Accuracy(0.8, math.nan, 4, 1))).all()
+    assert np.isnan(significance.accuracy_interval(Accuracy(0.8, math.nan, 4, 1))).all()
 
 
 @pytest.mark.parametrize("sizes", calibration.SIZES)
@@ -120,11 +121,11 @@ def test_a_joint_test_is_hotellings() -> None:
     values = contrasts @ right
     squared = 30 * values.mean(1) @ np.linalg.solve(np.cov(values), values.mean(1))
     expected = stats.f.sf(squared * (30 - 3) / (3 * (30 - 1)), 3, 30 - 3)
-    assert effects.wald(contrasts, effects.Answers(right, np.arange(30), np.ones(30))) == pytest.approx(expected)
+    assert ablation.wald(contrasts, ablation.Answers(right, np.arange(30), np.ones(30))) == pytest.approx(expected)
 
 
 def test_as_many_settings_as_videos_cannot_be_tested() -> None:
     right = (np.random.default_rng(8).random((6, 5)) < 0.5).astype(float)
-    few = effects.Answers(right, np.arange(5), np.ones(5))
-    assert math.isnan(effects.wald(np.eye(5, 6) - np.eye(5, 6, 1), few))
-    assert not math.isnan(effects.wald(np.eye(4, 6) - np.eye(4, 6, 1), few))
+    few = ablation.Answers(right, np.arange(5), np.ones(5))
+    assert math.isnan(ablation.wald(np.eye(5, 6) - np.eye(5, 6, 1), few))
+    assert not math.isnan(ablation.wald(np.eye(4, 6) - np.eye(4, 6, 1), few))

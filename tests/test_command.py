@@ -15,10 +15,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from conftest import REDUCERS, ROOT, only_folder
-from prunesweep.outcomes import read_outcomes
-from prunesweep.records import read_trial, read_trials
-from prunesweep.report import report_data
-from prunesweep.sweep import read_timing
+from prunesweep.analysis.outcomes import read_outcomes
+from prunesweep.report.html import report_data
+from prunesweep.results.records import read_trial, read_trials
+from prunesweep.sweep.configs import read_timing
 
 
 def unplanned(err: str) -> str:
@@ -391,7 +391,9 @@ import importlib, pkgutil, sys
 for package in ("prunesweep.reducers", "prunesweep.benchmarks"):
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
-import prunesweep.ahead, prunesweep.callbacks, prunesweep.measure, prunesweep.remote, prunesweep.stages, prunesweep.sweep
+from prunesweep.engine import latency, stages
+from prunesweep.cli import callbacks
+from prunesweep.sweep import ahead, configs, remote
 print(*[name for name in ("torch", "transformers", "lightning", "wandb", "matplotlib", "optuna") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

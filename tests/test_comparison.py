@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep.analysis import clustered_error
-from prunesweep.comparison import holm, main, mcnemar, paired
-from prunesweep.records import to_frame, write_trial
-from prunesweep.tables import p_text
+from prunesweep.analysis.comparison import holm, main, mcnemar, paired
+from prunesweep.analysis.summary import clustered_error
+from prunesweep.report.text import p_text
+from prunesweep.results.records import to_frame, write_trial
 from test_analysis import record, trial
 
 

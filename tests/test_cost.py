@@ -3,9 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from prunesweep import records as recording
-from prunesweep.analysis import mean_costs
-from prunesweep.bench_engine import operator_counter
+from prunesweep.analysis.summary import mean_costs
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,
@@ -21,15 +19,17 @@ from prunesweep.cost import (
     scoring_flops,
     vision_flops,
 )
-from prunesweep.engine import Clock, Job, evaluate_jobs
+from prunesweep.dev.bench_engine import operator_counter
+from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
+from prunesweep.engine.protocol import Protocol
+from prunesweep.engine.stages import Decode, Encode, Layers, plan
 from prunesweep.models.decoder import attention_rows
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
-from prunesweep.protocol import Protocol
 from prunesweep.reducers import EarlierCaches, Reducer
 from prunesweep.reducers.fastv import Prune as FastV
 from prunesweep.reducers.prunevid import Merge, Prune
+from prunesweep.results import records as recording
 from prunesweep.search.bounds import least_costs
-from prunesweep.stages import Decode, Encode, Layers, plan
 from prunesweep.types import Sample, Tokens
 from test_laws import DENSE, FRAMES, decoded, embedded, stock_inputs
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2Model
 
+from prunesweep.engine.stages import Ask, Layers
 from prunesweep.models.decoder import Decoder
 from prunesweep.models.llava_onevision import LlavaOnevision
-from prunesweep.stages import Ask, Layers
 from prunesweep.types import Sample
 from test_laws import embedded
 

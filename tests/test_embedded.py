@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from prunesweep.benchmarks.jsonl import load
+from prunesweep.dev.curves import read_curves
 from prunesweep.embedded.build import draw_split
-from prunesweep.embedded.curves import read_curves
 from prunesweep.embedded.language import WORDS, build_tokenizer
 from prunesweep.embedded.questions import ANSWERS, ask, balanced
 from prunesweep.embedded.render import CELL, render
@@ -160,7 +160,7 @@ def command(out: Path, *overrides: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "prunesweep.embedded.train",
+        "prunesweep.dev.train_tiny",
         f"out={out}",
         stages,
         "videos={1: 2}",

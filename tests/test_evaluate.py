@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep.evaluate import Trial, Unpadded, evaluate
+from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
-from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
+from prunesweep.sweep.evaluate import Trial, Unpadded, evaluate
 from prunesweep.types import Sample
 
 TRIALS = [

@@ -14,14 +14,14 @@ import torch
 
 from conftest import ROOT
 from prunesweep.benchmarks import blocks, spread
-from prunesweep.embedded import evidence
-from prunesweep.embedded.page import constant_policy, exchanged, static_shares
-from prunesweep.evaluate import Trial, evaluate
+from prunesweep.dev import evidence
+from prunesweep.dev.blocks_page import constant_policy, exchanged, static_shares
+from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import load
 from prunesweep.paths import DATA
-from prunesweep.protocol import Protocol
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
+from prunesweep.sweep.evaluate import Trial, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evidence")
     common = [f"store.folder={folder}/store", "logger=none", "trainer.progress=false", "benchmark.limit=10"]
     for name, config, own in (("test", "evidence", []), ("test-search", "search", ["hydra.sweeper.trials=3"])):
-        command = [sys.executable, "-m", "prunesweep.main", "--config-dir", str(ROOT / "sweeps"), "--config-name", config]
+        command = [sys.executable, "-m", "prunesweep.cli.run", "--config-dir", str(ROOT / "sweeps"), "--config-name", config]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         overrides = [*common, *own, f"hydra.sweep.dir={folder / name}"]
         subprocess.run([*command, *overrides], check=True, capture_output=True, env=environment, timeout=600)

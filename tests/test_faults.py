@@ -26,18 +26,18 @@ import pytest
 
 import forks
 from mutants import KINDS, UNREADABLE, write_mutants
-from prunesweep import store as storing
 from prunesweep.benchmarks import jsonl
 from prunesweep.checks import EvaluationError
-from prunesweep.evaluate import evaluate
+from prunesweep.cli.store import problems
+from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
-from prunesweep.protocol import Protocol
-from prunesweep.records import read_trials
 from prunesweep.reducers import Reducer
-from prunesweep.store import Store, StoredTrial, read_file, to_rows
-from prunesweep.store_command import problems
+from prunesweep.results import store as storing
+from prunesweep.results.records import read_trials
+from prunesweep.results.store import Store, StoredTrial, read_file, to_rows
+from prunesweep.sweep.evaluate import evaluate
+from prunesweep.sweep.work import Addresses, Trial
 from prunesweep.types import Record, Sample
-from prunesweep.work import Addresses, Trial
 
 KILLS = 20
 TRIALS = 5
@@ -308,7 +308,7 @@ class Hang:
     mark: Path
 
     def __call__(self) -> None:
-        from prunesweep import sweep
+        from prunesweep.sweep import configs as sweep
 
         evaluate_configs = sweep.evaluate_configs
 

@@ -9,8 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from prunesweep import effects, figures, plots, statistics
-from prunesweep.outcomes import collect
+from prunesweep.analysis import ablation as effects
+from prunesweep.analysis import significance
+from prunesweep.analysis.outcomes import collect
+from prunesweep.report import figures, plots
 from test_statistics import drawn, made
 
 
@@ -32,7 +34,7 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
     (found,) = collect(grid())
     (ablation,) = effects.ablations(found)
     drawings = {
-        "front": figures.front_figure(found, statistics.front(found)),
+        "front": figures.front_figure(found, significance.front(found)),
         "effects": figures.effects_figure(ablation),
         "interactions": figures.interactions_figure(ablation.interactions, "costs $5"),
         "importance": figures.importance_figure(effects.importances(found)),
@@ -49,7 +51,7 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answers", [["+-+-"], ["++++", "++++"], ["+-+-", "????"]])
 def test_fronts_of_little_are_drawn(answers: list[str], tmp_path: Path) -> None:
     (found,) = collect([made("none" if i == 0 else f"random {i}", a) for i, a in enumerate(answers)])
-    figures.front_figure(found, statistics.front(found)).savefig(tmp_path / "front.png")
+    figures.front_figure(found, significance.front(found)).savefig(tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 5000
 
 
@@ -101,13 +103,13 @@ def test_a_budget_buys_the_best_trial_and_names_those_like_it() -> None:
     )
     names = found.names
     cost = dict(zip(names, found.costs, strict=True))
-    bought = statistics.under_budget(found, cost["random a"])
+    bought = significance.under_budget(found, cost["random a"])
     assert names[bought.best] == "random a"
     assert [names[i] for i in bought.may_be_best] == ["random b"]
-    assert names[statistics.under_budget(found, 1.0).best] == "none"
-    assert statistics.under_budget(found, cost["random c"] / 2) is None
+    assert names[significance.under_budget(found, 1.0).best] == "none"
+    assert significance.under_budget(found, cost["random c"] / 2) is None
     (many,) = collect(drawn())
-    assert many.costs[statistics.under_budget(many, float(np.median(many.costs))).best] <= np.median(many.costs)
+    assert many.costs[significance.under_budget(many, float(np.median(many.costs))).best] <= np.median(many.costs)
 
 
 def test_a_level_that_is_always_right_is_not_sure_to_be() -> None:

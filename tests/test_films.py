@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 
 from numbered import MILLISECONDS, number_of, played, write
-from prunesweep import dataset, films
-from prunesweep.films import Counted, Placed, read_frames
-from prunesweep.packets import FilmError, listed
-from prunesweep.records import failure
-from prunesweep.stages import Decode
-from prunesweep.store import Store, to_rows
-from prunesweep.timeline import Timeline, frame_indices
+from prunesweep.cli import data as dataset
+from prunesweep.engine.stages import Decode
+from prunesweep.results.records import failure
+from prunesweep.results.store import Store, to_rows
+from prunesweep.sweep.work import Addresses, left_to_do
 from prunesweep.types import Sample
-from prunesweep.video import Decoder, DecoderTimeError, TooSlowError, VideoError, frames_in, read_clip, repeated
-from prunesweep.work import Addresses, left_to_do
+from prunesweep.video import films
+from prunesweep.video.films import Counted, Placed, read_frames
+from prunesweep.video.packets import FilmError, listed
+from prunesweep.video.reader import Decoder, DecoderTimeError, TooSlowError, VideoError, frames_in, read_clip, repeated
+from prunesweep.video.timeline import Timeline, frame_indices
 
 FRAMES, RATE = 90, 30
 EVEN = [number / RATE for number in range(FRAMES)]

@@ -13,13 +13,16 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from prunesweep import foreign, judge, store_command, tokenmaps
-from prunesweep import main as command
+from prunesweep import foreign
+from prunesweep.analysis import judge
+from prunesweep.analysis.outcomes import read_outcomes
+from prunesweep.cli import run as command
+from prunesweep.cli import store as store_command
 from prunesweep.foreign import ForeignCodeError, build, read_json, read_yaml, registered
-from prunesweep.outcomes import read_outcomes
-from prunesweep.report import command_of
-from prunesweep.sources import UnreadableError, read_folder
-from prunesweep.store import Store, read_description
+from prunesweep.report import token_maps
+from prunesweep.report.html import command_of
+from prunesweep.results.read import UnreadableError, read_folder
+from prunesweep.results.store import Store, read_description
 
 MARKER = "code of the folder ran"
 HUBCONF = f'open("marker", "w").write("{MARKER}")\ndef model():\n    return None\n'
@@ -81,7 +84,7 @@ HOSTILE = {
 def test_a_saved_configuration_runs_nothing_but_registered_code(reducer: dict, trial: Path) -> None:
     change(trial, reducer=reducer)
     with pytest.raises(ValueError, match=r"config\.yaml"):
-        tokenmaps.load_trials([trial])
+        token_maps.load_trials([trial])
     assert not list(trial.parent.rglob("marker"))
 
 
@@ -89,14 +92,14 @@ def test_a_saved_configuration_runs_nothing_but_registered_code(reducer: dict, t
 def test_every_group_of_a_saved_configuration_is_looked_up(group: str, trial: Path) -> None:
     change(trial, **{group: {"_target_": "evil.model"}})
     with pytest.raises(ValueError, match=r"evil\.model.*--trust"):
-        tokenmaps.load_trials([trial])
+        token_maps.load_trials([trial])
     assert "evil" not in sys.modules
 
 
 def test_a_nested_call_in_arguments_of_a_good_function_is_refused(trial: Path) -> None:
     change(trial, benchmark__load={"_target_": "prunesweep.benchmarks.vcgbench.load", "path": {"_target_": "evil.model"}})
     with pytest.raises(ValueError, match="evil"):
-        tokenmaps.load_trials([trial])
+        token_maps.load_trials([trial])
     with pytest.raises(ForeignCodeError, match="evil"):
         judge.questions_of(trial)
     assert "evil" not in sys.modules
@@ -106,7 +109,7 @@ def test_interpolations_of_a_folder_read_nothing_of_this_machine(trial: Path, mo
     monkeypatch.setenv("A_SECRET", "swordfish")
     text = (trial / "config.yaml").read_text()
     (trial / "config.yaml").write_text(text.replace("name: prunevid", "name: ${oc.env:A_SECRET}"))
-    assert "swordfish" not in str(tokenmaps.load_trials([trial])[0].reducer)
+    assert "swordfish" not in str(token_maps.load_trials([trial])[0].reducer)
     assert "swordfish" not in str(read_yaml(trial / "config.yaml"))
 
 
@@ -153,7 +156,7 @@ def test_yaml_is_bounded(text: str, trial: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("config.yaml", "multirun.yaml"):
         (trial / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=r"config\.yaml") as error:
-        tokenmaps.load_trials([trial])
+        token_maps.load_trials([trial])
     assert len(str(error.value)) < 600
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"config\.yaml"):
@@ -298,11 +301,11 @@ def test_a_store_that_names_a_trial_by_another_folder_removes_nothing_there(
 def test_a_sample_named_like_a_path_is_drawn_where_pictures_go(trial: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    (loaded,) = tokenmaps.load_trials([trial])
+    (loaded,) = token_maps.load_trials([trial])
     for name in ("../../outside", "/etc/outside", "x" * 5000, "a\x00b"):
         sample = replace(next(iter(loaded.samples.values())), id=name)
         (tmp_path / "maps").mkdir(exist_ok=True)
-        written = tokenmaps.draw([loaded._replace(samples={name: sample})], name, tmp_path / "maps", None)
+        written = token_maps.draw([loaded._replace(samples={name: sample})], name, tmp_path / "maps", None)
         assert [path.parent for path in written] == [tmp_path / "maps"]
 
 
@@ -310,7 +313,7 @@ def test_a_sample_named_like_a_path_is_drawn_where_pictures_go(trial: Path, tmp_
     "name", ["os.system", "prunesweep.reducers.torch.hub.load", "prunesweep.reducers.keep_tokens", "builtins.dict"]
 )
 def test_a_job_elsewhere_is_told_of_dataclasses_only(name: str) -> None:
-    from prunesweep.fingerprint import restored
+    from prunesweep.results.keys.fingerprint import restored
 
     with pytest.raises(ValueError, match="is no dataclass"):
         restored({"class": name, "command": "touch marker"})

@@ -6,10 +6,10 @@ from itertools import product
 
 import numpy as np
 
-from prunesweep import effects
-from prunesweep.identified import foreseen, identified, move_together
-from prunesweep.outcomes import collect
-from prunesweep.verdict import text, verdict
+from prunesweep.analysis import ablation as effects
+from prunesweep.analysis.identified import foreseen, identified, move_together
+from prunesweep.analysis.outcomes import collect
+from prunesweep.report.verdict import text, verdict
 from test_statistics import grid_trials, made
 
 

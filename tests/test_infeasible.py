@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from conftest import only_folder
-from prunesweep import stats
-from prunesweep.infeasible import INFEASIBLE, all_infeasible
-from prunesweep.outcomes import read_outcomes
-from prunesweep.records import read_trials
-from prunesweep.report import report_data
+from prunesweep.analysis.outcomes import read_outcomes
+from prunesweep.cli import show
+from prunesweep.report.html import report_data
+from prunesweep.results.infeasible import INFEASIBLE, all_infeasible
+from prunesweep.results.records import read_trials
 
 OUT_OF_REACH = "fastv comes no closer to flops=0.1 than 0.2"
 
@@ -38,7 +38,7 @@ def test_a_cost_out_of_reach_of_one_method_is_a_row_and_the_others_run(run, capf
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["prunesweep-stats", "sweep"])
-        stats.main()
+        show.main()
     assert "1 of 3 trials could not be run" in capfd.readouterr().out
     code, again, _ = run(*arguments)  # the same sweep goes on
     assert code == 0

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from conftest import CONF
-from prunesweep.jobs import Composer, end_job, to_yaml
+from prunesweep.sweep.jobs import Composer, end_job, to_yaml
 
 GIVEN = ["logger=none", "hydra.sweep.dir=sweep", "hydra.verbose=false"]
 

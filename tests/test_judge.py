@@ -16,13 +16,13 @@ import polars as pl
 import pytest
 
 import trees
-from prunesweep import judge as judging
-from prunesweep import paper
-from prunesweep.judge import Cache, Case, Judge, JudgeError, cases, grade, parse_score, prompt_of, scores
-from prunesweep.outcomes import collect
-from prunesweep.records import read_trial
+from prunesweep.analysis import judge as judging
+from prunesweep.analysis.judge import Cache, Case, Judge, JudgeError, cases, grade, parse_score, prompt_of, scores
+from prunesweep.analysis.outcomes import collect
+from prunesweep.report import tables
+from prunesweep.report.verdict import text, verdict
+from prunesweep.results.records import read_trial
 from prunesweep.types import Sample
-from prunesweep.verdict import text, verdict
 
 KEY = "a-secret-of-the-test"
 
@@ -272,7 +272,7 @@ def test_answers_are_generated_then_graded_by_command(
     assert judged["mean"].mean == pytest.approx(4)
     assert judging.score_text(judged["mean"]).startswith("4.00 ± n/a (n="), "alike grades tell of no error"
     (outcomes,) = collect([read_trial(out)])
-    table = paper.methods_table([outcomes])
+    table = tables.methods_table([outcomes])
     assert [name for name in table.header if name.startswith("vcgbench")] == [f"vcgbench {name}" for name in judged]
     assert "whose answers are not scored here: prunesweep-judge grades free ones" in text(verdict(outcomes))
     monkeypatch.setattr(endpoint, "refusals", 10_000)

@@ -20,13 +20,14 @@ from hydra.core.global_hydra import GlobalHydra
 
 import forks
 from conftest import CONF, ROOT
-from prunesweep import main, remote
 from prunesweep.checks import EvaluationError
-from prunesweep.pools import make_pool
-from prunesweep.records import read_trials
-from prunesweep.remote import Lost, spread, work_on
-from prunesweep.store import Store
-from prunesweep.sweep import Finished, evaluate_configs
+from prunesweep.cli import run as main
+from prunesweep.results.records import read_trials
+from prunesweep.results.store import Store
+from prunesweep.sweep import remote
+from prunesweep.sweep.configs import Finished, evaluate_configs
+from prunesweep.sweep.executors import make_pool
+from prunesweep.sweep.remote import Lost, spread, work_on
 
 SWEEPS = {
     "grids": [

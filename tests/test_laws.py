@@ -15,16 +15,16 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import CONF, REDUCERS
-from prunesweep.engine import Clock, Job, Outcome, cut, evaluate_jobs
+from prunesweep.engine.prefix_tree import Clock, Job, Outcome, cut, evaluate_jobs
+from prunesweep.engine.protocol import Protocol
+from prunesweep.engine.stages import Ask, Decode, Embed, Generate, Layers, Prune, Reduce, encoding, plan
 from prunesweep.models.llava_onevision import LlavaOnevision, load
-from prunesweep.protocol import Protocol
 from prunesweep.reducers import EarlierCaches, Reducer, earlier_caches, level_of
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
 from prunesweep.reducers.random import Prune as RandomPrune
-from prunesweep.stages import Ask, Decode, Embed, Generate, Layers, Prune, Reduce, encoding, plan
 from prunesweep.types import Answer, Prefix, Sample, Tokens
-from prunesweep.video import VideoError
+from prunesweep.video.reader import VideoError
 
 FRAMES = 8
 CHOOSE = Protocol(style="words", answering="choose")

@@ -9,14 +9,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import CONF, REDUCERS
-from prunesweep.estimate import planned_tokens
-from prunesweep.matching import counted
+from prunesweep.cli.cost import planned_tokens
+from prunesweep.engine.budget import counted
+from prunesweep.engine.stages import Reduce
 from prunesweep.reducers import Left, Reducer, left_by_merge, left_by_prune
 from prunesweep.reducers.lookm import Evict
 from prunesweep.reducers.pooling import Pool
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.reducers.stride import Stride
-from prunesweep.stages import Reduce
 from prunesweep.types import KeyValue, Merged, Prefix, Tokens, Tower
 
 LAYERS = 4

@@ -14,9 +14,10 @@ import pytest
 from filelock import Timeout
 
 from conftest import ROOT
-from prunesweep import folders, locks
+from prunesweep import locks
 from prunesweep.locks import LockFile, kernel_locks, lock, lock_by_files
-from prunesweep.records import read_trial, read_trials
+from prunesweep.results import folders
+from prunesweep.results.records import read_trial, read_trials
 from prunesweep.search.workers import Worker
 
 

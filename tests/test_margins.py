@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from prunesweep import calibration, margins
-from prunesweep.outcomes import collect
+from prunesweep.analysis import margins
+from prunesweep.analysis.outcomes import collect
+from prunesweep.dev import calibration
 from test_statistics import made
 
 

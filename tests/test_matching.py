@@ -9,12 +9,12 @@ import pytest
 
 from conftest import REDUCERS
 from prunesweep.cost import ledger
-from prunesweep.engine import Clock, Job, evaluate_jobs
-from prunesweep.matching import Calibration, solve
+from prunesweep.engine.budget import Calibration, solve
+from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
+from prunesweep.engine.protocol import Protocol
+from prunesweep.engine.stages import plan
 from prunesweep.models.llava_onevision import LlavaOnevision
-from prunesweep.protocol import Protocol
 from prunesweep.reducers import Match, Reducer
-from prunesweep.stages import plan
 from prunesweep.types import Sample
 from test_laws import FRAMES, reducer_of
 

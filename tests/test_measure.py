@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunesweep.measure import Candidate, Measuring, PeakMemory, as_columns, measure, spread
+from prunesweep.engine.latency import Candidate, Measuring, PeakMemory, as_columns, measure, spread
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Reducer
 from prunesweep.types import Sample
@@ -19,7 +19,7 @@ def test_every_candidate_is_measured_on_every_sample_and_repeat(
     samples: list[Sample], model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    import prunesweep.measure as module
+    import prunesweep.engine.latency as module
 
     run_once = module.run_once
 

@@ -16,10 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
 from conftest import CONF, ROOT
-from prunesweep import methods, statistics
-from prunesweep.methods import compared, entries, gap, references, shown, table
-from prunesweep.outcomes import Outcomes, collect
-from prunesweep.records import Trial
+from prunesweep.analysis import equal_cost, significance
+from prunesweep.analysis.equal_cost import compared, entries, gap, references, shown, table
+from prunesweep.analysis.outcomes import Outcomes, collect
+from prunesweep.results.records import Trial
 from test_statistics import made
 
 VIDEOS = ["a", "a", "b", "b", "c", "d", "e", "e"]
@@ -72,14 +72,14 @@ def test_a_difference_is_the_paired_clustered_one() -> None:
     outcomes = sweep()
     found = {(e.target, e.name): e for e in entries(outcomes)}
     one, other = found[0.2, "prunevid"], found[0.2, "prunevid layer=2"]
-    expected = statistics.paired_with(outcomes, outcomes.names.index("prunevid layer=2 match={flops:0.2}"))
+    expected = significance.paired_with(outcomes, outcomes.names.index("prunevid layer=2 match={flops:0.2}"))
     index = outcomes.names.index("prunevid match={flops:0.2}")
     assert gap(one, other, outcomes.video) == pytest.approx(
         (expected.mean[index], expected.low[index], expected.high[index], expected.p_value[index])
     )
     same = gap(found[0.4, "pooling"], found[0.4, "prunevid layer=2"], outcomes.video)
     assert (same.mean, same.p_value) == (0, 1)
-    assert same.high == -same.low == pytest.approx(statistics.exact_interval(0, 5).high)
+    assert same.high == -same.low == pytest.approx(significance.exact_interval(0, 5).high)
 
 
 def test_every_comparison_is_corrected_for_and_rivals_show_their_best() -> None:
@@ -89,7 +89,7 @@ def test_every_comparison_is_corrected_for_and_rivals_show_their_best() -> None:
     rows = compared(every, chosen, outcomes.video)
     assert sum(row.gap is None for row in rows) == len(chosen) == 2
     p = [row.gap.p_value for row in rows if row.gap]
-    np.testing.assert_allclose([row.holm for row in rows if row.gap], statistics.holm(p))
+    np.testing.assert_allclose([row.holm for row in rows if row.gap], significance.holm(p))
     assert [row.entry.name for row in shown(rows) if row.entry.reducer == "random"] == ["random positions=original"]
     text = table(outcomes, rows, chosen)
     assert "**0.2x of the dense prefill**; differences to prunevid layer=2" in text
@@ -156,7 +156,7 @@ def test_the_command_writes_table_list_and_picture(run, monkeypatch: pytest.Monk
     code, _, err = run("-m", "reducer=prunevid,frames", match, "benchmark.limit=4", "hydra.sweep.dir=sweep")
     assert code == 0, err
     monkeypatch.setattr(sys, "argv", ["prunesweep-methods", "sweep", "--out", "table"])
-    methods.main()
+    equal_cost.main()
     assert "the dense model was not evaluated" in capfd.readouterr().out
     rows = list(csv.DictReader(Path("table/methods.csv").read_text().splitlines()))
     assert {row["reducer"] for row in rows} == {"prunevid", "frames"}

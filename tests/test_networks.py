@@ -18,21 +18,21 @@ from torch.nn import functional as F
 
 import networks
 from conftest import CONF
-from prunesweep import records as recording
-from prunesweep.analysis import mean_costs
-from prunesweep.bench_engine import operator_counter
+from prunesweep.analysis.summary import mean_costs
+from prunesweep.cli.cost import shape_in
 from prunesweep.cost import Shape, prefill_flops, vision_flops
-from prunesweep.engine import Clock, Job, evaluate_jobs
-from prunesweep.estimate import shape_in
+from prunesweep.dev.bench_engine import operator_counter
+from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
+from prunesweep.engine.protocol import Protocol, encoder_text
+from prunesweep.engine.stages import Choose, Decode, Generate, Layers, Prune, Reduce, encoding, plan
 from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
 from prunesweep.models.convert import examine, finish_stllm, read_qformer_tokenizer, write
-from prunesweep.protocol import Protocol, encoder_text
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.prumerge import PruMerge
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
-from prunesweep.stages import Choose, Decode, Generate, Layers, Prune, Reduce, encoding, plan
+from prunesweep.results import records as recording
 from prunesweep.types import Clip, Prefix, Sample
 from test_laws import reducer_of
 

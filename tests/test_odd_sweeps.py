@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep import comparison, publish, report, stats, tokenmaps
-from prunesweep.records import write_trial
-from prunesweep.store import Store
+from prunesweep.analysis import comparison
+from prunesweep.cli import show
+from prunesweep.report import html, token_maps, wandb_process
+from prunesweep.results.records import write_trial
+from prunesweep.results.store import Store
 from test_sources import store_of
 from test_statistics import drawn, made
 
 SWEEP_COMMANDS: dict[str, Callable[[], None]] = {
-    "prunesweep-stats": stats.main,
-    "prunesweep-report": report.main,
-    "prunesweep-wandb": publish.main,
+    "prunesweep-stats": show.main,
+    "prunesweep-report": html.main,
+    "prunesweep-wandb": wandb_process.main,
 }
 
 
@@ -124,7 +126,7 @@ def test_commands_of_single_trials_say_why(name: str, make: Callable, tmp_path: 
     if make is missing_columns and name == "prunesweep-compare":
         pytest.skip("needs none of the columns that are missing")
     make(tmp_path / "sweep")
-    main = {"prunesweep-compare": comparison.main, "prunesweep-tokens": tokenmaps.main}[name]
+    main = {"prunesweep-compare": comparison.main, "prunesweep-tokens": token_maps.main}[name]
     with pytest.raises(SystemExit) as stop:
         call(main, name, tmp_path / "sweep" / "0", tmp_path / "sweep" / "0")
     assert str(stop.value.code).startswith("prunesweep: ")
@@ -154,16 +156,16 @@ def test_little_is_enough_for_a_sentence(
         store_of(folder, trials)
     for index, one in enumerate(trials if not in_store else ()):
         write_trial(folder / str(index), one.info, one.records)
-    call(stats.main, "prunesweep-stats", folder)
+    call(show.main, "prunesweep-stats", folder)
     assert said in capsys.readouterr().out
-    for table in stats.TABLES:
+    for table in show.TABLES:
         if table == "against" and "nothing can be said" in said:
             with pytest.raises(SystemExit, match="no trial has an answer, so there is nothing to compare"):
-                call(stats.main, "prunesweep-stats", folder, "--table", table)
+                call(show.main, "prunesweep-stats", folder, "--table", table)
             continue
-        call(stats.main, "prunesweep-stats", folder, "--table", table)
+        call(show.main, "prunesweep-stats", folder, "--table", table)
         assert capsys.readouterr().out.strip()
-    call(report.main, "prunesweep-report", folder, "--out", tmp_path / "report.html")
+    call(html.main, "prunesweep-report", folder, "--out", tmp_path / "report.html")
     assert said.split(",")[0] in (tmp_path / "report.html").read_text()
     assert [str(w.message) for w in recwarn if w.category is RuntimeWarning] == []
 
@@ -172,14 +174,14 @@ def test_a_sweep_without_answers_is_published_as_such(tmp_path: Path, monkeypatc
     monkeypatch.delenv("WANDB_MODE", raising=False)
     one = made("none", "????")
     write_trial(tmp_path / "sweep" / "0", one.info, one.records)
-    call(publish.main, "prunesweep-wandb", tmp_path / "sweep")
+    call(wandb_process.main, "prunesweep-wandb", tmp_path / "sweep")
     assert len(list(tmp_path.glob("sweep/wandb/offline-run-*"))) == 2
 
 
 def test_a_reader_that_has_read_enough_hears_no_complaint(tmp_path: Path) -> None:
     for index, one in enumerate(drawn(3)):
         write_trial(tmp_path / str(index), one.info, one.records)
-    run = [sys.executable, "-c", "from prunesweep.stats import main; main()", str(tmp_path)]
+    run = [sys.executable, "-c", "from prunesweep.cli.show import main; main()", str(tmp_path)]
     with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -192,4 +194,4 @@ def test_a_measured_cost_that_nobody_measured_is_a_sentence(tmp_path: Path) -> N
         with pytest.raises(SystemExit, match="no trial has first_token_seconds; .*engine.measure=true"):
             call(main, name, tmp_path, "--cost", "first_token_seconds")
     with pytest.raises(SystemExit, match="must be one of llm_flops_ratio.*, got 'dollars'"):
-        call(stats.main, "prunesweep-stats", tmp_path, "--cost", "dollars")
+        call(show.main, "prunesweep-stats", tmp_path, "--cost", "dollars")

@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 import networks
 import trees
 from conftest import CONF, ROOT, only_folder
-from prunesweep import paper
-from prunesweep.estimate import shape_in
-from prunesweep.main import paper_layer
-from prunesweep.outcomes import read_outcomes
-from prunesweep.records import Trial, read_trials
+from prunesweep.analysis.outcomes import read_outcomes
+from prunesweep.cli.cost import shape_in
+from prunesweep.cli.run import paper_layer
+from prunesweep.report import tables
+from prunesweep.results.records import Trial, read_trials
 from prunesweep.types import Sample
 
 SWEEPS = ROOT / "sweeps"
@@ -51,10 +51,10 @@ def test_table_1_has_every_method_as_the_paper_has_it(run) -> None:
 
 def test_the_components_are_three_switches(run) -> None:
     trials = finished(run, "paper_components", "benchmark.limit=2")
-    found = {(t.info.reducer, *paper.components(t.info.settings)) for t in trials if t.info.reducer != "none"}
+    found = {(t.info.reducer, *tables.components(t.info.settings)) for t in trials if t.info.reducer != "none"}
     switches = [(True, False, False), (False, True, False), (True, True, False), (False, False, True), (True, True, True)]
     assert found == {(name, *switch) for name in ("prunevid", "prunevid_official") for switch in switches}
-    (table,) = [paper.components_table(one) for one in read_outcomes(only_folder("multirun/*/*"), "llm_flops_ratio")]
+    (table,) = [tables.components_table(one) for one in read_outcomes(only_folder("multirun/*/*"), "llm_flops_ratio")]
     assert len(table.rows) == 11
 
 
@@ -142,5 +142,5 @@ def test_several_models_and_benchmarks_in_one_command_each_with_its_own_protocol
     assert all(trial.records["error"].is_null().all() for trial in trials)
     systems = {trial.info.benchmark: trial.info.settings["protocol"]["system"][:15] for trial in trials}
     assert systems == {"mvbench": "Carefully watch", "videomme": "Choose the best"}
-    (table,) = [paper.methods_table(read_outcomes(only_folder("multirun/*/*"), "llm_flops_ratio"))]
+    (table,) = [tables.methods_table(read_outcomes(only_folder("multirun/*/*"), "llm_flops_ratio"))]
     assert table.header[-2:] == ("published mvbench", "published videomme")

@@ -3,7 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep.protocol import INSTRUCTION, Protocol, chosen_option, named_options, names_target, option_texts, question_text
+from prunesweep.engine.protocol import (
+    INSTRUCTION,
+    Protocol,
+    chosen_option,
+    named_options,
+    names_target,
+    option_texts,
+    question_text,
+)
 from prunesweep.types import Sample
 
 SAMPLE = Sample("1", Path("a.mp4"), "what color?", ("red", "blue"), 1, "color", "a")

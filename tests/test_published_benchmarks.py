@@ -13,12 +13,12 @@ import torch
 
 import trees
 from conftest import CONF
-from prunesweep import dataset
 from prunesweep.benchmarks import egoschema, inside, jsonl, mvbench, vcgbench, videomme
+from prunesweep.cli import data
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.records import TrialInfo, to_frame, write_trial
+from prunesweep.results.records import TrialInfo, to_frame, write_trial
 from prunesweep.types import Record, Sample
-from prunesweep.video import VideoError, chosen_indices, read_clip, released_indices
+from prunesweep.video.reader import VideoError, chosen_indices, read_clip, released_indices
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_videos_may_be_links_and_names_may_not_climb_out(tmp_path: Path, video: 
         (linked / name).symlink_to(disk / "v.mp4")
     asked = mvbench.load(str(root), tasks=["moving_count"])
     assert [sample.problem for sample in asked] == [None]
-    assert dataset.check(asked, {}).faults == 0
+    assert data.check(asked, {}).faults == 0
     for name in ("../v.mp4", "a/../../v.mp4", "/etc/passwd", "a\0b", ""):
         assert inside(tmp_path, name)[1] is not None
     assert inside(tmp_path, "..v.mp4/v..mp4")[1] is None
@@ -86,7 +86,7 @@ def test_the_task_of_frames_may_come_as_cut_videos(tmp_path: Path, video: Path) 
     (root / "json" / "episodic_reasoning.json").write_text(json.dumps([{**items[0], "video": "clip_0.mp4"}]))
     (sample,) = mvbench.load(str(root), tasks=["episodic_reasoning"], precut=True)
     assert (sample.start, sample.end, sample.frame_rate) == (None, None, None)
-    assert dataset.check([sample], {}).faults == 0
+    assert data.check([sample], {}).faults == 0
 
 
 def test_frame_folders_are_read_at_three_frames_a_second(mvbench_root: Path) -> None:
@@ -174,7 +174,7 @@ def test_subtitles_are_those_spoken_at_the_sampled_frames(tmp_path: Path, video:
     (tmp_path / "subtitle" / "yt1.srt").unlink()
     (silent,) = videomme.load(root, subtitles="all")
     assert silent.subtitles == ""
-    assert dataset.report(dataset.check([silent], {}, subtitled=True)).endswith("\n1 video without subtitles")
+    assert data.report(data.check([silent], {}, subtitled=True)).endswith("\n1 video without subtitles")
     (tmp_path / "subtitle" / "yt1.srt").write_text("no times in here")
     (odd,) = videomme.load(root, subtitles="all")
     assert odd.problem == "yt1.srt holds no subtitle"
@@ -274,9 +274,9 @@ def test_check_counts_what_is_missing_unreadable_and_wrong(mvbench_root: Path) -
     (mvbench_root / "video" / "nturgbd" / "a.mp4").write_bytes(b"no video")
     items = json.loads((mvbench_root / "json" / "moving_count.json").read_text())
     trees.write_json(mvbench_root / "json" / "moving_count.json", [{**items[0], "answer": "?"}])
-    found = dataset.check(mvbench.load(str(mvbench_root)), mvbench.COUNTS)
+    found = data.check(mvbench.load(str(mvbench_root)), mvbench.COUNTS)
     assert (len(found.missing), len(found.unreadable), len(found.problems), len(found.miscounted)) == (1, 1, 1, 20)
-    text = dataset.report(found)
+    text = data.report(found)
     assert "vlnqa/a.mp4: no such file" in text
     assert "moving_count-000: answer '?' is not among the candidates" in text
     assert "action_sequence has 1 questions, 200 were published" in text
@@ -287,17 +287,17 @@ def test_the_check_fails_where_something_is_wrong_and_not_otherwise(
 ) -> None:
     root = trees.videomme(tmp_path, video, "parquet")
     arguments = ("benchmark=videomme", f"benchmark.path={root}")
-    assert dataset.run_check((*arguments, "benchmark.limit=1")) == 0
+    assert data.run_check((*arguments, "benchmark.limit=1")) == 0
     assert "1 question on 1 video" in capsys.readouterr().out
-    assert dataset.run_check(arguments) == 3
+    assert data.run_check(arguments) == 3
     out = capsys.readouterr().out
     assert "short has 1 questions, 900 were published" in out
     assert "long has 0 questions, 900 were published" in out
-    assert dataset.run_check((*arguments, "benchmark.durations=[short]")) == 1
+    assert data.run_check((*arguments, "benchmark.durations=[short]")) == 1
 
 
 def test_the_command_says_on_one_line_what_it_cannot_check(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "prunesweep.dataset", "check", "benchmark=videomme", "benchmark.path=/nowhere"]
+    command = [sys.executable, "-m", "prunesweep.cli.data", "check", "benchmark=videomme", "benchmark.path=/nowhere"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "benchmark folder '/nowhere' does not exist; set benchmark.path" in done.stderr
@@ -316,14 +316,14 @@ def test_a_submission_holds_the_option_numbers_and_refuses_unclear_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "submission.json"
-    dataset.run_submission(trial(tmp_path / "fine", "egoschema", [1, 0]), out)
+    data.run_submission(trial(tmp_path / "fine", "egoschema", [1, 0]), out)
     assert json.loads(out.read_text()) == {"uid-0": 1, "uid-1": 0}
     assert "2 answers written to" in (printed := capsys.readouterr().out)
     assert "the server expects 5031" in printed
     with pytest.raises(ValueError, match="1 of 2 answers name no option or several, such as that to uid-1"):
-        dataset.run_submission(trial(tmp_path / "unclear", "egoschema", [1, None]), out)
+        data.run_submission(trial(tmp_path / "unclear", "egoschema", [1, None]), out)
     with pytest.raises(ValueError, match="is a trial on blocks; submissions are for egoschema"):
-        dataset.run_submission(trial(tmp_path / "other", "blocks", [1]), out)
+        data.run_submission(trial(tmp_path / "other", "blocks", [1]), out)
 
 
 # From a folder to an accuracy.

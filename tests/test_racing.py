@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from prunesweep import tables
-from prunesweep.analysis import nondominated, sweep_table
+from prunesweep.analysis.summary import nondominated, sweep_table
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.plots import pareto_points
-from prunesweep.racing import Interval, Race, Raced, Rival, bet, interval, money, run_race
-from prunesweep.records import Trial, TrialInfo, read_trial, schema, write_trial
+from prunesweep.report import text
+from prunesweep.report.plots import pareto_points
+from prunesweep.results.records import Trial, TrialInfo, read_trial, schema, write_trial
+from prunesweep.sweep.racing import Interval, Race, Raced, Rival, bet, interval, money, run_race
 from prunesweep.types import Sample
 
 SHAPE = Shape(2, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
@@ -162,7 +162,7 @@ def test_stopped_trials_are_read_back_marked_and_on_no_front(tmp_path: Path) -> 
         "dear": (True, False),
         "dearest": (False, True),
     }
-    (line,) = [line for line in tables.sweep(table, "llm_flops_ratio").splitlines() if line.startswith("dear ")]
+    (line,) = [line for line in text.sweep(table, "llm_flops_ratio").splitlines() if line.startswith("dear ")]
     stopped = back[1].info.stopped
     interval = f"[{stopped.accuracy_low:.3f},", f"{stopped.accuracy_high:.3f}]"
     assert line.split()[1:5] == ["stopped", f"{table[1].accuracy:.3f}", *interval]

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from transformers import CLIPImageProcessor
 
 from prunesweep.embedded.language import build_tokenizer
+from prunesweep.engine.stages import Ask, Embed, Encode, Generate, Layers, Prune, Reduce, greedy
 from prunesweep.models import pllava
 from prunesweep.reducers.fastv import Prune as FastV
-from prunesweep.stages import Ask, Embed, Encode, Generate, Layers, Prune, Reduce, greedy
 from prunesweep.types import Clip, Prefix
 from test_laws import reducer_of
 

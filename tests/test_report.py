@@ -12,10 +12,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prunesweep.outcomes import read_outcomes
-from prunesweep.public import public, public_override
-from prunesweep.records import Trial, TrialInfo, write_trial
-from prunesweep.report import main, render, report_data, write_report
+from prunesweep.analysis.outcomes import read_outcomes
+from prunesweep.report.html import main, render, report_data, write_report
+from prunesweep.report.redact import public, public_override
+from prunesweep.results.records import Trial, TrialInfo, write_trial
 from test_statistics import drawn, made
 
 CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

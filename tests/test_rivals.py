@@ -11,17 +11,17 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
-from prunesweep.engine import Clock, Job, evaluate_jobs
+from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
+from prunesweep.engine.protocol import Protocol
+from prunesweep.engine.stages import Decode, Encode, Layers, plan
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.models.towers import last_layer_attention
-from prunesweep.protocol import Protocol
 from prunesweep.reducers import EarlierCaches, Reducer
 from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.lookm import Evict, most_attended
 from prunesweep.reducers.prumerge import PruMerge, merge_similar, outlier_shares, pooled
 from prunesweep.reducers.random import Prune as RandomPrune
 from prunesweep.reducers.stride import Stride
-from prunesweep.stages import Decode, Encode, Layers, plan
 from prunesweep.types import KeyValue, Sample, Tokens, Tower
 from test_laws import FRAMES, stock_inputs
 

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import CONF, ROOT
-from prunesweep.schema import GROUPS, require_known_keys, unread
+from prunesweep.sweep.schema import GROUPS, require_known_keys, unread
 
 
 @pytest.fixture(autouse=True)

@@ -26,20 +26,20 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from conftest import ROOT
-from prunesweep.analysis import rows_of
+from prunesweep.analysis.summary import rows_of
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.fingerprint import Files, digest, of_model
-from prunesweep.records import Stopped, TrialInfo, read_trial, read_trials, schema, write_trial
+from prunesweep.results.keys.fingerprint import Files, digest, of_model
+from prunesweep.results.records import Stopped, TrialInfo, read_trial, read_trials, schema, write_trial
+from prunesweep.results.store import Store, StoredTrial, row_schema
 from prunesweep.search import study as proposals
 from prunesweep.search.constraints import parse_bound, parse_constraint
-from prunesweep.search.earlier import task_of
 from prunesweep.search.loop import Job, Plan, Search, described
 from prunesweep.search.report import outcome, report
 from prunesweep.search.space import grid, lies_in, parse_space, written
 from prunesweep.search.study import open_storage
+from prunesweep.search.warm_start import task_of
 from prunesweep.search.workers import Worker
-from prunesweep.store import Store, StoredTrial, row_schema
-from prunesweep.sweep import read_timing
+from prunesweep.sweep.configs import read_timing
 
 SHAPE = Shape(4, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
 FRAMES, PATCHES, SAMPLES = 8, 9, 40
@@ -64,7 +64,7 @@ def base(folder: Path) -> DictConfig:
             },
             "video": {"frames": FRAMES},
             "protocol": {"style": "words"},
-            "race": {"_target_": "prunesweep.racing.Race", "rounds": 1},
+            "race": {"_target_": "prunesweep.sweep.racing.Race", "rounds": 1},
             "store": {"folder": None},
         }
     )
@@ -413,7 +413,7 @@ def test_raced_trials_are_never_complete_and_say_how_many_samples_they_saw(task:
 
 
 def test_a_race_must_know_what_the_search_looks_for() -> None:
-    from prunesweep.racing import Race
+    from prunesweep.sweep.racing import Race
 
     searched = plan(objectives={"accuracy": "maximize", "kv_bytes": "minimize"})
     with pytest.raises(ValueError, match=r"would be blind to kv_bytes"):
@@ -708,7 +708,7 @@ def test_a_real_race_stops_trials_that_carry_their_interval(run) -> None:
 def test_sigterm_ends_a_search_cleanly_and_it_goes_on(run, checkpoint: Path, benchmark_folder: Path, tmp_path: Path) -> None:
     given = [f"model.checkpoint={checkpoint}", "benchmark=jsonl", f"benchmark.path={benchmark_folder}", "model.frames=8"]
     arguments = [*real("trainer.progress=false", "logger=none", "hydra.sweeper.batch=2", trials=60), *given]
-    command = [sys.executable, "-m", "prunesweep.main", *arguments]
+    command = [sys.executable, "-m", "prunesweep.cli.run", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     wait_for(lambda: (tmp_path / "s/2/records.parquet").exists() or process.poll() is not None)
     process.send_signal(signal.SIGTERM)

@@ -14,8 +14,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.records import Stopped, TrialInfo, schema, write_trial
-from prunesweep.search import compare
+from prunesweep.results.records import Stopped, TrialInfo, schema, write_trial
+from prunesweep.search import replay
 
 SHAPE = Shape(2, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
 COST = "entrance_ratio"
@@ -47,10 +47,10 @@ def write_search(folder: Path, sampler: str | None, points: Sequence[tuple[float
 
 def test_the_hypervolume_grows_by_what_a_trial_adds_and_stopped_trials_add_nothing(tmp_path: Path) -> None:
     folder = write_search(tmp_path / "a", None, [(0.5, 0.5), (None, None), (0.4, 0.6), (0.8, 0.75)])
-    curve = compare.read_curve(folder, COST, 1.0)
+    curve = replay.read_curve(folder, COST, 1.0)
     assert curve.sampler == "TPE"
     assert curve.volumes == pytest.approx([0.25, 0.25, 0.25, 0.5 * 0.25 + 0.8 * 0.25])
-    assert compare.read_curve(folder, COST, 0.6).volumes[-1] == pytest.approx(0.5 * 0.1 / 0.6)
+    assert replay.read_curve(folder, COST, 0.6).volumes[-1] == pytest.approx(0.5 * 0.1 / 0.6)
 
 
 def test_searches_are_compared_by_sampler_and_with_the_whole_pool(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -74,7 +74,7 @@ def test_searches_are_compared_by_sampler_and_with_the_whole_pool(tmp_path: Path
 def run(*arguments: str) -> None:
     before, sys.argv = sys.argv, ["prunesweep-search", *arguments]
     try:
-        compare.main()
+        replay.main()
     finally:
         sys.argv = before
 
@@ -123,17 +123,17 @@ def write_pool(folder: Path) -> None:
 
 def test_replayed_searches_try_what_the_pool_has_and_find_its_front(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_pool(tmp_path)
-    pool = compare.read_pool(tmp_path, COST)
+    pool = replay.read_pool(tmp_path, COST)
     assert pool.values == {"tokens": (10, 20, 40, 80), "kind": ("x", "y", "z")}
     assert pool.found[40, "y"] == (pytest.approx(0.55), pytest.approx(0.4))
     assert pool.coarse(4) == [(10, "x"), (10, "z"), (80, "x"), (80, "z")]
     assert [len(pool.coarse(trials)) for trials in (1, 3, 6, 7, 8, 12)] == [1, 3, 6, 6, 8, 12]
     for sampler in ("tpe", "nsga2", "random", "qmc"):
-        one, again, other = (compare.replay(pool, sampler, seed, 6, 2, 1.0) for seed in (0, 0, 1))
+        one, again, other = (replay.replay(pool, sampler, seed, 6, 2, 1.0) for seed in (0, 0, 1))
         assert one.volumes.tolist() == again.volumes.tolist() != other.volumes.tolist()
         assert (np.diff(one.volumes) >= 0).all()
     best = 0.1 * 0.3 + 0.2 * 0.4 + 0.4 * 0.6 + 0.2 * 1.0  # 0.1 to 0.2, to 0.4, to 0.8, to 1
-    assert compare.replay(pool, "grid", 0, 12, 4, 1.0).volumes[-1] == pytest.approx(best)
+    assert replay.replay(pool, "grid", 0, 12, 4, 1.0).volumes[-1] == pytest.approx(best)
     run("replay", str(tmp_path), "--cost", COST, "--trials", "6", "--seeds", "2", "--samplers", "random", "grid")
     out = capsys.readouterr().out
     assert "12 settings: 4 tokens x 3 kind; a coarse grid has 6 of them" in out

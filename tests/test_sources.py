@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prunesweep.fingerprint import digest
-from prunesweep.outcomes import collect, read_outcomes
-from prunesweep.records import Trial
-from prunesweep.sources import read_source, reread, with_names
-from prunesweep.store import Store, StoredTrial, row_schema
+from prunesweep.analysis.outcomes import collect, read_outcomes
+from prunesweep.results.keys.fingerprint import digest
+from prunesweep.results.read import read_source, reread, with_names
+from prunesweep.results.records import Trial
+from prunesweep.results.store import Store, StoredTrial, row_schema
 from test_statistics import drawn, made
 
 

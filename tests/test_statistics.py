@@ -13,13 +13,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from prunesweep import effects, paper, statistics
-from prunesweep.analysis import accuracy, pareto_front
-from prunesweep.comparison import paired
-from prunesweep.outcomes import collect, read_outcomes
-from prunesweep.records import Trial, TrialInfo, to_frame, write_trial
-from prunesweep.stats import main as stats_command
-from prunesweep.verdict import headline, lines, text, verdict
+from prunesweep.analysis import ablation as effects
+from prunesweep.analysis import significance
+from prunesweep.analysis.comparison import paired
+from prunesweep.analysis.outcomes import collect, read_outcomes
+from prunesweep.analysis.summary import accuracy, pareto_front
+from prunesweep.cli.show import main as stats_command
+from prunesweep.report import tables
+from prunesweep.report.verdict import headline, lines, text, verdict
+from prunesweep.results.records import Trial, TrialInfo, to_frame, write_trial
 from test_analysis import SHAPE, record
 
 
@@ -61,7 +63,7 @@ def drawn(trials: int = 6, questions: int = 60, videos: int = 20, seed: int = 0)
 def test_accuracies_of_a_matrix_equal_those_of_each_trials_records() -> None:
     trials = drawn()
     (found,) = collect(trials)
-    for scores, trial in zip(statistics.accuracies(found), trials, strict=True):
+    for scores, trial in zip(significance.accuracies(found), trials, strict=True):
         expected = accuracy(trial.records)
         assert scores[2:4] == expected[2:4]
         assert scores == pytest.approx(expected)
@@ -70,7 +72,7 @@ def test_accuracies_of_a_matrix_equal_those_of_each_trials_records() -> None:
 def test_paired_tests_of_a_matrix_equal_those_of_each_pair_of_records() -> None:
     trials = drawn()
     (found,) = collect(trials)
-    against = statistics.paired_with(found, 0)
+    against = significance.paired_with(found, 0)
     for index, trial in enumerate(trials):
         expected = paired(trial.records, trials[0].records)
         values = [getattr(against, name)[index] for name in expected._fields]
@@ -81,8 +83,8 @@ def test_the_order_of_samples_and_missing_rows_change_nothing() -> None:
     trials = drawn()
     shuffled = [t._replace(records=t.records.sample(fraction=1, shuffle=True, seed=i)) for i, t in enumerate(trials)]
     (one,), (other,) = collect(trials), collect(shuffled)
-    assert statistics.accuracies(one) == statistics.accuracies(other)
-    np.testing.assert_array_equal(statistics.paired_with(one, 0).p_value, statistics.paired_with(other, 0).p_value)
+    assert significance.accuracies(one) == significance.accuracies(other)
+    np.testing.assert_array_equal(significance.paired_with(one, 0).p_value, significance.paired_with(other, 0).p_value)
 
 
 def test_models_and_benchmarks_are_kept_apart() -> None:
@@ -92,17 +94,17 @@ def test_models_and_benchmarks_are_kept_apart() -> None:
 
 
 def test_an_exact_interval_covers_what_the_binomial_says() -> None:
-    assert statistics.exact_interval(100, 100) == pytest.approx((0.025 ** (1 / 100), 1))
-    assert statistics.exact_interval(0, 100) == pytest.approx((0, 1 - 0.025 ** (1 / 100)))
-    low, high = statistics.exact_interval(8, 10)  # Clopper and Pearson's own table: 0.444 to 0.975
+    assert significance.exact_interval(100, 100) == pytest.approx((0.025 ** (1 / 100), 1))
+    assert significance.exact_interval(0, 100) == pytest.approx((0, 1 - 0.025 ** (1 / 100)))
+    low, high = significance.exact_interval(8, 10)  # Clopper and Pearson's own table: 0.444 to 0.975
     assert (low, high) == pytest.approx((0.4439, 0.9748), abs=1e-4)
 
 
 def test_benjamini_hochberg_and_holm_on_a_worked_example() -> None:
     p = [0.01, 0.04, math.nan, 0.03, 0.5]
-    assert statistics.benjamini_hochberg(p)[[0, 1, 3, 4]] == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
-    assert statistics.holm(p)[[0, 1, 3, 4]] == pytest.approx([0.04, 0.09, 0.09, 0.5])
-    assert math.isnan(statistics.holm(p)[2])
+    assert significance.benjamini_hochberg(p)[[0, 1, 3, 4]] == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
+    assert significance.holm(p)[[0, 1, 3, 4]] == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert math.isnan(significance.holm(p)[2])
 
 
 def test_clustered_intervals_cover_the_truth_where_questions_of_a_video_agree() -> None:
@@ -111,7 +113,7 @@ def test_clustered_intervals_cover_the_truth_where_questions_of_a_video_agree() 
         right = np.repeat(draw.random(25) < 0.7, 4)  # four questions per video, all alike
         trial = made("none", "".join("+" if r else "-" for r in right), [str(i // 4) for i in range(100)])
         scores = accuracy(trial.records)
-        low, high = statistics.accuracy_interval(scores)
+        low, high = significance.accuracy_interval(scores)
         covered += low <= 0.7 <= high
         naive += abs(scores.mean - 0.7) <= 1.96 * math.sqrt(scores.mean * (1 - scores.mean) / 100)
     assert 0.92 <= covered / 400 <= 0.98
@@ -120,21 +122,21 @@ def test_clustered_intervals_cover_the_truth_where_questions_of_a_video_agree() 
 
 def test_a_detectable_effect_is_found_as_often_as_its_power_says() -> None:
     error, videos = 0.02, 200
-    effect = statistics.detectable_effect(error, videos)
-    found = np.abs(np.random.default_rng(0).normal(effect, error, 20_000)) > statistics.t_quantile(0.975, videos) * error
-    assert found.mean() == pytest.approx(statistics.POWER, abs=0.01)
-    assert statistics.samples_needed(effect, error, 500, videos) == 500
-    wanted = statistics.samples_needed(effect / 2, error, 500, videos)
+    effect = significance.detectable_effect(error, videos)
+    found = np.abs(np.random.default_rng(0).normal(effect, error, 20_000)) > significance.t_quantile(0.975, videos) * error
+    assert found.mean() == pytest.approx(significance.POWER, abs=0.01)
+    assert significance.samples_needed(effect, error, 500, videos) == 500
+    wanted = significance.samples_needed(effect / 2, error, 500, videos)
     assert 1980 < wanted < 2000, "a little less than four times as many, for the t quantile shrinks as well"
-    assert statistics.detectable_with(wanted, error, 500, videos) <= effect / 2
-    assert statistics.detectable_with(wanted - 1, error, 500, videos) > effect / 2
+    assert significance.detectable_with(wanted, error, 500, videos) <= effect / 2
+    assert significance.detectable_with(wanted - 1, error, 500, videos) > effect / 2
 
 
 def test_videos_that_all_changed_alike_have_an_exact_interval_and_a_sign_test() -> None:
     videos = [str(i // 2) for i in range(40)]
     dense, lost, half = made("none", "+" * 40, videos), made("a", "-" * 40, videos), made("b", "+-" * 20, videos)
     outcomes = collect([dense, lost, half])[0]
-    against = statistics.paired_with(outcomes, 0)
+    against = significance.paired_with(outcomes, 0)
     others = 1 - 0.025 ** (1 / 20)  # the share of videos that may change otherwise though none of 20 did
     assert against.p_value.tolist() == [1.0, 2 * 0.5**20, 2 * 0.5**20]
     assert against.low.tolist() == pytest.approx([-others, -1, -0.5 - 0.5 * others])
@@ -162,16 +164,16 @@ def test_the_front_of_many_draws_is_the_front_of_each() -> None:
     costs[3] = math.nan
     accuracy_ = draw.integers(0, 8, (50, 12)) / 8
     accuracy_[7, 5] = math.nan
-    found = statistics.on_front(costs, accuracy_)
+    found = significance.on_front(costs, accuracy_)
     for row, on in zip(accuracy_, found, strict=True):
         assert on.tolist() == pareto_front(list(zip(costs.tolist(), row.tolist(), strict=True)))
 
 
 def test_resampling_draws_videos_for_all_trials_alike() -> None:
     (found,) = collect(drawn())
-    weights = statistics.draw_videos(found.videos, replicates=30)
+    weights = significance.draw_videos(found.videos, replicates=30)
     assert (weights.sum(1) == found.videos).all()
-    values = statistics.resampled(found, replicates=30)
+    values = significance.resampled(found, replicates=30)
     picked = weights[7][found.video]  # how often each sample was drawn
     for row, answers in zip(values[7], found.correct, strict=True):
         assert row == pytest.approx((picked * (answers == 1)).sum() / (picked * (answers >= 0)).sum())
@@ -186,7 +188,7 @@ def test_probabilities_of_the_front_tell_a_clear_case_from_a_coin_toss() -> None
         made("alike", good[::-1], visual=(2, 2)),  # as cheap and as good on average, on other questions
     ]
     (found,) = collect(trials)
-    front = statistics.front(found)
+    front = significance.front(found)
     dense, cheap, hopeless, alike = front.probability
     assert dense > 0.8
     assert hopeless == 0
@@ -198,9 +200,9 @@ def test_probabilities_of_the_front_tell_a_clear_case_from_a_coin_toss() -> None
 
 def test_hypervolume_and_knee_by_hand() -> None:
     cost, best = np.array([0.25, 0.5, 1.0]), np.array([0.4, 0.8, 0.9])
-    assert statistics.hypervolume(cost, best, 1.0) == pytest.approx(0.25 * 0.4 + 0.5 * 0.8)
-    assert statistics.knee_point(cost, best) == 1
-    assert statistics.knee_point(cost[:2], best[:2]) is None
+    assert significance.hypervolume(cost, best, 1.0) == pytest.approx(0.25 * 0.4 + 0.5 * 0.8)
+    assert significance.knee_point(cost, best) == 1
+    assert significance.knee_point(cost[:2], best[:2]) is None
 
 
 def test_who_loses_less_than_the_margin_who_is_worse_and_of_whom_nothing_can_be_told() -> None:
@@ -214,12 +216,12 @@ def test_who_loses_less_than_the_margin_who_is_worse_and_of_whom_nothing_can_be_
         made("partial", dense[:5] + "?" * 995, visual=(1, 1)),
     ]
     (found,) = collect(trials)
-    against = statistics.against_dense(found)
+    against = significance.against_dense(found)
     classes = (against.within_margin, against.worse, against.unclear)
     assert [[found.names[i] for i in one] for one in classes] == [["near", "nearer"], ["far"], ["hardly"]]
     assert against.needed[4] > 1000
     assert against.needed[[0, 1, 2, 3, 5]].tolist() == [0] * 5
-    flips = statistics.agreement(found, 3, 0)
+    flips = significance.agreement(found, 3, 0)
     assert (flips.both_right, flips.both_wrong, len(flips.lost), flips.gained) == (800, 100, 100, ())
     said = text(verdict(found))
     assert "2 of 5 trials are shown to lose less than 1 point (paired score test" in said
@@ -228,7 +230,7 @@ def test_who_loses_less_than_the_margin_who_is_worse_and_of_whom_nothing_can_be_
     assert "cannot tell 1 of 5 trials; the cheapest: hardly at" in said
     assert "1 of 5 answered fewer questions than dense, or name no option: nothing is claimed of them" in said
     (strict,) = collect(trials, margin=0.001)
-    assert statistics.against_dense(strict).within_margin == ()
+    assert significance.against_dense(strict).within_margin == ()
 
 
 def grid_trials(levels: dict[str, list], effect, questions: int = 200, seed: int = 0) -> list[Trial]:
@@ -320,10 +322,10 @@ def test_several_models_are_rows_and_benchmarks_are_columns() -> None:
         one = made(method, "+-+", visual=(8, 8) if method == "none" else (8, 2))
         name = f"{method} model={model} benchmark={benchmark}"
         trials.append(one._replace(info=replace(one.info, name=name, model=model, benchmark=benchmark)))
-    table = paper.methods_table(collect(trials))
+    table = tables.methods_table(collect(trials))
     assert table.header[:6] == ("model", "method", "retained", "FLOPs", "mvbench", "videomme")
     assert [row[:2] for row in table.rows] == [(m, t) for m in ("pllava_7b", "tiny") for t in ("none", "fastv")]
-    assert all(paper.DASH not in row[:6] for row in table.rows)
+    assert all(tables.DASH not in row[:6] for row in table.rows)
     assert table.header[-2:] == ("published mvbench", "published videomme")
     assert table.rows[0][-2:] == ("0.466", "0.444")
 
@@ -331,16 +333,16 @@ def test_several_models_are_rows_and_benchmarks_are_columns() -> None:
 def test_tables_export_and_escape() -> None:
     odd = "prunevid a_b|c & <i>50%</i>"
     (found,) = collect([made("none", "+-+-", tasks="aabb"), made(odd, "++--", tasks="aabb", visual=(2, 1))])
-    table = paper.methods_table([found], tasks=True)
+    table = tables.methods_table([found], tasks=True)
     assert table.header == ("method", "retained", "FLOPs", "blocks", "blocks/a", "blocks/b")
-    assert r"a\_b\|c & \<i\>50%\</i\>" in paper.to_markdown(table)
-    latex = paper.to_latex(table)
+    assert r"a\_b\|c & \<i\>50%\</i\>" in tables.to_markdown(table)
+    latex = tables.to_latex(table)
     assert r"a\_b$|$c \& $<$i$>$50\%$<$/i$>$" in latex
     assert latex.count(r"\\") == 1 + 2 + 1
-    numbers = list(csv.reader(paper.to_csv(table).splitlines()))
+    numbers = list(csv.reader(tables.to_csv(table).splitlines()))
     assert numbers[0][:8] == ["method", "retained", "FLOPs", "blocks", "blocks SE", "blocks n", "blocks low", "blocks high"]
     assert numbers[1][:4] == ["none", "1.0", "1.0", "0.5"]
-    assert paper.components_table(found).rows[0][:3] == ("–", "–", "–")
+    assert tables.components_table(found).rows[0][:3] == ("–", "–", "–")
 
 
 def test_published_numbers_stand_beside_the_same_experiment_only() -> None:
@@ -352,11 +354,11 @@ def test_published_numbers_stand_beside_the_same_experiment_only() -> None:
         return Trial(info, own.records.with_columns(dense_tokens=pl.lit(6, dtype=pl.Int64)), None)
 
     (found,) = collect([trial("none", (6, 6)), trial("fastv", (6, 6)), trial("prunevid", (3, 1))])
-    rows = {row[0]: row for row in paper.methods_table([found]).rows}
+    rows = {row[0]: row for row in tables.methods_table([found]).rows}
     assert rows["none"][-1] == "0.466"
     assert rows["prunevid"][-3:] == ("16.2 %", "0.23x", "0.476")  # ours: 16.7 % in the last layer
     assert rows["fastv"][-3:] == ("–", "–", "–")  # the published FastV keeps 30 %
-    assert "published" not in " ".join(paper.methods_table(collect([made("none", "+-")])).header)
+    assert "published" not in " ".join(tables.methods_table(collect([made("none", "+-")])).header)
 
 
 @pytest.mark.parametrize(
@@ -372,8 +374,8 @@ def test_odd_sweeps_get_a_sentence(answers: list[str], said: str) -> None:
     trials = [made("none" if i == 0 else f"random {i}", a, visual=(8, 8) if i == 0 else (4, 4)) for i, a in enumerate(answers)]
     (found,) = collect(trials)
     assert said in text(verdict(found))
-    for table in (paper.methods_table([found]), paper.tasks_table(found), paper.effects_table(found)):
-        assert paper.to_text(table)
+    for table in (tables.methods_table([found]), tables.tasks_table(found), tables.effects_table(found)):
+        assert tables.to_text(table)
 
 
 def test_the_headline_leads_with_the_margin_and_says_what_it_takes_to_tell() -> None:
@@ -418,7 +420,7 @@ def test_the_command_prints_words_and_tables(command, tmp_path: Path) -> None:
     assert "4,000 questions like these, on videos in proportion, would tell" in out
     assert command(str(tmp_path), "--tasks")[0] == 2
     assert command(str(tmp_path), "--format", "csv")[0] == 2
-    for table, form in product(("against", "methods", "components", "tasks", "effects"), paper.FORMATS):
+    for table, form in product(("against", "methods", "components", "tasks", "effects"), tables.FORMATS):
         assert command(str(tmp_path), "--table", table, "--format", form)[0] == 0
 
 

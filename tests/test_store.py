@@ -13,19 +13,20 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunesweep import answering, fingerprint, work
-from prunesweep.changes import why_not_reused
-from prunesweep.evaluate import evaluate
-from prunesweep.fingerprint import MISSING, RECORD_FORMAT, Files, of_model, of_samples
+from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
-from prunesweep.protocol import Protocol
-from prunesweep.records import parquet_bytes
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.reducers.random import Drop
-from prunesweep.store import Store, StoredTrial, content_name, read_file, to_rows
+from prunesweep.results.keys import code, fingerprint
+from prunesweep.results.keys.changes import why_not_reused
+from prunesweep.results.keys.fingerprint import MISSING, RECORD_FORMAT, Files, of_model, of_samples
+from prunesweep.results.records import parquet_bytes
+from prunesweep.results.store import Store, StoredTrial, content_name, read_file, to_rows
+from prunesweep.sweep import work
+from prunesweep.sweep.evaluate import evaluate
+from prunesweep.sweep.work import Addresses, Trial, left_to_do, made_of, parts_of
 from prunesweep.types import Record, Sample
-from prunesweep.work import Addresses, Trial, left_to_do, made_of, parts_of
 
 WORDS = Protocol("words", "choose")
 TRIALS = [
@@ -409,7 +410,7 @@ def test_records_of_code_that_cannot_be_followed_are_no_other_runs(
         "from dataclasses import dataclass\nTABLE = open(__file__).read()\n@dataclass(frozen=True)\nclass Reading: x: int = 1\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    answering.forget()
+    code.forget()
     import ownreading
 
     trial = Trial("own", Reducer("own", ownreading.Reading()), 4, WORDS)
@@ -462,11 +463,13 @@ def test_a_changed_checkpoint_or_module_is_named(store: Store, checkpoint: Path,
         f"1 trial of the same settings in the store: checkpoint: config.json {hashes[0]} -> {hashes[1]}"
     ]
     shutil.rmtree(store.folder / "trials")
-    parts = {**now.about["parts"], "code": {**now.about["parts"]["code"], "prunesweep.stages": "0123456789"}}
+    parts = {**now.about["parts"], "code": {**now.about["parts"]["code"], "prunesweep.engine.stages": "0123456789"}}
     made = {**now.made_of, "code": "0" * 32}
     store.describe(StoredTrial(fingerprint.digest(made), made, {"parts": parts}))
     (line,) = reasons(store, now)
-    assert line.endswith(f"code: prunesweep.stages 01234567 -> {now.about['parts']['code']['prunesweep.stages'][:8]}")
+    assert line.endswith(
+        f"code: prunesweep.engine.stages 01234567 -> {now.about['parts']['code']['prunesweep.engine.stages'][:8]}"
+    )
 
 
 def test_work_counts_what_is_missing(store: Store, samples: list[Sample]) -> None:

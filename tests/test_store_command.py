@@ -14,12 +14,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunesweep import store_command
-from prunesweep.answering import code_of
-from prunesweep.fingerprint import RECORD_FORMAT, Files, digest, of_model, unplaced, versions
-from prunesweep.former import LAST_CODE, FormerCode, last_code
+from prunesweep.cli import store as store_command
 from prunesweep.paths import DATA
-from prunesweep.store import Store, StoredTrial, to_rows
+from prunesweep.results.keys.code import code_of
+from prunesweep.results.keys.fingerprint import RECORD_FORMAT, Files, digest, of_model, unplaced, versions
+from prunesweep.results.keys.former import LAST_CODE, FormerCode, last_code
+from prunesweep.results.store import Store, StoredTrial, to_rows
 from prunesweep.types import Record
 
 RECORDS = 3

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import forks
-from prunesweep import commands, main
-from prunesweep.ranks import FOREIGN, OwnRanks, own_environment
-from prunesweep.records import read_trial
+from prunesweep import errors
+from prunesweep.cli import run as main
+from prunesweep.results.records import read_trial
+from prunesweep.sweep.ranks import FOREIGN, OwnRanks, own_environment
 
 LEFT_BEHIND = {
     "NODE_RANK": "1",
@@ -113,7 +114,7 @@ def test_what_is_quoted_as_advised_is_taken_as_it_stands(run, tmp_path: Path) ->
 def test_results_are_written_to_a_stream_that_takes_ascii_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    with commands.reported():
+    with errors.reported():
         print("0.5 ± 0.1, 2 × 3 → 6 …, café, 日")
         print("±", file=sys.stderr)
     sys.stdout.flush()
@@ -122,7 +123,7 @@ def test_results_are_written_to_a_stream_that_takes_ascii_only(monkeypatch: pyte
 
 def test_a_stream_that_takes_everything_gets_it_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    with commands.reported():
+    with errors.reported():
         print("0.5 ± 0.1")
     assert sys.stdout.buffer.getvalue() == "0.5 ± 0.1\n".encode()
 

@@ -1,9 +1,9 @@
 import math
 from dataclasses import replace
 
-from prunesweep import tables
-from prunesweep.analysis import COSTS, Failure, Summary
-from prunesweep.plots import COST_LABELS
+from prunesweep.analysis.summary import COSTS, Failure, Summary
+from prunesweep.report import text as tables
+from prunesweep.report.plots import COST_LABELS
 
 COST = {**dict.fromkeys(COSTS, 0.1), "entrance_ratio": 0.2, "llm_flops": 9.5e7, "llm_flops_ratio": 0.07}
 COST |= {"total_flops": 9e8, "total_flops_ratio": 0.4}

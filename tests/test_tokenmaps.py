@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from prunesweep import main as sweep_command
-from prunesweep import tokenmaps
-from prunesweep.protocol import Protocol
+from prunesweep.cli import run as sweep_command
+from prunesweep.engine.protocol import Protocol
 from prunesweep.reducers import Reducer, prunevid, random
-from prunesweep.tokenmaps import DROPPED, Trace
+from prunesweep.report import token_maps
+from prunesweep.report.token_maps import DROPPED, Trace
 
 WORDS = Protocol("words", "choose")
 PRUNEVID = Reducer("prunevid", prunevid.Merge(static_threshold=0.5, cluster_ratio=0.5), prunevid.Prune(layer=3, keep_ratio=0.4))
@@ -30,7 +30,7 @@ def drawn(source: list[list[int]], kept: list[bool], **changes) -> Trace:
 
 
 def test_a_trace_holds_what_the_stages_did(model, samples) -> None:
-    found = tokenmaps.trace(model, samples[0], 8, PRUNEVID, WORDS, "prunevid")
+    found = token_maps.trace(model, samples[0], 8, PRUNEVID, WORDS, "prunevid")
     assert found.frames.shape[0] == len(found.source) == sum(found.segments) == 8
     assert found.kept.sum() == -(-len(found.kept) * 4 // 10)  # ceil(0.4 n)
     assert found.layer == 3
@@ -43,16 +43,16 @@ def test_a_trace_holds_what_the_stages_did(model, samples) -> None:
 
 
 def test_a_trace_answers_as_the_evaluation_does(model, samples) -> None:
-    from prunesweep.evaluate import Trial, evaluate
+    from prunesweep.sweep.evaluate import Trial, evaluate
 
     records = evaluate(lambda: model, samples[:4], [Trial("prunevid", PRUNEVID, 8, WORDS)], progress=False).records["prunevid"]
     for sample, said, right in records.select("sample_id", "prediction", "correct").iter_rows():
-        found = tokenmaps.trace(model, next(s for s in samples if s.id == sample), 8, PRUNEVID, WORDS, "prunevid")
+        found = token_maps.trace(model, next(s for s in samples if s.id == sample), 8, PRUNEVID, WORDS, "prunevid")
         assert (found.answer, found.correct) == (said, right)
 
 
 def test_a_method_that_drops_tokens_leaves_holes(model, samples) -> None:
-    found = tokenmaps.trace(model, samples[0], 8, Reducer("random", random.Drop(keep_ratio=0.25)), WORDS, "random")
+    found = token_maps.trace(model, samples[0], 8, Reducer("random", random.Drop(keep_ratio=0.25)), WORDS, "random")
     assert (found.source == DROPPED).mean() == pytest.approx(0.75)
     assert (found.surviving == (found.source != DROPPED)).all()
     assert not found.over_time.any()
@@ -62,8 +62,8 @@ def test_a_method_that_drops_tokens_leaves_holes(model, samples) -> None:
 def test_a_title_says_which_caches_stay_whole(model, samples) -> None:
     for earlier, said in (("cut", "36 kept after layer 3"), ("whole", "36 kept after layer 3, all in the caches before it")):
         pruned = Reducer("random_layer", prune=random.Prune(layer=3, keep_ratio=0.125, earlier_caches=earlier))
-        found = tokenmaps.trace(model, samples[0], 8, pruned, WORDS, "random_layer")
-        assert tokenmaps._numbers(found) == f"all 288 tokens enter the LLM, {said}"
+        found = token_maps.trace(model, samples[0], 8, pruned, WORDS, "random_layer")
+        assert token_maps._numbers(found) == f"all 288 tokens enter the LLM, {said}"
 
 
 def test_masks_by_hand() -> None:
@@ -75,28 +75,28 @@ def test_masks_by_hand() -> None:
 
 def test_jaccard_by_hand() -> None:
     one, other = drawn([[0, 1, 2, 3]], [True, True, False, False]), drawn([[0, 1, 2, 3]], [True, False, True, False])
-    found = tokenmaps.overlap(one, other)
+    found = token_maps.overlap(one, other)
     assert found.jaccard == pytest.approx(1 / 3)
     assert (found.first.tolist(), found.second.tolist()) == ([[False, True, False, False]], [[False, False, True, False]])
-    assert tokenmaps.overlap(one, one).jaccard == 1
-    assert "1 of 4 patches reach the end of the latter only, most in frame 0 (1)" in tokenmaps.flip(one, other).text()
+    assert token_maps.overlap(one, one).jaccard == 1
+    assert "1 of 4 patches reach the end of the latter only, most in frame 0 (1)" in token_maps.flip(one, other).text()
     with pytest.raises(ValueError, match="nothing to lay over each other"):
-        tokenmaps.overlap(one, drawn([[0, 1, 2, 3]] * 2, [True] * 4))
+        token_maps.overlap(one, drawn([[0, 1, 2, 3]] * 2, [True] * 4))
 
 
 def test_names_leave_out_what_trials_of_one_method_share() -> None:
-    assert tokenmaps.distinct(["fastv layer=2 keep_ratio=0.4", "fastv layer=3 keep_ratio=0.4"]) == [
+    assert token_maps.distinct(["fastv layer=2 keep_ratio=0.4", "fastv layer=3 keep_ratio=0.4"]) == [
         "fastv layer=2",
         "fastv layer=3",
     ]
     other = ["fastv layer=2 keep_ratio=0.4", "random keep_ratio=0.4"]
-    assert tokenmaps.distinct(other) == other
+    assert token_maps.distinct(other) == other
 
 
 def test_colours_say_what_the_masks_say() -> None:
     found = drawn([[0, 1, 1, DROPPED]], [True, False])
-    assert tokenmaps.cluster_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, 0.6, 0.6, 1 - tokenmaps.DIM])
-    assert tokenmaps.kept_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, *[1 - tokenmaps.DIM] * 3])
+    assert token_maps.cluster_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, 0.6, 0.6, 1 - token_maps.DIM])
+    assert token_maps.kept_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, *[1 - token_maps.DIM] * 3])
 
 
 def test_pictures_and_movies_are_written(tmp_path: Path) -> None:
@@ -104,21 +104,21 @@ def test_pictures_and_movies_are_written(tmp_path: Path) -> None:
     from PIL import Image
 
     odd = drawn([[0, 1, 2, 3]] * 3, [True, True, False, False], question="costs $5 or $6_^{?", trial="$x$ <b>", segments=(1, 2))
-    tokenmaps.trace_figure(odd).savefig(tmp_path / "stages.png")
-    tokenmaps.overlap_figure(odd, odd).savefig(tmp_path / "overlap.png")
+    token_maps.trace_figure(odd).savefig(tmp_path / "stages.png")
+    token_maps.overlap_figure(odd, odd).savefig(tmp_path / "overlap.png")
     assert Image.open(tmp_path / "stages.png").size[0] > 300
     for name in ("movie.gif", "movie.mp4"):
-        tokenmaps.write_movie([odd, odd], tmp_path / name)
+        token_maps.write_movie([odd, odd], tmp_path / name)
     assert Image.open(tmp_path / "movie.gif").n_frames == 3
     with av.open(str(tmp_path / "movie.mp4")) as movie:
         assert len(list(movie.decode(video=0))) == 3
     with pytest.raises(ValueError, match="a .gif or an .mp4, got movie.avi"):
-        tokenmaps.write_movie([odd], tmp_path / "movie.avi")
+        token_maps.write_movie([odd], tmp_path / "movie.avi")
 
 
 def test_tokens_without_places_cannot_be_drawn() -> None:
     with pytest.raises(ValueError, match="the 32 tokens per frame of st_llm are no square grid"):
-        tokenmaps.square(32, "st_llm")
+        token_maps.square(32, "st_llm")
 
 
 def test_the_command_draws_flips_of_a_sweep(
@@ -134,7 +134,7 @@ def test_the_command_draws_flips_of_a_sweep(
 
     def tokens(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["prunesweep-tokens", *arguments])
-        tokenmaps.main()
+        token_maps.main()
         return capfd.readouterr().out
 
     out = tokens("sweep/1")

@@ -8,15 +8,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from prunesweep import paper, statistics, tables
-from prunesweep.analysis import says_enough, summarize, table_frame
-from prunesweep.comparison import main as compare
-from prunesweep.outcomes import Outcomes, collect, read_outcomes
-from prunesweep.records import Trial, read_trial, write_trial
-from prunesweep.report import report_data
-from prunesweep.store import Store, row_schema
-from prunesweep.tracking import sweep_content, trial_content
-from prunesweep.verdict import headline, text, verdict
+from prunesweep.analysis import significance
+from prunesweep.analysis.comparison import main as compare
+from prunesweep.analysis.outcomes import Outcomes, collect, read_outcomes
+from prunesweep.analysis.summary import says_enough, summarize, table_frame
+from prunesweep.report import tables as paper
+from prunesweep.report import text as tables
+from prunesweep.report.html import report_data
+from prunesweep.report.verdict import headline, text, verdict
+from prunesweep.report.wandb import sweep_content, trial_content
+from prunesweep.results.records import Trial, read_trial, write_trial
+from prunesweep.results.store import Store, row_schema
 from test_statistics import made
 
 QUESTIONS = 40
@@ -90,14 +92,14 @@ def test_where_options_are_scored_no_view_speaks_of_it() -> None:
 def test_trials_that_say_nothing_are_like_no_other() -> None:
     """Both only say "!!!!": no answer differs, and nothing is known."""
     silent = swept(generated("none", GOOD, QUESTIONS), generated("prunevid", GOOD, QUESTIONS, visual=(4, 2)))
-    against = statistics.against_dense(silent)
+    against = significance.against_dense(silent)
     assert against is not None
     assert (against.difference.mean[1], against.holm[1]) == (0, 1)
     assert (against.within_margin, against.worse, against.unclear) == ((), (), ())
     said = verdict(silent, with_importance=False)
     assert headline(said) == "Nothing can be compared with dense: 100.0 % of its answers name no option, or several."
     assert "in most answers of none, prunevid no one option is named: like no other trial" in text(said)
-    budget = statistics.under_budget(silent, 1.0)
+    budget = significance.under_budget(silent, 1.0)
     assert budget is not None
     assert budget.may_be_best == ()
 
@@ -111,10 +113,10 @@ def test_the_rule_holds_at_half_of_the_answers_and_for_either_trial() -> None:
     talkative = made("none", "-" + right[1:])
     mute = generated("prunevid", right, half + 1, visual=(4, 2))
     for trials in ((talkative, mute), (generated("none", right, half + 1), made("prunevid", right, visual=(4, 2)))):
-        against = statistics.against_dense(swept(*trials))
+        against = significance.against_dense(swept(*trials))
         assert against is not None
         assert (against.within_margin, against.worse, against.unclear) == ((), (), ())
-    against = statistics.against_dense(swept(talkative, generated("prunevid", right, half, visual=(4, 2))))
+    against = significance.against_dense(swept(talkative, generated("prunevid", right, half, visual=(4, 2))))
     assert against is not None
     assert (against.within_margin, against.worse, against.unclear) == ((), (), (1,))
 

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from prunesweep import stages
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.evaluate import Trial, evaluate
+from prunesweep.engine import stages
+from prunesweep.engine.protocol import Protocol
+from prunesweep.engine.validity import InvalidError
 from prunesweep.models.llava_onevision import LlavaOnevision
-from prunesweep.protocol import Protocol
 from prunesweep.reducers import Evicted, Reducer, keep_tokens
 from prunesweep.reducers.frames import Stride
 from prunesweep.reducers.pooling import Pool
 from prunesweep.reducers.prunevid import Merge
 from prunesweep.reducers.random import Drop
+from prunesweep.sweep.evaluate import Trial, evaluate
 from prunesweep.types import KeyValue, Merged, Prefix, Run, Sample, Seen, Tokens, Tower
-from prunesweep.validity import InvalidError
 
 FRAMES, PATCHES, CHANNELS = 2, 6, 4
 COUNT = FRAMES * PATCHES
@@ -289,7 +289,7 @@ def test_broken_methods_are_error_records_with_one_traceback_a_kind(
 ) -> None:
     some, protocol = samples[:6], Protocol("words", "choose")
     trials = [Trial(fault, Reducer(fault, BrokenMerge(fault)), 4, protocol) for fault in ("index", "unpack", "order")]
-    with caplog.at_level(logging.ERROR, "prunesweep.evaluate"):
+    with caplog.at_level(logging.ERROR, "prunesweep.sweep.evaluate"):
         found = evaluate(lambda: model, some, [*trials, Trial("fine", Reducer("none"), 4, protocol)], progress=False).records
     errors = {name: set(records["error"]) for name, records in found.items()}
     assert errors["fine"] == {None}

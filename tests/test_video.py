@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep import decoding
 from prunesweep.types import Sample
-from prunesweep.video import Decoder, DecoderError, DecoderTimeError, VideoError, frame_indices, read_clip
+from prunesweep.video import decoder as decoding
+from prunesweep.video.reader import Decoder, DecoderError, DecoderTimeError, VideoError, frame_indices, read_clip
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import CONF
-from prunesweep import publish, tracking
-from prunesweep.analysis import summarize
-from prunesweep.effects import importances
-from prunesweep.outcomes import read_outcomes
-from prunesweep.records import Trial, TrialInfo, read_trials, write_trial
-from prunesweep.tracking import Destination
+from prunesweep.analysis.ablation import importances
+from prunesweep.analysis.outcomes import read_outcomes
+from prunesweep.analysis.summary import summarize
+from prunesweep.report import wandb, wandb_process
+from prunesweep.report.wandb import Destination
+from prunesweep.results.records import Trial, TrialInfo, read_trials, write_trial
 from test_statistics import drawn, grid_trials, made
 
 SECRET, HOME = "sk-very-secret", "/home/me/models"
@@ -49,7 +49,7 @@ def stored(sweep: Path, trials: list[Trial]) -> Path:
 def command(*arguments: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["prunesweep-wandb", *map(str, arguments)])
-        publish.main()
+        wandb_process.main()
 
 
 def runs(folder: Path) -> list[Path]:
@@ -123,7 +123,7 @@ def test_the_summary_shows_importance_and_parallel_coordinates(tmp_path: Path) -
     sweep = stored(tmp_path / "sweep", grid_trials(levels, lambda layer, keep: 0.3 + 0.15 * layer + 0.02 * keep))
     (outcomes,) = read_outcomes(sweep)
     where = Destination("p", "offline", "g", sweep)
-    tracking.publish_sweep(sweep, iter([]), [outcomes], where)
+    wandb.publish_sweep(sweep, iter([]), [outcomes], where)
     values = logged(read(runs(sweep)[0]))
     assert values["parallel_coordinates prunevid._type"] == "image-file"
     (expected,) = [one for one in importances(outcomes) if one.reducer == "prunevid"]
@@ -199,7 +199,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monk
 
 def beside(sweep: Path, mode: str, wait: float) -> tuple[str, float, float]:
     """What the reporter says at the end, the seconds that telling it took, and those of waiting for it."""
-    reporter = publish.Reporter(Destination("p", mode, "g", sweep), wait)
+    reporter = wandb_process.Reporter(Destination("p", mode, "g", sweep), wait)
     begin = time.monotonic()
     for folder in sorted(sweep.glob("[0-9]*")):
         reporter.trial(folder)
@@ -253,10 +253,10 @@ def test_a_broken_reporter_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_launcher_may_take_the_callback_along(tmp_path: Path) -> None:
     import pickle
 
-    from prunesweep.callbacks import SummaryCallback
+    from prunesweep.cli.callbacks import SummaryCallback
 
     callback = SummaryCallback()
-    callback.reporter = publish.Reporter(Destination("p", "offline", "g", tmp_path), 60)
+    callback.reporter = wandb_process.Reporter(Destination("p", "offline", "g", tmp_path), 60)
     assert pickle.loads(pickle.dumps(callback)).reporter is None
     assert callback.reporter.finish().startswith("0 runs offline")
 
@@ -265,20 +265,20 @@ def test_switched_off_nothing_is_started(tmp_path: Path, monkeypatch: pytest.Mon
     def logger(**settings: object):
         return OmegaConf.create({"logger": {"project": "p", "mode": "offline", "group": None, "wait": 1, **settings}})
 
-    assert publish.reporter(logger(name="none"), tmp_path) is None
-    assert publish.reporter(logger(name="wandb", mode="disabled"), tmp_path) is None
+    assert wandb_process.reporter(logger(name="none"), tmp_path) is None
+    assert wandb_process.reporter(logger(name="wandb", mode="disabled"), tmp_path) is None
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert publish.reporter(logger(name="wandb", mode="online"), tmp_path) is None
+    assert wandb_process.reporter(logger(name="wandb", mode="online"), tmp_path) is None
     monkeypatch.delenv("WANDB_MODE")
     with pytest.raises(ValueError, match="got 'on'"):
-        publish.reporter(logger(name="wandb", mode="on"), tmp_path)
+        wandb_process.reporter(logger(name="wandb", mode="on"), tmp_path)
 
 
 def test_an_agent_of_wandb_sweeps_names_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
     monkeypatch.setenv("WANDB_RUN_ID", "proposal7")
     sweep = stored(tmp_path / "sweep", [made("none", "+-")])
-    reporter = publish.Reporter(Destination("p", "offline", "g", sweep), 60)
+    reporter = wandb_process.Reporter(Destination("p", "offline", "g", sweep), 60)
     reporter.trial(sweep / "0")
     assert reporter.finish().startswith("1 run offline")
     (header,) = only(read(*runs(sweep)), "run")
@@ -302,4 +302,4 @@ def test_the_sweep_of_wandb_drives_the_same_command() -> None:
     for key, one in proposal.items():
         assert OmegaConf.select(composed, key) == one["value"]
     trial = made("none", "+-")
-    assert config["metric"]["name"] in tracking.trial_content(trial, summarize(trial)).metrics
+    assert config["metric"]["name"] in wandb.trial_content(trial, summarize(trial)).metrics

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunesweep.paths import CONF
+from prunesweep.targets import TARGET, today
 
 Group = Literal["model", "benchmark", "reducer", "protocol"]
 """Groups of the configuration that a reader builds anew from a saved one."""
-TARGET = "_target_"
 MOST_BYTES = 4 * 2**20
 """Of a configuration or a description: ours have a few kilobytes, a model's tokens and subtitles are not among them."""
 MOST_DEPTH = 40
@@ -118,7 +118,7 @@ def build(node: Any, group: Group, source: Path) -> Any:
 
 
 def _made(name: Any, values: Mapping[str, Any], group: Group, source: Path) -> Any:
-    make = registered(group).get(name) if isinstance(name, str) else None
+    make = registered(group).get(today(name)) if isinstance(name, str) else None
     if make is None:
         raise ForeignCodeError(f"{source} asks for the {group} {name!r}, code of another package, which a folder cannot make run")
     try:

@@ -17,8 +17,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:
-    from prunesweep.infeasible import Infeasible
-    from prunesweep.sweep import Finished, Spread
+    from prunesweep.results.infeasible import Infeasible
+    from prunesweep.sweep.configs import Finished, Spread
 
 
 @dataclass
@@ -33,14 +33,14 @@ class SharedLauncher(Launcher):
     """Composes every job's configuration, evaluates them together, and ends each job as Hydra does."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from prunesweep.jobs import Composer
+        from prunesweep.sweep.jobs import Composer
 
         hydra_context.config_loader = Composer(hydra_context.config_loader)  # the sweeper composes by it, too
         self.hydra_context = hydra_context
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prunesweep.sweep import Finished, add_timing, evaluate_configs
+        from prunesweep.sweep.configs import Finished, add_timing, evaluate_configs
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -61,7 +61,7 @@ class SharedLauncher(Launcher):
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         from prunesweep.paths import expand_home
-        from prunesweep.schema import require_known_keys
+        from prunesweep.sweep.schema import require_known_keys
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         expand_home(config)
@@ -72,8 +72,8 @@ class SharedLauncher(Launcher):
         return config
 
     def _deliver(self, config: DictConfig, finished: "Finished | Infeasible") -> JobReturn:
-        from prunesweep.jobs import end_job
-        from prunesweep.sweep import deliver
+        from prunesweep.sweep.configs import deliver
+        from prunesweep.sweep.jobs import end_job
 
         result = end_job(self.hydra_context, config, lambda folder, task: deliver(finished, folder, task))
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -89,7 +89,7 @@ class SpreadLauncher(SharedLauncher):
     def _spread(self) -> "Spread":
         from functools import partial
 
-        from prunesweep.pools import make_pool
-        from prunesweep.remote import spread
+        from prunesweep.sweep.executors import make_pool
+        from prunesweep.sweep.remote import spread
 
         return partial(spread, make_pool(self.pool, self.settings))

@@ -108,7 +108,7 @@ class SearchSweeper(Sweeper):
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         from prunesweep.paths import expand_home
-        from prunesweep.schema import require_known_keys
+        from prunesweep.sweep.schema import require_known_keys
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         expand_home(config)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from prunesweep.benchmarks.jsonl import QUESTIONS
-from prunesweep.commands import write_anywhere
 from prunesweep.embedded.questions import ANSWERS, Question, ask
 from prunesweep.embedded.render import render
 from prunesweep.embedded.scene import draw_scene
+from prunesweep.errors import write_anywhere
 from prunesweep.paths import user_path
 
 FRAMES = 12

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prunesweep.fingerprint import LOADED, OWN_MODELS
+from prunesweep.results.keys.fingerprint import LOADED, OWN_MODELS
 
 if TYPE_CHECKING:
     import torch

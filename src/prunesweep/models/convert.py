@@ -149,7 +149,7 @@ def report(found: Manifest) -> str:
 def main() -> None:
     import argparse
 
-    from prunesweep.commands import reported
+    from prunesweep.errors import reported
 
     parser = argparse.ArgumentParser(description="Convert checkpoints that transformers cannot read.")
     kinds = parser.add_subparsers(dest="command", required=True)

@@ -31,7 +31,7 @@ from prunesweep.models.checkpoints import safetensors_sources as sources_of
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.pllava import materialize
 from prunesweep.types import Clip, Tokens
-from prunesweep.video import released_indices
+from prunesweep.video.reader import released_indices
 
 MODEL_TYPE = "prunesweep_stllm"
 """Of a converted checkpoint."""

@@ -30,7 +30,7 @@ class Merger(Protocol):
     """A frozen dataclass that maps Tokens to Merged; with a `level` if it needs the vision tower.
 
     Its tokens are at least one, finite, and stand in the video's order, each at a place of its own and with a patch that went
-    to it (`prunesweep.validity`); a merger whose tokens do not says `in_order = False`.
+    to it (`prunesweep.engine.validity`); a merger whose tokens do not says `in_order = False`.
     """
 
     def __call__(self, tokens: Tokens) -> Merged: ...
@@ -208,7 +208,7 @@ class Reducer:
     input: Resizer | None = None
     evict: Evictor | None = None
     match: Match | None = None
-    """What it should cost; `prunesweep.matching` solves the knob for it."""
+    """What it should cost; `prunesweep.engine.budget` solves the knob for it."""
     knob: str | None = None
     """The setting that is free to be solved for, such as `merge.keep_ratio`."""
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from prunesweep.checks import require_at_least, require_choice
-from prunesweep.clustering import group_mean
 from prunesweep.lazy import torch
 from prunesweep.reducers import Left, Positions
+from prunesweep.reducers.clustering import group_mean
 from prunesweep.types import Merged, Tokens
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.analysis import LEDGER_COSTS, mean_costs
-from prunesweep.axis import frames_of
-from prunesweep.records import Trial
+from prunesweep.analysis.axis import frames_of
+from prunesweep.analysis.summary import LEDGER_COSTS, mean_costs
+from prunesweep.results.records import Trial
 
 if TYPE_CHECKING:
     from prunesweep.reducers import LayerTokens, Reducer

@@ -11,14 +11,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from prunesweep.analysis import summarize
-from prunesweep.axis import ABSOLUTE, Denominator, common
+from prunesweep.analysis.axis import ABSOLUTE, Denominator, common
+from prunesweep.analysis.counterparts import SHOWN
+from prunesweep.analysis.summary import summarize
 from prunesweep.checks import EvaluationError
-from prunesweep.counterparts import SHOWN
-from prunesweep.records import Trial
+from prunesweep.results.records import Trial
+from prunesweep.targets import instantiate
 
 PARTS = ("input", "merge", "prune", "evict")
 """Of a reducer; a dense one has none of them."""

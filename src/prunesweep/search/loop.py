@@ -15,24 +15,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from prunesweep.analysis import PER_TASK, numbers, require_objective, summarize
-from prunesweep.axis import BASELINE, Denominator
+from prunesweep.analysis.axis import BASELINE, Denominator
+from prunesweep.analysis.summary import PER_TASK, numbers, require_objective, summarize
 from prunesweep.checks import EvaluationError, require_at_least
-from prunesweep.fingerprint import digest
-from prunesweep.infeasible import Infeasible, read_infeasible
-from prunesweep.records import RECORDS, TRIAL, Trial, read_trial
+from prunesweep.results.infeasible import Infeasible, read_infeasible
+from prunesweep.results.keys.fingerprint import digest
+from prunesweep.results.records import RECORDS, TRIAL, Trial, read_trial
 from prunesweep.search import study as proposals
 from prunesweep.search.bounds import least_costs
 from prunesweep.search.constraints import Bound, Constraint, parse_bound, parse_constraint
 from prunesweep.search.denominator import denominator, mixes_prompts, on_axis, require_denominator
-from prunesweep.search.earlier import Inside, Task, earlier, task_of
 from prunesweep.search.space import grid, lies_in, require_inside, without_places, written
 from prunesweep.search.study import Grid, Proposals, default_sampler
+from prunesweep.search.warm_start import Inside, Task, earlier, task_of
 from prunesweep.search.workers import Worker
+from prunesweep.targets import instantiate
 
 if TYPE_CHECKING:
     import optuna

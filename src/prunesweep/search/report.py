@@ -9,11 +9,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from prunesweep.analysis import nondominated
-from prunesweep.records import write_parquet
+from prunesweep.analysis.summary import nondominated
+from prunesweep.report.text import accuracy_text, grid
+from prunesweep.results.records import write_parquet
 from prunesweep.search import study as proposals
 from prunesweep.search.loop import Plan, keeps
-from prunesweep.tables import accuracy_text, grid
 
 TABLE = "search"
 MOST_SHOWN = 12

@@ -1,0 +1,114 @@
+"""Is one trial better than another?  Paired tests on the samples that both answered; no model, no GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from prunesweep.analysis import significance
+from prunesweep.analysis.clusters import difference_means
+from prunesweep.analysis.summary import codes
+from prunesweep.paths import user_path
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Difference(NamedTuple):
+    """How much more accurate one trial is than another on the same samples."""
+
+    mean: float
+    error: float
+    """Standard error of the mean difference, clustered by video; NaN with fewer than two videos."""
+    low: float
+    high: float
+    """At `clusters.CONFIDENCE`: Student's with one degree of freedom less than there are videos, fewer where they are of
+    different sizes; where all videos changed alike, or not at all, exact: see `statistics.alike_interval`."""
+    p_value: float
+    """Two-sided, from the clustered error; where all videos changed alike, the exact sign test over videos."""
+    mcnemar: float
+    """Two-sided exact McNemar test, which takes all samples for independent."""
+    gained: int
+    """Samples that only the first one has right."""
+    lost: int
+    """Samples that only the second one has right."""
+    samples: int
+    videos: int
+    """Clusters."""
+
+
+QUESTION = ("video_id", "target")
+"""By which two questions of one id are told apart."""
+
+
+def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
+    """Accuracy of `records` minus that of `baseline`, sample by sample.
+
+    The error treats the videos as clusters (Miller, "Adding error bars to evals", 2024, section 4).  Raises ValueError if
+    the two have no answered sample in common, or another question under the same id.
+    """
+    import polars as pl
+
+    both = _answered(records).join(_answered(baseline), on="sample_id", suffix="_baseline")
+    samples = len(both)
+    if not samples:
+        raise ValueError("the two trials have no answered sample in common; compare trials on the same benchmark")
+    other = both.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_baseline")) for name in QUESTION))
+    if len(other):
+        raise ValueError(
+            f"sample {other['sample_id'][0]} is another question in each trial; compare trials on the same benchmark"
+        )
+    change = (both["correct"].cast(pl.Int8) - both["correct_baseline"].cast(pl.Int8)).to_numpy()
+    gained, lost = (int((change == sign).sum()) for sign in (1, -1))
+    video = codes(both["video_id"])
+    sums, squares, sizes = (np.bincount(video, values)[None] for values in (change, change**2, np.ones(samples)))
+    found = difference_means(sums, squares, sizes)
+    mean, error, low, high, p_value = (float(of[0]) for of in significance.compared(found, np.array([gained + lost])))
+    videos = int(found.videos[0])
+    return Difference(mean, error, low, high, p_value, mcnemar(gained, lost), gained, lost, samples, videos)
+
+
+def _answered(records: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    return records.filter(pl.col("correct").is_not_null()).select("sample_id", "correct", *QUESTION)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided exact p-value of `gained` against `lost` discordant pairs (McNemar 1947, binomial form)."""
+    return float(significance.mcnemar(gained, lost))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for looking at all of them (Holm 1979); the order is kept."""
+    return significance.holm(p_values).tolist()
+
+
+def main() -> None:
+    """`prunesweep-compare TRIAL BASELINE`: a paired comparison of two trial folders."""
+    import argparse
+
+    from prunesweep.analysis.summary import accuracy, naming
+    from prunesweep.errors import reported
+    from prunesweep.report import text
+    from prunesweep.results.read import read_folder
+
+    parser = argparse.ArgumentParser(
+        prog="prunesweep-compare", description="Compare two trials on the samples that both answered."
+    )
+    parser.add_argument("trial", type=user_path, help="folder of a trial, such as multirun/DATE/TIME/3")
+    parser.add_argument("baseline", type=user_path, help="folder of the trial to compare with")
+    arguments = parser.parse_args()
+    with reported():
+        columns = ("sample_id", "correct", "named", "generated_tokens", *QUESTION)
+        trials = [read_folder(folder, columns) for folder in (arguments.trial, arguments.baseline)]
+        difference = paired(trials[0].records, trials[1].records)
+        for trial in trials:
+            info, scores = trial.info, text.accuracy_text(*accuracy(trial.records))
+            said = naming(trial.records)
+            answers = "" if math.isnan(said.unclear) else f"; {text.naming_text(said)}"
+            print(f"{scores}  {info.name} on {info.benchmark}, {info.model}{answers}")
+        print(text.difference_text(difference))

@@ -1,0 +1,174 @@
+"""The `prunesweep` command: one evaluation, a multirun, or a named sweep."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import env_override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from prunesweep import errors
+from prunesweep.paths import CONF, DATA, expand_home, typed
+from prunesweep.sweep.schema import not_overridden, require_known_keys, unknown_setting
+
+NOT_WRITABLE = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EROFS: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
+    errno.EACCES: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
+    errno.EPERM: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
+}
+"""What to do about an error of the file system."""
+UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+STARTED = time.time()  # imports are part of what a run takes
+PAPER_LAYER = 10
+"""PruneVid's pruning layer M; each model's YAML has the one that stands for it, `prune_layer`."""
+
+
+def paper_layer(layer: int, *, _root_: DictConfig) -> int:
+    """A layer of the paper's 32-layer models in this configuration's model: the same in proportion to `model.prune_layer`."""
+    return max(1, round(layer * _root_.model.prune_layer / PAPER_LAYER))
+
+
+def folder_name(path: str) -> str:
+    """What a folder of the user's own videos is called: the last part of its path, or of that of the file in it."""
+    whole = Path(path).expanduser().absolute()
+    return (whole.parent if whole.suffix == ".jsonl" else whole).name
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("package_data", lambda name: str(DATA / name), replace=True)
+OmegaConf.register_new_resolver("paper_layer", paper_layer, replace=True)
+
+
+@hydra.main(config_path=str(CONF), config_name="eval", version_base="1.3")
+def run(config: DictConfig) -> None:
+    """One evaluation; a multirun's launcher evaluates its whole batch instead of calling this job by job."""
+    from prunesweep.sweep.configs import run_single
+
+    settings = HydraConfig.get()
+    with reported():
+        expand_home(config)
+        require_known_keys(config, settings)
+        run_single(config, Path(settings.runtime.output_dir), list(settings.overrides.task), STARTED)
+
+
+def main() -> None:
+    with reported():
+        require_one_process()
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C, also where Lightning has its own handler
+    run_hydra(run)
+
+
+STARTED_RANKS = {
+    "torchrun": ("WORLD_SIZE", "LOCAL_RANK"),
+    "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    "mpirun": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    "mpiexec": ("PMI_SIZE", "PMI_RANK"),
+}
+"""Programs that start the command several times, with the variables that say how often and which one it is."""
+
+
+def require_one_process() -> None:
+    """Raises ValueError where a program has started this command once per rank: each would run a sweep of its own."""
+    at_hand = _interactive_step()
+    for program, (count, rank) in STARTED_RANKS.items():
+        if os.environ.get(count, "") in ("", "1") or rank not in os.environ or program in at_hand:
+            continue
+        raise ValueError(
+            f"{program} has started this command once per process, and each would run the whole sweep; "
+            "start it once with trainer.devices=N, which spawns its ranks, or with hydra/launcher=submitit_slurm "
+            f"(if nothing did, the variables are left over: unset {count} {rank})"
+        )
+
+
+def _interactive_step() -> tuple[str, ...]:
+    """Programs whose variables say nothing in a shell of `srun --pty`: its first task is at the terminal, where it starts a
+    command once; the step's other tasks have none, and what Slurm tells MPI is the step's."""
+    own = os.environ
+    if "SLURM_PTY_PORT" not in own or own.get("SLURM_PROCID") != "0":
+        return ()
+    by_slurm = (own.get("PMI_SIZE"), own.get("PMI_RANK")) == (own.get("SLURM_STEP_NUM_TASKS"), "0")
+    return ("srun", "mpiexec") if by_slurm else ("srun",)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def run_hydra(command: Callable[[], None]) -> None:
+    """Runs a Hydra command; Hydra is told to raise to us instead of printing a report of its own."""
+    with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
+        sys.argv[1:] = typed(sys.argv[1:])
+        command()
+
+
+def explained(error: Exception) -> str:
+    """What went wrong and the way out, on one line; Hydra's errors have several."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"unknown {group} {name!r}; known: {', '.join(error.options)}"
+    if isinstance(error, MissingConfigException):
+        return str(error).splitlines()[0]
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    if unknown := re.search(r"Could not override '(\S+)'", str(error)):
+        return not_overridden(unknown[1], _configuration_at(error))
+    if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
+        key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else ""
+        if (target := re.search(r"call to target '(\S+)'", str(error))) and (unknown := UNEXPECTED.search(str(error.__cause__))):
+            return unknown_setting(unknown[1], target[1], key)
+        return f"{key}: {' '.join(str(error.__cause__).split())}" if key else " ".join(str(error.__cause__).split())
+    if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
+        return f"{missing[1]} must be given: {missing[1]}=..."
+    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+        where = f" {error.filename}" if error.filename else ""
+        return f"cannot write{where}: {error.strerror}; what was finished before is in the store: {NOT_WRITABLE[error.errno]}"
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return " ".join(str(error).split())
+    return errors.one_line(error)
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    """Hydra's values are a language of their own: what is to be taken as it stands is quoted for it, too."""
+    key, sign, value = str(error.override).partition("=")
+    why = str(error).partition("\n")[0]
+    if not sign:
+        return f"cannot read {error.override!r}: a setting is KEY=VALUE"
+    quote = "'" if '"' in value else '"'
+    shell = '"' if quote == "'" else "'"
+    return (
+        f"cannot read {error.override!r} ({why}): text with = [ ] {{ }} ( ) , ~ or letters beyond ASCII is quoted twice, "
+        f"for Hydra and for the shell: {shell}{key}={quote}{value.strip(quote)}{quote}{shell}"
+    )
+
+
+def _configuration_at(error: Exception) -> dict[str, Any]:
+    """The whole configuration, not resolved, in which OmegaConf did not find a key."""
+    node = getattr(error.__cause__, "parent_node", None)
+    whole: Any = OmegaConf.to_container(node._get_root(), resolve=False) if node is not None else {}
+    return whole
+
+
+reported = partial(
+    errors.reported,
+    explain=explained,
+    interrupted="interrupted; what was finished is in the store, and the same command goes on from there",
+)
+
+
+if __name__ == "__main__":
+    main()

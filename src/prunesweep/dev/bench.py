@@ -1,0 +1,243 @@
+"""`prunesweep-bench`: speed, memory and work of the package's own parts, each against a plain reference in the same run.
+
+    prunesweep-bench merge      PruneVid's merge against a loop over frames
+    prunesweep-bench engine     shared trials against one at a time, with and without kept vision features
+    prunesweep-bench processes  several processes of one thread each against one
+    prunesweep-bench start      what a trial costs besides its questions, in sweeps and searches of many trials
+    prunesweep-bench resume     what reading a store of millions of records takes
+
+Times alternate between the two sides; the ratio of medians is what counts on a shared machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prunesweep.dev.bench_engine import SCALES, as_released, bench_engine
+from prunesweep.dev.bench_store import FEW, bench_resume, bench_start
+from prunesweep.engine.latency import PeakMemory, resident_bytes
+from prunesweep.errors import reported
+from prunesweep.reducers.clustering import contiguous_segments
+from prunesweep.reducers.prunevid import Merge
+from prunesweep.report.text import grid
+from prunesweep.types import Tokens
+
+SCENES = 4
+MOVING_SHARE = 0.3
+"""Of the patches of a scene: what is left static is averaged, what moves is clustered frame by frame."""
+STILL_NOISE = 0.05
+TOLERANCE = 1e-4
+"""Two merged tokens further apart than this, in any channel, are not means of the same tokens."""
+
+
+def drawn_video(frames: int, patches: int, channels: int) -> Tokens:
+    """Scenes of equal length: the same patches move through a scene, the others hardly change."""
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for scene in range(SCENES):
+        length = (scene + 1) * frames // SCENES - scene * frames // SCENES
+        still = torch.randn(1, patches, channels, generator=generator)
+        part = still + STILL_NOISE * torch.randn(length, patches, channels, generator=generator)
+        moving = torch.rand(patches, generator=generator) < MOVING_SHARE
+        part[:, moving] = torch.randn(length, int(moving.sum()), channels, generator=generator)
+        parts.append(part)
+    return Tokens("drawn", torch.cat(parts), torch.empty(0, channels))
+
+
+DIFFERENCES, PRODUCTS = "donot_use_mm_for_euclid_dist", "use_mm_for_euclid_dist_if_necessary"
+"""How torch.cdist computes distances: exactly, or for more than 25 points by products, its default, which cancel in float32."""
+
+
+def plain_dpc(x: Float[Tensor, "n c"], clusters: int, neighbours: int, distances: str = DIFFERENCES) -> Int[Tensor, " n"]:
+    """DPC-KNN of one set of tokens, step by step."""
+    distance = torch.cdist(x[None], x[None], compute_mode=distances)[0] / math.sqrt(x.shape[1])
+    density = (-distance.topk(min(neighbours, len(x)), largest=False).values.square().mean(-1)).exp()
+    denser = density[None, :] > density[:, None]
+    separation = torch.where(denser, distance, distance.max()).amin(-1)
+    centre = (separation * density).sort(descending=True, stable=True).indices[:clusters]
+    label = distance[:, centre].argmin(-1)
+    label[centre] = torch.arange(clusters)
+    return label
+
+
+def plain_means(x: Float[Tensor, "n c"], merge: Merge, distances: str) -> Float[Tensor, "g c"]:
+    clusters = int(len(x) * merge.cluster_ratio)
+    if len(x) < merge.min_cluster_tokens or clusters == 0:
+        return x
+    one_hot = F.one_hot(plain_dpc(x, clusters, merge.neighbours, distances), clusters).to(x.dtype)
+    return one_hot.T @ x / one_hot.sum(0)[:, None]
+
+
+def plain_merge(tokens: Tokens, merge: Merge, distances: str = DIFFERENCES) -> Float[Tensor, "n c"]:
+    """The merge as a loop over segments and frames, tokens only: no bookkeeping of sources, groups or positions."""
+    x = tokens.x
+    frames = x.mean(1)
+    label = plain_dpc(frames, max(1, int(len(x) * merge.segment_ratio)), merge.neighbours, distances)
+    out, first = [], 0
+    for length in contiguous_segments(label):
+        part = x[first : first + length]
+        first += length
+        unit = F.normalize(part, dim=-1)
+        similarity = torch.einsum("tpc,spc->pts", unit, unit)
+        mean = (similarity.sum((1, 2)) - length) / (length * (length - 1))
+        static = mean > merge.static_threshold
+        out.append(plain_means(part[:, static].mean(0), merge, distances))
+        for frame in part:
+            out.append(plain_means(frame[~static], merge, distances))
+    return torch.cat(out)
+
+
+class Counted(TorchDispatchMode):
+    """How many torch operations are dispatched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operations(work: Callable[[], object]) -> int:
+    with Counted() as counted:
+        work()
+    return counted.operations
+
+
+def alternating(works: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Seconds of each, taken in turns after one warm-up."""
+    times: list[list[float]] = [[] for _ in works]
+    for round_number in range(rounds + 1):
+        for work, taken in zip(works, times, strict=True):
+            begin = time.perf_counter()
+            work()
+            if round_number:
+                taken.append(time.perf_counter() - begin)
+    return times
+
+
+def extra_memory(name: str, tokens: Tokens) -> float:
+    """MiB by which a process of its own grows at most while merging, beyond its input and an earlier small merge."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "tokens.safetensors")
+        save_file({"x": tokens.x}, path)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(_grown, (name, path))
+
+
+def _grown(name: str, path: str) -> float:
+    work, merge = SIDES[name], as_released(static_threshold=0.5)
+    work(drawn_video(8, 16, 8), merge)
+    x = load_file(path)["x"].clone()
+    before = resident_bytes()
+    with PeakMemory(x.device) as peak:
+        work(Tokens("drawn", x, x[:0, 0]), merge)
+    return max(0, peak.highest - before) / 2**20
+
+
+SIDES: dict[str, Callable[[Tokens, Merge], object]] = {
+    "batched": lambda t, m: m(t),
+    "loop, distances by differences": plain_merge,
+    "loop, by float32 products": lambda t, m: plain_merge(t, m, PRODUCTS),
+}
+
+
+def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
+    tokens, merge = drawn_video(*shape), as_released(static_threshold=0.5)
+    ours, exact = merge(tokens).x, plain_merge(replace(tokens, x=tokens.x.double()), merge).float()
+    if ours.shape != exact.shape or _differing(ours, exact):
+        sys.exit("prunesweep-bench: the batched merge disagrees with the loop over frames in float64")
+    works = [lambda work=work: work(tokens, merge) for work in SIDES.values()]
+    counts = [operations(work) for work in works]
+    times = alternating(works, rounds)
+    memory = [[extra_memory(name, tokens) for _ in range(rounds)] for name in SIDES]
+    rows: list[tuple[str, ...]] = [
+        (name, f"{count}", *(_median_and_range(*own) for own in ((taken, "s", 2), (grown, "MiB", 0))))
+        for name, count, taken, grown in zip(SIDES, counts, times, memory, strict=True)
+    ]
+    medians = [tuple(counts), *(tuple(map(statistics.median, all_sides)) for all_sides in (times, memory))]
+    for index, name in list(enumerate(SIDES))[1:]:
+        rows.append((f"batched / {name}", *(f"{side[0] / side[index]:.2f}" if side[index] else "n/a" for side in medians)))
+    lost = [_lost(plain_merge(tokens, merge, distances), ours) for distances in (DIFFERENCES, PRODUCTS)]
+    sizes = " x ".join(map(str, shape))
+    title = (
+        f"{sizes} (frames x tokens x channels), {len(ours)} of {shape[0] * shape[1]} tokens left\n"
+        f"the batched merge equals the loop run in float64; in float32, as timed, rounding changes {lost[0]} of the loop with "
+        f"differences and {lost[1]} of that with products"
+    )
+    return f"{title}\n{grid(('', 'operations', f'median of {rounds} (range)', 'extra memory'), rows)}"
+
+
+def _median_and_range(values: list[float], unit: str, digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} {unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def _lost(rounded: Float[Tensor, "m c"], ours: Float[Tensor, "n c"]) -> str:
+    return "other counts" if rounded.shape != ours.shape else f"{_differing(rounded, ours)} tokens"
+
+
+def _differing(one: Float[Tensor, "n c"], other: Float[Tensor, "n c"]) -> int:
+    return int(((one - other).abs().amax(1) > TOLERANCE).sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    merge = parts.add_parser("merge", help="PruneVid's merge against a loop over frames")
+    merge.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))
+    merge.add_argument("--rounds", type=int, default=5)
+    engine = parts.add_parser("engine", help="what sharing saves on a grid of configurations and on several questions")
+    engine.add_argument("--scale", choices=SCALES, default="0.5b", help="proportion of vision to LLM FLOPs")
+    engine.add_argument("--rounds", type=int, default=3)
+    processes = parts.add_parser("processes", help="what a second process brings, each with one thread")
+    processes.add_argument("--processes", type=int, default=2)
+    processes.add_argument("--questions", type=int, default=200, help="of the embedded benchmark")
+    processes.add_argument("--rounds", type=int, default=3)
+    start = parts.add_parser("start", help="what a trial costs besides its questions, in sweeps and searches of many trials")
+    start.add_argument("--trials", type=int, nargs="+", default=(30, 300, 3000))
+    resume = parts.add_parser("resume", help="what reading a store of millions of records takes")
+    resume.add_argument("--millions", type=float, nargs="+", default=(1.0, 2.0, 4.0, 8.0), help="of records")
+    resume.add_argument("--shards", action="store_true", help="as a killed sweep leaves them, not gathered by trial")
+    arguments = parser.parse_args()
+    if arguments.part == "start" and min(arguments.trials) <= FEW:
+        parser.error(f"--trials must be more than {FEW}, which they are compared with")
+    if arguments.part == "resume" and min(arguments.millions) <= 0:
+        parser.error("--millions must be more than 0")
+    bounded = ("rounds", "processes", "questions")
+    if min([*getattr(arguments, "shape", ()), *(getattr(arguments, name, 1) for name in bounded)]) < 1:
+        parser.error("--shape, --rounds, --processes and --questions must be at least 1")
+    with reported():
+        if arguments.part == "processes":
+            from prunesweep.dev.bench_processes import bench_processes
+
+            print(bench_processes(arguments.processes, arguments.questions, arguments.rounds))
+        elif arguments.part == "start":
+            print(bench_start(arguments.trials))
+        elif arguments.part == "resume":
+            print(bench_resume(arguments.millions, not arguments.shards))
+        elif arguments.part == "merge":
+            print(bench_merge(tuple(arguments.shape), arguments.rounds))
+        else:
+            print(bench_engine(arguments.scale, SCALES[arguments.scale], arguments.rounds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Training curves of the tiny model, from the `accuracies.jsonl` that training writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunesweep.embedded.questions import FAMILIES
+from prunesweep.report.plots import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SMOOTHED = 5
+"""Points of 50 steps that are averaged."""
+
+
+def read_curves(path: Path) -> dict[tuple[int, str], tuple[list[int], list[float]]]:
+    """Steps and accuracies by number of frames and family; of steps that were run again after a kill, the last run counts."""
+    points: list[dict[str, Any]] = []
+    for point in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        points = [earlier for earlier in points if earlier["step"] < point["step"]] + [point]
+    curves: dict[tuple[int, str], tuple[list[int], list[float]]] = {}
+    for point in points:
+        for key, value in point.items():
+            if key.startswith("train_accuracy/"):
+                _, frames, task = key.split("/")
+                steps, values = curves.setdefault((int(frames.removesuffix("f")), task), ([], []))
+                steps.append(point["step"])
+                values.append(value)
+    return curves
+
+
+def curves_figure(path: Path) -> Figure:
+    """One panel per family: share of right free-form answers on training batches, one line per number of frames."""
+    from matplotlib.figure import Figure
+
+    curves = read_curves(path)
+    lengths = sorted({frames for frames, _ in curves})
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    for axes, task in zip(figure.subplots(2, 5, sharex=True, sharey=True).flat, FAMILIES, strict=True):
+        for frames, colour in zip(lengths, COLOURS, strict=False):
+            steps, values = curves.get((frames, task), ([], []))
+            smooth = [sum(part := values[max(0, i + 1 - SMOOTHED) : i + 1]) / len(part) for i in range(len(values))]
+            axes.plot(steps, smooth, color=colour, linewidth=1.3, label=f"{frames} frame{'s' if frames > 1 else ''}")
+        axes.set_title(task.replace("_", " "), fontsize=10)
+        axes.set_ylim(0, 1.03)
+        axes.grid(alpha=0.3)
+    figure.axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.supxlabel("training step", fontsize=10)
+    figure.supylabel("accuracy on training batches", fontsize=10)
+    return figure

@@ -1,0 +1,105 @@
+"""The engine: many trials on one video at once, every stage that several of them share run only once.
+
+A job is one trial on one sample, a tuple of stages.  All jobs of a video form a prefix tree, `walk` goes through it depth
+first with one live state per depth.  Sharing never changes an answer: a stage sees the same state either way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from prunesweep.engine.stages import Layers
+from prunesweep.lazy import torch
+from prunesweep.types import Answer, Model
+
+
+class Job(NamedTuple):
+    """One trial on one sample; `key` is the caller's name for it."""
+
+    key: Any
+    stages: tuple[Any, ...]
+
+
+class Outcome(NamedTuple):
+    """What became of a job: its answer, or the exception that ended it."""
+
+    key: Any
+    result: Answer | Exception
+    stage: Any = None
+    """In which it ended, if one did."""
+
+
+@dataclass
+class Clock:
+    """Seconds by kind of work, and how often a stage was run and how often it would have been without sharing."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    run: int = 0
+    alone: int = 0
+    kinds: dict[str, list[float]] = field(default_factory=dict)
+    """Units (see `units`) and seconds by class of stage."""
+
+    def book(self, stage: Any, seconds: float, jobs: int) -> None:
+        """A stage that was run once for so many jobs."""
+        self.seconds[stage.share] += seconds
+        self.run += 1
+        self.alone += jobs
+        kind = self.kinds.setdefault(type(stage).__name__, [0, 0.0])
+        kind[0] += units(stage)
+        kind[1] += seconds
+
+
+def units(stage: Any) -> int:
+    """What a stage's time grows with: its layers, or 1."""
+    return stage.stop - stage.start if isinstance(stage, Layers) else 1
+
+
+def cut(jobs: Sequence[Job]) -> list[Job]:
+    """The same jobs with every layer range split where another job's range begins or ends, so that ranges can be shared."""
+    ranges = [stage for job in jobs for stage in job.stages if isinstance(stage, Layers)]
+    bounds = sorted({layer for stage in ranges for layer in (stage.start, stage.stop)})
+    return [Job(job.key, tuple(piece for stage in job.stages for piece in _pieces(stage, bounds))) for job in jobs]
+
+
+def _pieces(stage: Any, bounds: list[int]) -> list[Any]:
+    if not isinstance(stage, Layers):
+        return [stage]
+    inside = [layer for layer in bounds if stage.start < layer < stage.stop]
+    edges = [stage.start, *inside, stage.stop]
+    return [replace(stage, start=a, stop=b) for a, b in pairwise(edges)]
+
+
+def evaluate_jobs(model: Model, jobs: Sequence[Job], clock: Clock, share: bool = True) -> list[Outcome]:
+    """The outcome of every job, in the order given; `share=False` runs each alone."""
+    batches = [cut(jobs)] if share else [cut([job]) for job in jobs]
+    with torch.inference_mode():
+        outcomes = {outcome.key: outcome for batch in batches for outcome in walk(model, None, batch, 0, clock)}
+    return [outcomes[job.key] for job in jobs]
+
+
+def walk(model: Model, state: Any, jobs: Iterable[Job], depth: int, clock: Clock) -> Iterator[Outcome]:
+    """Depth first through the prefix tree of `jobs`, all of which have been through their first `depth` stages."""
+    branches: dict[Any, list[Job]] = {}
+    for job in jobs:
+        branches.setdefault(job.stages[depth], []).append(job)
+    for stage, group in branches.items():
+        try:
+            after = _timed(stage, state, model, clock, len(group))
+        except Exception as error:  # whatever a bad sample provokes becomes its record; the sweep goes on
+            yield from (Outcome(job.key, error, stage) for job in group)
+            continue
+        yield from (Outcome(job.key, after) for job in group if len(job.stages) == depth + 1)
+        yield from walk(model, after, [job for job in group if len(job.stages) > depth + 1], depth + 1, clock)
+
+
+def _timed(stage: Any, state: Any, model: Model, clock: Clock, jobs: int) -> Any:
+    begin = time.perf_counter()
+    try:
+        return stage(state, model)
+    finally:
+        clock.book(stage, time.perf_counter() - begin, jobs)

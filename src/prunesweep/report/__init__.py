@@ -1,0 +1,1 @@
+"""What people see: text, tables, pictures, the page, token maps, W&B."""

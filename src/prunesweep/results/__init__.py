@@ -1,0 +1,1 @@
+"""Records, the store of them, and reading both back."""

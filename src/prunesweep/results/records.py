@@ -1,0 +1,320 @@
+"""Records, and a finished trial's folder: one parquet file and a small JSON that says what the trial was.
+
+A file is written under a temporary name, flushed to disk and renamed, so that a reader never sees half of one.  While a
+trial is being evaluated its records are in the store (`prunesweep.results.store`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prunesweep.cost import Shape, VisionShape
+from prunesweep.engine.protocol import Protocol, chosen_of, named_options
+from prunesweep.foreign import read_json
+from prunesweep.types import Answer, Record, Sample
+
+if TYPE_CHECKING:
+    import polars as pl
+
+RECORDS = "records.parquet"
+TRIAL = "trial.json"
+MEASURED = "measured.json"
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Why a trial has fewer records than samples: a race showed it worse than a rival that costs no more."""
+
+    rival: str
+    samples: int
+    planned: int
+    difference: float
+    """Accuracy minus the rival's on the samples seen."""
+    difference_low: float
+    difference_high: float
+    """Of the difference over all planned samples; valid although the race looked several times, like the next interval."""
+    accuracy_low: float
+    accuracy_high: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class TrialInfo:
+    """What the numbers of a trial need besides its records."""
+
+    name: str
+    """Short and unique within a sweep: the reducer and the overrides that make the trial differ."""
+    reducer: str
+    model: str
+    benchmark: str
+    overrides: tuple[str, ...]
+    """As given to Hydra."""
+    settings: dict[str, Any]
+    """The resolved reducer, video and protocol settings."""
+    shape: Shape
+    key: str = ""
+    """Its fingerprint in the store; empty for what was evaluated without one."""
+    stopped: Stopped | None = None
+    model_key: str = ""
+    """Fingerprint of the model with its weights."""
+    samples_key: str = ""
+    """Fingerprint of all samples that were to be answered."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the libraries that made the records."""
+
+
+class Trial(NamedTuple):
+    """A trial read back."""
+
+    info: TrialInfo
+    records: pl.DataFrame
+    folder: Path
+    measured: dict[str, Any] | None = None
+    """Seconds and memory, as `measure.as_columns` names them, if the trial was measured."""
+
+
+def score(sample: Sample, trial: str, answer: Answer, protocol: Protocol) -> Record:
+    """The record of an answered sample.  Scored options are compared by index, generated text by the protocol's parser."""
+    named: tuple[int, ...]
+    if answer.choice_scores:
+        best = answer.choice_scores.index(max(answer.choice_scores))
+        named, prediction = (best,), sample.choices[best]
+    else:
+        named, prediction = named_options(answer.text, sample, protocol), answer.text
+    chosen = chosen_of(named, protocol)
+    return Record(
+        **_identity(sample, trial),
+        prediction=prediction,
+        correct=None if sample.target is None else chosen == sample.target,
+        choice_scores=answer.choice_scores,
+        visual_tokens=answer.visual_tokens,
+        text_tokens=answer.text_tokens,
+        generated_tokens=len(answer.token_ids),
+        frames=answer.frames,
+        dense_tokens=answer.dense_tokens,
+        reduction_flops=answer.reduction_flops,
+        option_rows=answer.option_rows,
+        option_pairs=answer.option_pairs,
+        cached_tokens=None if set(answer.cached_tokens) == {answer.visual_tokens[-1]} else answer.cached_tokens,
+        vision_patches=answer.vision_patches,
+        chosen=chosen,
+        named=len(named) if sample.choices else None,
+    )
+
+
+def failure(sample: Sample, trial: str, error: Exception) -> Record:
+    """The record of a sample that could not be evaluated."""
+    return Record(**_identity(sample, trial), prediction=None, correct=None, error=f"{type(error).__name__}: {error}")
+
+
+PASSING = "TooSlowError: "
+"""How errors begin that are of the day, not of the sample: a busy machine, a slow disk."""
+
+
+def may_pass(error: str) -> bool:
+    """Whether the next run tries such a sample again without being told to."""
+    return error.startswith(PASSING)
+
+
+def _identity(sample: Sample, trial: str) -> dict[str, Any]:
+    return {
+        "trial": trial,
+        "sample_id": sample.id,
+        "video_id": sample.video_id,
+        "task": sample.task,
+        "choices": sample.choices,
+        "target": sample.reference,
+    }
+
+
+def schema() -> dict[str, Any]:
+    import polars as pl
+
+    return {
+        "trial": pl.String,
+        "sample_id": pl.String,
+        "video_id": pl.String,
+        "task": pl.String,
+        "choices": pl.List(pl.String),
+        "target": pl.String,
+        "prediction": pl.String,
+        "correct": pl.Boolean,
+        "choice_scores": pl.List(pl.Float64),
+        "visual_tokens": pl.List(pl.Int64),
+        "text_tokens": pl.Int64,
+        "generated_tokens": pl.Int64,
+        "frames": pl.Int64,
+        "dense_tokens": pl.Int64,
+        "reduction_flops": pl.Int64,
+        "option_rows": pl.Int64,
+        "option_pairs": pl.Int64,
+        "cached_tokens": pl.List(pl.Int64),
+        "vision_patches": pl.Int64,
+        "chosen": pl.Int64,
+        "named": pl.Int64,
+        "error": pl.String,
+    }
+
+
+ADDED = ("named",)
+"""Columns that records of earlier versions lack."""
+SOURCES = {"cached_tokens": ("visual_tokens",), "named": ("chosen", "correct", "error")}
+"""What such columns, or columns of another meaning, are worked out from."""
+
+
+def completed(frame: pl.DataFrame, columns: Sequence[str] = ADDED) -> pl.DataFrame:
+    """Records of any format as this one has them, with all of these columns that are newer than they."""
+    import polars as pl
+
+    if "named" in columns and "named" not in frame.columns:
+        known = set(SOURCES["named"]).issubset(frame.columns)
+        frame = frame.with_columns(_named_once() if known else pl.lit(None, pl.Int64).alias("named"))
+    return _cached_by_layer(frame)
+
+
+def _named_once() -> pl.Expr:
+    """Earlier records do not tell an answer that names several options from one that names one."""
+    import polars as pl
+
+    chosen, asked = pl.col("chosen").is_not_null(), pl.col("error").is_null() & pl.col("correct").is_not_null()
+    return pl.when(chosen).then(1).when(asked).then(0).otherwise(None).cast(pl.Int64).alias("named")
+
+
+def _cached_by_layer(rows: pl.DataFrame) -> pl.DataFrame:
+    """Format 1 had one number of cached tokens, the same in all layers."""
+    import polars as pl
+
+    if rows.schema.get("cached_tokens") != pl.Int64:
+        return rows
+    number = pl.col("cached_tokens")
+    in_all_layers = number.repeat_by(pl.col("visual_tokens").list.len())
+    return rows.with_columns(cached_tokens=pl.when(number.is_not_null()).then(in_all_layers))
+
+
+def to_frame(records: Iterable[Record]) -> pl.DataFrame:
+    import polars as pl
+
+    rows = [{name: list(v) if isinstance(v, tuple) else v for name, v in vars(record).items()} for record in records]
+    return pl.DataFrame(rows, schema=schema())
+
+
+PARTIAL = ".partial"
+"""How the names of unfinished files end."""
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all, also after a power cut; OSError if there is no space.
+
+    The temporary name is unlike any other writer's.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush_names(path.parent)
+
+
+def _flush_names(folder: Path) -> None:
+    """A renamed file may be gone after a power cut unless its folder is flushed, too; not every system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    replace_file(path, parquet_bytes(frame))
+
+
+def write_trial(folder: Path, info: TrialInfo, records: pl.DataFrame, measured: dict[str, Any] | None = None) -> None:
+    """The description first: a folder with records is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if measured:
+        replace_file(folder / MEASURED, json.dumps(measured, indent=1).encode())
+    replace_file(folder / TRIAL, json.dumps(asdict(info), indent=1).encode())
+    write_parquet(records, folder / RECORDS)
+
+
+def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
+    """A trial as written, or with these columns of its records only.
+
+    Raises ValueError, KeyError or TypeError for a description that is none.
+    """
+    raw = _described(folder / TRIAL)
+    raw["overrides"] = tuple(raw["overrides"])
+    raw["shape"] = read_shape(raw["shape"])
+    raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
+    measured = folder / MEASURED
+    times = read_json(measured) if measured.exists() else None
+    records = _read_records(folder / RECORDS, columns)
+    return Trial(TrialInfo(**raw), records, folder, times)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Raises ValueError if the names in it are no text: they are shown, compared and made part of file names."""
+    raw = dict(read_json(path))
+    for name in ("name", "reducer", "model", "benchmark"):
+        if not isinstance(raw[name], str):
+            raise ValueError(f"{path.name} has no text for {name}")
+    if not isinstance(raw["settings"], dict):
+        raise ValueError(f"{path.name} has no settings")
+    return raw
+
+
+def _read_records(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
+    import polars as pl
+
+    if columns is None:
+        return completed(pl.read_parquet(path, glob=False))
+    with path.open("rb") as file:
+        there = pl.read_parquet_schema(file)
+    beside = [source for name in columns if not (name in ADDED and name in there) for source in SOURCES.get(name, ())]
+    wanted = [name for name in columns if name in there or name not in ADDED]
+    needed = list(dict.fromkeys([*wanted, *(name for name in beside if name in there)]))
+    own = pl.read_parquet(path, columns=needed, glob=False)
+    return completed(own, columns).select(list(columns))
+
+
+def read_shape(raw: dict[str, Any]) -> Shape:
+    """A model's sizes, back from JSON."""
+    return Shape(**{**raw, "vision": VisionShape(**raw["vision"])})
+
+
+def trial_folders(sweep: Path) -> list[Path]:
+    """The folders of all complete trials below a sweep's folder, in the order of their numbers."""
+    return in_order(path.parent for path in sweep.glob(f"*/{RECORDS}"))
+
+
+def in_order(folders: Iterable[Path]) -> list[Path]:
+    """By their numbers, then those with names."""
+    return sorted(folders, key=lambda folder: (not folder.name.isdigit(), folder.name.zfill(9)))
+
+
+def read_trials(sweep: Path) -> list[Trial]:
+    """All complete trials below a sweep's folder, in the order of their folders' numbers."""
+    return [read_trial(folder) for folder in trial_folders(sweep)]

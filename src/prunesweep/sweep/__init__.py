@@ -1,0 +1,1 @@
+"""Many trials at once: composing, planning, sharing, racing, spreading over processes and machines."""

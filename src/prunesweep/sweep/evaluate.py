@@ -1,0 +1,408 @@
+"""Evaluation: all trials of a batch over all samples of a benchmark, in Lightning, one video at a time.
+
+Each process takes every n-th video that lacks records and all trials on it, and writes its records to the store in shards
+of its own; no sample is padded or repeated.  Every few seconds it looks what other evaluations on the same store have
+done, and leaves that out.  Lightning is imported here and only here (it costs seconds).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from torch.utils.data import DataLoader, Sampler
+
+from prunesweep.benchmarks import by_video
+from prunesweep.checks import EvaluationError
+from prunesweep.engine.encoder_cache import EncoderCache
+from prunesweep.engine.prefix_tree import Clock, Job, Outcome, evaluate_jobs
+from prunesweep.engine.stages import METHOD_STAGES, plan
+from prunesweep.engine.validity import InvalidError
+from prunesweep.results import records as recording
+from prunesweep.results.store import Store, Writer
+from prunesweep.sweep.ahead import duration_text, merged_speeds
+from prunesweep.sweep.ranks import OwnRanks, own_environment
+from prunesweep.sweep.work import Addresses, Done, Timing, Trial, Work, assembled, left_to_do
+from prunesweep.types import Model, Record, Sample
+from prunesweep.video.reader import DECODE_SECONDS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The records of each trial, and the time all of them took together."""
+
+    records: Mapping[str, pl.DataFrame]
+    timing: Timing
+    kinds: dict[str, tuple[int, float]]
+    """Stages run and their seconds, by class, as `engine.Clock` has them."""
+
+
+class Unpadded(Sampler[int]):
+    """Every n-th index; Lightning's own distributed sampler repeats samples to make ranks even."""
+
+    def __init__(self, length: int, rank: int, processes: int):
+        self.indices = range(rank, length, processes)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+KNOWN_ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar, counting videos."""
+
+    @property
+    def predict_description(self) -> str:
+        return "Evaluating videos"
+
+    def init_predict_tqdm(self) -> Tqdm:
+        """As Lightning's, but on stderr: stdout is for results."""
+        return Tqdm(desc=self.predict_description, dynamic_ncols=True, file=sys.stderr, smoothing=0, leave=False)
+
+    def on_predict_batch_start(self, *arguments: Any, **keywords: Any) -> None:
+        super().on_predict_batch_start(*arguments, **keywords)
+        self.predict_progress_bar.desc = f"{self.predict_description}: "  # without Lightning's "DataLoader 0"
+
+
+LOGGED = 20
+"""Lines in a log: one every five percent."""
+
+
+class Lines(L.Callback):
+    """In place of the bar where stderr is no terminal: now and then a line, by the first process of its own videos."""
+
+    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.began = time.monotonic()
+
+    def on_predict_batch_end(self, trainer: L.Trainer, module: Evaluation, _: Any, __: Any, index: int, *___: Any) -> None:
+        done, total = index + 1, len(range(0, len(module.videos), trainer.world_size))
+        if trainer.is_global_zero and done * LOGGED // total > index * LOGGED // total:
+            gone = time.monotonic() - self.began
+            whose = f" of process 1 of {trainer.world_size}" if trainer.world_size > 1 else ""
+            left = f", about {duration_text(gone / done * (total - done))} left" if done < total else ""
+            print(
+                f"evaluated   {done:,} of {total:,} videos{whose} ({100 * done // total} %) in {duration_text(gone)}{left}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _shown(progress: bool) -> list[L.Callback]:
+    """How far the evaluation is: a bar on a terminal, lines in a log."""
+    if not progress:
+        return []
+    return [Progress()] if sys.stderr.isatty() else [Lines()]
+
+
+class Evaluation(L.LightningModule):
+    """Evaluates all trials on the samples of one video per step, but for what is done already."""
+
+    def __init__(
+        self,
+        make_model: Callable[[], Model],
+        work: Work,
+        trials: Sequence[Trial],
+        share: bool,
+        store: Store,
+        addresses: Addresses,
+        retry_errors: bool,
+        cache: EncoderCache | None,
+        seconds: float,
+    ):
+        super().__init__()
+        self.make_model = make_model
+        self.videos, self.share, self.cache, self.seconds = work.videos, share, cache, seconds
+        self.trials = tuple({addresses.trials[trial.name]: trial for trial in reversed(trials)}.values())[::-1]
+        self.addresses = addresses
+        self.model: Any = None
+        self.writer = Writer(store)
+        self.peers = Peers(store, work.done, retry_errors)
+        self.made = 0
+        self.logged: set[tuple[Any, ...]] = set()
+        """Kinds of unexpected exceptions that have had their traceback in the log."""
+        self.clock = Clock()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a spawned process, before Lightning says there what it is about to do."""
+        super().__setstate__(state)
+        _hush_lightning()
+
+    def configure_model(self) -> None:
+        """Loads the model in the process that uses it: transformers' hooks do not survive being sent to another."""
+        _hush_lightning()
+        if self.model is None:
+            self.model = self.make_model()
+            self.network = self.model.network  # a submodule, so that Lightning moves it to the device
+
+    def predict_dataloader(self) -> DataLoader:
+        sampler = Unpadded(len(self.videos), self.global_rank, self.trainer.world_size)
+        return DataLoader(self.videos, batch_size=None, sampler=sampler, collate_fn=_unchanged)
+
+    def transfer_batch_to_device(self, batch: tuple[Sample, ...], *_: Any) -> tuple[Sample, ...]:
+        return batch
+
+    def predict_step(self, samples: tuple[Sample, ...], _: int) -> int:
+        """Evaluates one video's samples; returns how many records were made so far (Lightning warns about None)."""
+        self.peers.look(self.writer.written)
+        jobs, broken = [], []
+        for trial in self.trials:
+            for sample in samples:
+                if self._address(trial.name, sample.id) in self.peers.done:
+                    continue
+                key = (trial.name, sample.id)
+                try:
+                    how = (trial.frames, trial.reducer, trial.protocol)
+                    jobs.append(Job(key, plan(sample, *how, self.model, self.cache, self.seconds)))
+                except Exception as error:  # a question that the tokenizer refuses, say
+                    broken.append(Outcome(key, error))
+        outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share) + broken
+        records = [(*self._address(record.trial, record.sample_id), record) for record in self._to_records(samples, outcomes)]
+        self.made += len(records)
+        self.writer.add(records)
+        return self.made
+
+    def _address(self, trial: str, sample: str) -> tuple[str, str]:
+        return self.addresses.trials[trial], self.addresses.samples[sample]
+
+    def _to_records(self, samples: tuple[Sample, ...], outcomes: list[Outcome]) -> Iterator[Record]:
+        by_id = {sample.id: sample for sample in samples}
+        by_name = {trial.name: trial for trial in self.trials}
+        for (name, sample_id), result, stage in outcomes:
+            trial, sample = by_name[name], by_id[sample_id]
+            if isinstance(result, Exception):
+                if is_unexpected(result, stage) and (kind := kind_of(result)) not in self.logged:
+                    self.logged.add(kind)
+                    log.error(FAILED, sample_id, name, type(stage).__name__, type(result).__name__, exc_info=result)
+                yield recording.failure(sample, name, result)
+            else:
+                yield recording.score(sample, name, result, trial.protocol)
+
+
+FAILED = "sample %s of trial %s failed in %s with %s; more of this kind are counted at the end, not logged"
+
+
+def is_unexpected(error: Exception, stage: Any) -> bool:
+    """Whether the place of an error matters: a method's own code raised it, or it is nothing that a bad sample provokes."""
+    if isinstance(error, InvalidError):
+        return False  # it says itself who handed on what
+    return isinstance(stage, METHOD_STAGES) or not isinstance(error, ValueError)
+
+
+def kind_of(error: Exception) -> tuple[Any, ...]:
+    """Equal for exceptions of one type from one line of code."""
+    places = traceback.extract_tb(error.__traceback__, -1)
+    return (type(error), *((place.filename, place.lineno) for place in places))
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+class Peers:
+    """What is done, by this evaluation before it was interrupted or by others that work on the same store."""
+
+    INTERVAL = 5.0
+    """Seconds between looks: others write a shard at most that often."""
+
+    def __init__(self, store: Store, done: Done, retry_errors: bool):
+        self.store, self.done, self.retry_errors = store, done, retry_errors
+        self._seen = store.shards()
+        self._looked = time.monotonic()
+
+    def look(self, own: Collection[str]) -> None:
+        """Adds what others have written since the last look; `own` are the names of shards to leave out."""
+        if time.monotonic() - self._looked < self.INTERVAL:
+            return
+        self._looked = time.monotonic()
+        fresh = self.store.shards().difference(self._seen, own)
+        for key, sample, error in self.store.read_shards(fresh, ("error",)).iter_rows():
+            if key in self.done.trials and not (error and (self.retry_errors or recording.may_pass(error))):
+                self.done.add(key, (sample,))
+        self._seen |= fresh
+
+
+class Ending(L.Callback):
+    """Hands over what a process has found when it ends, and ends it at once when it is told to."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Lightning's own handler of SIGTERM only takes a note, and an evaluation never looks at it."""
+        signal.signal(signal.SIGTERM, _interrupt)
+        self.began = time.time()  # a clock that processes share
+
+    def on_predict_end(self, trainer: L.Trainer, module: Evaluation) -> None:
+        module.writer.flush()
+        clock = module.clock
+        times = {"seconds": dict(clock.seconds), "run": clock.run, "alone": clock.alone, "made": module.made}
+        times |= {"kinds": clock.kinds}
+        times |= {"began": self.began, "ended": time.time()}
+        (self.folder / f"clock-{trainer.global_rank}.json").write_text(json.dumps(times), encoding="utf-8")
+
+    def on_exception(self, trainer: L.Trainer, module: Evaluation, error: BaseException) -> None:
+        with suppress(OSError):  # the disk may be what failed
+            module.writer.flush()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def evaluate(
+    make_model: Callable[[], Model],
+    samples: Sequence[Sample],
+    trials: Sequence[Trial],
+    share: bool = True,
+    devices: int = 1,
+    accelerator: str = "auto",
+    progress: bool = True,
+    store: Store | None = None,
+    addresses: Addresses | None = None,
+    retry_errors: bool = False,
+    cache: EncoderCache | None = None,
+    seconds: float = DECODE_SECONDS,
+) -> Evaluated:
+    """Records of all trials on all samples, in the order of the samples.
+
+    What the store has at these addresses is not evaluated again; without a store everything is.  At most `devices`
+    processes are spawned, one per video that lacks records.  Decoding a clip may take `seconds` of processor time.  Raises
+    ValueError if there are more devices than videos, and KeyboardInterrupt when told to stop; the store then has all that was
+    finished.
+    """
+    begin = time.perf_counter()
+    require_devices(devices, accelerator, len(by_video(samples)))
+    if addresses is None:
+        addresses = Addresses({trial.name: trial.name for trial in trials}, {sample.id: sample.id for sample in samples})
+    addresses = Addresses({trial.name: addresses.trials[trial.name] for trial in trials}, addresses.samples)
+    with _given_or_temporary(store) as place:
+        work = left_to_do(place, samples, addresses, retry_errors)
+        clocks = []
+        if work.videos:
+            start = random.randrange(len(work.videos)) if store else 0  # several evaluations of the same then meet late
+            work = Work(work.videos[start:] + work.videos[:start], work.done, work.missing, work.known)
+            module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache, seconds)
+            clocks = _predict(module, min(devices, len(work.videos)), accelerator, progress)
+        found = assembled(place, samples, addresses)
+        records = found if store else dict(found)  # another store goes away
+    kinds = merged_speeds(clock["kinds"] for clock in clocks)
+    return Evaluated(records, _timing(clocks, time.perf_counter() - begin, work.known), kinds)
+
+
+def require_devices(devices: int, accelerator: str, videos: int) -> None:
+    """Raises ValueError for devices that are not there, or more than videos."""
+    if devices > videos:
+        raise ValueError(f"trainer.devices must be at most {videos}, the number of videos, got {devices}")
+    if accelerator not in KNOWN_ACCELERATORS:
+        raise ValueError(f"trainer.accelerator must be one of {', '.join(KNOWN_ACCELERATORS)}, got {accelerator!r}")
+    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ValueError(f"trainer.accelerator is {accelerator!r}, but torch sees no CUDA device; use auto or cpu")
+
+
+@contextmanager
+def _given_or_temporary(store: Store | None) -> Iterator[Store]:
+    if store is not None:
+        yield store
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Store.open(Path(folder))
+
+
+def _predict(module: Evaluation, processes: int, accelerator: str, progress: bool) -> list[dict[str, Any]]:
+    """Runs Lightning; returns each process's clock."""
+    _hush_lightning()
+    with tempfile.TemporaryDirectory() as folder, _told_to_stop(), _one_line_failures(processes), own_environment():
+        trainer = L.Trainer(
+            accelerator=accelerator,
+            devices=processes,
+            strategy="ddp_spawn" if processes > 1 else "auto",
+            plugins=[OwnRanks()],
+            logger=False,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress and sys.stderr.isatty(),
+            inference_mode=True,
+            callbacks=[Ending(Path(folder)), *_shown(progress)],
+        )
+        trainer.predict(module, return_predictions=False)
+        paths = [Path(folder) / f"clock-{rank}.json" for rank in range(processes)]
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Turns SIGTERM, and Lightning's way of ending a program, into KeyboardInterrupt; ends the ranks then."""
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _interrupt) if in_main else None
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        for rank in multiprocessing.active_children():
+            rank.terminate()
+        raise KeyboardInterrupt from stop
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGINT, on_interrupt)  # Lightning ignores it from the first one on
+
+
+@contextmanager
+def _one_line_failures(processes: int) -> Iterator[None]:
+    """Says in a line what ended a rank."""
+    kept = "what was finished is in the store, and the same command goes on from there"
+    try:
+        yield
+    except ProcessRaisedException as error:
+        last = str(error).strip().splitlines()[-1]
+        raise EvaluationError(f"process {error.error_index + 1} of {processes} failed: {last}; {kept}") from error
+    except ProcessExitedException as error:
+        reason = error.signal_name or f"exit code {error.exit_code}"
+        memory = " (out of memory?)" if reason == "SIGKILL" else ""
+        raise EvaluationError(f"process {error.error_index + 1} of {processes} was ended by {reason}{memory}; {kept}") from error
+
+
+def _hush_lightning() -> None:
+    """No banners and tips, no warnings about its own use of torch or about the number of workers."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+def _timing(clocks: list[dict[str, Any]], total: float, reused: int) -> Timing:
+    """Seconds are means over processes, which work at the same time."""
+    names = dict.fromkeys(name for clock in clocks for name in clock["seconds"])
+    seconds = {name: sum(clock["seconds"].get(name, 0.0) for clock in clocks) / len(clocks) for name in names}
+    run, alone, made = (sum(clock[key] for clock in clocks) for key in ("run", "alone", "made"))
+    evaluating = max(clock["ended"] for clock in clocks) - min(clock["began"] for clock in clocks) if clocks else 0.0
+    return Timing(seconds, total, run, alone, made, reused, evaluating)

@@ -1,0 +1,57 @@
+"""Names of code in configurations and stores: what Hydra makes of a `_target_`, and where modules lay before.
+
+A saved `config.yaml`, a store, and a YAML file of somebody's own go on saying what a class was called when they were written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+TARGET = "_target_"
+MOVED = {
+    "prunesweep.answers": "prunesweep.engine.answers",
+    "prunesweep.callbacks": "prunesweep.cli.callbacks",
+    "prunesweep.clustering": "prunesweep.reducers.clustering",
+    "prunesweep.decoding": "prunesweep.video.decoder",
+    "prunesweep.engine": "prunesweep.engine.prefix_tree",
+    "prunesweep.films": "prunesweep.video.films",
+    "prunesweep.harness": "prunesweep.video.harness",
+    "prunesweep.measure": "prunesweep.engine.latency",
+    "prunesweep.packets": "prunesweep.video.packets",
+    "prunesweep.protocol": "prunesweep.engine.protocol",
+    "prunesweep.racing": "prunesweep.sweep.racing",
+    "prunesweep.records": "prunesweep.results.records",
+    "prunesweep.stages": "prunesweep.engine.stages",
+    "prunesweep.timeline": "prunesweep.video.timeline",
+    "prunesweep.validity": "prunesweep.engine.validity",
+    "prunesweep.video": "prunesweep.video.reader",
+}
+"""Modules whose names are in files that were written before version 0.2."""
+
+
+def today(name: str) -> str:
+    """A module, or `module.definition`, as it is called now."""
+    module, _, definition = name.rpartition(".")
+    if module in MOVED:
+        return f"{MOVED[module]}.{definition}"
+    return MOVED.get(name, name)
+
+
+def renamed(node: Any) -> Any:
+    """Plain values whose targets are called as they are now."""
+    if isinstance(node, dict):
+        return {key: today(value) if key == TARGET and isinstance(value, str) else renamed(value) for key, value in node.items()}
+    return [renamed(item) for item in node] if isinstance(node, list) else node
+
+
+def instantiate(node: Any) -> Any:
+    """As Hydra's, of targets by their names of today or of before; lists and mappings arrive as Python's own."""
+    from hydra import utils
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_config(node):
+        plain = OmegaConf.to_container(node, resolve=False)
+        if renamed(plain) == plain:
+            return utils.instantiate(node, _convert_="all")  # the node itself, whose errors name the whole key
+        node = OmegaConf.to_container(node, resolve=True)
+    return utils.instantiate(renamed(node), _convert_="all")

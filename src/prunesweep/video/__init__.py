@@ -1,0 +1,1 @@
+"""Reading video files: which frames, verified by their own presentation time."""
