@@ -234,11 +234,16 @@ def test_no_option_of_any_subset_is_taken_for_another() -> None:
                     assert named_strictly(said, options, lettered) == (index,), (options, said)
 
 
+LINES_BEFORE = ("{}", "({})", "[{}]", "{}.", "Option {}", "Answer: {}", "The answer is {}", "The answer is ({})", "Answer:\n{}")
+LINES_BEHIND = ("\nBecause he runs.", "\n\nExplanation: he runs", "\nThe man runs.", "\nHe runs", "\n\nReason: it", " \n it")
+BROKEN_LINES = tuple(map("".join, itertools.product(LINES_BEFORE, LINES_BEHIND)))
+
+
 def test_every_letter_is_named_by_every_form_of_it() -> None:
     options = tuple(f"thing {number}" for number in range(26))
     forms = ("{}", "({})", "{}.", "{})", "{}:", "The answer is {}", "Option {}", "{}. {text}", "Answer: {}\nBecause.")
-    for form, (index, letter) in itertools.product(forms, enumerate(LETTERS)):
-        assert named_strictly(form.format(letter, text=options[index]), options, lettered=True) == (index,), form
+    for form, (index, letter) in itertools.product((*forms, *BROKEN_LINES), enumerate(LETTERS)):
+        assert named_strictly(form.format(letter, text=options[index]), options, lettered=True) == (index,), (form, letter)
 
 
 def released(text: str, letter: str, prefix: str) -> bool:

@@ -29,7 +29,8 @@ LONE_QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")
 
 LATIN = "A-Za-z0-9À-ɏ"
 """What makes a letter beside it part of a word; the signs of Chinese and Japanese do not."""
-LETTER = re.compile(rf"(?<![{LATIN}_'.-])[(\[]?\s?([A-Za-z])(?![{LATIN}_'+#%]|[.-][{LATIN}])\s?[)\]]?")
+LETTER = re.compile(rf"(?<![{LATIN}_'.-])[(\[]?\s?([A-Za-z])(?![{LATIN}_'+#%]|[.-][{LATIN}])(?:\s?[)\]])?")
+"""The space behind it only before a bracket: a line's end says that it is a letter and no article."""
 SEPARATOR = re.compile(r"[.:]?\s*(?:[,/&;]\s*(?:(?:and|or)\b\s*)?|(?:and|or)\b\s*|(?=[(\[]))", re.IGNORECASE)
 """Between the letters of a list."""
 ANSWER = r"\b(?:answer|solution|(?:correct|right|best|final)(?:\s+\w+)?\s+(?:option|choice|one|letter|answer))\b|答案"
