@@ -25,7 +25,7 @@ from prunesweep.results import pending
 from prunesweep.results.pending import Pending, noted, read_pending
 from prunesweep.results.store import Store
 from prunesweep.sweep import ahead
-from prunesweep.sweep.ahead import Blueprint, Speed, bytes_text, duration_text, stages_ahead
+from prunesweep.sweep.ahead import Blueprint, Size, Speed, bytes_text, duration_text, stages_ahead
 from prunesweep.sweep.evaluate import evaluate
 from prunesweep.sweep.work import Addresses, Trial, left_to_do
 from prunesweep.types import Prefix, Sample
@@ -94,23 +94,32 @@ def test_a_question_that_cannot_be_asked_is_no_stage(samples, tmp_path: Path) ->
 
 
 def test_time_is_said_only_of_what_was_timed() -> None:
-    speed = Speed({"Decode": (10, 5.0), "Layers": (100, 2.0)})
-    assert speed.seconds({"Decode": 4, "Layers": 50}) == pytest.approx(4 * 0.5 + 50 * 0.02)
-    assert speed.seconds({"Decode": 4, "Generate": 1}) is None
-    assert speed.seconds({"Decode": 4, "Generate": 0}) == pytest.approx(2.0)
-    assert speed.seconds({}) == 0
+    speed, run = Speed({"Decode": (10, 5.0), "Layers": (100, 2.0)}, Size(8, 300)), Size(8, 300)
+    assert speed.seconds({"Decode": 4, "Layers": 50}, run) == pytest.approx(4 * 0.5 + 50 * 0.02)
+    assert speed.seconds({"Decode": 4, "Generate": 1}, run) is None
+    assert speed.seconds({"Decode": 4, "Generate": 0}, run) == pytest.approx(2.0)
+    assert speed.seconds({}, run) == 0
+    assert speed.seconds({"Decode": 4}, Size(16, 900)) == pytest.approx(2.0)
+    assert speed.seconds({"Decode": 4}, Size(5000, 300)) is None  # other sizes take other times
+    assert speed.seconds({"Decode": 4}, Size(8, 100_000)) is None
 
 
 def test_speeds_are_kept_by_place_and_damage_costs_nothing(tmp_path: Path) -> None:
-    ahead.note_speed(tmp_path, "here", {"Decode": (2, 1.0), "Layers": (0, 0.0)})
-    ahead.note_speed(tmp_path, "there", {"Decode": (2, 3.0)})
-    ahead.note_speed(tmp_path, "here", {"Encode": (1, 4.0)})
+    ahead.note_speed(tmp_path, "here", {"Decode": (2, 1.0), "Layers": (0, 0.0)}, Size(4, 200))
+    ahead.note_speed(tmp_path, "there", {"Decode": (2, 3.0)}, Size(4, 200))
+    ahead.note_speed(tmp_path, "here", {"Encode": (1, 4.0)}, Size(4, 200))
     assert ahead.read_speed(tmp_path, "here").taken == {"Decode": (2, 1.0), "Encode": (1, 4.0)}
     assert ahead.read_speed(tmp_path, "there").taken == {"Decode": (2, 3.0)}
-    for damaged in ("{", "[]", '{"here": 3}', '{"here": {"Decode": "x"}}'):
+    for damaged in (
+        "{",
+        "[]",
+        '{"here": 3}',
+        '{"here": {"Decode": [1, 2.0]}}',
+        '{"here": {"stages": {"Decode": "x"}, "largest": [1, 2]}}',
+    ):
         (tmp_path / ahead.SPEED).write_text(damaged)
         assert ahead.read_speed(tmp_path, "here").taken == {}
-        ahead.note_speed(tmp_path, "here", {"Decode": (2, 1.0)})
+        ahead.note_speed(tmp_path, "here", {"Decode": (2, 1.0)}, Size(4, 200))
         assert ahead.read_speed(tmp_path, "here").taken == {"Decode": (2, 1.0)}
 
 
@@ -136,7 +145,7 @@ def test_the_caches_of_a_video_stay_within_what_is_said(model, samples, monkeypa
     shape = model.shape
     sizes = {"llm": {"layers": shape.layers, "kv_heads": shape.kv_heads, "head_size": shape.head_size}}
     per_frame = 36
-    said = ahead.cache_bytes({"sizes": sizes, "tokens_per_frame": per_frame, "dtype": "float32"}, FRAMES + 1)
+    said = ahead.cache_bytes({"sizes": sizes, "tokens_per_frame": per_frame, "dtype": "float32"}, Size(FRAMES + 1, 0))
     assert said is not None
     assert said / 8 < most < said
 

@@ -34,6 +34,8 @@ HALF_PRECISION, FULL_PRECISION = 2, 4
 """Bytes of a value."""
 BOUND_OF_CACHES = 4
 """Alive at once, each no larger than the video's: before the question, with it, cut, and with what is answered."""
+LIKE, SHORT = 2, 1000
+"""Times as many frames or characters as have been run are still alike; below so many characters all questions are."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,30 @@ def _jobs(trials: Sequence[Trial], video: Sequence[Sample], work: Work, addresse
 
 
 @dataclass(frozen=True)
+class Size:
+    """The largest of what is evaluated, on which a stage's time depends."""
+
+    frames: int
+    characters: int
+    """Of a question with its options."""
+
+    def is_like(self, other: Size) -> bool:
+        """Whether stages of the other size foretell the time of these."""
+        return self.frames <= LIKE * other.frames and self.characters <= LIKE * max(other.characters, SHORT)
+
+
+@dataclass(frozen=True)
 class Speed:
     """What stages took so far: units run and seconds, by class."""
 
     taken: Mapping[str, tuple[int, float]]
+    largest: Size = Size(0, 0)
 
-    def seconds(self, kinds: Mapping[str, int]) -> float | None:
-        """Of so many stages; None if a kind of them was never run."""
-        if any(number and not self.taken.get(name, (0, 0.0))[0] for name, number in kinds.items()):
+    def seconds(self, kinds: Mapping[str, int], largest: Size) -> float | None:
+        """Of so many stages; None if a kind of them, or anything like the largest of them, was never run."""
+        if not largest.is_like(self.largest) or any(
+            number and not self.taken.get(name, (0, 0.0))[0] for name, number in kinds.items()
+        ):
             return None
         return sum(number * self.taken[name][1] / self.taken[name][0] for name, number in kinds.items() if number)
 
@@ -124,22 +142,29 @@ def place_of(batch: Batch) -> str:
     return f"{digest(origin['model'])} {origin['device']} {platform.node()}"
 
 
+def largest(batch: Batch) -> Size:
+    texts = (len(sample.question) + sum(map(len, sample.choices)) for sample in batch.samples)
+    return Size(max(trial.frames for trial in batch.trials), max(texts, default=0))
+
+
 def read_speed(store: Path, place: str) -> Speed:
     """Nothing if nothing was noted, or what was noted is damaged: an estimate is worth no error."""
     try:
         noted = read_json(store / SPEED)[place]
-        return Speed({str(name): (int(number), float(seconds)) for name, (number, seconds) in noted.items()})
+        taken = {str(name): (int(number), float(seconds)) for name, (number, seconds) in noted["stages"].items()}
+        return Speed(taken, Size(*map(int, noted["largest"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Speed({})
 
 
-def note_speed(store: Path, place: str, taken: Mapping[str, tuple[int, float]]) -> None:
+def note_speed(store: Path, place: str, taken: Mapping[str, tuple[int, float]], largest: Size) -> None:
     """The latest run's, for it is likeliest to be like the next one; kinds that it had none of stay."""
     try:
         noted = dict(read_json(store / SPEED))
     except (OSError, ValueError, TypeError):
         noted = {}
-    noted[place] = {**read_speed(store, place).taken, **{name: both for name, both in taken.items() if both[0]}}
+    stages = {**read_speed(store, place).taken, **{name: both for name, both in taken.items() if both[0]}}
+    noted[place] = {"stages": stages, "largest": [largest.frames, largest.characters]}
     replace_file(store / SPEED, json.dumps(noted).encode())
 
 
@@ -152,17 +177,25 @@ def weight_bytes(checkpoint: str) -> int | None:
     return sum(file.stat().st_size for file in files) or None
 
 
-def cache_bytes(model: Mapping[str, Any], frames: int) -> int | None:
-    """A bound on what one video's visual tokens take in caches while its trials run.
+def cache_bytes(model: Mapping[str, Any], largest: Size) -> int | None:
+    """A bound on what one video's visual tokens and one question's text take in caches while trials run.
 
-    From the sizes in the model's YAML; None without them.
+    From the sizes in the model's YAML; None without them.  A character is at most one token.
     """
     sizes, per_frame = model.get("sizes"), model.get("tokens_per_frame")
     if not sizes or not per_frame:
         return None
     llm = sizes["llm"]
     value = FULL_PRECISION if model.get("dtype") == "float32" else HALF_PRECISION
-    return BOUND_OF_CACHES * 2 * llm["layers"] * llm["kv_heads"] * llm["head_size"] * value * frames * per_frame
+    return (
+        BOUND_OF_CACHES
+        * 2
+        * llm["layers"]
+        * llm["kv_heads"]
+        * llm["head_size"]
+        * value
+        * (largest.frames * per_frame + largest.characters)
+    )
 
 
 def bytes_text(size: float) -> str:
@@ -223,12 +256,12 @@ class Forecast:
         about = "about " if stages.estimated else ""
         shared = f"{about}{stages.shared:,} stages after sharing, of {stages.alone:,}"
         if self.seconds is None:
-            return f"{shared}; how long is not known before stages like these have run here"
+            return f"{shared}; how long is not known before stages like these, of such size, have run here"
         return f"{shared}; about {duration_text(self.seconds)}, going by what such stages took here"
 
     def _memory(self) -> str:
         parts = [f"{bytes_text(self.weights)} of weights"] if self.weights else []
-        parts += [f"at most {bytes_text(self.caches)} in caches for the visual tokens of a video"] if self.caches else []
+        parts += [f"at most {bytes_text(self.caches)} in caches for a video with a question"] if self.caches else []
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         return f"memory: {' and '.join(parts)}{each}" if parts else ""
 
@@ -258,7 +291,8 @@ def forecast(batch: Batch, work: Work, results: Path | None) -> Forecast:
     model, devices = config["model"], config["trainer"]["devices"]
     stand_in = blueprint(model)
     stages = stages_ahead(batch.trials, work, batch.addresses, stand_in, config["engine"]["share"]) if stand_in else None
-    seconds = read_speed(batch.store.folder, place_of(batch)).seconds(stages.kinds) if stages else None
+    size = largest(batch)
+    seconds = read_speed(batch.store.folder, place_of(batch)).seconds(stages.kinds, size) if stages else None
     return Forecast(
         trials=len(batch.trials),
         questions=len(batch.samples),
@@ -268,7 +302,7 @@ def forecast(batch: Batch, work: Work, results: Path | None) -> Forecast:
         stages=stages,
         seconds=seconds and seconds / devices,
         weights=weight_bytes(model["checkpoint"]),
-        caches=cache_bytes(model, max(trial.frames for trial in batch.trials)),
+        caches=cache_bytes(model, size),
         processes=devices,
         store=config["store"]["folder"],
         results=str(results or "the caller"),

@@ -53,7 +53,7 @@ from prunesweep.results.pending import noted
 from prunesweep.results.records import Stopped, TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.results.records import Trial as FinishedTrial
 from prunesweep.results.store import Store, StoredTrial
-from prunesweep.sweep.ahead import forecast, note_speed, place_of
+from prunesweep.sweep.ahead import forecast, largest, note_speed, place_of
 from prunesweep.sweep.jobs import to_yaml
 from prunesweep.sweep.racing import Race, Rival, run_race
 from prunesweep.sweep.work import Addresses, Timing, Trial, Work, assembled, left_to_do, made_of, parts_of, sum_timings
@@ -381,7 +381,7 @@ def _evaluator(
             cache=cache,
             seconds=config.video.seconds,
         )
-        note_speed(batch.store.folder, place_of(batch), result.kinds)
+        note_speed(batch.store.folder, place_of(batch), result.kinds, largest(batch))
         return result
 
     return evaluate_some
