@@ -69,6 +69,20 @@ Option A is wrong. Option B is right.
 Not A. The answer is B.
 Based on the video, the correct answer is B.
 The person folds a blanket, so the answer is B.
+The answer is (B) not (A)
+B not A
+Not A. B.
+ans: B
+Ans. B
+Answer - B
+Correct: B
+_B_
+> B
+<B>
+<b>B</b>
+The answer is <B>.
+1. B
+1) B. Tidied up the blanket.
 答案是B
 答案：Ｂ
 选B。
@@ -108,6 +122,28 @@ SEVERAL = (
     ("Options A and C", "AC"),
     ("A. Ate the medicine. B. Tidied up the blanket. C. Put down the cup.", "ABC"),
     ("A. Ate the medicine.\nB. Tidied up the blanket.", "AB"),
+    ("A and maybe B", "AB"),
+    ("A, and also B", "AB"),
+    ("A or maybe (B)", "AB"),
+    ("The answer: A\nThe answer: B", "AB"),
+    ("The answer is A and possibly C", "AC"),
+    ("Both A and B", "AB"),
+    ("Either A or B", "AB"),
+    ("The answer is both A and B.", "AB"),
+    ("A & B", "AB"),
+    ("A + B", "AB"),
+    ("The answers are A and B", "AB"),
+    ("The correct answers are (A) and (C).", "AC"),
+    ("A\nB", "AB"),
+    ("The answer is A\nB", "AB"),
+    ("(A)\n(B)", "AB"),
+    ("1. A\n2. B", "AB"),
+    ("Answer: (A) Ate the medicine, (B) Tidied up the blanket", "AB"),
+    ("The answer is (A) ate the medicine and (B) tidied up the blanket.", "AB"),
+    ("The answer is A. Ate the medicine.\nB. Tidied up the blanket.", "AB"),
+    ("The answer is A: Ate the medicine; C: Put down the cup.", "AC"),
+    ("The answer is B. Tidied up the blanket. A. Ate the medicine is wrong.", "B"),
+    ("Answer: B\nA is wrong.", "B"),
     ("Ate the medicine and tidied up the blanket.", "AB"),
 )
 NONE = """
@@ -117,6 +153,11 @@ NONE = """
 I do not know
 None of the above
 Neither A nor B
+A and B are wrong
+B is not A
+A. Ate the medicine is wrong.
+Both A and B are not right.
+I am sure
 Not B
 The answer isn't B
 The answer is not (B).
@@ -162,8 +203,15 @@ def test_a_letter_is_read_as_one_where_options_are_letters_or_digits() -> None:
     assert by_letter("E", tuple("vwxyz")) == "E"
     assert by_letter("A man walks.", ("A dog runs.", "A man walks.")) == "B"
     assert by_letter("A cat", ("A cat", "A dog")) == "A"
+    assert by_letter("A cat and a dog", ("A cat", "A dog")) == "AB"
 
 
+GAPS = (
+    *((gap, "") for gap in (", ", " as well as ", " + ", " with ", " along with ", " & ", "/", "; ", "\n", " ")),
+    (" (", ")"),
+    (". ", "."),
+    (" ", "."),
+)
 YES, COLOURS = ("Yes.", "No."), ("red", "blue")
 
 
@@ -174,7 +222,24 @@ YES, COLOURS = ("Yes.", "No."), ("red", "blue")
         ("cat", ("cat", "cat and dog"), [0]),
         ("cat and dog", ("cat", "bird"), []),
         ("cat and dog", ("cat", "dog"), [0, 1]),
-        ("cat, dog", ("cat", "dog"), [0, 1]),
+        *((f"cat{gap}dog{end}", ("cat", "dog"), [0, 1]) for gap, end in GAPS),
+        ("cat with a hat", ("cat", "dog"), [0]),
+        ("the cat with the dog on it", ("cat", "dog"), [0, 1]),
+        *(
+            (f"3{rest}", ("3", "4"), [])
+            for rest in ("–5", "~5", "−5", " - 5", "～5", "‐5", " million", " hundred", " percent", "%")
+        ),
+        *((f"3{rest}", ("3", "4"), [0]) for rest in (" - the men", " of them", " men", " (three)", "! ")),
+        ("two hundred", ("two", "three"), []),
+        ("twenty five", ("twenty", "thirty"), []),
+        *((f"No {noun}", YES, []) for noun in ("one", "idea", "clue.", "man is there")),
+        *((f"No{rest}", YES, [1]) for rest in (", he does not", " it is not", ". No one is", " he doesn't", " there is none")),
+        ("ice cream", ("ice", "water"), []),
+        ("an ice cream in a cup", ("ice", "water"), []),
+        ("ice cream", ("ice", "ice cream"), [1]),
+        ("ice is on the table", ("ice", "water"), [0]),
+        ("the dog runs away", ("cat", "dog"), [1]),
+        ("metal cube", ("metal", "rubber"), [0]),
         ("cat-like", ("cat", "dog"), []),
         ("Red and blue.", ("red", "red and blue", "blue"), [1]),
         ("red, blue and green", ("red", "blue", "green"), [0, 1, 2]),
