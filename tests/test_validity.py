@@ -58,6 +58,9 @@ BAD_MERGES = {
     "must hand on Merged, got Tensor": lambda tokens: tokens.x,
     "floats of shape (n, c), got float32 of shape (2, 6, 4)": merged(x=TOKENS.x),
     "floats of shape (n, c), got int64 of shape (3, 4)": merged(x=torch.zeros(3, 4, dtype=torch.long)),
+    "tokens x of the type float32 that it got, got float64": merged(x=torch.zeros(3, 4).double()),
+    "tokens x of the type float32 that it got, got bfloat16": merged(x=torch.zeros(3, 4).bfloat16()),
+    "hands on groups in descending order": merged(group=torch.tensor([0, 2, 1])),
     "tokens of 5 channels; visual tokens have 4": merged(x=torch.zeros(3, 5)),
     "NaN or infinite values in the tokens that it hands on: 1 of 3 rows": merged(x=with_nan((3, 4))),
     "infinite values in the tokens that it hands on": merged(x=with_nan((3, 4), math.inf)),
@@ -93,7 +96,11 @@ def test_valid_tokens_pass_untouched() -> None:
 
 
 def test_a_merger_may_say_that_its_tokens_have_no_order_but_not_that_they_are_elsewhere() -> None:
-    for function in (merged(position=torch.tensor([4, 1, 4])), merged(torch.tensor([4, 1, 7]), "renumbered")):
+    for function in (
+        merged(position=torch.tensor([4, 1, 4])),
+        merged(group=torch.tensor([2, 1, 0])),
+        merged(torch.tensor([4, 1, 7]), "renumbered"),
+    ):
         assert len(stages.Reduce(Hands(function, in_order=False))(TOKENS, None).x) == 3  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="outside"):
         stages.Reduce(Hands(merged(span=3), in_order=False))(TOKENS, None)  # type: ignore[arg-type]
@@ -106,7 +113,8 @@ def test_own_mergers_hand_on_valid_tokens_whatever_the_grid(rows: int, columns: 
     tokens = Tokens("v", x, torch.zeros(0, 8), grid=(rows, columns))
     pools = [Pool(r, c, f, positions) for r in range(1, rows + 1) for c in range(1, columns + 1) for f in (None, 2)]
     for merge in (Drop(0.3, positions=positions), Stride(0.4, positions=positions), Merge(positions=positions), *pools):
-        stages.Reduce(merge)(tokens, None)  # type: ignore[arg-type]
+        for dtype in (torch.float32, torch.bfloat16):
+            stages.Reduce(merge)(replace(tokens, x=x.to(dtype)), None)  # type: ignore[arg-type]
 
 
 HEADS, TEXT = 2, 3

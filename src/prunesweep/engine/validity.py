@@ -91,6 +91,8 @@ def require_merged(merge: Merger, merged: Merged, tokens: Tokens) -> None:
     if not count:
         raise InvalidError(f"{who} hands on no token; keep at least one")
     patches = tokens.tower.features if tokens.tower is not None and level_of(merge) == "tower" else tokens.x
+    if merged.x.dtype != patches.dtype:
+        raise InvalidError(f"{who} must hand on tokens x of the type {_type(patches)} that it got, got {_type(merged.x)}")
     shapes = {"position": (count,), "group": (count,), "source": tuple(patches.shape[:2])}
     for name, shape in shapes.items():
         if not _are_integers(own := getattr(merged, name)) or tuple(own.shape) != shape:
@@ -112,10 +114,11 @@ def require_valid_merge(merge: Merger, merged: Merged, channels: int) -> None:
         Fault((low < 0) | (high >= merged.span), lambda: f"puts tokens at {int(low)} to {int(high)}, outside [0, {merged.span})"),
         Fault((first < -1) | (last >= count), lambda: f"sends patches to {int(first)} to {int(last)}; there are {count} tokens"),
     ]
-    require_none(who, faults + (_order_faults(position, source, count) if in_order(merge) else []))
+    require_none(who, faults + (_order_faults(merged, source) if in_order(merge) else []))
 
 
-def _order_faults(position: Tensor, source: Tensor, count: int) -> list[Fault]:
+def _order_faults(merged: Merged, source: Tensor) -> list[Fault]:
+    count, position, group = len(merged.x), merged.position, merged.group
     behind = position[1:] > position[:-1]
     has_patch = torch.zeros(count + 1, dtype=torch.bool, device=source.device)
     has_patch[source.clamp(-1, count - 1) + 1] = True
@@ -124,6 +127,7 @@ def _order_faults(position: Tensor, source: Tensor, count: int) -> list[Fault]:
     way_out = "; where this is meant, set in_order = False in its class"
     return [
         Fault(~behind.all(), lambda: f"hands on {_doubled_or_unsorted(position)} positions{way_out}"),
+        Fault((group[1:] < group[:-1]).any(), lambda: f"hands on groups in descending order{way_out}"),
         Fault(~has_patch[1:].all(), lambda: f"hands on {int((~has_patch[1:]).sum())} tokens that no patch went to{way_out}"),
         Fault(backwards, lambda: f"hands on tokens in another order than the video's{way_out}"),
     ]
@@ -182,5 +186,9 @@ def _are_integers(x: Any) -> bool:
     return isinstance(x, torch.Tensor) and not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
+def _type(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
 def _kind(x: Any) -> str:
-    return f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
+    return f"{_type(x)} of shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
