@@ -159,6 +159,25 @@ def test_a_chosen_moment_of_a_variable_rate_shows_what_is_on_the_screen_then(
         assert low <= number <= high
 
 
+@pytest.mark.parametrize("name", ["h264_b.avi", "h264_b.asf", "mpeg4_b.avi", "mpeg4_b.asf", "mpeg2_b.avi"])
+def test_frames_out_of_order_at_uneven_times_that_no_packet_says_are_an_error(name: str, tmp_path: Path) -> None:
+    codec, options = {"h264": "libx264", "mpeg4": "mpeg4", "mpeg2": "mpeg2video"}[name.split("_")[0]], BOTH
+    path = write(tmp_path / name, variable(30, 30), codec, options, base=MILLISECONDS if name.endswith("asf") else TICK)
+    for read in (lambda: read_frames(str(path), 6, 0, 2, "even"), lambda: films.frames_between(str(path), None, None)):
+        with pytest.raises(FilmError, match="does not say when its frames are shown"):
+            read()
+
+
+@pytest.mark.parametrize("name", ["h264.avi", "h264.asf", "mpeg4.avi", "mpeg4.asf", "mjpeg.avi", "wmv2.wmv"])
+def test_frames_in_order_at_uneven_times_are_shown_when_they_are_decoded(name: str, tmp_path: Path) -> None:
+    codec, options = {"h264": ("libx264", X264), "mjpeg": ("mjpeg", {})}.get(name.split(".")[0], (name.split(".")[0], SHORT))
+    times, base = variable(30, 30), TICK if name.endswith("avi") else MILLISECONDS
+    path = write(tmp_path / name, times, codec, options, base=base, pixels=PIXELS.get(codec, "yuv420p"))
+    for start, end in ((0, 2), (3, 7), (4, None)):
+        found = read_frames(str(path), 6, start, end, "even")
+        assert found.timestamps == pytest.approx([times[number] for number in shown(found.pixels)], abs=0.002)
+
+
 def test_both_ways_of_reading_give_the_same_pictures(folder: Path) -> None:
     path = str(film_of("hevc_open.mp4", folder, EVEN))
     packets, wanted = listed(path), [3, 25, 26, 50, 89]
@@ -211,6 +230,23 @@ def test_sound_alone_is_named(tmp_path: Path) -> None:
         file.writeframes(bytes(8000))
     with pytest.raises(VideoError, match=r"speech.wav: not a video: it holds sound alone"):
         read_clip(tmp_path / "speech.wav", "v", 4)
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mov"])
+def test_a_film_cut_off_anywhere_in_its_head_is_damaged_and_only_an_unknown_codec_lacks_a_decoder(
+    name: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / name, EVEN[:5], options=X264)
+    data = path.read_bytes()
+    head = data.index(b"moov")
+    moved = data[: data.index(b"mdat") - 4] + data[head - 4 :]  # the head before the pictures, as on the web
+    for end in range(40, len(moved), 16):
+        path.write_bytes(moved[:end])
+        with pytest.raises(FilmError, match="damaged, truncated or of another format"):
+            read_frames(str(path), 4, None, None, "even")
+    path.write_bytes(data.replace(b"avc1", b"zzzz"))
+    with pytest.raises(FilmError, match="no decoder for it"):
+        read_frames(str(path), 4, None, None, "even")
 
 
 def test_a_film_that_its_index_promises_more_of_is_no_film(folder: Path, tmp_path: Path) -> None:

@@ -283,18 +283,35 @@ def _all_frames(film: Opened, packets: Packets) -> Iterator[VideoFrame]:
     yield from film.decode(None)
 
 
+UNEVEN = (
+    "it does not say when its frames are shown: they are stored in another order and at uneven times; "
+    "convert it to a format that does, such as mp4, from its source"
+)
+
+
 def _counted_times(times: Sequence[int | None], packets: Packets) -> Timeline:
-    """The frames' own times if they ascend; else those of the packets, which are decoded at the pace at which frames are
-    shown; else of the rate that the file declares."""
-    if ticks := _ascending(times) or _ascending([packet.dts for packet in packets.listed[packets.first :]], len(times)):
-        return Timeline(ticks, ticks[-1] + _last_duration(0, ticks), packets.base, packets.rate)
+    """The frames' own times if the file has any and they ascend; else those at which packets are decoded; else of the rate that
+    the file declares.
+
+    Packets are decoded at the pace at which frames are shown, but as many frames ahead as their order needs, and these
+    containers do not say how many.  So uneven ones say nothing of frames that are reordered: raises FilmError.
+    """
+    decoded = _ascending([packet.dts for packet in packets.listed[packets.first :]])
+    if not packets.timed and packets.reordered and decoded and _timeline(decoded, packets).rate is None:
+        raise FilmError(UNEVEN)
+    own, paced = _ascending(times), decoded if len(decoded) == len(times) else ()
+    if ticks := (own or paced) if packets.timed else (paced or own):
+        return _timeline(ticks, packets)
     if not packets.rate:
         raise FilmError("not a readable video: it says neither when its frames are shown nor how many are in a second")
     return Timeline(tuple(range(len(times))), len(times), 1 / packets.rate, packets.rate)
 
 
-def _ascending(times: Sequence[int | None], count: int | None = None) -> tuple[int, ...]:
-    """The times, if there are as many as frames and each is later than the one before; else none."""
+def _timeline(ticks: tuple[int, ...], packets: Packets) -> Timeline:
+    return Timeline(ticks, ticks[-1] + _last_duration(0, ticks), packets.base, packets.rate)
+
+
+def _ascending(times: Sequence[int | None]) -> tuple[int, ...]:
+    """The times, if every one is there and later than the one before; else none."""
     ticks = tuple(time for time in times if time is not None)
-    rising = all(time < later for time, later in pairwise(ticks))
-    return ticks if rising and len(ticks) == (len(times) if count is None else count) else ()
+    return ticks if len(ticks) == len(times) and all(time < later for time, later in pairwise(ticks)) else ()

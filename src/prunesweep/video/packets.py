@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -51,6 +51,8 @@ class Packets:
     """Frames per second."""
     timed: bool
     """Whether the file says when frames are shown."""
+    reordered: bool = False
+    """Whether frames are decoded in another order than they are shown in."""
 
     @property
     def first(self) -> int:
@@ -121,11 +123,16 @@ def _film(container: InputContainer) -> VideoStream:
         raise FilmError("not a video: it holds sound alone" if container.streams.audio else UNREADABLE)
     context = stream.codec_context
     if context is None:
-        raise FilmError("not a readable video: the installed PyAV has no decoder for it")
+        cut_off = _formats(container) & INDEXED and not (stream.frames or stream.index_entries)
+        raise FilmError(UNREADABLE if cut_off else "not a readable video: the installed PyAV has no decoder for it")
     if not (context.width and context.height):
         raise FilmError(UNREADABLE)
     context.thread_count = 1  # the machine's processes share the work, and the limit is on processor time
     return cast("VideoStream", stream)
+
+
+def _formats(container: InputContainer) -> frozenset[str]:
+    return frozenset(container.format.name.split(","))
 
 
 def described(packet: av.Packet) -> Packet:
@@ -136,9 +143,16 @@ def listed(path: str) -> Packets:
     """Raises FilmError for what is no film, and for a file that lacks frames which its index has."""
     with opened(path) as film:
         packets = tuple(described(packet) for packet in film.packets())
-        formats, stream = frozenset(film.container.format.name.split(",")), film.stream
+        formats, stream = _formats(film.container), film.stream
         if not packets or (formats & INDEXED and len(packets) < sum(entry.size > 0 for entry in stream.index_entries)):
             raise FilmError(UNREADABLE)
-        timed = not (formats & WITHOUT_TIMES and stream.codec_context.has_b_frames)
+        reordered = bool(stream.codec_context.has_b_frames)
+        timed = not (formats & WITHOUT_TIMES and (reordered or _made_up(packets)))
         rate = stream.average_rate if timed else stream.guessed_rate or stream.average_rate
-        return Packets(packets, stream.time_base or Fraction(1), rate, timed)
+        return Packets(packets, stream.time_base or Fraction(1), rate, timed, reordered)
+
+
+def _made_up(packets: Sequence[Packet]) -> bool:
+    """Whether FFmpeg foretold presentation times from others' decoding times: the two are not at one distance."""
+    both = [(packet.pts, packet.dts) for packet in packets]
+    return len({pts - dts for pts, dts in both if pts is not None and dts is not None}) > 1
