@@ -249,6 +249,39 @@ def test_a_film_cut_off_anywhere_in_its_head_is_damaged_and_only_an_unknown_code
         read_frames(str(path), 4, None, None, "even")
 
 
+@pytest.mark.parametrize("name", ["vp9.webm", "h264_b.mkv"])
+def test_a_film_that_ends_before_its_file_says_is_damaged_where_it_is_asked_about(name: str, tmp_path: Path) -> None:
+    times = [number / RATE for number in range(2 * FRAMES)]
+    path = film_of(name, tmp_path, times)
+    assert len(read_frames(str(path), 4, None, None, "even").timestamps) == 4
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    for damaged in (whole[:middle], whole[:middle] + bytes(len(whole) - middle)):
+        path.write_bytes(damaged)
+        for part in ((None, None), (0.0, 6.0), (5.5, 6.0)):
+            with pytest.raises(FilmError, match=r"damaged or truncated: its frames end at \d.\d s, .* it lasts 6.0 s"):
+                read_frames(str(path), 4, *part, "even")
+        there = read_frames(str(path), 3, 0.0, 1.0, "even")
+        assert there.timestamps == pytest.approx([number / RATE for number in shown(there.pixels)], abs=0.002)
+    assert dataset.check([asked_about(path)], {}, dataset.Look(4)).faults == 1
+
+
+def test_sound_that_goes_on_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mkv"
+    with av.open(str(write(tmp_path / "film.mkv", EVEN[:30], base=MILLISECONDS))) as source, av.open(str(path), "w") as out:
+        pictures = out.add_stream_from_template(source.streams.video[0])
+        sound = out.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = pictures
+                out.mux(packet)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 5 * 8000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 8000, 0
+        out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    assert shown(read_frames(str(path), 3, None, None, "even").pixels) == frame_indices(0, 30, 3)
+
+
 def test_a_film_that_its_index_promises_more_of_is_no_film(folder: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "fast.mp4", EVEN, options=X264)
     whole = path.read_bytes()

@@ -66,11 +66,26 @@ def frames_between(path: str, start: float | None, end: float | None) -> int:
 def _chosen(film: Placed | Counted, frames: int, start: float | None, end: float | None, sampling: Sampling) -> Frames:
     import numpy as np
 
+    _require_whole(film, end)
     chosen = film.timeline.chosen(frames, start, end, sampling)
     if not chosen:
         raise FilmError(nothing_there(start, end, film.timeline.seconds))
     pictures = film.pictures(sorted(set(chosen)))
     return Frames(tuple(map(film.timeline.timestamp, chosen)), np.stack([pictures[index] for index in chosen]))
+
+
+LOST_SECONDS, LOST_SHARE = 1.0, 0.1
+"""By how much a film must end before its file says, in seconds and of its length, to be called damaged: heads are rounded, and
+a last frame may stay on the screen."""
+
+
+def _require_whole(film: Placed | Counted, end: float | None) -> None:
+    """Raises FilmError if a part reaches into what the file promises and has not."""
+    promised, line = film.packets.promised, film.timeline
+    there = float(line.end * line.base)
+    lost = promised is not None and promised - there > max(LOST_SECONDS, LOST_SHARE * promised)
+    if lost and (end is None or end > line.seconds):
+        raise FilmError(f"damaged or truncated: its frames end at {there:.1f} s, and it says that it lasts {promised:.1f} s")
 
 
 def _time_of(frame: VideoFrame) -> int:

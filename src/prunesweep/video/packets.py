@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ INDEXED = frozenset({"mov", "mp4"})
 """Formats that count their frames in advance."""
 WITHOUT_TIMES = frozenset({"avi", "asf", "h264", "hevc", "m4v", "mpegvideo", "obu", "vc1"})
 """Formats that say in which order frames are decoded, not when they are shown: no matter where that is the same."""
+UNCHECKED = frozenset({"matroska", "webm"})
+"""Formats whose head has the length, but which may break off anywhere without an error."""
+CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+MICROSECONDS = 1_000_000
+"""In a second: FFmpeg's unit of a file's length."""
 QUARTER = 90
 """Degrees; films that are to be turned by less are shown as they are."""
 
@@ -53,6 +59,8 @@ class Packets:
     """Whether the file says when frames are shown."""
     reordered: bool = False
     """Whether frames are decoded in another order than they are shown in."""
+    promised: float | None = None
+    """Second of its clock at which the film ends, as the file says; None where it does not say that of the pictures."""
 
     @property
     def first(self) -> int:
@@ -149,7 +157,18 @@ def listed(path: str) -> Packets:
         reordered = bool(stream.codec_context.has_b_frames)
         timed = not (formats & WITHOUT_TIMES and (reordered or _made_up(packets)))
         rate = stream.average_rate if timed else stream.guessed_rate or stream.average_rate
-        return Packets(packets, stream.time_base or Fraction(1), rate, timed, reordered)
+        return Packets(packets, stream.time_base or Fraction(1), rate, timed, reordered, _promised(film))
+
+
+def _promised(film: Opened) -> float | None:
+    """The track's own length, or that of a file without another track: sound may go on when the pictures have ended."""
+    container = film.container
+    if not _formats(container) & UNCHECKED:
+        return None
+    if clock := CLOCK.match(film.stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(float, clock.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    return container.duration / MICROSECONDS if container.duration and len(container.streams) == 1 else None
 
 
 def _made_up(packets: Sequence[Packet]) -> bool:
