@@ -26,6 +26,7 @@ from prunesweep.results.store import Store, StoredTrial, content_name, read_file
 from prunesweep.sweep import work
 from prunesweep.sweep.evaluate import evaluate
 from prunesweep.sweep.work import Addresses, Trial, left_to_do, made_of, parts_of
+from prunesweep.targets import today
 from prunesweep.types import Record, Sample
 
 WORDS = Protocol("words", "choose")
@@ -450,6 +451,31 @@ def test_what_changed_is_said_with_its_value_before_and_now(store: Store, checkp
     assert reasons(store, now) == [f"{said}torch 1.0 -> {torch_now}"], "of the one that differs least"
     store.describe(now)
     assert reasons(store, now) == []
+
+
+def test_a_method_of_the_same_name_elsewhere_is_another_method(store: Store, checkpoint: Path) -> None:
+    now = described(TRIALS[2], checkpoint)
+    assert now.about["parts"]["roots"][0].startswith("prunesweep.reducers.")
+
+    def other(*moved: tuple[str, str]) -> None:
+        parts = dict(now.about["parts"])
+        for old, new in moved:
+            parts["roots"] = [root.replace(old, new) for root in parts["roots"]]
+        made = {**now.made_of, "code": "0" * 32}
+        store.describe(StoredTrial(fingerprint.digest([made, moved]), made, {"parts": parts}))
+
+    (module,) = {root.rpartition(".")[0] for root in now.about["parts"]["roots"][:1]}
+    other((module, "somebody.elses"))
+    assert reasons(store, now) == []
+    other(("prunesweep.engine.protocol.", "prunesweep.protocol."))
+    assert len(reasons(store, now)) == 1, "the package's own modules have moved"
+
+
+@pytest.mark.parametrize("module", ["prunesweep.engine.stages", "prunesweep.engine.answers", "prunesweep.video.reader"])
+def test_a_module_of_today_keeps_its_name(module: str) -> None:
+    """Some lie in packages that are called as modules once were."""
+    assert today(module) == module
+    assert today(f"{module}.Anything") == f"{module}.Anything"
 
 
 def test_a_changed_checkpoint_or_module_is_named(store: Store, checkpoint: Path, tmp_path: Path) -> None:

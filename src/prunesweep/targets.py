@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from prunesweep.paths import PACKAGE
+
 TARGET = "_target_"
 MOVED = {
     "prunesweep.answers": "prunesweep.engine.answers",
@@ -29,10 +31,15 @@ MOVED = {
 """Modules whose names are in files that were written before version 0.2."""
 
 
+def _is_module(name: str) -> bool:
+    place = PACKAGE.joinpath(*name.split(".")[1:])
+    return place.with_suffix(".py").is_file() or place.is_dir()
+
+
 def today(name: str) -> str:
     """A module, or `module.definition`, as it is called now."""
     module, _, definition = name.rpartition(".")
-    if module in MOVED:
+    if module in MOVED and not _is_module(name):  # `prunesweep.engine` was a module, and is a package now
         return f"{MOVED[module]}.{definition}"
     return MOVED.get(name, name)
 

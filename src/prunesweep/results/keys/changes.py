@@ -40,7 +40,9 @@ def why_not_reused(store: Store, origins: Mapping[str, Mapping[str, Any]], parts
         former += stored.made_of.get("format") != RECORD_FORMAT
         alike.setdefault(_settings(stored.made_of), []).append(stored)
     reasons = Counter(
-        _nearest(alike[settings], origins[key], parts[key]) for key in unknown if (settings := _settings(origins[key])) in alike
+        _nearest(same, origins[key], parts[key])
+        for key in unknown
+        if (same := _of_same_classes(alike.get(_settings(origins[key]), ()), parts[key]["roots"]))
     )
     lines += [f"{_trials(count)} of the same settings in the store: {reason}" for reason, count in reasons.items()]
     return [*lines, f"{_trials(former)} in the store have keys of an earlier version; {MIGRATE}"] if former else lines
@@ -64,6 +66,17 @@ def _read(path: Path) -> StoredTrial | None:
 
 def _settings(made_of: Mapping[str, Any]) -> str:
     return digest([made_of.get("trial"), made_of.get("benchmark")])
+
+
+def _of_same_classes(stored: Sequence[StoredTrial], roots: Sequence[str]) -> list[StoredTrial]:
+    """Without trials of another's method whose class has the same name by chance; what has only moved is the same."""
+    own = _classes(roots)
+    return [trial for trial in stored if _classes(trial.about.get("parts", {}).get("roots", roots)) == own]
+
+
+def _classes(roots: Sequence[str]) -> list[list[str]]:
+    """Of the classes behind a trial, the model's `load` aside, the module's own name and the class: folders may be renamed."""
+    return [today(root).split(".")[-2:] for root in roots[:-1]]
 
 
 def _nearest(stored: Sequence[StoredTrial], origin: Mapping[str, Any], parts: Mapping[str, Any]) -> str:

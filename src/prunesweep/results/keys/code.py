@@ -136,7 +136,9 @@ class Reader:
         return self._visits[item]
 
     def module(self, name: str) -> Module | None:
-        """None if it has no source to follow."""
+        """None if it has no source to follow, or no name: `split` found none."""
+        if not name:
+            return None
         if name not in self._modules:
             place = self.find(name)
             package = name if place.is_package else name.rpartition(".")[0]
@@ -155,6 +157,19 @@ class Reader:
             if self.find(".".join(parts[:found])).kind in ("standard", "distribution", "compiled"):
                 break
         return ".".join(parts[:found]), parts[found:]
+
+    def stands_for(self, dotted: str) -> tuple[str, str]:
+        """The kind of module that a dotted name lies in, and the name there, through what other modules import."""
+        seen = {dotted}
+        while True:
+            name, left = self.split(dotted)
+            module = self.module(name)
+            if module is None or not left or left[0] in module.definitions or left[0] not in module.imports:
+                return (self.find(name).kind if name else "missing"), dotted
+            dotted = ".".join([module.imports[left[0]], *left[1:]])
+            if dotted in seen:
+                return "source", dotted
+            seen.add(dotted)
 
     def first(self, item: Item) -> str:
         """An item's own fingerprint, whatever it refers to."""
@@ -305,6 +320,9 @@ class Visit:
                 self._use(name, module, item)
             for node in executed(statement):
                 self._look_for_dynamic(node, module)
+            if not _is_own(module.name):
+                found = unknown(statement, module, self.reader.stands_for)
+                self.unfollowed.update(f"{module.name}, line {line}, {reason}" for line, reason in found)
 
     def _follow_import(self, target: str) -> None:
         """Of an import at the top of a module: what it runs; of another's module all that is imported."""
@@ -346,10 +364,6 @@ class Visit:
                 self.uses.update(("-m", found) for found in self.reach(node.value))
         elif isinstance(node, ast.Call):
             self._follow_call(node, module)
-        if not _is_own(module.name):
-            self.unfollowed.update(
-                f"{module.name}, line {getattr(node, 'lineno', 0)}, {reason}" for reason in unknown(node, module)
-            )
 
     def _follow_call(self, node: ast.Call, module: Module) -> None:
         """`importlib.import_module` and `__import__`."""
@@ -357,8 +371,6 @@ class Visit:
             return
         literal = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
         if not isinstance(literal, str):
-            if not _is_own(module.name):
-                self.unfollowed.add(f"{module.name}, line {node.lineno}, imports a module whose name is computed")
             return
         name = importlib.util.resolve_name(literal, module.package) if literal.startswith(".") else literal
         self.uses.update(("import", found) for found in self.reach(name))

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +48,11 @@ class Module:
         for node in executed(self.tree):
             for bound, target in bindings(node, self.package):
                 self.imports.setdefault(bound, target)
+
+    @cached_property
+    def functions(self) -> set[str]:
+        """Names of all functions in it, methods included."""
+        return {node.name for node in ast.walk(self.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
     @property
     def statements(self) -> list[ast.stmt]:
