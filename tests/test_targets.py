@@ -13,6 +13,7 @@ from prunesweep.engine.protocol import Protocol
 from prunesweep.foreign import build, targets
 from prunesweep.targets import MOVED, instantiate, today
 
+MOVED_PROTOCOL = "prunesweep.protocol.Protocol"
 FILES = [*sorted(CONF.rglob("*.yaml")), *sorted((ROOT / "sweeps").glob("*.yaml"))]
 
 
@@ -31,12 +32,11 @@ def test_every_moved_module_is_where_the_table_says(former: str) -> None:
 
 
 def test_a_configuration_that_was_saved_before_is_read_and_run_as_it_was() -> None:
-    saved = OmegaConf.load(CONF / "protocol" / "choose.yaml")
-    before = OmegaConf.create({"seen": 8, "protocol": {**saved, "_target_": "prunesweep.protocol.Protocol"}})
+    saved = {"_target_": "prunesweep.engine.protocol.Protocol", "style": "words", "answering": "choose"}
+    before = OmegaConf.create({"protocol": {**saved, "_target_": MOVED_PROTOCOL, "answering": "${how}"}, "how": "choose"})
     assert isinstance(instantiate(before.protocol), Protocol)
-    assert (
-        instantiate(before.protocol) == instantiate(saved) == build(OmegaConf.to_container(before.protocol), "protocol", Path())
-    )
+    assert instantiate(before.protocol) == instantiate(saved)
+    assert build({**saved, "_target_": MOVED_PROTOCOL}, "protocol", Path()) == instantiate(saved)
 
 
 def test_lists_of_a_configuration_arrive_as_lists() -> None:
