@@ -260,6 +260,12 @@ BAD_INPUT = {
         ["trainer.accelerator=abacus"],
         r"trainer.accelerator must be one of auto, cpu, cuda, gpu, mps, got 'abacus'",
     ),
+    "a slip of Hydra's": (["+hydra.run.dri=foo"], r"no key 'hydra.run.dri'; did you mean hydra.run.dir\?"),
+    "a slip of a sweep's": (["-m", "+hydra.sweep.dri=foo"], r"no key 'hydra.sweep.dri'; did you mean hydra.sweep.dir\?"),
+    "a slip of a launcher's": (
+        ["-m", "hydra/launcher=joblib", "+hydra.launcher.jbos=2"],
+        r"no key 'hydra.launcher.jbos'; did you mean hydra.launcher.jobs\?",
+    ),
     "limit 0": (["benchmark.limit=0"], r"benchmark.limit must be at least 1, got 0"),
     "protocol with subtitles": (
         ["protocol=videomme_subtitles"],

@@ -111,3 +111,39 @@ def test_a_value_that_must_still_be_given_does_not_stop_the_check() -> None:
     config = composed("benchmark=jsonl")
     assert OmegaConf.is_missing(config.benchmark, "path")
     require_known_keys(config)
+
+
+HYDRAS_SLIPS = {
+    "+hydra.sweep.dri=foo": r"no key 'hydra\.sweep\.dri'; did you mean hydra\.sweep\.dir\?",
+    "+hydra.run.dri=foo": r"did you mean hydra\.run\.dir\?",
+    "+hydra.run.zzz=foo": r"hydra\.run has dir$",
+    "+hydra.job.nam=foo": r"did you mean hydra\.job\.name\?",
+    "+hydra.swep.dir=foo": r"no key 'hydra\.swep'; did you mean hydra\.sweep\?",
+    "+hydra.launcher.jbos=2": r"no key 'hydra\.launcher\.jbos'; hydra\.launcher has",
+    "hydra/launcher=joblib +hydra.launcher.jbos=2": r"did you mean hydra\.launcher\.jobs\?",
+    "hydra/launcher=submitit_slurm +hydra.launcher.minuts=2": r"did you mean hydra\.launcher\.minutes\?",
+    "hydra/sweeper=grids +hydra.sweeper.grid=2": r"did you mean hydra\.sweeper\.grids\?",
+    "hydra/sweeper=search +hydra.sweeper.trails=2": r"did you mean hydra\.sweeper\.trials\?",
+    "hydra/sweeper=basic +hydra.sweeper.batch_size=2": r"did you mean hydra\.sweeper\.max_batch_size\?",
+}
+
+
+@pytest.mark.parametrize("overrides", HYDRAS_SLIPS)
+def test_a_key_of_hydras_that_nothing_reads_is_refused_with_what_was_meant(overrides: str) -> None:
+    with pytest.raises(ValueError, match=HYDRAS_SLIPS[overrides]):
+        require_known_keys(composed(*overrides.split(" ")))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "hydra.run.dir=foo hydra.sweep.subdir=x hydra.job.chdir=true +hydra.job.env_set.X=1",
+        "hydra/launcher=joblib hydra.launcher.jobs=3",
+        "hydra/launcher=submitit_slurm +hydra.launcher.parameters.partition=long",
+        "hydra/launcher=ray hydra.launcher.address=auto",
+        "hydra/sweeper=search hydra.sweeper.trials=3",
+        "hydra/sweeper=grids hydra.sweeper.grids=[{}]",
+    ],
+)
+def test_keys_that_hydra_and_its_plugins_read_pass(overrides: str) -> None:
+    require_known_keys(composed(*overrides.split(" ")))

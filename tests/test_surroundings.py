@@ -27,6 +27,9 @@ LEFT_BEHIND = {
     "SLURM_NTASKS": "4",
     "SLURM_PROCID": "3",
     "TORCHELASTIC_RUN_ID": "x",
+    "GLOO_SOCKET_IFNAME": "ib99",
+    "TP_SOCKET_IFNAME": "ib99",
+    "NCCL_SOCKET_IFNAME": "ib99",
 }
 
 

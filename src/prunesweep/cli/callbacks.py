@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import expand_home
 from prunesweep.results.folders import claim, in_use, is_named_by_time
-from prunesweep.sweep.schema import require_known_keys
+from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
 
 if TYPE_CHECKING:
     from prunesweep.locks import Lock
@@ -84,6 +84,8 @@ class SummaryCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self.started = time.time()
         expand_home(config)
+        with _ending():
+            require_known_hydra_keys(OmegaConf.to_container(config.hydra, resolve=False))  # type: ignore[arg-type]
         searches = config.hydra.runtime.choices["hydra/sweeper"] == "search"
         if not searches or is_named_by_time(config, SWEEP_DIR):  # a search's workers share a folder that was named by hand
             self._take(config, SWEEP_DIR)

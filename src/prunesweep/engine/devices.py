@@ -9,6 +9,16 @@ NVIDIA_OR_AMD = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Without any of these Linux has no driver of a device that torch calls CUDA, and torch need not be asked."""
 
 
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
+"""Lightning's names of those whose kinds records know."""
+
+
+def require_accelerator(name: str, value: object) -> None:
+    """Raises ValueError for a name that an evaluation cannot be run on; whether there is such a device, torch is asked later."""
+    if value not in ACCELERATORS:
+        raise ValueError(f"{name} must be one of {', '.join(ACCELERATORS)}, got {value!r}")
+
+
 def device_kind(accelerator: str) -> str:
     """The kind of device that Lightning will choose; answers differ in the last bits between kinds."""
     if accelerator == "cpu" or (

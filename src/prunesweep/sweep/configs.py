@@ -39,7 +39,7 @@ from prunesweep.analysis.summary import (
 from prunesweep.benchmarks import by_video, remarks
 from prunesweep.checks import EvaluationError, InfeasibleError, UnfitError, require_at_least, require_flag, require_seconds
 from prunesweep.cli.callbacks import TIMING, read_timing
-from prunesweep.engine.devices import device_kind
+from prunesweep.engine.devices import device_kind, require_accelerator
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.checkpoints import located
 from prunesweep.reducers import Reducer, require_frames
@@ -185,6 +185,7 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
     require_at_least("video.frames", config.video.frames, 1)
     require_seconds("video.seconds", config.video.seconds)
     require_at_least("trainer.devices", config.trainer.devices, 1)
+    require_accelerator("trainer.accelerator", config.trainer.accelerator)
     require_flag("trainer.progress", config.trainer.progress)
     require_flag("engine.share", config.engine.share)
     require_flag("engine.measure", config.engine.measure)

@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError
+from prunesweep.engine.devices import require_accelerator
 from prunesweep.engine.encoder_cache import EncoderCache
 from prunesweep.engine.prefix_tree import Clock, Job, Outcome, evaluate_jobs
 from prunesweep.engine.stages import METHOD_STAGES, plan
@@ -72,9 +73,6 @@ class Unpadded(Sampler[int]):
 
     def __len__(self) -> int:
         return len(self.indices)
-
-
-KNOWN_ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 
 class Progress(TQDMProgressBar):
@@ -322,8 +320,7 @@ def require_devices(devices: int, accelerator: str, videos: int) -> None:
     """Raises ValueError for devices that are not there, or more than videos."""
     if devices > videos:
         raise ValueError(f"trainer.devices must be at most {videos}, the number of videos, got {devices}")
-    if accelerator not in KNOWN_ACCELERATORS:
-        raise ValueError(f"trainer.accelerator must be one of {', '.join(KNOWN_ACCELERATORS)}, got {accelerator!r}")
+    require_accelerator("trainer.accelerator", accelerator)
     if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
         raise ValueError(f"trainer.accelerator is {accelerator!r}, but torch sees no CUDA device; use auto or cpu")
 

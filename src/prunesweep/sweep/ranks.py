@@ -17,6 +17,7 @@ FOREIGN = frozenset(
     {
         *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK", "RANK", "LOCAL_RANK", "ROLE_RANK"),
         *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "JSM_NAMESPACE_RANK", "PL_GLOBAL_SEED"),
+        *("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"),  # of another machine: gloo would find no such device
     }
 )
 """What torch.distributed and Lightning read of their surroundings; besides, whatever begins with TORCHELASTIC_."""

@@ -7,7 +7,7 @@ A key of a section is read if one of these is true:
 - an interpolation mentions it, wherever that stands: `+lab=/data benchmark.path='${lab}/mvbench'`;
 - a group of the user's own put it there.
 
-Hydra's own keys are Hydra's matter.
+Of Hydra's sections, `run`, `sweep` and `job` have the keys that Hydra declares, `launcher` and `sweeper` those that they take.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
+from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
@@ -48,6 +51,7 @@ def require_known_keys(config: DictConfig, hydra: DictConfig | None = None, prim
     if hydra is not None:
         raw["hydra"] = OmegaConf.to_container(hydra, resolve=False)
     own = raw["hydra"]
+    require_known_hydra_keys(own)
     for override in own["overrides"]["task"]:
         _require_one_choice(override)
     for key in PATHS:
@@ -56,6 +60,50 @@ def require_known_keys(config: DictConfig, hydra: DictConfig | None = None, prim
     choices = {group: choice for group, choice in own["runtime"]["choices"].items() if not group.startswith("hydra/")}
     for key in unread(raw, choices, sources, primary):
         raise ValueError(no_such_key(key, raw))
+
+
+HYDRAS = {"": HydraConf, "run": RunDir, "sweep": SweepDir, "job": JobConf}
+"""Sections of `hydra` whose keys Hydra declares; what it is given with a plus it would keep and not read."""
+PLUGINS = ("launcher", "sweeper")
+
+
+def require_known_hydra_keys(own: Mapping[str, Any]) -> None:
+    """Raises ValueError for a key of `hydra` that neither Hydra nor its launcher or sweeper reads."""
+    known = {section: {field.name for field in fields(declared)} for section, declared in HYDRAS.items()}
+    known[""].add("env")  # a group, empty
+    known |= {kind: taken for kind in PLUGINS if (taken := _taken(kind, own)) is not None}
+    for section, names in known.items():
+        node = own.get(section) if section else own
+        for key in sorted({*map(str, node)} - names) if isinstance(node, Mapping) else ():
+            at = f"hydra.{section}".rstrip(".")
+            close = difflib.get_close_matches(key, sorted(names), 1, CLOSE)
+            meant = f"did you mean {at}.{close[0]}?" if close else f"{at} has {', '.join(sorted(names - SPECIAL))}"
+            raise ValueError(f"no key {f'{at}.{key}'!r}; {meant}")
+
+
+SPECIAL = {"_target_", "_args_", "_convert_", "_partial_", "_recursive_", "defaults"}
+
+
+def _taken(kind: str, own: Mapping[str, Any]) -> set[str] | None:
+    """What a launcher or sweeper takes: of its signature, and where that takes any, of its configuration; None if unknown."""
+    try:
+        taken = inspect.signature(get_object(str(own[kind][TARGET]))).parameters
+    except (ImportError, KeyError, TypeError, ValueError):  # it is not installed, which Hydra says where it is used
+        return None
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in taken.values()):
+        return {*taken, *SPECIAL}
+    choice = own["runtime"]["choices"].get(f"hydra/{kind}")
+    declared = _declared_by_plugin(kind, str(choice))
+    return {*taken, *declared, *SPECIAL} if declared else None
+
+
+def _declared_by_plugin(kind: str, choice: str) -> set[str]:
+    """Keys of a choice as its plugin or our YAML has them."""
+    if (path := CONF / "hydra" / kind / f"{choice}.yaml").is_file():
+        return set(_file(str(path)))
+    group = ConfigStore.instance().repo.get("hydra", {}).get(kind, {})
+    node = getattr(group.get(f"{choice}.yaml"), "node", None)
+    return set(map(str, node)) if node is not None else set()
 
 
 def _require_text(key: str, raw: Mapping[str, Any]) -> None:
