@@ -132,6 +132,27 @@ def test_an_honest_folder_is_built_as_hydra_builds_it(trial: Path) -> None:
     assert list(build(plain["benchmark"]["load"], "benchmark", trial)) == list(instantiate(config.benchmark.load))
 
 
+WRONG_NUMBERS = {
+    "video__frames": [10**9, "lots", 2.5, -1, 0, True, None, [4]],
+    "reducer__prune__layer": [10**9, "deep", 2.5, -1, 0, None],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG_NUMBERS.items() for value in values])
+def test_numbers_of_a_folder_are_bounded(key: str, value: Any, trial: Path) -> None:
+    change(trial, **{key: value})
+    with pytest.raises(ValueError, match=r"config\.yaml: " + key.replace("__", r"\.") + " must be ") as error:
+        token_maps.load_trials([trial])
+    assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "1"])
+def test_the_judge_names_a_trial_that_it_cannot_read(text: str, trial: Path) -> None:
+    (trial / "trial.json").write_text(text)
+    with pytest.raises(UnreadableError, match="out cannot be read as a trial"):
+        judge.judge_trial(trial, judge.Judge("http://localhost:1", "x"), judge.Cache(trial / "cache"), None, "leave_out")
+
+
 def bomb(levels: int = 12) -> str:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)]

@@ -420,11 +420,10 @@ def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failu
     """Grades a trial's records, writes its judgements and prints its scores.  Raises ValueError for records of another kind."""
     import polars as pl
 
-    from prunesweep.results.records import RECORDS, read_trial, write_parquet
+    from prunesweep.results.read import read_folder
+    from prunesweep.results.records import write_parquet
 
-    if not (folder / RECORDS).is_file():
-        raise ValueError(f"{folder} holds no {RECORDS}; name the folder of a trial")
-    trial = read_trial(folder)
+    trial = read_folder(folder)
     wanted, left_out = cases(trial.records, questions_of(folder))
     if not wanted:
         raise ValueError(f"{folder} holds no free answers to grade; run prunesweep benchmark=vcgbench protocol=vcgbench first")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prunesweep.checks import require_at_least
 from prunesweep.errors import reported
 from prunesweep.foreign import ForeignCodeError, Group, build, read_yaml
 from prunesweep.paths import user_path
@@ -42,6 +43,8 @@ SECONDS_PER_FRAME = 0.8
 """Of a movie: time to look."""
 LONGEST_STEM = 100
 """Characters of a sample's id in a file's name, which may have 255 bytes."""
+MOST_FRAMES, MOST_LAYERS = 4096, 1024
+"""What a saved configuration may ask for: far more than any model here takes, little enough to be refused by a model at once."""
 DIM = 0.25
 """Brightness of what is gone."""
 
@@ -508,7 +511,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for section, key in wanted.items():
         if key not in (sections.get(section) or {}):
             raise ValueError(f"{folder / CONFIG} has no {section}.{key}: it is no configuration of a trial")
+    _require_bounds(sections, folder / CONFIG)
     return sections
+
+
+def _require_bounds(config: Mapping[str, Any], source: Path) -> None:
+    """Raises ValueError for numbers of a saved configuration that no trial has, before anything is decoded or computed."""
+    frames = config["video"]["frames"]
+    bounded = [("video.frames", frames, MOST_FRAMES)]
+    prune = config["reducer"].get("prune") if isinstance(config["reducer"], Mapping) else None
+    if isinstance(prune, Mapping) and "layer" in prune:
+        bounded.append(("reducer.prune.layer", prune["layer"], MOST_LAYERS))
+    for key, value, most in bounded:
+        require_at_least(f"{source}: {key}", value, 1)
+        if value > most:
+            raise ValueError(f"{source}: {key} must be at most {most}, got {value}")
 
 
 def _wary(node: Any, group: Group, source: Path) -> Any:
