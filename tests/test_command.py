@@ -18,7 +18,7 @@ from conftest import REDUCERS, ROOT, only_folder
 from prunesweep.analysis.outcomes import read_outcomes
 from prunesweep.report.html import report_data
 from prunesweep.results.records import read_trial, read_trials
-from prunesweep.sweep.configs import read_timing
+from prunesweep.results.timing import read_timing
 
 
 def unplanned(err: str) -> str:

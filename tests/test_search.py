@@ -31,6 +31,7 @@ from prunesweep.cost import Shape, VisionShape
 from prunesweep.results.keys.fingerprint import Files, digest, of_model
 from prunesweep.results.records import Stopped, TrialInfo, read_trial, read_trials, schema, write_trial
 from prunesweep.results.store import Store, StoredTrial, row_schema
+from prunesweep.results.timing import read_timing
 from prunesweep.search import study as proposals
 from prunesweep.search.constraints import parse_bound, parse_constraint
 from prunesweep.search.loop import Job, Plan, Search, described
@@ -39,7 +40,6 @@ from prunesweep.search.space import grid, lies_in, parse_space, written
 from prunesweep.search.study import open_storage
 from prunesweep.search.warm_start import task_of
 from prunesweep.search.workers import Worker
-from prunesweep.sweep.configs import read_timing
 
 SHAPE = Shape(4, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
 FRAMES, PATCHES, SAMPLES = 8, 9, 40

@@ -449,7 +449,7 @@ def questions_of(folder: Path) -> dict[str, str]:
     """Questions by sample id, from the benchmark that the trial's configuration names: records hold answers only."""
     from prunesweep.benchmarks import vcgbench
     from prunesweep.foreign import build, read_yaml, registered
-    from prunesweep.sweep.configs import CONFIG
+    from prunesweep.results.records import CONFIG
 
     benchmark = read_yaml(folder / CONFIG)["benchmark"]
     if registered("benchmark").get(benchmark["load"]["_target_"]) is not vcgbench.load:

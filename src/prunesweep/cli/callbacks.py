@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import expand_home
 from prunesweep.results.folders import claim, in_use, is_named_by_time
+from prunesweep.results.timing import TIMING
 from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MULTIRUN = "multirun.yaml"
 """Where sweepers save the configuration they were started with."""
-TIMING = "timing.jsonl"
 """What each batch of a sweep took, one line each, appended, so that several workers of one study may write it."""
 WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
@@ -33,12 +32,6 @@ PATIENCE = "video.seconds"
 RUN_DIR, SWEEP_DIR = "hydra.run.dir", "hydra.sweep.dir"
 BUDGET = ("trials", "batch")
 """Of a sweeper: a search may go on with more trials."""
-
-
-def read_timing(sweep: Path) -> list[dict[str, Any]]:
-    """Entries of all batches so far; a sweep whose records were all made elsewhere has none."""
-    path = sweep / TIMING
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 class SummaryCallback(Callback):

@@ -21,6 +21,7 @@ from prunesweep.errors import reported
 from prunesweep.foreign import ForeignCodeError, Group, build, read_yaml
 from prunesweep.paths import user_path
 from prunesweep.report.plots import COLOURS
+from prunesweep.results.records import CONFIG
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Shaped, UInt8
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 from prunesweep.targets import TARGET, instantiate
 from prunesweep.types import Model, Sample
 
-CONFIG = "config.yaml"
-"""In a trial's folder."""
 DROPPED = -1
 MOST_COLUMNS = 16
 """Frames in a picture; of longer clips they are spread evenly, a movie shows all."""

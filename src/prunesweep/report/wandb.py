@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prunesweep.analysis.axis import without_ratios
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.summary import MEASURED_COSTS, Summary, summarize, table_frame, task_accuracies
-from prunesweep.cli.callbacks import read_timing
 from prunesweep.report.redact import public, public_override
 from prunesweep.report.text import SHARES
 from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.records import Trial, parquet_bytes
+from prunesweep.results.timing import read_timing
 
 if TYPE_CHECKING:
     import polars as pl

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RECORDS = "records.parquet"
 TRIAL = "trial.json"
+CONFIG = "config.yaml"
+"""A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
 MEASURED = "measured.json"
 
 

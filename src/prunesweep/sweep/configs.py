@@ -38,7 +38,6 @@ from prunesweep.analysis.summary import (
 )
 from prunesweep.benchmarks import by_video, remarks
 from prunesweep.checks import EvaluationError, InfeasibleError, UnfitError, require_at_least, require_flag, require_seconds
-from prunesweep.cli.callbacks import TIMING, read_timing
 from prunesweep.engine.devices import device_kind, require_accelerator
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.checkpoints import located
@@ -50,9 +49,10 @@ from prunesweep.results.infeasible import INFEASIBLE, Infeasible, all_infeasible
 from prunesweep.results.keys.changes import why_not_reused
 from prunesweep.results.keys.fingerprint import Files, digest, of_samples
 from prunesweep.results.pending import noted
-from prunesweep.results.records import Stopped, TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
+from prunesweep.results.records import CONFIG, Stopped, TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.results.records import Trial as FinishedTrial
 from prunesweep.results.store import Store, StoredTrial
+from prunesweep.results.timing import TIMING, read_timing
 from prunesweep.sweep.ahead import forecast, largest, note_speed, place_of
 from prunesweep.sweep.jobs import to_yaml
 from prunesweep.sweep.racing import Race, Rival, run_race
@@ -72,8 +72,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONFIG = "config.yaml"
-"""A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
 SHARED_SETTINGS = ("model", "benchmark", "trainer", "engine", "store", "race")
 """Trials that agree in these are evaluated together."""
 

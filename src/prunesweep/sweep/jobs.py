@@ -17,9 +17,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, env_override, run_job
+from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_omega_conf_dumper
+from omegaconf.errors import OmegaConfBaseException
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -46,7 +48,7 @@ class Composer:
                 master_config.hydra.job.config_name, tuple(o.input_line or "" for o in overrides if _is_choice(o))
             )
             ConfigLoaderImpl._apply_overrides_to_config([o for o in overrides if not _is_choice(o)], config)
-        except Exception:
+        except (HydraException, OmegaConfBaseException):
             return self._loader.load_sweep_config(master_config, list(sweep_overrides))
         _note_overrides(config, overrides)
         OmegaConf.copy_cache(from_config=master_config, to_config=config)

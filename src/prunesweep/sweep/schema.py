@@ -28,10 +28,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED
 from prunesweep.paths import CONF
+from prunesweep.targets import TARGET
 
 EVALUATION = "eval"
 """The primary configuration that `prunesweep` reads; sweeps and searches begin with it."""
-TARGET = "_target_"
 INTERPOLATED = re.compile(r"\$\{([^}]*)")
 NAMES = re.compile(r"[.\w]+")
 CLOSE, ALIKE = 0.6, 0.85
@@ -81,7 +81,7 @@ def require_known_hydra_keys(own: Mapping[str, Any]) -> None:
             raise ValueError(f"no key {f'{at}.{key}'!r}; {meant}")
 
 
-SPECIAL = {"_target_", "_args_", "_convert_", "_partial_", "_recursive_", "defaults"}
+SPECIAL = {TARGET, "_args_", "_convert_", "_partial_", "_recursive_", "defaults"}
 
 
 def _taken(kind: str, own: Mapping[str, Any]) -> set[str] | None:

@@ -1,0 +1,15 @@
+"""Where the seconds of a sweep went: one line a batch, in the sweep's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TIMING = "timing.jsonl"
+
+
+def read_timing(sweep: Path) -> list[dict[str, Any]]:
+    """Entries of all batches so far; a sweep whose records were all made elsewhere has none."""
+    path = sweep / TIMING
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
