@@ -105,6 +105,15 @@ def test_a_folder_that_holds_another_sweep_is_not_used_again(run) -> None:
     assert run("-m", "benchmark.limit=3", "hydra.sweep.dir=mine", "reducer=none,random")[0] == refused
 
 
+def test_a_folder_that_holds_another_run_is_not_used_again(run) -> None:
+    arguments = ("benchmark.limit=2", "hydra.run.dir=mine")
+    assert run(*arguments, "reducer=random")[0] == 0
+    before = read_trial(Path("mine")).records
+    assert run(*arguments, "reducer=fastv")[0] == "prunesweep: mine already holds another run; choose another hydra.run.dir"
+    assert read_trial(Path("mine")).records.equals(before)
+    assert run(*arguments, "reducer=random", "trainer.progress=false", "video.seconds=300")[0] == 0
+
+
 def test_running_a_sweep_again_evaluates_nothing_and_adding_values_only_what_is_new(run) -> None:
     sweep = ("-m", "reducer=none,random", "benchmark.limit=4")
     assert "store  " not in run(*sweep, "hydra.sweep.dir=first")[1]

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import expand_home
 from prunesweep.results.folders import claim, in_use, is_named_by_time
+from prunesweep.results.records import CONFIG, RECORDS
 from prunesweep.results.timing import TIMING
 from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 MULTIRUN = "multirun.yaml"
 """Where sweepers save the configuration they were started with."""
-"""What each batch of a sweep took, one line each, appended, so that several workers of one study may write it."""
 WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
 PATIENCE = "video.seconds"
@@ -53,7 +53,10 @@ class SummaryCallback(Callback):
         with _ending():
             require_known_keys(config)
         self._take(config, RUN_DIR)
-        self.reporter = self._reporter(config, Path(config.hydra.run.dir))
+        folder = Path(config.hydra.run.dir)
+        if (folder / RECORDS).exists() and not is_same_run(folder / CONFIG, config):
+            raise SystemExit(f"prunesweep: {folder} already holds another run; choose another {RUN_DIR}")
+        self.reporter = self._reporter(config, folder)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if job_return.status == JobStatus.COMPLETED:
@@ -84,7 +87,7 @@ class SummaryCallback(Callback):
             self._take(config, SWEEP_DIR)
         sweep = Path(config.hydra.sweep.dir)
         goes_on = searches and (sweep / ".study").exists()
-        if any(sweep.glob("*/records.parquet")):  # its trials would be taken for this sweep's
+        if any(sweep.glob(f"*/{RECORDS}")):  # its trials would be taken for this sweep's
             if not goes_on and not is_same_sweep(sweep / MULTIRUN, config):
                 raise SystemExit(f"prunesweep: {sweep} already holds another sweep; choose another hydra.sweep.dir")
             (sweep / TIMING).unlink(missing_ok=True)  # of the run before
@@ -116,12 +119,12 @@ class SummaryCallback(Callback):
             raise SystemExit(f"prunesweep: {error}") from error
 
     def _tell(self, folder: Path) -> None:
-        if self.reporter and folder.absolute() not in self.told and (folder / "records.parquet").exists():
+        if self.reporter and folder.absolute() not in self.told and (folder / RECORDS).exists():
             self.told.add(folder.absolute())
             self.reporter.trial(folder)
 
     def _tell_all(self, sweep: Path, cost: str, margin: float) -> None:
-        if self.reporter and (finished := sorted(path.parent for path in sweep.glob("*/records.parquet"))):
+        if self.reporter and (finished := sorted(path.parent for path in sweep.glob(f"*/{RECORDS}"))):
             for folder in finished:  # those that ran elsewhere
                 self._tell(folder)
             self.reporter.summary(sweep, cost, margin)
@@ -149,10 +152,25 @@ def is_same_sweep(saved: Path, config: DictConfig) -> bool:
         return False
 
 
+def is_same_run(saved: Path, config: DictConfig) -> bool:
+    """Whether a folder's trial is this run's, so that running it again writes the same records."""
+    own = {str(key): config[key] for key in config if key not in WITHOUT_EFFECT}
+    try:
+        before = {key: value for key, value in read_yaml(saved).items() if key not in WITHOUT_EFFECT}
+        return _without_patience(before) == _without_patience(
+            {key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node for key, node in own.items()}
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no run of ours
+        return False
+
+
+def _without_patience(sections: dict[str, Any]) -> dict[str, Any]:
+    return {**sections, "video": {key: value for key, value in sections["video"].items() if key != "seconds"}}
+
+
 def _trials_of(raw: Any) -> dict[str, Any]:
     """What determines a sweep's trials."""
     sweeper = {key: value for key, value in raw["hydra"]["sweeper"].items() if key not in BUDGET}
     overrides = [o for o in raw["hydra"]["overrides"]["task"] if not o.lstrip("+~").startswith((*WITHOUT_EFFECT, PATIENCE))]
     sections = {key: value for key, value in raw.items() if key not in WITHOUT_EFFECT}
-    sections["video"] = {key: value for key, value in sections["video"].items() if key != "seconds"}
-    return {"sections": sections, "overrides": overrides, "sweeper": sweeper}
+    return {"sections": _without_patience(sections), "overrides": overrides, "sweeper": sweeper}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 TIMING = "timing.jsonl"
+"""What each batch of a sweep took, one line each, appended, so that several workers of one study may write it."""
 
 
 def read_timing(sweep: Path) -> list[dict[str, Any]]:
