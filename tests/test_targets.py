@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,10 @@ from omegaconf import OmegaConf
 from conftest import CONF, ROOT
 from prunesweep.engine.protocol import Protocol
 from prunesweep.foreign import build, targets
+from prunesweep.paths import PACKAGE
+from prunesweep.results.keys.syntax import find_installed
 from prunesweep.targets import MOVED, instantiate, today
+from prunesweep.video import read_clip, reader
 
 MOVED_PROTOCOL = "prunesweep.protocol.Protocol"
 FILES = [*sorted(CONF.rglob("*.yaml")), *sorted((ROOT / "sweeps").glob("*.yaml"))]
@@ -37,6 +42,28 @@ def test_a_configuration_that_was_saved_before_is_read_and_run_as_it_was() -> No
     assert isinstance(instantiate(before.protocol), Protocol)
     assert instantiate(before.protocol) == instantiate(saved)
     assert build({**saved, "_target_": MOVED_PROTOCOL}, "protocol", Path()) == instantiate(saved)
+
+
+FORMER = [name for name in MOVED if not (PACKAGE / name.partition(".")[2]).is_dir()]
+
+
+def test_own_code_may_import_by_former_names_for_a_while() -> None:
+    for name in FORMER:
+        sys.modules.pop(name, None)
+        with pytest.warns(FutureWarning, match=f"{name} is {MOVED[name]} now"):
+            former = importlib.import_module(name)
+        now = vars(importlib.import_module(MOVED[name]))
+        assert {key: value for key, value in vars(former).items() if not key.startswith("__")} == {
+            key: value for key, value in now.items() if not key.startswith("__")
+        }
+    assert read_clip is reader.read_clip  # of a package that was a module
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("prunesweep.never")
+
+
+def test_the_key_follows_former_names() -> None:
+    for name in FORMER:
+        assert find_installed(name) == find_installed(MOVED[name])
 
 
 def test_lists_of_a_configuration_arrive_as_lists() -> None:

@@ -1,10 +1,16 @@
 """Names of code in configurations and stores: what Hydra makes of a `_target_`, and where modules lay before.
 
-A saved `config.yaml`, a store, and a YAML file of somebody's own go on saying what a class was called when they were written.
+A saved `config.yaml`, a store, and a YAML file or a module of somebody's own go on saying what a class was called when they were
+written.
 """
 
 from __future__ import annotations
 
+import importlib
+import warnings
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 from prunesweep.paths import PACKAGE
@@ -14,21 +20,48 @@ MOVED = {
     "prunesweep.answers": "prunesweep.engine.answers",
     "prunesweep.callbacks": "prunesweep.cli.callbacks",
     "prunesweep.clustering": "prunesweep.reducers.clustering",
+    "prunesweep.comparison": "prunesweep.analysis.comparison",
     "prunesweep.decoding": "prunesweep.video.decoder",
+    "prunesweep.effects": "prunesweep.analysis.ablation",
     "prunesweep.engine": "prunesweep.engine.prefix_tree",
+    "prunesweep.figures": "prunesweep.report.figures",
     "prunesweep.films": "prunesweep.video.films",
+    "prunesweep.fingerprint": "prunesweep.results.keys.fingerprint",
     "prunesweep.harness": "prunesweep.video.harness",
     "prunesweep.measure": "prunesweep.engine.latency",
+    "prunesweep.outcomes": "prunesweep.analysis.outcomes",
     "prunesweep.packets": "prunesweep.video.packets",
+    "prunesweep.paper": "prunesweep.report.tables",
+    "prunesweep.plots": "prunesweep.report.plots",
     "prunesweep.protocol": "prunesweep.engine.protocol",
     "prunesweep.racing": "prunesweep.sweep.racing",
     "prunesweep.records": "prunesweep.results.records",
+    "prunesweep.sources": "prunesweep.results.read",
     "prunesweep.stages": "prunesweep.engine.stages",
+    "prunesweep.statistics": "prunesweep.analysis.significance",
+    "prunesweep.store": "prunesweep.results.store",
+    "prunesweep.tables": "prunesweep.report.text",
     "prunesweep.timeline": "prunesweep.video.timeline",
+    "prunesweep.tokenmaps": "prunesweep.report.token_maps",
     "prunesweep.validity": "prunesweep.engine.validity",
+    "prunesweep.verdict": "prunesweep.report.verdict",
     "prunesweep.video": "prunesweep.video.reader",
 }
-"""Modules whose names are in files that were written before version 0.2."""
+"""Modules whose names are in files that were written before version 0.2, or that people's own code may import."""
+
+
+class FormerModules(MetaPathFinder, Loader):
+    """Imports a module by its former name, with a warning that says the name of today; to be appended to `sys.meta_path`."""
+
+    def find_spec(self, fullname: str, *_: Any) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """The very objects of the module of today; a second copy of its classes would equal none of them."""
+        new = MOVED[module.__name__]
+        warnings.warn(f"{module.__name__} is {new} now; its former name goes with the next release", FutureWarning, stacklevel=2)
+        own = vars(importlib.import_module(new))
+        vars(module).update({name: value for name, value in own.items() if not name.startswith("__")})
 
 
 def _is_module(name: str) -> bool:

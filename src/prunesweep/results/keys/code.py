@@ -56,6 +56,7 @@ BOOKKEEPING = (
     f"{PACKAGE}.reducers.Match",
     f"{PACKAGE}.results.store",
     f"{PACKAGE}.sweep.work",
+    f"{PACKAGE}.targets",
 )
 """Modules and definitions that keep, count or refuse, and never make an answer another."""
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import Path as ZipPath
 
+from prunesweep.targets import MOVED, FormerModules
+
 PACKAGE = __name__.partition(".")[0]
 HARMLESS = {"cache", "cached_property", "contextmanager", "dataclass", "lru_cache", "no_grad", "overload", "runtime_checkable"}
 """Decorators that keep no list of what they decorate."""
@@ -218,6 +220,8 @@ def find_installed(name: str) -> Place:
     spec = _spec(name)
     if spec is None:
         return Place("missing")
+    if isinstance(spec.loader, FormerModules):
+        return find_installed(MOVED[name])
     is_package = spec.submodule_search_locations is not None
     if spec.origin in ("built-in", "frozen"):
         return Place("standard")
