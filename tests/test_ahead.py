@@ -152,7 +152,8 @@ def test_the_caches_of_a_video_stay_within_what_is_said(model, samples, monkeypa
 
 COMMAND = """
 import atexit, sys
-from prunesweep import ahead, main
+from prunesweep.cli import run
+from prunesweep.sweep import ahead
 heavy = ("torch", "transformers", "lightning", "wandb", "matplotlib", "optuna")
 atexit.register(lambda: print("imported", [name for name in heavy if name in sys.modules], file=sys.stderr))
 lines = ahead.Forecast.lines
@@ -160,7 +161,7 @@ def said(self):
     print(*lines(self), sep="\\n", file=sys.stderr)
     raise SystemExit
 ahead.Forecast.lines = said
-main.main()
+run.main()
 """
 
 
