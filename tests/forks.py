@@ -17,6 +17,7 @@ CONTEXT.set_forkserver_preload(
     [
         "prunesweep.cli.run",
         "prunesweep.sweep.configs",
+        "prunesweep.sweep.delivery",
         "prunesweep.sweep.evaluate",
         "prunesweep.models.llava_onevision",
         "prunesweep.benchmarks.jsonl",

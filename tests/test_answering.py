@@ -125,6 +125,7 @@ def test_every_number_of_a_method_is_in_the_key_and_none_of_bookkeeping(source: 
         "results/keys/fingerprint",
         "engine/encoder_cache",
         "sweep/work",
+        "sweep/batch",
         "sweep/configs",
         "sweep/evaluate",
         "sweep/racing",

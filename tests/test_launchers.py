@@ -25,7 +25,8 @@ from prunesweep.cli import run as main
 from prunesweep.results.records import read_trials
 from prunesweep.results.store import Store
 from prunesweep.sweep import remote
-from prunesweep.sweep.configs import Finished, evaluate_configs
+from prunesweep.sweep.batch import Finished
+from prunesweep.sweep.configs import evaluate_configs
 from prunesweep.sweep.executors import make_pool
 from prunesweep.sweep.remote import Lost, spread, work_on
 

@@ -84,8 +84,11 @@ def renamed(node: Any) -> Any:
     return [renamed(item) for item in node] if isinstance(node, list) else node
 
 
-def instantiate(node: Any) -> Any:
-    """As Hydra's, of targets by their names of today or of before; lists and mappings arrive as Python's own."""
+def instantiate(node: Any, at: str = "") -> Any:
+    """As Hydra's, of targets by their names of today or of before; lists and mappings arrive as Python's own.
+
+    Errors about plain values name the key that these are `at` in a configuration.
+    """
     from hydra import utils
     from omegaconf import OmegaConf
 
@@ -94,4 +97,10 @@ def instantiate(node: Any) -> Any:
         if renamed(plain) == plain:
             return utils.instantiate(node, _convert_="all")  # the node itself, whose errors name the whole key
         node = OmegaConf.to_container(node, resolve=True)
-    return utils.instantiate(renamed(node), _convert_="all")
+    node = renamed(node)
+    if at:
+        whole: Any = node
+        for key in reversed(at.split(".")):
+            whole = {key: whole}
+        node = OmegaConf.select(OmegaConf.create(whole, flags={"allow_objects": True}), at)
+    return utils.instantiate(node, _convert_="all")

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:
     from prunesweep.results.infeasible import Infeasible
-    from prunesweep.sweep.configs import Finished, Spread
+    from prunesweep.sweep.batch import Finished, Spread
 
 
 @dataclass
@@ -40,7 +40,9 @@ class SharedLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from prunesweep.sweep.configs import Finished, add_timing, evaluate_configs
+        from prunesweep.results.timing import add_timing
+        from prunesweep.sweep.batch import Finished
+        from prunesweep.sweep.configs import evaluate_configs
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -72,7 +74,7 @@ class SharedLauncher(Launcher):
         return config
 
     def _deliver(self, config: DictConfig, finished: "Finished | Infeasible") -> JobReturn:
-        from prunesweep.sweep.configs import deliver
+        from prunesweep.sweep.delivery import deliver
         from prunesweep.sweep.jobs import end_job
 
         result = end_job(self.hydra_context, config, lambda folder, task: deliver(finished, folder, task))

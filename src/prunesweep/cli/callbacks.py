@@ -94,12 +94,13 @@ class SummaryCallback(Callback):
         self.reporter = self._reporter(config, sweep)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from prunesweep.sweep.configs import summarize_sweep
+        from prunesweep.report.summary import summarize_sweep
 
         sweep = Path(config.hydra.sweep.dir)
         try:
             try:
-                summarize_sweep(config, time.time() - self.started)
+                analysis = config.analysis
+                summarize_sweep(sweep, analysis.cost, analysis.margin, time.time() - self.started, config.store.folder)
             finally:  # it ends the command where no sample could be evaluated, and that is to be seen, too
                 self._tell_all(sweep, config.analysis.cost, config.analysis.margin)
         except Exception as error:  # Hydra turns a callback's exceptions into warnings and exits with 0

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,26 @@ OmegaConf.register_new_resolver("paper_layer", paper_layer, replace=True)
 @hydra.main(config_path=str(CONF), config_name="eval", version_base="1.3")
 def run(config: DictConfig) -> None:
     """One evaluation; a multirun's launcher evaluates its whole batch instead of calling this job by job."""
-    from prunesweep.sweep.configs import run_single
-
     settings = HydraConfig.get()
     with reported():
         expand_home(config)
         require_known_keys(config, settings)
-        run_single(config, Path(settings.runtime.output_dir), list(settings.overrides.task), STARTED)
+        _run_single(config, Path(settings.runtime.output_dir), list(settings.overrides.task))
+
+
+def _run_single(config: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """Evaluate one configuration, write its folder, print its numbers."""
+    from prunesweep.checks import InfeasibleError
+    from prunesweep.report.summary import summarize_run
+    from prunesweep.results.infeasible import Infeasible
+    from prunesweep.sweep.configs import evaluate_configs
+    from prunesweep.sweep.delivery import deliver
+
+    (finished,) = evaluate_configs([config], [overrides])
+    if isinstance(finished, Infeasible):
+        raise InfeasibleError(finished.reason)
+    deliver(finished, folder, config)
+    summarize_run(folder, finished.timing, time.time() - STARTED, config.store.folder)
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ from prunesweep.paths import DATA
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.report.text import grid
-from prunesweep.sweep.work import Timing, Trial
+from prunesweep.results.timing import Timing
+from prunesweep.sweep.work import Trial
 from prunesweep.types import Sample
 
 CHOOSE = Protocol("words", "choose")

@@ -1,13 +1,51 @@
-"""Where the seconds of a sweep went: one line a batch, in the sweep's folder."""
+"""Where the seconds of an evaluation and of a sweep went: one line a batch, in the sweep's folder."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 TIMING = "timing.jsonl"
 """What each batch of a sweep took, one line each, appended, so that several workers of one study may write it."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the seconds of an evaluation went; `run` of `alone` stages were left to run after sharing."""
+
+    seconds: dict[str, float]
+    total: float
+    run: int
+    alone: int
+    evaluated: int = 0
+    """Records made."""
+    reused: int = 0
+    """Records that the store had."""
+    evaluating: float = 0.0
+    """Seconds of `total` from the first process's first video to the last one's last."""
+
+    def entry(self) -> dict[str, Any]:
+        """As it is kept; without the total, into which the sweep's own parts fall, too."""
+        return {key: value for key, value in asdict(self).items() if key != "total"}
+
+
+def sum_timings(timings: Sequence[Timing]) -> Timing:
+    """Of evaluations one after the other."""
+    names = dict.fromkeys(name for timing in timings for name in timing.seconds)
+    seconds = {name: sum(timing.seconds.get(name, 0.0) for timing in timings) for name in names}
+    numbers = {field.name: sum(getattr(timing, field.name) for timing in timings) for field in fields(Timing)[1:]}
+    return Timing(seconds, **numbers)
+
+
+def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
+    """Append a batch's times to the sweep's; `delivery` is what writing records runs took."""
+    distinct = {id(timing): timing for timing in timings}.values()
+    entries = [timing.entry() for timing in (*distinct, Timing({"records": delivery}, delivery, 0, 0))]
+    with (sweep / TIMING).open("a", encoding="utf-8") as file:
+        file.write("".join(f"{json.dumps(entry)}\n" for entry in entries))
 
 
 def read_timing(sweep: Path) -> list[dict[str, Any]]:

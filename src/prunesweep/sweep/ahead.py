@@ -24,7 +24,7 @@ from prunesweep.results.records import replace_file
 from prunesweep.results.store import SPEED
 
 if TYPE_CHECKING:
-    from prunesweep.sweep.configs import Batch
+    from prunesweep.sweep.batch import Batch
     from prunesweep.sweep.work import Addresses, Trial, Work
     from prunesweep.types import Sample
 
@@ -282,15 +282,12 @@ def merged_speeds(clocks: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, 
     return total
 
 
-def forecast(batch: Batch, work: Work, results: Path | None) -> Forecast:
-    """Of a batch; `results` is the folder that its trials get theirs in."""
-    from omegaconf import OmegaConf
-
-    sections = ("model", "trainer", "engine", "store")
-    config: dict[str, Any] = {name: OmegaConf.to_container(batch.config[name], resolve=True) for name in sections}
-    model, devices = config["model"], config["trainer"]["devices"]
+def forecast(batch: Batch, work: Work) -> Forecast:
+    """Of a batch."""
+    spec = batch.spec
+    model, devices = spec.model, spec.trainer["devices"]
     stand_in = blueprint(model)
-    stages = stages_ahead(batch.trials, work, batch.addresses, stand_in, config["engine"]["share"]) if stand_in else None
+    stages = stages_ahead(batch.trials, work, batch.addresses, stand_in, spec.engine["share"]) if stand_in else None
     size = largest(batch)
     seconds = read_speed(batch.store.folder, place_of(batch)).seconds(stages.kinds, size) if stages else None
     return Forecast(
@@ -304,6 +301,6 @@ def forecast(batch: Batch, work: Work, results: Path | None) -> Forecast:
         weights=weight_bytes(model["checkpoint"]),
         caches=cache_bytes(model, size),
         processes=devices,
-        store=config["store"]["folder"],
-        results=str(results or "the caller"),
+        store=spec.store["folder"],
+        results=str(batch.results or "the caller"),
     )

@@ -40,9 +40,10 @@ from prunesweep.engine.stages import METHOD_STAGES, plan
 from prunesweep.engine.validity import InvalidError
 from prunesweep.results import records as recording
 from prunesweep.results.store import Store, Writer
+from prunesweep.results.timing import Timing
 from prunesweep.sweep.ahead import duration_text, merged_speeds
 from prunesweep.sweep.ranks import OwnRanks, own_environment
-from prunesweep.sweep.work import Addresses, Done, Timing, Trial, Work, assembled, left_to_do
+from prunesweep.sweep.work import Addresses, Done, Trial, Work, assembled, left_to_do
 from prunesweep.types import Model, Record, Sample
 from prunesweep.video.reader import DECODE_SECONDS
 

@@ -18,15 +18,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from omegaconf import OmegaConf
-
 from prunesweep.checks import EvaluationError, UnfitError
 from prunesweep.engine.devices import device_kind
 from prunesweep.models.checkpoints import located
 from prunesweep.results.keys.fingerprint import Files, described, digest, of_samples, restored
 from prunesweep.results.store import Store, StoredTrial
-from prunesweep.sweep.configs import Batch, Planned, about
-from prunesweep.sweep.work import ONCE, Addresses, Timing, Trial, Work, made_of
+from prunesweep.results.timing import Timing
+from prunesweep.sweep.batch import Batch
+from prunesweep.sweep.planned import Planned
+from prunesweep.sweep.work import ONCE, Addresses, Trial, Work, made_of
 from prunesweep.targets import instantiate
 from prunesweep.types import Model, Sample
 
@@ -71,14 +71,14 @@ def spread(pool: Pool, batch: Batch, group: Sequence[Planned], work: Work) -> Ti
 
 
 def _task(pool: Pool, batch: Batch, group: Sequence[Planned], videos: Sequence[Sequence[Sample]]) -> str:
-    config, keys = batch.config, batch.addresses
+    spec, keys = batch.spec, batch.addresses
     trials = [
         {
             "name": trial.name,
             "frames": trial.frames,
             "reducer": described(trial.reducer),
             "protocol": described(trial.protocol),
-            "about": about(one),
+            "about": one.about(),
             "made_of": batch.origins[keys.trials[trial.name]],
             "parts": batch.parts[keys.trials[trial.name]],
         }
@@ -89,13 +89,13 @@ def _task(pool: Pool, batch: Batch, group: Sequence[Planned], videos: Sequence[S
         "store": str(batch.store.folder.absolute()),
         "trials": trials,
         "samples": {sample.id: keys.samples[sample.id] for video in videos for sample in video},
-        "model": OmegaConf.to_container(config.model.load, resolve=True),
-        "benchmark": OmegaConf.to_container(config.benchmark.load, resolve=True),
-        "name": config.benchmark.name,
-        "trainer": {key: config.trainer[key] for key in ("devices", "accelerator")},
-        "engine": {key: config.engine[key] for key in ("share", "cache", "cache_gib")},
-        "retry_errors": config.retry_errors,
-        "seconds": config.video.seconds,
+        "model": spec.model["load"],
+        "benchmark": spec.benchmark["load"],
+        "name": spec.benchmark["name"],
+        "trainer": {key: spec.trainer[key] for key in ("devices", "accelerator")},
+        "engine": {key: spec.engine[key] for key in ("share", "cache", "cache_gib")},
+        "retry_errors": spec.retry_errors,
+        "seconds": spec.video["seconds"],
         "threads": pool.threads,
     }
     return json.dumps(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,30 +40,6 @@ class Trial:
     reducer: Reducer
     frames: int
     protocol: Protocol
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where the seconds of an evaluation went; `run` of `alone` stages were left to run after sharing."""
-
-    seconds: dict[str, float]
-    total: float
-    run: int
-    alone: int
-    evaluated: int = 0
-    """Records made."""
-    reused: int = 0
-    """Records that the store had."""
-    evaluating: float = 0.0
-    """Seconds of `total` from the first process's first video to the last one's last."""
-
-
-def sum_timings(timings: Sequence[Timing]) -> Timing:
-    """Of evaluations one after the other."""
-    names = dict.fromkeys(name for timing in timings for name in timing.seconds)
-    seconds = {name: sum(timing.seconds.get(name, 0.0) for timing in timings) for name in names}
-    numbers = {field.name: sum(getattr(timing, field.name) for timing in timings) for field in fields(Timing)[1:]}
-    return Timing(seconds, **numbers)
 
 
 class Addresses(NamedTuple):

@@ -1,0 +1,97 @@
+"""What the command says of a run or a sweep when it ends, with the sweep's table and picture as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunesweep.analysis.outcomes import collect
+from prunesweep.analysis.summary import Summary, failures, not_run, summarize, sweep_table, table_frame
+from prunesweep.report import text as tables
+from prunesweep.report.verdict import text as words
+from prunesweep.report.verdict import verdict
+from prunesweep.results.infeasible import all_infeasible, lines
+from prunesweep.results.records import Trial, read_trial, read_trials, write_parquet
+from prunesweep.results.timing import Timing, read_timing
+
+if TYPE_CHECKING:
+    from prunesweep.report.plots import ParetoPoints
+
+
+def summarize_run(folder: Path, timing: Timing, elapsed: float, store: str | None) -> None:
+    """Prints the numbers of a trial's folder; SystemExit if no sample has an answer.  `elapsed` is in seconds."""
+    trial = read_trial(folder)
+    print(tables.single(summarize(trial), trial))
+    _print_times([timing.entry()], elapsed, store)
+    print(f"records, configuration and log: {folder}")
+    _report_failures([trial])
+
+
+def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store: str | None) -> None:
+    """Prints a sweep's table, verdict and times, and writes its files; SystemExit if no trial could be run or answered.
+
+    `cost` is the axis of its front, `margin` an accepted loss of accuracy, `elapsed` in seconds, `store` the store's folder.
+    """
+    trials, infeasible = read_trials(sweep), all_infeasible(sweep)
+    if infeasible and not trials:
+        raise SystemExit(f"prunesweep: no trial could be run: {'; '.join(one.line for one in infeasible)}")
+    if not trials:
+        return  # the sweep itself failed and says why
+    table = [*sweep_table(trials, cost), *(not_run(one.name, one.reducer, one.reason) for one in infeasible)]
+    write_table(table, sweep)
+    if any(row.samples for row in table):
+        from prunesweep.report import plots
+
+        figure = plots.pareto_figure(_panels(trials, cost))
+        figure.savefig(sweep / "pareto.png", dpi=150)
+    print(tables.sweep(table, cost))
+    for one in collect(trials, cost, margin):
+        print(f"\n{words(verdict(one, with_importance=False))}")
+    if entries := read_timing(sweep):
+        _print_times(entries, elapsed, store)
+    else:
+        print(f"time        {elapsed:.1f} s: nothing was left to evaluate here")
+    print(f"table, chart and records: {sweep}")
+    print(*lines(infeasible, len(trials)), sep="\n", end="\n" if infeasible else "")
+    _report_failures(trials)
+
+
+def _print_times(entries: Sequence[dict[str, Any]], total: float, store: str | None) -> None:
+    print(tables.time_line(entries, total))
+    reused, evaluated = (sum(entry[key] for entry in entries) for key in ("reused", "evaluated"))
+    if reused:
+        print(f"store       {reused:,} of {reused + evaluated:,} records were in {store}")
+
+
+def _panels(trials: Sequence[Trial], cost: str) -> dict[str, ParetoPoints]:
+    """The points of every model and benchmark that has some, each by its title."""
+    from prunesweep.report.plots import pareto_points
+
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(f"{trial.info.model} on {trial.info.benchmark}", []).append(trial)
+    found = {title: pareto_points(sweep_table(own, cost), cost) for title, own in groups.items()}
+    return {title: points for title, points in found.items() if points.points}
+
+
+def write_table(table: Sequence[Summary], sweep: Path) -> None:
+    """`summary.csv` and `summary.parquet`."""
+    frame = table_frame(table)
+    write_parquet(frame, sweep / "summary.parquet")
+    frame.write_csv(sweep / "summary.csv")
+
+
+def _report_failures(trials: Sequence[Trial]) -> None:
+    """Name the samples without an answer; ends the command with an error if a trial has none at all, whatever others have."""
+    for line in tables.failure_lines(failures(trials)):
+        print(line)
+    failed = [trial.info.name for trial in trials if trial.records["error"].is_not_null().all()]
+    if failed and len(failed) == len(trials):
+        raise SystemExit("prunesweep: no sample could be evaluated; the reasons are listed above")
+    if failed:
+        more = f" and {len(failed) - tables.MOST_NAMED} more" if len(failed) > tables.MOST_NAMED else ""
+        names = ", ".join(failed[: tables.MOST_NAMED])
+        raise SystemExit(
+            f"prunesweep: {len(failed)} of {len(trials)} trials have no answer at all: {names}{more}; the reasons are above"
+        )

@@ -1,0 +1,59 @@
+"""What each job of Hydra's gets of an evaluation: its folder of records, and the numbers for the sweeper that started it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from prunesweep.analysis.axis import Denominator, counted, counted_name, kept, relative
+from prunesweep.analysis.summary import Summary, numbers, summarize
+from prunesweep.results.infeasible import INFEASIBLE, Infeasible, write_infeasible
+from prunesweep.results.records import CONFIG, TrialInfo, read_trial, write_trial
+from prunesweep.sweep.batch import Finished
+from prunesweep.sweep.configs import hydra_of, sweep_folder
+from prunesweep.sweep.jobs import to_yaml
+
+log = logging.getLogger(__name__)
+
+OWN_SWEEPERS = ("basic", "grids", "search")
+"""They read records, and take no returned numbers."""
+AXIS = "axis.json"
+"""What the relative costs that another sweeper was told are shares of."""
+
+
+def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -> float | list[float]:
+    """Write a trial's folder; returns what `analysis.returned` names, for sweepers that optimise it; NaN if it was not run."""
+    if isinstance(finished, Infeasible):
+        write_infeasible(folder, finished)
+        log.info("%s", finished.line)
+        return returned(dict.fromkeys(config.analysis.returned, math.nan), config.analysis.returned)
+    from prunesweep.engine.latency import as_columns
+
+    (folder / INFEASIBLE).unlink(missing_ok=True)
+    write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
+    (folder / CONFIG).write_text(to_yaml(config, resolve=True), encoding="utf-8")
+    trial = read_trial(folder)
+    summary = summarize(trial)
+    log.info("%s", asdict(summary))
+    return returned(numbers(relative(summary, _sweepers_axis(config, summary, trial.info)), trial), config.analysis.returned)
+
+
+def _sweepers_axis(config: DictConfig, row: Summary, info: TrialInfo) -> Denominator | None:
+    """One for all trials of a sweeper that is not ours; None outside of one: the row is relative to its own dense model."""
+    sweep, hydra = sweep_folder(config), hydra_of(config)
+    if sweep is None or hydra is None or hydra.runtime.choices["hydra/sweeper"] in OWN_SWEEPERS:
+        return None
+    return kept(sweep / AXIS, counted(vars(row), counted_name(info)))
+
+
+def returned(found: Mapping[str, float], names: Sequence[str]) -> float | list[float]:
+    """The named numbers, a single one by itself, as Hydra's sweepers want them; raises ValueError for unknown names."""
+    if unknown := [name for name in names if name not in found]:
+        raise ValueError(f"analysis.returned: unknown {unknown[0]!r}; known: {', '.join(found)}")
+    values = [found[name] for name in names]
+    return values[0] if len(values) == 1 else values

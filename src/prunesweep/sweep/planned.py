@@ -1,0 +1,118 @@
+"""Trials on their way to evaluation: built and checked before anything runs, matched with a cost, described for the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prunesweep.analysis.margins import require_margin
+from prunesweep.analysis.summary import MEASURED_COSTS, require_cost, require_objective
+from prunesweep.checks import InfeasibleError, require_at_least, require_flag, require_seconds
+from prunesweep.engine.devices import require_accelerator
+from prunesweep.engine.protocol import Protocol
+from prunesweep.reducers import Reducer, require_frames
+from prunesweep.results.infeasible import Infeasible
+from prunesweep.sweep.spec import Spec
+from prunesweep.targets import instantiate
+
+if TYPE_CHECKING:
+    from prunesweep.engine.budget import Solution
+    from prunesweep.types import Model, Sample
+
+
+class Planned(NamedTuple):
+    """One trial, built."""
+
+    spec: Spec
+    reducer: Reducer
+    protocol: Protocol
+    solution: Solution | None = None
+    """Of its match with a cost."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def frames(self) -> int:
+        return self.spec.video["frames"]
+
+    def settings(self) -> dict[str, Any]:
+        """The limit on decoding is none: it decides whether there is an answer, not which."""
+        settings: dict[str, Any] = {"reducer": self.spec.reducer, "protocol": self.spec.protocol}
+        settings["video"] = {key: value for key, value in self.spec.video.items() if key != "seconds"}
+        return settings | ({"matched": asdict(self.solution)} if self.solution else {})
+
+    def about(self) -> dict[str, Any]:
+        """How people call it."""
+        reducer, model, benchmark = self.spec.names
+        return {"reducer": reducer, "model": model, "benchmark": benchmark, "settings": self.settings()}
+
+    def infeasible(self, reason: str) -> Infeasible:
+        return Infeasible(self.name, *self.spec.names, self.spec.overrides, reason)
+
+
+def plan_trial(spec: Spec) -> Planned:
+    """Raises ValueError for a setting that cannot be, or Hydra's InstantiationException around one, before anything runs."""
+    _require_analysis(spec)
+    _require_machine(spec)
+    require_at_least("video.frames", spec.video["frames"], 1)
+    require_seconds("video.seconds", spec.video["seconds"])
+    require_flag("retry_errors", spec.retry_errors)
+    protocol = instantiate(spec.protocol, at="protocol")
+    _require_same_subtitles(protocol, spec.benchmark.get("subtitles", "none"))
+    reducer = instantiate(spec.reducer, at="reducer")
+    require_frames(reducer, spec.video["frames"], spec.model.get("frames_per_step", 1))
+    return Planned(spec, reducer, protocol)
+
+
+def _require_analysis(spec: Spec) -> None:
+    require_cost(spec.analysis["cost"], "analysis.cost")
+    require_margin(spec.analysis["margin"], "analysis.margin")
+    for objective in spec.analysis["returned"]:
+        require_objective("analysis.returned", objective)
+    if spec.analysis["cost"] in MEASURED_COSTS and not spec.engine["measure"]:
+        raise ValueError(f"analysis.cost={spec.analysis['cost']} is measured; set engine.measure=true")
+
+
+def _require_machine(spec: Spec) -> None:
+    require_at_least("trainer.devices", spec.trainer["devices"], 1)
+    require_accelerator("trainer.accelerator", spec.trainer["accelerator"])
+    require_flag("trainer.progress", spec.trainer["progress"])
+    require_flag("engine.share", spec.engine["share"])
+    require_flag("engine.measure", spec.engine["measure"])
+    instantiate(spec.engine["measuring"], at="engine.measuring")
+
+
+def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:
+    """Raises ValueError where a prompt announces subtitles that are not there, or those that are there go nowhere."""
+    if protocol.reads_subtitles and subtitles == "none":
+        raise ValueError("the protocol reads subtitles, and benchmark.subtitles is none; set it to frames or all (of videomme)")
+    if subtitles != "none" and not protocol.reads_subtitles:
+        raise ValueError(f"benchmark.subtitles={subtitles}, but the protocol puts them nowhere; set protocol=videomme_subtitles")
+
+
+def matched(
+    group: Sequence[Planned], make_model: Callable[[], Model], samples: Sequence[Sample]
+) -> tuple[list[Planned], Mapping[str, str]]:
+    """Reducers that are to cost a certain share, with their free setting solved for it; why others cannot, by their names."""
+    if not any(one.reducer.match for one in group):
+        return list(group), {}
+    from prunesweep.engine.budget import Calibration, solve
+
+    calibration = Calibration(make_model(), samples, group[0].spec.video["seconds"])
+    found: list[Planned] = []
+    reasons: dict[str, str] = {}
+    for one in group:
+        if not one.reducer.match:
+            found.append(one)
+            continue
+        try:
+            reducer, solution = solve(one.reducer, calibration, one.frames, one.protocol)
+        except InfeasibleError as error:
+            reasons[one.name] = str(error)
+            continue
+        print(f"{one.name}: {solution}")
+        found.append(one._replace(reducer=reducer, solution=solution))
+    return found, reasons
