@@ -21,7 +21,7 @@ from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.stages import plan
 from prunesweep.reducers import Reducer, fastv, prunevid, random
-from prunesweep.results import pending
+from prunesweep.report import progress
 from prunesweep.results.pending import Pending, noted, read_pending
 from prunesweep.results.store import Store
 from prunesweep.sweep import ahead
@@ -230,7 +230,8 @@ def test_an_interrupted_evaluation_stays_readable_until_the_next_run(tmp_path: P
     with pytest.raises(KeyboardInterrupt), noted(tmp_path / "sweep", {"a": "k"}, ["s", "t"], store.folder):
         raise KeyboardInterrupt
     (left,) = read_pending(tmp_path / "sweep")
-    assert pending.lines(replace(left, process=2**22 + 5)) == ["0 of 2 records, not running: the same command goes on from there"]
+    stopped = replace(left, process=2**22 + 5)
+    assert progress.lines(stopped) == ["0 of 2 records, not running: the same command goes on from there"]
 
 
 def test_a_process_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from prunesweep.analysis.comparison import holm, main, mcnemar, paired
 from prunesweep.analysis.summary import clustered_error
-from prunesweep.report.text import p_text
+from prunesweep.analysis.wording import p_text
 from prunesweep.results.records import to_frame, write_trial
 from test_analysis import record, trial
 

@@ -14,8 +14,8 @@ import pytest
 
 from numbered import MILLISECONDS, number_of, played, write
 from prunesweep.cli import data as dataset
+from prunesweep.engine.scoring import failure
 from prunesweep.engine.stages import Decode
-from prunesweep.results.records import failure
 from prunesweep.results.store import Store, to_rows
 from prunesweep.sweep.work import Addresses, left_to_do
 from prunesweep.types import Sample

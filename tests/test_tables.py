@@ -2,6 +2,7 @@ import math
 from dataclasses import replace
 
 from prunesweep.analysis.summary import COSTS, Failure, Summary
+from prunesweep.analysis.wording import accuracy_text
 from prunesweep.report import text as tables
 from prunesweep.report.plots import COST_LABELS
 
@@ -11,10 +12,10 @@ ROW = Summary("prunevid layer=2 keep_ratio=0.4", "prunevid", 0.5, 0.1, 20, 0, **
 
 
 def test_an_accuracy_has_its_error_and_count() -> None:
-    assert tables.accuracy_text(0.8123, 0.0141, 200) == "0.812 ± 0.014 (n=200)"
-    assert tables.accuracy_text(0.5, math.nan, 2) == "0.500 ± n/a (n=2)"
-    assert tables.accuracy_text(1.0, math.nan, 100, 100) == "1.000 [0.964, 1.000] (n=100)"
-    assert tables.accuracy_text(math.nan, math.nan, 0) == "not scored (n=0)"
+    assert accuracy_text(0.8123, 0.0141, 200) == "0.812 ± 0.014 (n=200)"
+    assert accuracy_text(0.5, math.nan, 2) == "0.500 ± n/a (n=2)"
+    assert accuracy_text(1.0, math.nan, 100, 100) == "1.000 [0.964, 1.000] (n=100)"
+    assert accuracy_text(math.nan, math.nan, 0) == "not scored (n=0)"
 
 
 def test_flops_have_si_prefixes() -> None:

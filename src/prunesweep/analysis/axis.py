@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import CONVENTIONS
-from prunesweep.results.records import replace_file
+from prunesweep.files import replace_file
 
 if TYPE_CHECKING:
     from prunesweep.analysis.summary import Summary

@@ -92,8 +92,9 @@ def main() -> None:
     import argparse
 
     from prunesweep.analysis.summary import accuracy, naming
+    from prunesweep.analysis.wording import accuracy_text, difference_text
     from prunesweep.errors import reported
-    from prunesweep.report import text
+    from prunesweep.report.text import naming_text
     from prunesweep.results.read import read_folder
 
     parser = argparse.ArgumentParser(
@@ -107,8 +108,8 @@ def main() -> None:
         trials = [read_folder(folder, columns) for folder in (arguments.trial, arguments.baseline)]
         difference = paired(trials[0].records, trials[1].records)
         for trial in trials:
-            info, scores = trial.info, text.accuracy_text(*accuracy(trial.records))
+            info, scores = trial.info, accuracy_text(*accuracy(trial.records))
             said = naming(trial.records)
-            answers = "" if math.isnan(said.unclear) else f"; {text.naming_text(said)}"
+            answers = "" if math.isnan(said.unclear) else f"; {naming_text(said)}"
             print(f"{scores}  {info.name} on {info.benchmark}, {info.model}{answers}")
-        print(text.difference_text(difference))
+        print(difference_text(difference))

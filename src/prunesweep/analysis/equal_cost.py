@@ -29,8 +29,9 @@ from prunesweep.analysis.clusters import difference_means
 from prunesweep.analysis.counterparts import ASKED
 from prunesweep.analysis.outcomes import Outcomes, read_outcomes
 from prunesweep.analysis.summary import Accuracy, accuracies_of
+from prunesweep.analysis.wording import accuracy_text, p_text
+from prunesweep.layout import markdown
 from prunesweep.paths import user_path
-from prunesweep.report.text import accuracy_text, markdown, p_text
 from prunesweep.results.read import settings
 
 if TYPE_CHECKING:

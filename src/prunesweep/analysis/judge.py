@@ -404,7 +404,7 @@ def score_text(score: Score) -> str:
 
 def table(found: dict[str, Score], mean: Score) -> str:
     """The five columns and their mean."""
-    from prunesweep.report.text import grid
+    from prunesweep.layout import grid
 
     rows = [(f"{name}  {CRITERIA[name][0]}", score_text(s), str(s.failed)) for name, s in found.items()]
     last = score_text(mean) if mean.graded else "needs all five"

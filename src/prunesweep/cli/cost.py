@@ -21,9 +21,9 @@ from prunesweep.cost import (
     ledger,
     published_prefill,
 )
+from prunesweep.layout import grid, with_prefix
 from prunesweep.paths import CONF
 from prunesweep.reducers import LayerTokens, Left, layer_tokens, left_by_merge, left_by_prune
-from prunesweep.report.text import grid, with_prefix
 from prunesweep.shares import ceil_share
 from prunesweep.sweep.schema import require_known_keys
 from prunesweep.targets import instantiate

@@ -17,8 +17,8 @@ from typing import Any
 
 from prunesweep.checks import require_at_least, require_seconds
 from prunesweep.cli.run import reported
+from prunesweep.layout import count, grid
 from prunesweep.paths import CONF, expand_home, typed, user_path
-from prunesweep.report.text import count, grid
 from prunesweep.sweep.schema import require_known_keys
 from prunesweep.types import Sample, Sampling
 from prunesweep.video.reader import DECODE_SECONDS, VideoError, read_clip, seen_otherwise

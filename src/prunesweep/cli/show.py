@@ -11,9 +11,9 @@ from prunesweep.analysis.outcomes import MARGIN, MARGIN_HELP, Outcomes, read_out
 from prunesweep.errors import reported
 from prunesweep.paths import user_path
 from prunesweep.report import tables
+from prunesweep.report.progress import lines as pending_lines
 from prunesweep.report.verdict import text, verdict
 from prunesweep.results.infeasible import all_infeasible, lines
-from prunesweep.results.pending import lines as pending_lines
 from prunesweep.results.pending import read_pending
 from prunesweep.results.records import trial_folders
 

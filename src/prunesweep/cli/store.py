@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.errors import reported
+from prunesweep.files import PARTIAL, replace_file
 from prunesweep.paths import user_path
 from prunesweep.results.keys.code import code_of
 from prunesweep.results.keys.fingerprint import LENGTH, RECORD_FORMAT, versions
-from prunesweep.results.records import PARTIAL, TRIAL, parquet_bytes, replace_file
+from prunesweep.results.records import TRIAL, parquet_bytes
 from prunesweep.results.store import (
     FILES,
     FORMAT,
@@ -137,7 +138,7 @@ def chosen(store: Store, arguments: argparse.Namespace) -> list[StoredTrial]:
 
 def do_list(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
 
-    from prunesweep.report.text import grid
+    from prunesweep.layout import grid
 
     trials = chosen(store, arguments)
     counts: dict[str, tuple[int, int, Any]] = {

@@ -34,9 +34,9 @@ from prunesweep.dev.bench_engine import SCALES, as_released, bench_engine
 from prunesweep.dev.bench_store import FEW, bench_resume, bench_start
 from prunesweep.engine.latency import PeakMemory, resident_bytes
 from prunesweep.errors import reported
+from prunesweep.layout import grid
 from prunesweep.reducers.clustering import contiguous_segments
 from prunesweep.reducers.prunevid import Merge
-from prunesweep.report.text import grid
 from prunesweep.types import Tokens
 
 SCENES = 4

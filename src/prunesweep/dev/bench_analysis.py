@@ -22,8 +22,8 @@ import numpy as np
 
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.errors import reported
+from prunesweep.layout import grid
 from prunesweep.paths import user_path
-from prunesweep.report.text import grid
 from prunesweep.results.records import TrialInfo, schema, write_trial
 
 if TYPE_CHECKING:

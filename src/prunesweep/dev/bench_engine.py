@@ -24,10 +24,10 @@ from prunesweep.embedded.network import TinyShape, build_network, build_processo
 from prunesweep.engine.prefix_tree import Clock, Job, Outcome, cut, evaluate_jobs, walk
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.stages import Decode, Encode, plan
+from prunesweep.layout import grid, with_prefix
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune, mean_similarity
-from prunesweep.report.text import grid, with_prefix
 from prunesweep.types import Answer, Sample, Tokens
 
 CHOOSE = Protocol("words", "choose")

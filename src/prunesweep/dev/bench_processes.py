@@ -17,11 +17,11 @@ import torch
 
 from prunesweep.benchmarks import blocks, by_video
 from prunesweep.engine.protocol import Protocol
+from prunesweep.layout import grid
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.paths import DATA
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
-from prunesweep.report.text import grid
 from prunesweep.results.timing import Timing
 from prunesweep.sweep.work import Trial
 from prunesweep.types import Sample

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunesweep.dev.bench_analysis import QUESTIONS_PER_VIDEO, drawn_settings, drawn_table, drawn_trial
-from prunesweep.report.text import grid
+from prunesweep.layout import grid
 
 FEW = 10
 """Trials of the sweep that others are compared with."""

@@ -19,8 +19,8 @@ from prunesweep.embedded.build import FRAMES, FRAMES_PER_SECOND, SPLIT_SEEDS
 from prunesweep.embedded.render import CELL, NOISE, SIZE
 from prunesweep.embedded.scene import GRID, Scene, draw_scene
 from prunesweep.errors import write_anywhere
+from prunesweep.layout import markdown
 from prunesweep.paths import user_path
-from prunesweep.report.text import markdown
 from prunesweep.types import Sample
 from prunesweep.video.reader import read_clip
 
@@ -204,11 +204,11 @@ def exchanged(samples: Sequence[Sample]) -> list[Sample]:
 
 def _blindness(samples: Sequence[Sample]) -> list[str]:
     from prunesweep.analysis.summary import accuracy, task_accuracies
+    from prunesweep.analysis.wording import accuracy_text
     from prunesweep.engine.protocol import Protocol
     from prunesweep.models.llava_onevision import load
     from prunesweep.paths import DATA
     from prunesweep.reducers import Reducer
-    from prunesweep.report.text import accuracy_text
     from prunesweep.sweep.evaluate import Trial, evaluate
 
     model = load("tiny", str(DATA / "tiny"))

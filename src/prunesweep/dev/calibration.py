@@ -18,7 +18,7 @@ import numpy as np
 from prunesweep.analysis import ablation, clusters, margins, significance
 from prunesweep.analysis.selection import area_interval, front_weights
 from prunesweep.analysis.summary import accuracies_of
-from prunesweep.report.text import markdown
+from prunesweep.layout import markdown
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

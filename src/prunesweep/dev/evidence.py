@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 from prunesweep.analysis.comparison import Difference, holm, paired
 from prunesweep.analysis.summary import Summary, accuracy, pareto_front, rows_of, task_accuracies
+from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
 from prunesweep.errors import write_anywhere
+from prunesweep.layout import markdown
 from prunesweep.paths import user_path
-from prunesweep.report.text import accuracy_text, markdown, p_text
 from prunesweep.results.records import Trial, read_trials
 
 PER_FAMILY = 100

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from prunesweep.checks import require_number
+from prunesweep.files import PARTIAL, replace_file
 from prunesweep.lazy import torch
 from prunesweep.results.keys.fingerprint import Files, digest
-from prunesweep.results.records import PARTIAL, replace_file
 from prunesweep.types import Model, Tokens, Tower
 
 if TYPE_CHECKING:

@@ -17,10 +17,12 @@ from prunesweep.analysis import judge, significance
 from prunesweep.analysis.counterparts import wanted
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.summary import Accuracy, Summary, scores_of
+from prunesweep.analysis.wording import accuracy_text, p_text
+from prunesweep.layout import count as counted
+from prunesweep.layout import grid, markdown, share_text
 from prunesweep.paths import DATA
 from prunesweep.report.plots import column_name
-from prunesweep.report.text import ALIKE, accuracy_text, grid, markdown, p_text, share_text, short_names
-from prunesweep.report.text import count as counted
+from prunesweep.report.text import ALIKE, short_names
 
 PUBLISHED = DATA / "published.json"
 SAME_RETAINED = 3.0

@@ -7,58 +7,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunesweep.analysis.comparison import Difference
-from prunesweep.analysis.significance import accuracy_interval
 from prunesweep.analysis.summary import Accuracy, Failure, Naming, Summary, scores_of, task_accuracies
+from prunesweep.analysis.wording import accuracy_text, summary_text
+from prunesweep.layout import count, grid, share_text, with_prefix
 from prunesweep.results.records import Trial
 
 SHARES = ("decode", "encode", "merge", "LLM", "records")
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 """Proposed by a search; the table shows three digits, the records have all."""
-SMALLEST_P = 1e-12
-"""Smaller p-values say nothing more: the normal approximation does not reach there."""
 ALIKE = "[...]: exact 95 % interval where all answers are alike, each video counted once"
 MOST_NAMED = 5
 """Samples named per error message."""
-
-
-def accuracy_text(mean: float, error: float, samples: int, videos: int = 0, effective: float = math.nan) -> str:
-    """`0.812 ± 0.014 (n=1000)`; `1.000 [0.964, 1.000] (n=100)`, an exact interval, where all answers are alike.
-
-    Without either where too few videos allow none.
-    """
-    if samples == 0:
-        return "not scored (n=0)"
-    if mean in (0.0, 1.0) and videos:
-        low, high = accuracy_interval(Accuracy(mean, error, samples, videos, effective))
-        return f"{mean:.3f} [{low:.3f}, {high:.3f}] (n={samples})"
-    spread = "± n/a" if math.isnan(error) else f"± {error:.3f}"
-    return f"{mean:.3f} {spread} (n={samples})"
-
-
-def summary_text(row: Summary) -> str:
-    """As `accuracy_text`; of a stopped trial the interval of its race, because a standard error holds only without looking."""
-    if row.accuracy_low is None:
-        return accuracy_text(*scores_of(row))
-    return f"{row.accuracy:.3f} [{row.accuracy_low:.3f}, {row.accuracy_high:.3f}] (n={row.samples})"
-
-
-def difference_text(difference: Difference) -> str:
-    """`-0.031 ± 0.007 (n=1000), 95 % interval -0.045 to -0.017, p = 0.000012; ...`."""
-    d = difference
-    alike = "no answer differs" if not (d.gained or d.lost) else "all videos changed alike" if d.error == 0 else ""
-    return (
-        f"{d.mean:+.3f} ± {d.error:.3f} (n={d.samples}), 95 % interval {d.low:+.3f} to {d.high:+.3f}, {p_text(d.p_value)}, "
-        f"clustered by {d.videos} videos; gained {d.gained}, lost {d.lost}, exact McNemar {p_text(d.mcnemar)}"
-        + (f"; {alike}, so the interval is exact, each video counted once" if alike else "")
-    )
-
-
-def p_text(p_value: float) -> str:
-    """`p = 0.031`, with two digits; `p < 1e-12` below that."""
-    if p_value < SMALLEST_P:
-        return f"p < {SMALLEST_P:g}"
-    return f"p = {p_value:.2g}"
 
 
 def flops_text(flops: float) -> str:
@@ -66,34 +25,8 @@ def flops_text(flops: float) -> str:
     return "n/a" if math.isnan(flops) else f"{with_prefix(flops, 3)}FLOPs"
 
 
-def with_prefix(value: float, digits: int) -> str:
-    """`26.88 T`, `3.94 k`, `12 `: to be followed by a unit."""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.{digits}g} {prefix}"
-    return f"{value:.{digits}g} "
-
-
 def _ratio(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3f}x"
-
-
-def count(number: int, noun: str) -> str:
-    """`1 question`, `2,000 questions`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell, the first one and one of settings left-aligned."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    pads = [str.ljust if i == 0 or name == "settings" else str.rjust for i, name in enumerate(header)]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("  ".join(map(lambda pad, *cell: pad(*cell), pads, line, widths)).rstrip() for line in lines)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
-    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
 
 
 def sweep(table: Sequence[Summary], cost: str) -> str:
@@ -187,11 +120,6 @@ def measured_lines(measured: Mapping[str, Any]) -> list[str]:
 def _with_quartiles(measured: Mapping[str, Any], name: str, unit: float, digits: str) -> str:
     median, low, high = (measured[name + end] * unit for end in ("", "_low", "_high"))
     return f"{median:{digits}} ({low:{digits}} to {high:{digits}})"
-
-
-def share_text(share: float) -> str:
-    """`12.5 %`."""
-    return "n/a" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def naming_text(row: Summary | Naming) -> str:

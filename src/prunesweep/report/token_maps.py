@@ -113,9 +113,9 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
     """
     import torch
 
+    from prunesweep.engine.scoring import score
     from prunesweep.engine.stages import Prune, plan
     from prunesweep.reducers import earlier_caches
-    from prunesweep.results.records import score
     from prunesweep.types import Answer, Clip, Merged, Tokens
 
     seen: dict[type, Any] = {}

@@ -13,9 +13,11 @@ from prunesweep.analysis.margins import MOST_QUESTIONS
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.significance import CONFIDENCE, POWER, AgainstDense, Front
 from prunesweep.analysis.summary import Summary, says_enough, scores_of
+from prunesweep.analysis.wording import p_text
+from prunesweep.layout import count as counted
+from prunesweep.layout import share_text
 from prunesweep.report.plots import COST_NAMES
-from prunesweep.report.text import count as counted
-from prunesweep.report.text import naming_text, p_text, share_text, short_names
+from prunesweep.report.text import naming_text, short_names
 from prunesweep.results.read import short
 
 LEVEL = 1 - CONFIDENCE

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
-from prunesweep.results.records import RECORDS, TRIAL, in_order, replace_file
+from prunesweep.results.records import RECORDS, TRIAL, in_order
 
 INFEASIBLE = "infeasible.json"
 

@@ -8,22 +8,16 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
-from prunesweep.analysis.summary import Accuracy, accuracy
+from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
-from prunesweep.results.records import replace_file
-from prunesweep.results.store import Store
-
-if TYPE_CHECKING:
-    import polars as pl
 
 PENDING = "pending-*.json"
 """One for each process that works on a folder."""
@@ -92,62 +86,3 @@ def _notes(folder: Path) -> Iterator[tuple[Path, Pending]]:
             yield path, Pending(trials, samples, str(raw["store"]), str(raw["host"]), int(raw["process"]), float(raw["began"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far one trial is."""
-
-    name: str
-    records: int
-    errors: int
-    accuracy: Accuracy
-    """Of the questions so far: those of some videos, so not yet of the benchmark."""
-
-
-def progress(pending: Pending) -> list[Progress]:
-    """Of each trial, from the records in the store.  Raises ValueError if the store is gone."""
-    import polars as pl
-
-    asked = pl.col("sample_key").is_in(list(pending.samples))
-    names: dict[str, list[str]] = {}
-    for name, key in pending.trials.items():
-        names.setdefault(key, []).append(name)
-    found = {
-        name: _progress(name, rows.filter(asked))
-        for key, rows in Store.existing(Path(pending.store)).each(names)
-        for name in names[key]
-    }
-    return [found[name] for name in pending.trials]
-
-
-def _progress(name: str, records: pl.DataFrame) -> Progress:
-    return Progress(name, len(records), records["error"].count(), accuracy(records))
-
-
-def lines(pending: Pending) -> list[str]:
-    """What is there, as text: one line, then a table of the trials that have records.
-
-    Raises ValueError if the store is gone.
-    """
-    from prunesweep.report.text import accuracy_text, grid
-
-    found = progress(pending)
-    whole, made = len(found) * len(pending.samples), sum(one.records for one in found)
-    each = f"{len(pending.samples):,}"
-    rows = [
-        (one.name, f"{one.records:,} of {each}", str(one.errors), accuracy_text(*one.accuracy)) for one in found if one.records
-    ]
-    said = f"{made:,} of {whole:,} records, {_state(pending)}"
-    return [said, *(grid(("trial", "records", "errors", "accuracy ± SE so far"), rows).splitlines() if rows else [])]
-
-
-def _state(pending: Pending) -> str:
-    if pending.running:
-        return "running"
-    if pending.here:
-        return "not running: the same command goes on from there"
-    shards = Store.existing(Path(pending.store)).folder.glob("**/*.parquet")
-    ages = [time.time() - path.stat().st_mtime for path in shards]
-    last = f"; the store was last written to {min(ages):,.0f} s ago" if ages else ""
-    return f"started on {pending.host}, which cannot be asked from here{last}"

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.engine.protocol import Protocol, chosen_of, named_options
+from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
-from prunesweep.types import Answer, Record, Sample
+from prunesweep.types import Record
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,40 +80,6 @@ class Trial(NamedTuple):
     """Seconds and memory, as `measure.as_columns` names them, if the trial was measured."""
 
 
-def score(sample: Sample, trial: str, answer: Answer, protocol: Protocol) -> Record:
-    """The record of an answered sample.  Scored options are compared by index, generated text by the protocol's parser."""
-    named: tuple[int, ...]
-    if answer.choice_scores:
-        best = answer.choice_scores.index(max(answer.choice_scores))
-        named, prediction = (best,), sample.choices[best]
-    else:
-        named, prediction = named_options(answer.text, sample, protocol), answer.text
-    chosen = chosen_of(named, protocol)
-    return Record(
-        **_identity(sample, trial),
-        prediction=prediction,
-        correct=None if sample.target is None else chosen == sample.target,
-        choice_scores=answer.choice_scores,
-        visual_tokens=answer.visual_tokens,
-        text_tokens=answer.text_tokens,
-        generated_tokens=len(answer.token_ids),
-        frames=answer.frames,
-        dense_tokens=answer.dense_tokens,
-        reduction_flops=answer.reduction_flops,
-        option_rows=answer.option_rows,
-        option_pairs=answer.option_pairs,
-        cached_tokens=None if set(answer.cached_tokens) == {answer.visual_tokens[-1]} else answer.cached_tokens,
-        vision_patches=answer.vision_patches,
-        chosen=chosen,
-        named=len(named) if sample.choices else None,
-    )
-
-
-def failure(sample: Sample, trial: str, error: Exception) -> Record:
-    """The record of a sample that could not be evaluated."""
-    return Record(**_identity(sample, trial), prediction=None, correct=None, error=f"{type(error).__name__}: {error}")
-
-
 PASSING = "TooSlowError: "
 """How errors begin that are of the day, not of the sample: a busy machine, a slow disk."""
 
@@ -123,17 +87,6 @@ PASSING = "TooSlowError: "
 def may_pass(error: str) -> bool:
     """Whether the next run tries such a sample again without being told to."""
     return error.startswith(PASSING)
-
-
-def _identity(sample: Sample, trial: str) -> dict[str, Any]:
-    return {
-        "trial": trial,
-        "sample_id": sample.id,
-        "video_id": sample.video_id,
-        "task": sample.task,
-        "choices": sample.choices,
-        "target": sample.reference,
-    }
 
 
 def schema() -> dict[str, Any]:
@@ -205,42 +158,6 @@ def to_frame(records: Iterable[Record]) -> pl.DataFrame:
 
     rows = [{name: list(v) if isinstance(v, tuple) else v for name, v in vars(record).items()} for record in records]
     return pl.DataFrame(rows, schema=schema())
-
-
-PARTIAL = ".partial"
-"""How the names of unfinished files end."""
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, also after a power cut; OSError if there is no space.
-
-    The temporary name is unlike any other writer's.
-    """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _flush_names(path.parent)
-
-
-def _flush_names(folder: Path) -> None:
-    """A renamed file may be gone after a power cut unless its folder is flushed, too; not every system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
 
 
 def parquet_bytes(frame: pl.DataFrame) -> bytes:

@@ -28,9 +28,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from prunesweep.checks import EvaluationError
+from prunesweep.files import PARTIAL, replace_file
 from prunesweep.foreign import read_json
 from prunesweep.results.keys.fingerprint import LENGTH, RECORD_FORMAT, digest
-from prunesweep.results.records import PARTIAL, TRIAL, completed, parquet_bytes, replace_file, schema, to_frame
+from prunesweep.results.records import (
+    TRIAL,
+    completed,
+    parquet_bytes,
+    schema,
+    to_frame,
+)
 from prunesweep.types import Record
 
 if TYPE_CHECKING:

@@ -28,11 +28,12 @@ from jaxtyping import Float
 from prunesweep.analysis.comparison import Difference, paired
 from prunesweep.analysis.significance import hypervolume, steps
 from prunesweep.analysis.summary import Summary, pareto_front, rows_of, scores_of
+from prunesweep.analysis.wording import accuracy_text
 from prunesweep.checks import require_at_least
 from prunesweep.errors import reported
 from prunesweep.foreign import read_yaml
+from prunesweep.layout import grid
 from prunesweep.paths import user_path
-from prunesweep.report.text import accuracy_text, grid
 from prunesweep.results.read import settings
 from prunesweep.results.records import Trial, read_trials
 from prunesweep.sweep.racing import Race, run_race

@@ -10,7 +10,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from prunesweep.analysis.summary import nondominated
-from prunesweep.report.text import accuracy_text, grid
+from prunesweep.analysis.wording import accuracy_text
+from prunesweep.layout import grid
 from prunesweep.results.records import write_parquet
 from prunesweep.search import study as proposals
 from prunesweep.search.loop import Plan, keeps

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from prunesweep.benchmarks import by_video
 from prunesweep.engine.prefix_tree import Job, cut, units
 from prunesweep.engine.stages import plan
+from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
-from prunesweep.report.text import count
+from prunesweep.layout import count
 from prunesweep.results.keys.fingerprint import digest
-from prunesweep.results.records import replace_file
 from prunesweep.results.store import SPEED
 
 if TYPE_CHECKING:

@@ -33,12 +33,13 @@ from torch.utils.data import DataLoader, Sampler
 
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError
+from prunesweep.engine import scoring
 from prunesweep.engine.devices import require_accelerator
 from prunesweep.engine.encoder_cache import EncoderCache
 from prunesweep.engine.prefix_tree import Clock, Job, Outcome, evaluate_jobs
 from prunesweep.engine.stages import METHOD_STAGES, plan
 from prunesweep.engine.validity import InvalidError
-from prunesweep.results import records as recording
+from prunesweep.results.records import may_pass
 from prunesweep.results.store import Store, Writer
 from prunesweep.results.timing import Timing
 from prunesweep.sweep.ahead import duration_text, merged_speeds
@@ -201,9 +202,9 @@ class Evaluation(L.LightningModule):
                 if is_unexpected(result, stage) and (kind := kind_of(result)) not in self.logged:
                     self.logged.add(kind)
                     log.error(FAILED, sample_id, name, type(stage).__name__, type(result).__name__, exc_info=result)
-                yield recording.failure(sample, name, result)
+                yield scoring.failure(sample, name, result)
             else:
-                yield recording.score(sample, name, result, trial.protocol)
+                yield scoring.score(sample, name, result, trial.protocol)
 
 
 FAILED = "sample %s of trial %s failed in %s with %s; more of this kind are counted at the end, not logged"
@@ -244,7 +245,7 @@ class Peers:
         self._looked = time.monotonic()
         fresh = self.store.shards().difference(self._seen, own)
         for key, sample, error in self.store.read_shards(fresh, ("error",)).iter_rows():
-            if key in self.done.trials and not (error and (self.retry_errors or recording.may_pass(error))):
+            if key in self.done.trials and not (error and (self.retry_errors or may_pass(error))):
                 self.done.add(key, (sample,))
         self._seen |= fresh
 

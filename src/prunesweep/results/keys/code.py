@@ -42,8 +42,8 @@ from prunesweep.results.keys.syntax import (
 ANSWERING = (
     f"{PACKAGE}.engine.stages.plan",
     f"{PACKAGE}.engine.prefix_tree.evaluate_jobs",
-    f"{PACKAGE}.results.records.score",
-    f"{PACKAGE}.results.records.failure",
+    f"{PACKAGE}.engine.scoring.score",
+    f"{PACKAGE}.engine.scoring.failure",
 )
 """What answers for every method; a method's own classes and its model's `load` come besides."""
 BOOKKEEPING = (
@@ -51,8 +51,8 @@ BOOKKEEPING = (
     f"{PACKAGE}.engine.encoder_cache",
     f"{PACKAGE}.checks",
     f"{PACKAGE}.engine.prefix_tree.Clock",
+    f"{PACKAGE}.files",
     f"{PACKAGE}.foreign",
-    f"{PACKAGE}.results.records.replace_file",
     f"{PACKAGE}.reducers.Match",
     f"{PACKAGE}.results.store",
     f"{PACKAGE}.sweep.work",

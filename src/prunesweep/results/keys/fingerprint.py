@@ -23,8 +23,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from prunesweep.files import replace_file
 from prunesweep.results.keys.code import Code
-from prunesweep.results.records import replace_file
 from prunesweep.types import Sample
 
 LENGTH = 32

@@ -1,0 +1,37 @@
+"""Numbers and tables as plain text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def count(number: int, noun: str) -> str:
+    """`1 question`, `2,000 questions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their longest cell, the first one and one of settings left-aligned."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    pads = [str.ljust if i == 0 or name == "settings" else str.rjust for i, name in enumerate(header)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join("  ".join(map(lambda pad, *cell: pad(*cell), pads, line, widths)).rstrip() for line in lines)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
+
+
+def with_prefix(value: float, digits: int) -> str:
+    """`26.88 T`, `3.94 k`, `12 `: to be followed by a unit."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.{digits}g} {prefix}"
+    return f"{value:.{digits}g} "
+
+
+def share_text(share: float) -> str:
+    """`12.5 %`."""
+    return "n/a" if math.isnan(share) else f"{100 * share:.1f} %"

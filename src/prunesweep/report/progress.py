@@ -1,0 +1,74 @@
+"""How far an evaluation is that runs, or was killed: from its note and the records in its store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunesweep.analysis.summary import Accuracy, accuracy
+from prunesweep.analysis.wording import accuracy_text
+from prunesweep.layout import grid
+from prunesweep.results.pending import Pending
+from prunesweep.results.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one trial is."""
+
+    name: str
+    records: int
+    errors: int
+    accuracy: Accuracy
+    """Of the questions so far: those of some videos, so not yet of the benchmark."""
+
+
+def progress(pending: Pending) -> list[Progress]:
+    """Of each trial, from the records in the store.  Raises ValueError if the store is gone."""
+    import polars as pl
+
+    asked = pl.col("sample_key").is_in(list(pending.samples))
+    names: dict[str, list[str]] = {}
+    for name, key in pending.trials.items():
+        names.setdefault(key, []).append(name)
+    found = {
+        name: _progress(name, rows.filter(asked))
+        for key, rows in Store.existing(Path(pending.store)).each(names)
+        for name in names[key]
+    }
+    return [found[name] for name in pending.trials]
+
+
+def _progress(name: str, records: pl.DataFrame) -> Progress:
+    return Progress(name, len(records), records["error"].count(), accuracy(records))
+
+
+def lines(pending: Pending) -> list[str]:
+    """What is there, as text: one line, then a table of the trials that have records.
+
+    Raises ValueError if the store is gone.
+    """
+    found = progress(pending)
+    whole, made = len(found) * len(pending.samples), sum(one.records for one in found)
+    each = f"{len(pending.samples):,}"
+    rows = [
+        (one.name, f"{one.records:,} of {each}", str(one.errors), accuracy_text(*one.accuracy)) for one in found if one.records
+    ]
+    said = f"{made:,} of {whole:,} records, {_state(pending)}"
+    return [said, *(grid(("trial", "records", "errors", "accuracy ± SE so far"), rows).splitlines() if rows else [])]
+
+
+def _state(pending: Pending) -> str:
+    if pending.running:
+        return "running"
+    if pending.here:
+        return "not running: the same command goes on from there"
+    shards = Store.existing(Path(pending.store)).folder.glob("**/*.parquet")
+    ages = [time.time() - path.stat().st_mtime for path in shards]
+    last = f"; the store was last written to {min(ages):,.0f} s ago" if ages else ""
+    return f"started on {pending.host}, which cannot be asked from here{last}"
