@@ -6,17 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from prunesweep.analysis.accuracy import accuracy, clustered_error, task_accuracies
+from prunesweep.analysis.failures import Failure, failures
+from prunesweep.analysis.front import pareto_front
 from prunesweep.analysis.outcomes import COLUMNS
-from prunesweep.analysis.summary import (
-    Failure,
-    accuracy,
-    clustered_error,
-    failures,
-    pareto_front,
-    summarize,
-    sweep_table,
-    task_accuracies,
-)
+from prunesweep.analysis.table import summarize, sweep_table
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,

@@ -130,6 +130,7 @@ def test_every_number_of_a_method_is_in_the_key_and_none_of_bookkeeping(source: 
         "sweep/evaluate",
         "sweep/racing",
         "analysis/summary",
+        "analysis/table",
         "analysis/significance",
         "report/html",
     ):

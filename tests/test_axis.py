@@ -12,11 +12,13 @@ import polars as pl
 import pytest
 
 from prunesweep.analysis import significance
-from prunesweep.analysis.axis import ABSOLUTE, counted, kept, relative
+from prunesweep.analysis.axis import kept, relative
 from prunesweep.analysis.comparison import paired
+from prunesweep.analysis.costs import ABSOLUTE, COSTS, counted
 from prunesweep.analysis.counterparts import counterparts
 from prunesweep.analysis.outcomes import collect
-from prunesweep.analysis.summary import COSTS, Summary, rows_of, summarize, sweep_table
+from prunesweep.analysis.summary import Summary
+from prunesweep.analysis.table import rows_of, summarize, sweep_table
 from prunesweep.report import tables
 from prunesweep.report.verdict import lines, verdict
 from prunesweep.results.records import Trial, TrialInfo, to_frame

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from prunesweep.analysis import ablation, clusters, significance
-from prunesweep.analysis.summary import Accuracy, accuracies_of
+from prunesweep.analysis.accuracy import Accuracy, accuracies_of
 from prunesweep.dev import calibration
 
 SIZES = np.array([1, 2, 2, 5, 9, 1, 4], dtype=float)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from prunesweep.analysis.accuracy import clustered_error
 from prunesweep.analysis.comparison import holm, main, mcnemar, paired
-from prunesweep.analysis.summary import clustered_error
 from prunesweep.analysis.wording import p_text
 from prunesweep.results.records import to_frame, write_trial
 from test_analysis import record, trial

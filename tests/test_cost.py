@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from prunesweep.analysis.summary import mean_costs
+from prunesweep.analysis.costs import mean_costs
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,
@@ -22,6 +22,7 @@ from prunesweep.cost import (
 from prunesweep.dev.bench_engine import operator_counter
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
+from prunesweep.engine.scoring import score
 from prunesweep.engine.stages import Decode, Encode, Layers, plan
 from prunesweep.models.decoder import attention_rows
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
@@ -140,7 +141,7 @@ def test_a_search_knows_the_caches_of_a_trial_before_it_runs(
     trials = {}
     for reducer in (DENSE, pruned):
         jobs = [Job(s, plan(s, FRAMES, reducer, words, model)) for s in samples[:3]]
-        rows = [recording.score(o.key, reducer.name, o.result, words) for o in evaluate_jobs(model, jobs, Clock())]
+        rows = [score(o.key, reducer.name, o.result, words) for o in evaluate_jobs(model, jobs, Clock())]
         about = recording.TrialInfo(reducer.name, reducer.name, "small", "blocks", (), {}, model.shape)
         trials[reducer] = recording.Trial(about, recording.to_frame(rows), None)
     known, found = least_costs(pruned, FRAMES, trials[DENSE]), mean_costs(trials[pruned].records, model.shape)

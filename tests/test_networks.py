@@ -18,12 +18,13 @@ from torch.nn import functional as F
 
 import networks
 from conftest import CONF
-from prunesweep.analysis.summary import mean_costs
+from prunesweep.analysis.costs import mean_costs
 from prunesweep.cli.cost import shape_in
 from prunesweep.cost import Shape, prefill_flops, vision_flops
 from prunesweep.dev.bench_engine import operator_counter
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol, encoder_text
+from prunesweep.engine.scoring import score
 from prunesweep.engine.stages import Choose, Decode, Generate, Layers, Prune, Reduce, encoding, plan
 from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
 from prunesweep.models.convert import examine, finish_stllm, read_qformer_tokenizer, write
@@ -597,7 +598,7 @@ def test_qwen2_5_vl_7b_has_the_configured_sizes() -> None:
 def test_a_dense_qwen_costs_what_a_dense_qwen_costs(samples: list[Sample], models: dict[str, Any]) -> None:
     model = models["qwen"]
     answer = state_after(samples[0], model, len(plan(samples[0], FRAMES, DENSE, CHOOSE, model)))
-    row = recording.score(samples[0], "dense", answer, CHOOSE)
+    row = score(samples[0], "dense", answer, CHOOSE)
     assert mean_costs(recording.to_frame([row]), model.shape)["total_flops_ratio"] == pytest.approx(1)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from prunesweep.analysis.summary import nondominated, sweep_table
+from prunesweep.analysis.front import nondominated
+from prunesweep.analysis.table import sweep_table
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.report import text
 from prunesweep.report.plots import pareto_points

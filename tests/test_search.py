@@ -26,7 +26,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from conftest import ROOT
-from prunesweep.analysis.summary import rows_of
+from prunesweep.analysis.table import rows_of
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.results.keys.fingerprint import Files, digest, of_model
 from prunesweep.results.records import Stopped, TrialInfo, read_trial, read_trials, schema, write_trial

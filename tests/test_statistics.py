@@ -15,9 +15,10 @@ import pytest
 
 from prunesweep.analysis import ablation as effects
 from prunesweep.analysis import significance
+from prunesweep.analysis.accuracy import accuracy
 from prunesweep.analysis.comparison import paired
+from prunesweep.analysis.front import pareto_front
 from prunesweep.analysis.outcomes import collect, read_outcomes
-from prunesweep.analysis.summary import accuracy, pareto_front
 from prunesweep.cli.show import main as stats_command
 from prunesweep.report import tables
 from prunesweep.report.verdict import headline, lines, text, verdict

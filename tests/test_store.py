@@ -18,8 +18,8 @@ from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.reducers.random import Drop
+from prunesweep.results.changes import why_not_reused
 from prunesweep.results.keys import code, fingerprint
-from prunesweep.results.keys.changes import why_not_reused
 from prunesweep.results.keys.fingerprint import MISSING, RECORD_FORMAT, Files, of_model, of_samples
 from prunesweep.results.records import parquet_bytes
 from prunesweep.results.store import Store, StoredTrial, content_name, read_file, to_rows

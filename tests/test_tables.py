@@ -1,7 +1,9 @@
 import math
 from dataclasses import replace
 
-from prunesweep.analysis.summary import COSTS, Failure, Summary
+from prunesweep.analysis.costs import COSTS
+from prunesweep.analysis.failures import Failure
+from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.wording import accuracy_text
 from prunesweep.report import text as tables
 from prunesweep.report.plots import COST_LABELS

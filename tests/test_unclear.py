@@ -11,7 +11,8 @@ import pytest
 from prunesweep.analysis import significance
 from prunesweep.analysis.comparison import main as compare
 from prunesweep.analysis.outcomes import Outcomes, collect, read_outcomes
-from prunesweep.analysis.summary import says_enough, summarize, table_frame
+from prunesweep.analysis.summary import says_enough
+from prunesweep.analysis.table import summarize, table_frame
 from prunesweep.report import tables as paper
 from prunesweep.report import text as tables
 from prunesweep.report.html import report_data

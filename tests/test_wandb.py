@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from conftest import CONF
 from prunesweep.analysis.ablation import importances
 from prunesweep.analysis.outcomes import read_outcomes
-from prunesweep.analysis.summary import summarize
+from prunesweep.analysis.table import summarize
 from prunesweep.report import wandb, wandb_process
 from prunesweep.report.wandb import Destination
 from prunesweep.results.records import Trial, TrialInfo, read_trials, write_trial

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prunesweep.analysis.accuracy import Accuracy
 from prunesweep.analysis.clusters import CONFIDENCE, difference_means, effective_samples, influences, quantile, share_means
 from prunesweep.analysis.identified import foreseen, identified, move_together
 from prunesweep.analysis.outcomes import RIGHT, Outcomes
 from prunesweep.analysis.significance import accuracy_interval, holm
-from prunesweep.analysis.summary import Accuracy
 from prunesweep.results.read import IGNORED, settings
 
 if TYPE_CHECKING:

@@ -10,51 +10,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.cost import CONVENTIONS
+from prunesweep.analysis.costs import ABSOLUTE, Denominator, counted, measured
+from prunesweep.analysis.summary import Summary
 from prunesweep.files import replace_file
 
 if TYPE_CHECKING:
-    from prunesweep.analysis.summary import Summary
     from prunesweep.results.records import TrialInfo
-
-FLOPS = ("llm_flops", "total_flops", *(f"{name}_flops" for name in CONVENTIONS))
-TOKENS = ("entrance", "final", "layer", "kv")
-"""Where visual tokens are counted; a dense model has the same number in all of these places."""
-ABSOLUTE = {f"{name}_ratio": name for name in FLOPS} | {f"{name}_ratio": f"{name}_tokens" for name in TOKENS}
-"""What each relative cost is a share of, by name."""
-DENSE = {f"{name}_ratio": f"dense_{name}" for name in FLOPS} | {f"{name}_ratio": "dense_tokens" for name in TOKENS}
-"""The same of the dense model on the trial's own frames and prompts, counted from the trial's records."""
-
 
 BASELINE = "baseline-"
 """How the names of the folders of a search's baselines begin."""
-
-
-@dataclass(frozen=True)
-class Denominator:
-    """What relative costs are shares of."""
-
-    name: str
-    costs: Mapping[str, float]
-    """By the name of the relative cost."""
-
-    def ratios(self, costs: Mapping[str, float]) -> dict[str, float]:
-        """All relative costs, of absolute ones by their names in Summary; NaN of what is not known, or of nothing."""
-        return {ratio: costs[name] / self.costs[ratio] if self.costs[ratio] else math.nan for ratio, name in ABSOLUTE.items()}
-
-
-def counted(costs: Mapping[str, float], name: str) -> Denominator:
-    """The dense model on the frames and prompts of a trial that has these costs, without a run of it."""
-    return Denominator(name, {ratio: costs[dense] for ratio, dense in DENSE.items()})
-
-
-def measured(costs: Mapping[str, float], name: str) -> Denominator:
-    """A dense run itself."""
-    return Denominator(name, {ratio: costs[absolute] for ratio, absolute in ABSOLUTE.items()})
 
 
 def frames_of(info: TrialInfo) -> int | None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import significance
+from prunesweep.analysis.accuracy import codes
 from prunesweep.analysis.clusters import difference_means
-from prunesweep.analysis.summary import codes
 from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def main() -> None:
     """`prunesweep-compare TRIAL BASELINE`: a paired comparison of two trial folders."""
     import argparse
 
-    from prunesweep.analysis.summary import accuracy, naming
+    from prunesweep.analysis.accuracy import accuracy, naming
     from prunesweep.analysis.wording import accuracy_text, difference_text
     from prunesweep.errors import reported
     from prunesweep.report.text import naming_text

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import significance
+from prunesweep.analysis.accuracy import Accuracy, accuracies_of
 from prunesweep.analysis.clusters import difference_means
 from prunesweep.analysis.counterparts import ASKED
 from prunesweep.analysis.outcomes import Outcomes, read_outcomes
-from prunesweep.analysis.summary import Accuracy, accuracies_of
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.layout import markdown
 from prunesweep.paths import user_path

@@ -335,7 +335,7 @@ class Score(NamedTuple):
 def scores(judgements: pl.DataFrame, failures: Failures) -> dict[str, Score]:
     import polars as pl
 
-    from prunesweep.analysis.summary import clustered_error
+    from prunesweep.analysis.accuracy import clustered_error
 
     found = {}
     for dimension in COLUMNS:
@@ -364,7 +364,7 @@ def mean_score(judgements: pl.DataFrame, failures: Failures) -> Score:
     """
     import polars as pl
 
-    from prunesweep.analysis.summary import clustered_error
+    from prunesweep.analysis.accuracy import clustered_error
 
     own = scores(judgements, failures)
     failed = sum(score.failed for score in own.values())

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis.axis import on_one_axis
+from prunesweep.analysis.costs import COUNTS, require_cost
 from prunesweep.analysis.margins import require_margin
-from prunesweep.analysis.summary import COUNTS, Summary, mark_front, require_cost, summarize
+from prunesweep.analysis.summary import Summary
+from prunesweep.analysis.table import mark_front, summarize
 from prunesweep.results.read import is_store, read_folder, read_source, unreadable
 from prunesweep.results.records import RECORDS, Trial, TrialInfo, trial_folders
 

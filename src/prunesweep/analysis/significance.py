@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from prunesweep.analysis.accuracy import Accuracy, accuracies_of
 from prunesweep.analysis.clusters import (
     CONFIDENCE,
     ROUNDING,
@@ -28,7 +29,7 @@ from prunesweep.analysis.counterparts import counterparts
 from prunesweep.analysis.margins import Pair, loss_p_values, questions_needed
 from prunesweep.analysis.outcomes import RIGHT, ByVideo, Outcomes
 from prunesweep.analysis.selection import area_interval
-from prunesweep.analysis.summary import Accuracy, accuracies_of, says_enough
+from prunesweep.analysis.summary import says_enough
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

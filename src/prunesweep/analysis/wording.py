@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from prunesweep.analysis.accuracy import Accuracy
 from prunesweep.analysis.comparison import Difference
 from prunesweep.analysis.significance import accuracy_interval
-from prunesweep.analysis.summary import Accuracy, Summary, scores_of
+from prunesweep.analysis.summary import Summary, scores_of
 
 SMALLEST_P = 1e-12
 """Smaller p-values say nothing more: the normal approximation does not reach there."""

@@ -202,7 +202,7 @@ def do_merge(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def do_migrate(store: Store, arguments: argparse.Namespace) -> Iterator[str]:
-    from prunesweep.results.keys.migration import migrate
+    from prunesweep.results.migration import migrate
 
     carried, reasons = 0, Counter[str]()
     for trial, became in migrate(store, arguments.code, arguments.checkpoint):

@@ -203,7 +203,7 @@ def exchanged(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _blindness(samples: Sequence[Sample]) -> list[str]:
-    from prunesweep.analysis.summary import accuracy, task_accuracies
+    from prunesweep.analysis.accuracy import accuracy, task_accuracies
     from prunesweep.analysis.wording import accuracy_text
     from prunesweep.engine.protocol import Protocol
     from prunesweep.models.llava_onevision import load

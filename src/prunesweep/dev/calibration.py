@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import ablation, clusters, margins, significance
+from prunesweep.analysis.accuracy import accuracies_of
 from prunesweep.analysis.selection import area_interval, front_weights
-from prunesweep.analysis.summary import accuracies_of
 from prunesweep.layout import markdown
 
 if TYPE_CHECKING:

@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prunesweep.analysis.accuracy import accuracy, task_accuracies
 from prunesweep.analysis.comparison import Difference, holm, paired
-from prunesweep.analysis.summary import Summary, accuracy, pareto_front, rows_of, task_accuracies
+from prunesweep.analysis.front import pareto_front
+from prunesweep.analysis.summary import Summary
+from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
 from prunesweep.errors import write_anywhere

@@ -25,9 +25,13 @@ import numpy as np
 
 from prunesweep.analysis import significance
 from prunesweep.analysis.ablation import Ablation, Estimate, Importance, Interaction, MainEffect
+from prunesweep.analysis.accuracy import Accuracy
+from prunesweep.analysis.costs import COSTS
+from prunesweep.analysis.failures import by_kind
 from prunesweep.analysis.outcomes import MARGIN, MARGIN_HELP, UNANSWERED, Outcomes, read_outcomes
 from prunesweep.analysis.significance import AgainstDense
-from prunesweep.analysis.summary import COSTS, Accuracy, by_kind, mark_front, scores_of
+from prunesweep.analysis.summary import scores_of
+from prunesweep.analysis.table import mark_front
 from prunesweep.errors import reported
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import user_path

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from prunesweep.analysis.axis import ABSOLUTE
+from prunesweep.analysis.costs import ABSOLUTE
 from prunesweep.analysis.summary import Summary
 
 if TYPE_CHECKING:

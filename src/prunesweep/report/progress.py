@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunesweep.analysis.summary import Accuracy, accuracy
+from prunesweep.analysis.accuracy import Accuracy, accuracy
 from prunesweep.analysis.wording import accuracy_text
 from prunesweep.layout import grid
 from prunesweep.results.pending import Pending

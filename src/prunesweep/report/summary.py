@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunesweep.analysis.failures import failures
 from prunesweep.analysis.outcomes import collect
-from prunesweep.analysis.summary import Summary, failures, not_run, summarize, sweep_table, table_frame
+from prunesweep.analysis.summary import Summary, not_run
+from prunesweep.analysis.table import summarize, sweep_table, table_frame
 from prunesweep.report import text as tables
 from prunesweep.report.verdict import text as words
 from prunesweep.report.verdict import verdict

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from prunesweep.analysis import judge, significance
+from prunesweep.analysis.accuracy import Accuracy
 from prunesweep.analysis.counterparts import wanted
 from prunesweep.analysis.outcomes import Outcomes
-from prunesweep.analysis.summary import Accuracy, Summary, scores_of
+from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.layout import count as counted
 from prunesweep.layout import grid, markdown, share_text

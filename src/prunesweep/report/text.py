@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunesweep.analysis.summary import Accuracy, Failure, Naming, Summary, scores_of, task_accuracies
+from prunesweep.analysis.accuracy import Accuracy, Naming, task_accuracies
+from prunesweep.analysis.failures import Failure
+from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.wording import accuracy_text, summary_text
 from prunesweep.layout import count, grid, share_text, with_prefix
 from prunesweep.results.records import Trial

@@ -20,9 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prunesweep.analysis.accuracy import task_accuracies
 from prunesweep.analysis.axis import without_ratios
+from prunesweep.analysis.costs import MEASURED_COSTS
 from prunesweep.analysis.outcomes import Outcomes
-from prunesweep.analysis.summary import MEASURED_COSTS, Summary, summarize, table_frame, task_accuracies
+from prunesweep.analysis.summary import Summary
+from prunesweep.analysis.table import summarize, table_frame
 from prunesweep.report.redact import public, public_override
 from prunesweep.report.text import SHARES
 from prunesweep.results.keys.fingerprint import digest

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.analysis.outcomes import MARGIN, MARGIN_HELP, read_outcomes
-from prunesweep.analysis.summary import summarize
+from prunesweep.analysis.table import summarize
 from prunesweep.errors import write_anywhere
 from prunesweep.paths import user_path
 from prunesweep.report import wandb

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.analysis.axis import frames_of
-from prunesweep.analysis.summary import LEDGER_COSTS, mean_costs
+from prunesweep.analysis.costs import LEDGER_COSTS, mean_costs
 from prunesweep.results.records import Trial
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from prunesweep.analysis.axis import ABSOLUTE, Denominator, common
+from prunesweep.analysis.axis import common
+from prunesweep.analysis.costs import ABSOLUTE, Denominator
 from prunesweep.analysis.counterparts import SHOWN
-from prunesweep.analysis.summary import summarize
+from prunesweep.analysis.table import summarize
 from prunesweep.checks import EvaluationError
 from prunesweep.results.records import Trial
 from prunesweep.targets import instantiate

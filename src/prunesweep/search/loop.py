@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from prunesweep.analysis.axis import BASELINE, Denominator
-from prunesweep.analysis.summary import PER_TASK, numbers, require_objective, summarize
+from prunesweep.analysis.axis import BASELINE
+from prunesweep.analysis.costs import Denominator
+from prunesweep.analysis.summary import PER_TASK, require_objective
+from prunesweep.analysis.table import numbers, summarize
 from prunesweep.checks import EvaluationError, require_at_least
 from prunesweep.results.infeasible import Infeasible, read_infeasible
 from prunesweep.results.keys.fingerprint import digest

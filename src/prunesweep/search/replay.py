@@ -26,8 +26,10 @@ import numpy as np
 from jaxtyping import Float
 
 from prunesweep.analysis.comparison import Difference, paired
+from prunesweep.analysis.front import pareto_front
 from prunesweep.analysis.significance import hypervolume, steps
-from prunesweep.analysis.summary import Summary, pareto_front, rows_of, scores_of
+from prunesweep.analysis.summary import Summary, scores_of
+from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text
 from prunesweep.checks import require_at_least
 from prunesweep.errors import reported

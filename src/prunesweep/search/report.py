@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from prunesweep.analysis.summary import nondominated
+from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.wording import accuracy_text
 from prunesweep.layout import grid
 from prunesweep.results.records import write_parquet

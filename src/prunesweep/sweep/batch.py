@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.analysis.summary import nondominated, rows_of
+from prunesweep.analysis.front import nondominated
+from prunesweep.analysis.table import rows_of
 from prunesweep.benchmarks import by_video, remarks
 from prunesweep.checks import EvaluationError, UnfitError
 from prunesweep.engine.devices import device_kind
 from prunesweep.models.checkpoints import located
+from prunesweep.results.changes import why_not_reused
 from prunesweep.results.infeasible import Infeasible
-from prunesweep.results.keys.changes import why_not_reused
 from prunesweep.results.keys.fingerprint import Files, digest, of_samples
 from prunesweep.results.pending import noted
 from prunesweep.results.records import Stopped, TrialInfo, read_shape, read_trials

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from prunesweep.analysis.axis import Denominator, counted, counted_name, kept, relative
-from prunesweep.analysis.summary import Summary, numbers, summarize
+from prunesweep.analysis.axis import counted_name, kept, relative
+from prunesweep.analysis.costs import Denominator, counted
+from prunesweep.analysis.summary import Summary
+from prunesweep.analysis.table import numbers, summarize
 from prunesweep.results.infeasible import INFEASIBLE, Infeasible, write_infeasible
 from prunesweep.results.records import CONFIG, TrialInfo, read_trial, write_trial
 from prunesweep.sweep.batch import Finished

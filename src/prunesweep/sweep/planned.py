@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prunesweep.analysis.costs import MEASURED_COSTS, require_cost
 from prunesweep.analysis.margins import require_margin
-from prunesweep.analysis.summary import MEASURED_COSTS, require_cost, require_objective
+from prunesweep.analysis.summary import require_objective
 from prunesweep.checks import InfeasibleError, require_at_least, require_flag, require_seconds
 from prunesweep.engine.devices import require_accelerator
 from prunesweep.engine.protocol import Protocol

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from prunesweep.analysis.axis import ABSOLUTE
-from prunesweep.analysis.summary import LEDGER_COSTS, accuracy, mean_costs
+from prunesweep.analysis.accuracy import accuracy
+from prunesweep.analysis.costs import ABSOLUTE, LEDGER_COSTS, mean_costs
 from prunesweep.checks import require_at_least
 from prunesweep.results.records import Stopped
 from prunesweep.types import Sample
