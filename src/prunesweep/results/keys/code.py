@@ -19,11 +19,12 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from prunesweep.results.keys import syntax
+from prunesweep.results.keys.alike import counts_as
 from prunesweep.results.keys.opaque import unknown
 from prunesweep.results.keys.syntax import (
     DEFINITIONS,
@@ -388,8 +389,9 @@ def installed() -> Reader:
 
 @cache
 def code_of(roots: tuple[str, ...]) -> Code:
-    """The code behind methods and models of these dotted names, and behind answering as such."""
-    return installed().code([*ANSWERING, *roots])
+    """The code behind methods and models of these dotted names, and behind answering as such; see `alike`."""
+    found = installed().code([*ANSWERING, *roots])
+    return replace(found, digest=counts_as(found.digest))
 
 
 def forget() -> None:
