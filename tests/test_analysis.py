@@ -14,6 +14,7 @@ from prunesweep.analysis.table import summarize, sweep_table
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,
+    Usage,
     VisionShape,
     decode_flops,
     head_flops,
@@ -41,10 +42,7 @@ def record(
         prediction=None if correct is None else "one" if correct else "two",
         correct=correct,
         choice_scores=(-0.5, -1.0),
-        visual_tokens=visual,
-        text_tokens=5,
-        frames=2,
-        dense_tokens=8,
+        usage=Usage(visual, text_tokens=5, frames=2, dense_tokens=8),
         error=error,
     )
 
@@ -154,21 +152,20 @@ def test_records_of_format_1_are_read_back(tmp_path: Path) -> None:
 
 def test_costs_of_many_records_equal_the_ledger_of_each() -> None:
     draw, caches = random.Random(0), random.Random(1)
-    rows = []
+    rows, usages = [], []
     for index in range(40):
         entering, leaving, layer = draw.randint(5, 8), draw.randint(1, 4), draw.randint(1, 3)
         one = record(str(index), True, visual=(entering,) * layer + (leaving,) * (4 - layer))
-        rows.append(
-            replace(one, text_tokens=draw.randint(3, 9), generated_tokens=draw.randint(0, 5), reduction_flops=2**60 + index)
+        usages.append(
+            replace(one.usage, text_tokens=draw.randint(3, 9), generated_tokens=draw.randint(0, 5), reduction_flops=2**60 + index)
         )
         if index % 3:  # some say nothing
-            rows[-1] = replace(rows[-1], cached_tokens=tuple(caches.randint(0, 8) for _ in range(4)))
+            usages[-1] = replace(usages[-1], cached_tokens=tuple(caches.randint(0, 8) for _ in range(4)))
+        rows.append(replace(one, usage=usages[-1]))
     found = summarize(Trial(replace(trial().info, shape=replace(SHAPE, layers=4)), to_frame(rows), None))
     shape = replace(SHAPE, layers=4)
-    each = [
-        ledger(shape, r.visual_tokens, r.text_tokens, 8, 2, r.generated_tokens, r.reduction_flops, r.cached_tokens) for r in rows
-    ]
-    dense = [ledger(shape, [8] * 4, r.text_tokens, 8, 2, r.generated_tokens) for r in rows]
+    each = [ledger(shape, usage) for usage in usages]
+    dense = [ledger(shape, usage.dense()) for usage in usages]
     assert found.llm_flops == sum(e.prefill for e in each) / 40
     assert found.total_flops == sum(e.total for e in each) / 40  # beyond 64 bits in sum, and exact
     assert found.kv_bytes == sum(e.kv_bytes for e in each) / 40
@@ -177,7 +174,7 @@ def test_costs_of_many_records_equal_the_ledger_of_each() -> None:
     assert found.layer_ratio == pytest.approx(sum(e.layer_ratio for e in each) / 40, rel=1e-12)
     few, many = (
         sum(published_prefill(CONVENTIONS["fastv"], shape, t) for t in side)
-        for side in ([r.visual_tokens for r in rows], [[8] * 4] * 40)
+        for side in ([usage.visual_tokens for usage in usages], [[8] * 4] * 40)
     )
     assert found.fastv_flops_ratio == few / many
 

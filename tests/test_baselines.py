@@ -71,9 +71,7 @@ def test_pooling_refuses_a_grid_that_does_not_fit() -> None:
 
 
 def prefix(attention: torch.Tensor | None) -> Prefix:
-    return Prefix(
-        "video", 4, torch.zeros(4, 1), torch.arange(4), torch.ones(4, dtype=bool), torch.arange(4), 4, attention=attention
-    )
+    return Prefix("video", torch.zeros(4, 1), torch.arange(4), torch.ones(4, dtype=bool), torch.arange(4), 4, attention=attention)
 
 
 def test_fastv_ranks_by_the_last_row_averaged_over_heads() -> None:

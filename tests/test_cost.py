@@ -7,6 +7,7 @@ from prunesweep.analysis.costs import mean_costs
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,
+    Usage,
     VisionShape,
     causal_prefill_flops,
     dycoke_decode,
@@ -43,7 +44,7 @@ def test_the_dense_ledger_equals_a_measured_count(samples: list[Sample], model: 
         model.network(**inputs, logits_to_keep=1)
     (outcome,) = evaluate_jobs(model, [Job("it", plan(sample, FRAMES, DENSE, Protocol("words", "choose"), model))], Clock())
     answer = outcome.result
-    cost = ledger(model.shape, answer.visual_tokens, answer.text_tokens, answer.dense_tokens, FRAMES)
+    cost = ledger(model.shape, answer.usage)
     assert cost.total == pytest.approx(measured.get_total_flops(), rel=1e-3)
 
 
@@ -80,8 +81,8 @@ def test_llava_onevision_7b_costs_what_fastvid_publishes() -> None:
 
 def test_decoding_costs_one_row_per_token_after_the_first() -> None:
     visual = [100] * 20 + [40] * 8
-    one = ledger(QWEN2_7B, visual, 20, 6272, 32, generated=1)
-    three = ledger(QWEN2_7B, visual, 20, 6272, 32, generated=3)
+    one = ledger(QWEN2_7B, Usage(visual, 20, 1, 32, 6272))
+    three = ledger(QWEN2_7B, Usage(visual, 20, 3, 32, 6272))
     assert one.decode == 0
     assert three.decode == sum(28 * layer_flops(QWEN2_7B, 1, 60 + step) + head_flops(QWEN2_7B) for step in (1, 2))
     assert three.entrance_ratio == 100 / 6272
@@ -97,11 +98,10 @@ def test_a_chunk_after_a_cache_and_scored_options_equal_measured_counts(samples:
         prefix = stage(prefix, model)
     with operator_counter() as measured:
         answer = stages[-1](prefix, model)
-    assert (answer.option_rows, answer.option_pairs) == (0 + 2 + 2, 0 + 4 + 4)
-    own = [answer.visual_tokens, answer.text_tokens, answer.dense_tokens, FRAMES]
-    cost = ledger(model.shape, *own, option_rows=answer.option_rows, option_pairs=answer.option_pairs)
+    assert (answer.usage.option_rows, answer.usage.option_pairs) == (0 + 2 + 2, 0 + 4 + 4)
+    cost = ledger(model.shape, answer.usage)
     assert cost.head + cost.options == pytest.approx(measured.get_total_flops(), rel=1e-3)
-    assert cost.total - ledger(model.shape, *own).total == cost.options > 0
+    assert cost.total - ledger(model.shape, replace(answer.usage, option_rows=0, option_pairs=0)).total == cost.options > 0
     rows, cached = 5, len(prefix.hidden)
     with operator_counter() as measured:
         model.run(model.embed((5,) * rows), torch.arange(cached, cached + rows), 0, 8, prefix.kv)
@@ -123,9 +123,8 @@ def test_decoding_on_caches_of_a_pruned_prompt_equals_a_measured_count(
             prefix = stage(prefix, model)
         with operator_counter() as measured:
             answer = last(prefix, model)
-        options = {"option_rows": answer.option_rows, "option_pairs": answer.option_pairs}
-        own = [answer.visual_tokens, answer.text_tokens, answer.dense_tokens, FRAMES, len(answer.token_ids)]
-        cost = ledger(model.shape, *own, cached_tokens=answer.cached_tokens, **options)
+        assert answer.usage.generated_tokens == len(answer.token_ids)
+        cost = ledger(model.shape, answer.usage)
         assert cost.head + cost.options + cost.decode == pytest.approx(measured.get_total_flops(), rel=1e-3)
         assert cost.options + cost.decode > 0
         size = sum(kv.key[0].numel() + kv.value[0].numel() for kv in prefix.kv)
@@ -245,7 +244,7 @@ def test_a_cache_holds_keys_and_values_of_every_layer() -> None:
 
 
 def test_the_layer_average_lies_between_entrance_and_end() -> None:
-    cost = ledger(QWEN2_7B, [100] * 14 + [50] * 14, 20, 200, 32)
+    cost = ledger(QWEN2_7B, Usage([100] * 14 + [50] * 14, 20, 0, 32, 200))
     assert (cost.entrance_ratio, cost.layer_ratio, cost.final_ratio) == (0.5, 0.375, 0.25)
 
 
@@ -278,7 +277,7 @@ def test_an_answer_carries_what_its_reduction_cost(samples: list[Sample], model:
     (outcome,) = evaluate_jobs(model, [Job("it", stages)], Clock())
     question = len(model.prompt(samples[0].question)[1])
     merged = merge(decoded(samples[0], model))
-    columns = len(merged.x) + outcome.result.text_tokens
-    assert outcome.result.reduction_flops == merged.flops + scoring_flops(model.shape, question, columns)
-    cost = ledger(model.shape, [10] * 8, 5, 20, 4, reduction=7)
+    columns = len(merged.x) + outcome.result.usage.text_tokens
+    assert outcome.result.usage.reduction_flops == merged.flops + scoring_flops(model.shape, question, columns)
+    cost = ledger(model.shape, Usage([10] * 8, 5, 0, 4, 20, reduction_flops=7))
     assert cost.total == cost.vision + cost.prefill + cost.head + 7

@@ -143,7 +143,7 @@ def test_layer_ranges_compose(samples: list[Sample], model: LlavaOnevision) -> N
     whole = Layers(0, 8)(start, model)
     parts = Layers(4, 8)(Layers(1, 4)(Layers(0, 1)(start, model), model), model)
     assert torch.equal(whole.hidden, parts.hidden)
-    assert whole.visual_tokens == parts.visual_tokens
+    assert whole.usage.visual_tokens == parts.usage.visual_tokens
     for a, b in zip(whole.kv, parts.kv, strict=True):
         assert torch.equal(a.key, b.key)
         assert torch.equal(a.value, b.value)
@@ -225,7 +225,7 @@ def test_keep_one_and_no_merge_answer_as_the_dense_model(samples: list[Sample], 
     for sample in samples[:4]:
         jobs = [Job(r.name, plan(sample, FRAMES, r, CHOOSE, model)) for r in (DENSE, kept)]
         dense, pruned = (outcome.result for outcome in evaluate_jobs(model, jobs, Clock()))
-        assert pruned.visual_tokens == dense.visual_tokens
+        assert pruned.usage.visual_tokens == dense.usage.visual_tokens
         assert pruned.choice_scores == pytest.approx(dense.choice_scores, abs=1e-4)
 
 

@@ -35,9 +35,7 @@ def kept_by(prune: object, merged: Merged) -> int:
     """How many tokens the real pruner chooses, by attention that is no tie."""
     count = len(merged.group)
     attention = torch.rand(2, 3, count, generator=torch.Generator().manual_seed(2))
-    prefix = Prefix(
-        "video", count, torch.zeros(count, 1), merged.position, torch.ones(count, dtype=torch.bool), merged.group, count
-    )
+    prefix = Prefix("video", torch.zeros(count, 1), merged.position, torch.ones(count, dtype=torch.bool), merged.group, count)
     return len(prune(Prefix(**{**prefix.__dict__, "attention": attention})))
 
 

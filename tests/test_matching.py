@@ -42,8 +42,8 @@ def test_what_a_solved_reducer_costs_is_what_the_solution_says(
     reducer, solution = matched(name, calibration, match)
     chosen = [questions[0] for questions in calibration.chosen(2)]
     outcomes = evaluate_jobs(model, [Job(s.id, plan(s, FRAMES, reducer, CHOOSE, model)) for s in chosen], Clock())
-    own = [ledger(model.shape, a.visual_tokens, a.text_tokens, a.dense_tokens, FRAMES) for _, a, _ in outcomes]
-    dense = [ledger(model.shape, [a.dense_tokens] * 8, a.text_tokens, a.dense_tokens, FRAMES) for _, a, _ in outcomes]
+    own = [ledger(model.shape, replace(a.usage, cached_tokens=None)) for _, a, _ in outcomes]
+    dense = [ledger(model.shape, a.usage.dense()) for _, a, _ in outcomes]
     reached = {
         "flops": sum(c.prefill for c in own) / sum(c.prefill for c in dense),
         "layer_average": sum(c.layer_ratio for c in own) / 2,
@@ -82,7 +82,7 @@ def test_caches_that_stay_whole_count_in_full(samples: list[Sample], model: Llav
         matched("fastv", calibration, Match(kv=0.2))
     (outcome,) = evaluate_jobs(model, [Job("it", plan(samples[0], FRAMES, reducer, CHOOSE, model))], Clock())
     a = outcome.result
-    cost = ledger(model.shape, a.visual_tokens, a.text_tokens, a.dense_tokens, FRAMES, cached_tokens=a.cached_tokens)
+    cost = ledger(model.shape, a.usage)
     assert cost.kv_ratio == pytest.approx(solution.reached)
     cut, _ = matched("fastv", calibration, Match(kv=0.2), prune__earlier_caches="cut")
     assert cut.prune.keep_ratio == pytest.approx(0.2, abs=0.01)

@@ -436,9 +436,9 @@ def test_sources_name_tokens_and_costs_follow_from_what_is_kept(samples: list[Sa
         assert set(merged.source.unique().tolist()) - {-1} == set(range(len(merged.x)))
         (outcome,) = evaluate_jobs(model, [Job("it", plan(samples[0], FRAMES, reducer, CHOOSE, model))], Clock())
         answer = outcome.result
-        assert answer.dense_tokens == merged.tokens.dense_tokens
-        assert answer.visual_tokens[0] == len(merged.x)
-        assert answer.visual_tokens[-1] <= answer.visual_tokens[0]
+        assert answer.usage.dense_tokens == merged.tokens.dense_tokens
+        assert answer.usage.visual_tokens[0] == len(merged.x)
+        assert answer.usage.visual_tokens[-1] <= answer.usage.visual_tokens[0]
 
 
 @torch.inference_mode()

@@ -81,7 +81,7 @@ def read_by_fastv(case: dict[str, Any], embeds: torch.Tensor, vicuna: pllava.Pll
     visual[video] = True
     index = torch.arange(video.stop)
     group = torch.zeros(case["N"], dtype=torch.long)
-    prefix = Prefix("video", case["N"], embeds[: video.stop], index, visual, group, next_position=video.stop)
+    prefix = Prefix("video", embeds[: video.stop], index, visual, group, next_position=video.stop)
     model = Asked(vicuna, embeds[video.stop :])
     stages = (
         Layers(0, case["K"]),
@@ -104,7 +104,7 @@ def test_fastv_keeps_says_and_goes_on_as_released(
     assert prefix.position.tolist() == own["positions"].tolist()
     assert prefix.visual.sum() == case["rank"]
     assert lengths(prefix) == case["kv"]
-    assert [n + case["before"] + case["after"] for n in prefix.cached_tokens] == case["kv"]
+    assert [n + case["before"] + case["after"] for n in prefix.usage.cached_tokens] == case["kv"]
     torch.testing.assert_close(model.logits(prefix.hidden[-1:])[0], own["logits"], **CLOSE)
     first, *_ = own["ids"].tolist()
     step = model.run(model.embed((first,)), model.text_position(prefix.next_position, 1), 0, model.layers, prefix.kv)

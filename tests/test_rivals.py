@@ -58,8 +58,8 @@ def test_frames_of_full_size_are_encoded_as_the_stock_model_does(samples: list[S
 def test_smaller_frames_cost_less_in_tower_and_llm(samples: list[Sample], model: LlavaOnevision) -> None:
     reducer = Reducer("small", input=Resize(0.5))
     (outcome,) = evaluate_jobs(model, [Job("it", plan(samples[0], FRAMES, reducer, GENERATE, model))], Clock())
-    assert outcome.result.visual_tokens == (FRAMES * 9,) * 8
-    assert (outcome.result.dense_tokens, outcome.result.vision_patches) == (FRAMES * 36, 36)
+    assert outcome.result.usage.visual_tokens == (FRAMES * 9,) * 8
+    assert (outcome.result.usage.dense_tokens, outcome.result.usage.vision_patches) == (FRAMES * 36, 36)
 
 
 # The tower's attention.
@@ -248,10 +248,10 @@ def test_evicting_nothing_generates_as_the_dense_model(samples: list[Sample], mo
     dense, all_kept, evicted = (outcome.result for outcome in evaluate_jobs(model, jobs, Clock()))
     assert all_kept.token_ids == dense.token_ids
     assert evicted.token_ids[0] == dense.token_ids[0], "the prompt is read as by the dense model"
-    assert evicted.visual_tokens == dense.visual_tokens
-    prompt = dense.visual_tokens[0] + dense.text_tokens
-    assert evicted.cached_tokens == (2 * int(0.05 * prompt) - dense.text_tokens,) * 8
-    assert all_kept.cached_tokens == dense.visual_tokens
+    assert evicted.usage.visual_tokens == dense.usage.visual_tokens
+    prompt = dense.usage.visual_tokens[0] + dense.usage.text_tokens
+    assert evicted.usage.cached_tokens == (2 * int(0.05 * prompt) - dense.usage.text_tokens,) * 8
+    assert all_kept.usage.cached_tokens == dense.usage.visual_tokens
 
 
 @torch.inference_mode()
@@ -269,7 +269,7 @@ def test_what_was_received_is_of_the_tokens_that_a_cache_holds(
     assert [r.shape[1] for r in state.received] == [kv.key.shape[2] for kv in state.kv] == held
     evicted = stages[-2](state, model)
     assert [kv.key.shape[2] for kv in evicted.kv] == [2 * int(0.1 * count) for count in held]
-    assert list(evicted.cached_tokens) == [2 * int(0.1 * count) - text for count in held]
+    assert list(evicted.usage.cached_tokens) == [2 * int(0.1 * count) - text for count in held]
     assert isinstance(stages[4], Layers)
     assert replace(stages[1]) == Encode()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunesweep.cost import Shape, VisionShape
+from prunesweep.cost import Shape, Usage, VisionShape
 from prunesweep.engine import stages
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.validity import InvalidError
@@ -125,7 +125,6 @@ def prefix(**changes: Any) -> Prefix:
     cache = KeyValue(torch.zeros(1, HEADS, LENGTH, 2), torch.zeros(1, HEADS, LENGTH, 2))
     return Prefix(
         video_id="v",
-        dense_tokens=COUNT,
         hidden=torch.zeros(LENGTH, CHANNELS),
         position=torch.arange(LENGTH),
         visual=torch.arange(LENGTH) < COUNT,
@@ -134,7 +133,7 @@ def prefix(**changes: Any) -> Prefix:
         **{
             "kv": (cache, cache),
             "seen": (Seen(torch.arange(LENGTH), torch.arange(LENGTH) < COUNT),) * 2,
-            "cached_tokens": (COUNT, COUNT),
+            "usage": Usage(cached_tokens=(COUNT, COUNT)),
             "received": (torch.zeros(HEADS, LENGTH),) * 2,
             **changes,
         },

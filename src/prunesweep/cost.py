@@ -12,7 +12,7 @@ the same array are worked out once, so that millions of records take seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -179,6 +179,42 @@ def kv_bytes(shape: Shape, tokens: Sequence[int], bytes_per_value: int = HALF_PR
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What one answer took, counted: all that its cost follows from.  Columns of the records in this order.
+
+    For `ledger` the numbers may be arrays over many answers.
+    """
+
+    visual_tokens: Sequence[int] = ()
+    """Per LLM layer, during prefill."""
+    text_tokens: int = 0
+    """All other tokens of the prompt."""
+    generated_tokens: int = 0
+    frames: int = 0
+    """That the vision tower saw."""
+    dense_tokens: int = 0
+    """Visual tokens of the same video without any reduction."""
+    reduction_flops: int = 0
+    """Spent on merging and on scoring tokens."""
+    option_rows: int = 0
+    """Tokens after the first of all scored options: rows that the LLM ran besides the prompt."""
+    option_pairs: int = 0
+    """Of these rows, pairs that belong to one option: the sum of their squared numbers."""
+    cached_tokens: Sequence[int] | None = None
+    """Per LLM layer: visual tokens in its cache while decoding; None: in every layer as many as the last one sees."""
+    vision_patches: int | None = None
+    """Patches per frame that the tower saw, where they are not those of the model's shape."""
+
+    def dense(self, vision_patches: int | None = None) -> Usage:
+        """Of the same question to the model without any reduction."""
+        whole = (self.dense_tokens,) * len(self.visual_tokens)
+        return replace(self, visual_tokens=whole, cached_tokens=None, reduction_flops=0, vision_patches=vision_patches)
+
+
+NOTHING = Usage()
+
+
+@dataclass(frozen=True)
 class Ledger:
     """FLOPs of one answer by part, and its share of visual tokens."""
 
@@ -206,36 +242,21 @@ class Ledger:
         return self.vision + self.reduction + self.prefill + self.head + self.decode + self.options
 
 
-def ledger(
-    shape: Shape,
-    visual_tokens: Sequence[int],
-    text_tokens: int,
-    dense_tokens: int,
-    frames: int,
-    generated: int = 0,
-    reduction: int = 0,
-    cached_tokens: Sequence[int] | None = None,
-    vision_patches: int | None = None,
-    option_rows: int = 0,
-    option_pairs: int = 0,
-) -> Ledger:
-    """What one answer costs; `dense_tokens` is the number of visual tokens without any reduction.
-
-    `cached_tokens` are the visual tokens in each layer's cache while decoding; by default what the last layer kept.
-    """
-    if cached_tokens is None:
-        cached_tokens = [visual_tokens[-1]] * len(visual_tokens)
-    cached = with_text(cached_tokens, text_tokens)
+def ledger(shape: Shape, usage: Usage) -> Ledger:
+    """What one answer costs, or arrays of what many do."""
+    visual, dense = usage.visual_tokens, usage.dense_tokens
+    in_caches = [visual[-1]] * len(visual) if usage.cached_tokens is None else usage.cached_tokens
+    cached = with_text(in_caches, usage.text_tokens)
     return Ledger(
-        vision=vision_flops(shape, frames, vision_patches),
-        reduction=reduction,
-        prefill=prefill_flops(shape, visual_tokens, text_tokens),
+        vision=vision_flops(shape, usage.frames, usage.vision_patches),
+        reduction=usage.reduction_flops,
+        prefill=prefill_flops(shape, visual, usage.text_tokens),
         head=head_flops(shape),
-        decode=decode_flops(shape, cached, generated),
-        options=option_flops(shape, cached, option_rows, option_pairs),
-        entrance_ratio=visual_tokens[0] / dense_tokens,
-        final_ratio=visual_tokens[-1] / dense_tokens,
-        layer_ratio=over_layers(lambda n: n, visual_tokens) / len(visual_tokens) / dense_tokens,
-        kv_ratio=over_layers(lambda n: n, cached_tokens) / len(cached_tokens) / dense_tokens,
+        decode=decode_flops(shape, cached, usage.generated_tokens),
+        options=option_flops(shape, cached, usage.option_rows, usage.option_pairs),
+        entrance_ratio=visual[0] / dense,
+        final_ratio=visual[-1] / dense,
+        layer_ratio=over_layers(lambda n: n, visual) / len(visual) / dense,
+        kv_ratio=over_layers(lambda n: n, in_caches) / len(in_caches) / dense,
         kv_bytes=kv_bytes(shape, cached),
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from prunesweep.cost import NOTHING, Usage
+
 if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
     from jaxtyping import Bool, Float, Int, UInt8
     from torch import Tensor
@@ -150,8 +152,6 @@ class Prefix:
     """A sequence part-way through the LLM, after `len(kv)` layers."""
 
     video_id: str
-    dense_tokens: int
-    """Visual tokens of the video before any reduction."""
     hidden: Float[Tensor, "s c"]
     position: Int[Tensor, " s *axes"]
     """Of models that place tokens in time and space, one column each for time, row and column."""
@@ -168,16 +168,8 @@ class Prefix:
     """Of the last layer run: how much each question token attends to each visual token."""
     received: tuple[Float[Tensor, "h s"], ...] = ()
     """Per layer run, if asked for: the attention that each token of its cache received from all tokens after it, summed."""
-    visual_tokens: tuple[int, ...] = ()
-    """Per layer run."""
-    cached_tokens: tuple[int, ...] = ()
-    """Visual tokens in the cache of each layer run."""
-    vision_patches: int | None = None
-    """As in Tokens."""
-    frames: int = 0
-    """That the tower saw."""
-    reduction_flops: int = 0
-    """Spent so far on merging and on scoring tokens."""
+    usage: Usage = NOTHING
+    """So far: visual and cached tokens of each layer run."""
 
     @property
     def depth(self) -> int:
@@ -186,31 +178,14 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, and the token counts from which its cost follows."""
+    """What the model said, and what that took."""
 
     text: str
     token_ids: tuple[int, ...]
     """Generated tokens; empty if the options were scored."""
     choice_scores: tuple[float, ...]
     """Log-likelihood per option; empty if the answer was generated."""
-    visual_tokens: tuple[int, ...]
-    """Per LLM layer, during prefill."""
-    text_tokens: int
-    """All other tokens of the prompt."""
-    dense_tokens: int
-    """Visual tokens of the same video without any reduction."""
-    reduction_flops: int
-    """Spent on merging and on scoring tokens."""
-    option_rows: int = 0
-    """Tokens after the first of all scored options: rows that the LLM ran besides the prompt."""
-    option_pairs: int = 0
-    """Of these rows, pairs that belong to one option: the sum of their squared numbers."""
-    cached_tokens: tuple[int, ...] = ()
-    """Per LLM layer: visual tokens in its cache while decoding."""
-    vision_patches: int | None = None
-    """Patches per frame that the tower saw, where they are not those of the model's shape."""
-    frames: int = 0
-    """That the tower saw."""
+    usage: Usage
 
 
 @dataclass(frozen=True)
@@ -227,17 +202,7 @@ class Record:
     correct: bool | None
     """None for an error, and for what is judged later or elsewhere."""
     choice_scores: tuple[float, ...] = ()
-    visual_tokens: tuple[int, ...] = ()
-    text_tokens: int = 0
-    generated_tokens: int = 0
-    frames: int = 0
-    dense_tokens: int = 0
-    reduction_flops: int = 0
-    option_rows: int = 0
-    option_pairs: int = 0
-    cached_tokens: tuple[int, ...] | None = None
-    """Per LLM layer: visual tokens in its cache while decoding; None: in every layer as many as the last one sees."""
-    vision_patches: int | None = None
+    usage: Usage = NOTHING
     chosen: int | None = None
     """The option that the answer is; None if it names none, or several."""
     named: int | None = None

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.cost import CONVENTIONS, Shape, ledger, published_prefill
+from prunesweep.cost import CONVENTIONS, Shape, Usage, ledger, published_prefill
+from prunesweep.results.records import USAGE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +22,8 @@ ABSOLUTE = {f"{name}_ratio": name for name in FLOPS} | {f"{name}_ratio": f"{name
 """What each relative cost is a share of, by name."""
 DENSE = {f"{name}_ratio": f"dense_{name}" for name in FLOPS} | {f"{name}_ratio": "dense_tokens" for name in TOKENS}
 """The same of the dense model on the trial's own frames and prompts, counted from the trial's records."""
-COUNTS = ("text_tokens", "dense_tokens", "frames", "generated_tokens", "reduction_flops", "option_rows", "option_pairs")
-"""What a record tells the ledger besides its visual tokens, in the ledger's order."""
+BY_LAYER = ("visual_tokens", "cached_tokens")
+"""Of USAGE, lists."""
 WORD = 32
 """Bits."""
 RATIOS = ("entrance_ratio", "final_ratio", "layer_ratio", "kv_ratio")
@@ -74,16 +75,12 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, Any]:
     if not len(answered):
         return dict.fromkeys((*LEDGER_COSTS, *DENSE.values()), math.nan)
 
-    visual = tokens_by_layer(answered["visual_tokens"])
-    counts: list[Any] = [answered[name].to_numpy() for name in COUNTS]  # arrays where the ledger's types say numbers
-    text, before, frames, generated, reduction, option_rows, option_pairs = counts
-    cached = cached_by_layer(answered, visual)
-    patches: Any = answered["vision_patches"].fill_null(shape.vision.patches).to_numpy()
-    all_patches = _dense_patches(shape, before, frames)
-    all_tokens = [before] * len(visual)
-    options = {"option_rows": option_rows, "option_pairs": option_pairs}
-    own: Any = ledger(shape, visual, text, before, frames, generated, reduction, cached, patches, **options)
-    dense: Any = ledger(shape, all_tokens, text, before, frames, generated, vision_patches=all_patches, **options)
+    usage = _usages(answered, shape)
+    all_patches = _dense_patches(shape, usage.dense_tokens, usage.frames)
+    without = usage.dense(all_patches)
+    own: Any = ledger(shape, usage)
+    dense: Any = ledger(shape, without)
+    visual, cached, before = usage.visual_tokens, usage.cached_tokens, usage.dense_tokens
     means = {
         "entrance_tokens": _mean(visual[0]),
         "final_tokens": _mean(visual[-1]),
@@ -98,11 +95,19 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, Any]:
         "dense_total_flops": _mean(dense.total),
     }
     for name, convention in CONVENTIONS.items():
-        prefills: list[Any] = [published_prefill(convention, shape, tokens) for tokens in (visual, all_tokens)]
+        prefills: list[Any] = [published_prefill(convention, shape, tokens) for tokens in (visual, without.visual_tokens)]
         means[f"{name}_flops"], means[f"dense_{name}_flops"] = map(_mean, prefills)
-    smaller = answered["vision_patches"].is_not_null().to_numpy() & (patches < all_patches)
+    smaller = answered["vision_patches"].is_not_null().to_numpy() & (usage.vision_patches < all_patches)
     whole = all((count == before).all() for count in (*visual, *cached)) and not smaller.any()
     return {**means, **counted(means, "").ratios(means), "dense": bool(whole)}
+
+
+def _usages(answered: pl.DataFrame, shape: Shape) -> Any:
+    """Of all records at once: arrays where Usage says numbers."""
+    visual = tokens_by_layer(answered["visual_tokens"])
+    counts: dict[str, Any] = {name: answered[name].to_numpy() for name in USAGE if name not in BY_LAYER}
+    counts["vision_patches"] = answered["vision_patches"].fill_null(shape.vision.patches).to_numpy()
+    return Usage(visual_tokens=visual, cached_tokens=cached_by_layer(answered, visual), **counts)
 
 
 def _dense_patches(shape: Shape, tokens: Any, frames: Any) -> Any:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis.axis import on_one_axis
-from prunesweep.analysis.costs import COUNTS, require_cost
+from prunesweep.analysis.costs import require_cost
 from prunesweep.analysis.margins import require_margin
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import mark_front, summarize
 from prunesweep.results.read import is_store, read_folder, read_source, unreadable
-from prunesweep.results.records import RECORDS, Trial, TrialInfo, trial_folders
+from prunesweep.results.records import RECORDS, USAGE, Trial, TrialInfo, trial_folders
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,11 +33,8 @@ COLUMNS = (
     "target",
     "correct",
     "error",
-    "visual_tokens",
-    "cached_tokens",
-    "vision_patches",
     "named",
-    *COUNTS,
+    *USAGE,
 )
 """Of the records: all that statistics need."""
 READERS = 2

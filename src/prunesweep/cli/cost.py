@@ -15,6 +15,7 @@ from prunesweep.cli.run import reported, run_hydra
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,
+    Usage,
     VisionShape,
     causal_prefill_flops,
     dycoke_decode,
@@ -101,7 +102,7 @@ def report(config: DictConfig) -> str:
     caches = {"dense": plans["dense"], config.reducer.name: own.cached}
     steps = math.ceil(config.frames / config.model.get("frames_per_step", 1))
     costs = {
-        name: ledger(shape, tokens, config.text_tokens, dense, steps, config.generated, cached_tokens=caches[name])
+        name: ledger(shape, Usage(tokens, config.text_tokens, config.generated, steps, dense, cached_tokens=caches[name]))
         for name, tokens in plans.items()
     }
     title = (

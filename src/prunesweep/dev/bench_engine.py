@@ -19,7 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
 from prunesweep.benchmarks import blocks, by_video
-from prunesweep.cost import Ledger, Shape, VisionShape, ledger, prefill_flops, vision_flops
+from prunesweep.cost import Shape, VisionShape, ledger, prefill_flops, vision_flops
 from prunesweep.embedded.network import TinyShape, build_network, build_processor
 from prunesweep.engine.prefix_tree import Clock, Job, Outcome, cut, evaluate_jobs, walk
 from prunesweep.engine.protocol import Protocol
@@ -188,7 +188,7 @@ def sides_of(model: LlavaOnevision, jobs: Sequence[Job], frames: int) -> tuple[S
     found = [_answers(work()) for work in (alone, kept, shared)]
     if not found[0] == found[1] == found[2]:
         raise ValueError("sharing changed an answer; please report this with the command you ran")
-    costs = [_ledger(model, answer, frames) for answer in found[0].values()]
+    costs = [ledger(model.shape, answer.usage) for answer in found[0].values()]
     total, vision = sum(cost.total for cost in costs), costs[0].vision
     counted = counted_flops(shared)
     return (
@@ -218,18 +218,6 @@ def _answers(outcomes: Sequence[Outcome]) -> dict[Any, Answer]:
         if isinstance(outcome.result, Exception):
             raise outcome.result
     return {outcome.key: outcome.result for outcome in outcomes if isinstance(outcome.result, Answer)}
-
-
-def _ledger(model: LlavaOnevision, answer: Answer, frames: int) -> Ledger:
-    own = (answer.visual_tokens, answer.text_tokens, answer.dense_tokens, frames)
-    return ledger(
-        model.shape,
-        *own,
-        reduction=answer.reduction_flops,
-        cached_tokens=answer.cached_tokens,
-        option_rows=answer.option_rows,
-        option_pairs=answer.option_pairs,
-    )
 
 
 def in_turns(works: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
@@ -290,7 +278,7 @@ def bench_prefill(model: LlavaOnevision, layer: int, rounds: int) -> list[str]:
     for reducer in (Reducer("none"), default_of(tokens, layer)):
         stages = plan(sample, FRAMES, reducer, CHOOSE, model)
         work = partial(_after, model, tokens, stages[2:])
-        cost = _ledger(model, work(), FRAMES)
+        cost = ledger(model.shape, work().usage)
         works.append(work)
         costs.append(cost.total - cost.vision)
     dense, pruned = in_turns(works, rounds)

@@ -118,7 +118,6 @@ def _kept(prune: Pruner, merged: Merged, entering: Left) -> int:
     everything = torch.ones(count, dtype=torch.bool, device=merged.group.device)
     prefix = Prefix(
         video_id=merged.tokens.video_id,
-        dense_tokens=merged.tokens.dense_tokens,
         hidden=nothing,
         position=merged.position,
         visual=everything,

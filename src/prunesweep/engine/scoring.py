@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from prunesweep.cost import Usage
 from prunesweep.engine.protocol import Protocol, chosen_of, named_options
 from prunesweep.types import Answer, Record, Sample
 
@@ -22,19 +25,15 @@ def score(sample: Sample, trial: str, answer: Answer, protocol: Protocol) -> Rec
         prediction=prediction,
         correct=None if sample.target is None else chosen == sample.target,
         choice_scores=answer.choice_scores,
-        visual_tokens=answer.visual_tokens,
-        text_tokens=answer.text_tokens,
-        generated_tokens=len(answer.token_ids),
-        frames=answer.frames,
-        dense_tokens=answer.dense_tokens,
-        reduction_flops=answer.reduction_flops,
-        option_rows=answer.option_rows,
-        option_pairs=answer.option_pairs,
-        cached_tokens=None if set(answer.cached_tokens) == {answer.visual_tokens[-1]} else answer.cached_tokens,
-        vision_patches=answer.vision_patches,
+        usage=replace(answer.usage, cached_tokens=_cached(answer.usage)),
         chosen=chosen,
         named=len(named) if sample.choices else None,
     )
+
+
+def _cached(usage: Usage) -> Sequence[int] | None:
+    """None where every cache holds what the last layer sees: most records then have nothing there."""
+    return None if set(usage.cached_tokens or ()) == {usage.visual_tokens[-1]} else usage.cached_tokens
 
 
 def failure(sample: Sample, trial: str, error: Exception) -> Record:

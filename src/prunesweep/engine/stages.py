@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.checks import InfeasibleError, UnfitError
-from prunesweep.cost import scoring_flops
+from prunesweep.cost import Usage, scoring_flops
 from prunesweep.engine.encoder_cache import EncoderCache
 from prunesweep.engine.protocol import Protocol, encoder_text, option_texts, question_text
 from prunesweep.engine.validity import (
@@ -154,15 +154,18 @@ class Embed:
         )
         return Prefix(
             video_id=merged.tokens.video_id,
-            dense_tokens=merged.tokens.dense_tokens,
             hidden=hidden,
             position=position,
             visual=visual,
             group=merged.group,
             next_position=stop + len(suffix),
-            vision_patches=merged.tokens.vision_patches,
-            frames=len(merged.tokens.x) if merged.tokens.frames is None else merged.tokens.frames,
-            reduction_flops=merged.flops,
+            usage=Usage(
+                frames=len(merged.tokens.x) if merged.tokens.frames is None else merged.tokens.frames,
+                dense_tokens=merged.tokens.dense_tokens,
+                reduction_flops=merged.flops,
+                cached_tokens=(),
+                vision_patches=merged.tokens.vision_patches,
+            ),
         )
 
 
@@ -181,6 +184,7 @@ class Layers:
             raise ValueError(f"layers {self.start} to {self.stop} need a prefix of depth {self.start}, got {prefix.depth}")
         run = model.run(prefix.hidden, prefix.position, self.start, self.stop, received=self.received)
         layers, tokens = self.stop - self.start, len(prefix.hidden)
+        scored = layers * scoring_flops(model.shape, tokens, tokens) if self.received else 0
         return replace(
             prefix,
             hidden=run.hidden,
@@ -188,11 +192,18 @@ class Layers:
             key=run.key if self.stop < model.layers else None,  # after the last layer nobody prunes
             seen=prefix.seen + (Seen(prefix.position, prefix.visual),) * layers,
             received=prefix.received + run.received,
-            visual_tokens=prefix.visual_tokens + (len(prefix.group),) * layers,
-            cached_tokens=prefix.cached_tokens + (len(prefix.group),) * layers,
-            reduction_flops=prefix.reduction_flops
-            + (layers * scoring_flops(model.shape, tokens, tokens) if self.received else 0),
+            usage=_through(prefix.usage, len(prefix.group), layers, scored),
         )
+
+
+def _through(usage: Usage, visual: int, layers: int, scored: int) -> Usage:
+    """After so many more layers with so many visual tokens, and FLOPs of scoring tokens in them."""
+    return replace(
+        usage,
+        visual_tokens=(*usage.visual_tokens, *(visual,) * layers),
+        cached_tokens=(*(usage.cached_tokens or ()), *(visual,) * layers),
+        reduction_flops=usage.reduction_flops + scored,
+    )
 
 
 @dataclass(frozen=True)
@@ -226,7 +237,7 @@ class Ask:
             seen=seen,
             attention=run.attention[:, :, seen[-1].visual] if run.attention is not None else None,
             received=tuple(F.pad(r, (0, rows)) + more for r, more in zip(prefix.received, run.received, strict=True)),
-            reduction_flops=prefix.reduction_flops + sum(scoring_flops(model.shape, rows, count) for count in scored),
+            usage=_through(prefix.usage, 0, 0, sum(scoring_flops(model.shape, rows, count) for count in scored)),
         )
 
 
@@ -268,7 +279,7 @@ def _with_caches_cut(prefix: Prefix, kept: Int[Tensor, " kept"]) -> Prefix:
         kv=tuple(KeyValue(k.index_select(2, kept), v.index_select(2, kept)) for k, v in prefix.kv),
         seen=(Seen(prefix.position, prefix.visual),) * prefix.depth,
         received=tuple(r[:, kept] for r in prefix.received),
-        cached_tokens=(len(prefix.group),) * prefix.depth,
+        usage=replace(prefix.usage, cached_tokens=(len(prefix.group),) * prefix.depth),
     )
 
 
@@ -288,8 +299,11 @@ class Evict:
             kv=tuple(cache.kv for cache in kept),
             seen=(),
             received=(),
-            cached_tokens=tuple(cache.visual for cache in kept),
-            reduction_flops=prefix.reduction_flops + sum(cache.flops for cache in kept),
+            usage=replace(
+                prefix.usage,
+                cached_tokens=tuple(cache.visual for cache in kept),
+                reduction_flops=prefix.usage.reduction_flops + sum(cache.flops for cache in kept),
+            ),
         )
 
 
@@ -311,8 +325,8 @@ class Choose:
         require_finite_scores(scores)
         best = scores.index(max(scores))
         rows = [len(option) - 1 for option in self.options]
-        answer = _answer(prefix, self.texts[best], (), scores)
-        return replace(answer, option_rows=sum(rows), option_pairs=sum(n * n for n in rows))
+        usage = replace(_asked(prefix), option_rows=sum(rows), option_pairs=sum(n * n for n in rows))
+        return Answer(self.texts[best], (), scores, usage)
 
     def _score(self, option: tuple[int, ...], first: torch.Tensor, prefix: Prefix, model: Model) -> float:
         score = first[0, option[0]]
@@ -335,7 +349,8 @@ class Generate:
             ids.append(token)
             if token in model.stop_ids or len(ids) == self.most_tokens:
                 break
-        return _answer(prefix, model.detokenize(tuple(ids)), tuple(ids), ())
+        usage = replace(_asked(prefix), generated_tokens=len(ids))
+        return Answer(model.detokenize(tuple(ids)), tuple(ids), (), usage)
 
 
 def greedy(prefix: Prefix, model: Model) -> Iterator[int]:
@@ -361,20 +376,9 @@ def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model) -> torch.Tenso
     return model.logits(model.run(hidden, position, 0, model.layers, prefix.kv).hidden).float()
 
 
-def _answer(prefix: Prefix, text: str, ids: tuple[int, ...], scores: tuple[float, ...]) -> Answer:
-    text_tokens = int((~prefix.visual).sum())
-    return Answer(
-        text,
-        ids,
-        scores,
-        prefix.visual_tokens,
-        text_tokens,
-        prefix.dense_tokens,
-        prefix.reduction_flops,
-        cached_tokens=prefix.cached_tokens,
-        vision_patches=prefix.vision_patches,
-        frames=prefix.frames,
-    )
+def _asked(prefix: Prefix) -> Usage:
+    """What the prompt took."""
+    return replace(prefix.usage, text_tokens=int((~prefix.visual).sum()))
 
 
 def plan(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prunesweep.cost import Shape, VisionShape
+from prunesweep.cost import Shape, Usage, VisionShape
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
 from prunesweep.types import Record
@@ -90,32 +90,18 @@ def may_pass(error: str) -> bool:
 
 
 def schema() -> dict[str, Any]:
+    """Columns of the records with their types: the fields of Record, and in place of its usage those of Usage."""
     import polars as pl
 
-    return {
-        "trial": pl.String,
-        "sample_id": pl.String,
-        "video_id": pl.String,
-        "task": pl.String,
-        "choices": pl.List(pl.String),
-        "target": pl.String,
-        "prediction": pl.String,
-        "correct": pl.Boolean,
-        "choice_scores": pl.List(pl.Float64),
-        "visual_tokens": pl.List(pl.Int64),
-        "text_tokens": pl.Int64,
-        "generated_tokens": pl.Int64,
-        "frames": pl.Int64,
-        "dense_tokens": pl.Int64,
-        "reduction_flops": pl.Int64,
-        "option_rows": pl.Int64,
-        "option_pairs": pl.Int64,
-        "cached_tokens": pl.List(pl.Int64),
-        "vision_patches": pl.Int64,
-        "chosen": pl.Int64,
-        "named": pl.Int64,
-        "error": pl.String,
-    }
+    text, number, yes = pl.String, pl.Int64, pl.Boolean
+    lists = {"choices": text, "choice_scores": pl.Float64, "visual_tokens": number, "cached_tokens": number}
+    plain = {"correct": yes, "chosen": number, "named": number}
+    plain |= {name: number for name in USAGE if name not in lists}
+    own = [name for field in fields(Record) for name in (USAGE if field.name == "usage" else (field.name,))]
+    return {name: pl.List(lists[name]) if name in lists else plain.get(name, text) for name in own}
+
+
+USAGE = tuple(field.name for field in fields(Usage))
 
 
 ADDED = ("named",)
@@ -156,7 +142,8 @@ def _cached_by_layer(rows: pl.DataFrame) -> pl.DataFrame:
 def to_frame(records: Iterable[Record]) -> pl.DataFrame:
     import polars as pl
 
-    rows = [{name: list(v) if isinstance(v, tuple) else v for name, v in vars(record).items()} for record in records]
+    flat = ({**vars(record), **vars(record.usage)} for record in records)
+    rows = [{name: list(v) if isinstance(v, tuple) else v for name, v in row.items() if name != "usage"} for row in flat]
     return pl.DataFrame(rows, schema=schema())
 
 
