@@ -249,7 +249,7 @@ def test_kept_indices_are_sorted_unique_and_never_text(samples: list[Sample], mo
     whole = earlier_caches(reducer.prune) == "whole"
     assert {key.shape[2] for key, _ in after.kv} == {len(before.hidden if whole else after.hidden)}
     assert {len(seen.visual) for seen in after.seen} == {len(before.hidden if whole else after.hidden)}
-    assert set(after.cached_tokens) == {len(before.group) if whole else len(kept)}
+    assert set(after.usage.cached_tokens) == {len(before.group) if whole else len(kept)}
     assert after.next_position == before.next_position
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from prunesweep.cost import Usage
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import Reducer
@@ -218,7 +219,7 @@ def test_a_foreign_file_with_a_right_name_is_left_out(store: Store) -> None:
 
 def test_a_store_of_format_1_is_read_and_goes_on(store: Store) -> None:
     """It has one number of cached tokens for all layers, where there is one per layer now."""
-    answers = [replace(record(sample), visual_tokens=(4, 2, 2)) for sample in "ab"]
+    answers = [replace(record(sample), usage=Usage((4, 2, 2))) for sample in "ab"]
     old = rows(*answers).with_columns(cached_tokens=pl.Series([3, None], dtype=pl.Int64))
     content = parquet_bytes(old)
     (store.folder / "shards").mkdir()
@@ -226,7 +227,7 @@ def test_a_store_of_format_1_is_read_and_goes_on(store: Store) -> None:
     (store.folder / "store.json").write_text('{"format": 1}')
     assert Store.existing(store.folder).records(["k"])["cached_tokens"].to_list() == [[3, 3, 3], None]
     store = Store.open(store.folder)
-    store.add(rows(replace(record("c"), visual_tokens=(4, 2, 2), cached_tokens=(4, 2, 2))))
+    store.add(rows(replace(record("c"), usage=Usage((4, 2, 2), cached_tokens=(4, 2, 2)))))
     store.commit(["k"])
     assert store.records(["k"])["cached_tokens"].to_list() == [[3, 3, 3], None, [4, 2, 2]]
     assert json.loads((store.folder / "store.json").read_text()) == {"format": RECORD_FORMAT}  # versions that know 1 refuse it

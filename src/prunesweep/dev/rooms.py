@@ -37,6 +37,7 @@ def imports(src: Path) -> dict[str, set[str]]:
     import grimp
 
     sys.path.insert(0, str(src))
+    sys.modules.pop(PACKAGE, None)  # it may be another one
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     rooms: dict[str, set[str]] = {room(child): set() for child in graph.find_children(PACKAGE)}
     for module in graph.modules - {PACKAGE}:
@@ -69,10 +70,14 @@ def floors(arrows: Mapping[str, Set[str]]) -> dict[str, int]:
     """The lowest is 0; rooms of a circle stand on one floor."""
     below = {name: reached(arrows, name) for name in arrows}
     heights: dict[str, int] = {}
-    for name in sorted(arrows, key=lambda name: len(below[name])):
-        lower = [other for other in below[name] if name not in below[other]]
-        heights[name] = 1 + max((heights[other] for other in lower), default=-1)
-    return heights
+
+    def height(name: str) -> int:
+        if name not in heights:
+            lower = [other for other in below[name] if name not in below[other]]
+            heights[name] = 1 + max(map(height, lower), default=-1)
+        return heights[name]
+
+    return {name: height(name) for name in arrows}
 
 
 if __name__ == "__main__":
