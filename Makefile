@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 .PHONY: demo test lint clean
 
 demo: $(INSTALLED)  ## install, then the demo sweep on the embedded model and benchmark
-	$(BIN)/prunesweep --config-dir sweeps --config-name demo
+	$(BIN)/prunesweep sweep demo
 
 test: $(INSTALLED)  ## install, then the test suite
 	$(BIN)/python -m pytest

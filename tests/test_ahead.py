@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from prunesweep.cli import show
+from prunesweep.cli import app
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.stages import plan
@@ -216,8 +216,8 @@ def test_a_running_evaluation_can_be_read(model, samples, tmp_path: Path, capsys
     sweep = tmp_path / "sweep"
     with noted(sweep, dict(addresses.trials), [s.id for s in asked], store.folder):
         evaluate(lambda: model, asked, trials[:1], progress=False, store=store, addresses=addressed(trials[:1], asked))
-        monkeypatch.setattr(sys, "argv", ["prunesweep-stats", str(sweep)])
-        show.main()
+        monkeypatch.setattr(sys, "argv", ["prunesweep", "show", str(sweep)])
+        app.main()
         said = capsys.readouterr().out.splitlines()
         assert said[0] == "4 of 8 records, running"
         assert said[3].split()[:4] == ["none", "4", "of", "4"]
@@ -263,9 +263,9 @@ def test_notes_of_dead_processes_go_with_the_next_run_and_others_stay(tmp_path: 
 
 def test_a_store_that_is_gone_is_one_line(tmp_path: Path, monkeypatch) -> None:
     note(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["prunesweep-stats", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["prunesweep", "show", str(tmp_path)])
     with pytest.raises(SystemExit, match="gone is no store"):
-        show.main()
+        app.main()
 
 
 def test_a_log_gets_a_line_every_few_percent(run) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from prunesweep.analysis.accuracy import clustered_error
-from prunesweep.analysis.comparison import holm, main, mcnemar, paired
+from prunesweep.analysis.comparison import holm, mcnemar, paired
 from prunesweep.analysis.wording import p_text
+from prunesweep.cli import app
 from prunesweep.results.records import to_frame, write_trial
 from test_analysis import record, trial
 
@@ -71,12 +72,12 @@ def test_the_command_compares_two_trial_folders(
     for name, right in (("pruned", False), ("dense", True)):
         finished = trial(record("1", True, "a"), record("2", right, "b"), name=name)
         write_trial(tmp_path / name, finished.info, finished.records)
-    monkeypatch.setattr(sys, "argv", ["prunesweep-compare", str(tmp_path / "pruned"), str(tmp_path / "dense")])
-    main()
+    monkeypatch.setattr(sys, "argv", ["prunesweep", "compare", str(tmp_path / "pruned"), str(tmp_path / "dense")])
+    app.main()
     out = capsys.readouterr().out
     assert "0.500 ± 0.500 (n=2)  pruned" in out
     assert "-0.500 ± 0.500 (n=2)" in out
     assert "gained 0, lost 1" in out
-    monkeypatch.setattr(sys, "argv", ["prunesweep-compare", str(tmp_path), str(tmp_path / "dense")])
+    monkeypatch.setattr(sys, "argv", ["prunesweep", "compare", str(tmp_path), str(tmp_path / "dense")])
     with pytest.raises(SystemExit, match="holds no records.parquet"):
-        main()
+        app.main()

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import networks
+from prunesweep.cli import app
 from prunesweep.models import checkpoints, convert, pllava, stllm
 
 INDEX = "model.safetensors.index.json"
@@ -194,12 +195,12 @@ def test_names_of_st_llm_s_parts() -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """`prunesweep-convert` in this process; returns its exit code and what it prints."""
+    """`prunesweep model convert` in this process; returns its exit code and what it prints."""
 
     def call(*arguments: str) -> tuple[object, str]:
-        monkeypatch.setattr(sys, "argv", ["prunesweep-convert", *arguments])
+        monkeypatch.setattr(sys, "argv", ["prunesweep", "model", *([] if arguments[0] == "check" else ["convert"]), *arguments])
         try:
-            convert.main()
+            app.main()
             code: object = 0
         except SystemExit as stop:
             code = stop.code

@@ -1,4 +1,4 @@
-"""`prunesweep-cost`: the ledger from sizes alone."""
+"""`prunesweep cost`: the ledger from sizes alone."""
 
 import subprocess
 import sys
@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from prunesweep.cli.cost import planned_tokens, report, shape_in
 from prunesweep.models.llava_onevision import load
 from prunesweep.paths import CONF, DATA
+from prunesweep.report.costs import planned_tokens, report, shape_in
 
 
 def config(*overrides: str) -> DictConfig:
@@ -72,12 +72,12 @@ def test_the_table_of_fastv_on_onevision_shows_the_published_number() -> None:
     ],
 )
 def test_what_cannot_be_counted_is_said_on_one_line(overrides: tuple[str, ...], message: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "prunesweep.cli.cost", *overrides], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "prunesweep", "cost", *overrides], capture_output=True, text=True)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_analysis_and_estimates_do_not_import_torch(tmp_path: Path) -> None:
-    code = "import sys, prunesweep.cli.cost, prunesweep.analysis.comparison; sys.exit('torch' in sys.modules)"
+    code = "import sys, prunesweep.report.costs, prunesweep.analysis.comparison; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0

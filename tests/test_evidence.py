@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_five_claims_are_reported_with_their_numbers(folder: Path) -> None:
     found = evidence.claims(folder, "test", second=False)
-    text = evidence.report({"test": found}, "prunesweep-evidence x")
+    text = evidence.report({"test": found}, "python -m prunesweep.dev.evidence x")
     assert text.count("| holds |") + text.count("| **does not hold** |") == 5
     rows = evidence.read_rows(folder / "test")
     assert f"dense: {evidence.dense_of(rows).accuracy}" in text

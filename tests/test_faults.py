@@ -28,7 +28,6 @@ import forks
 from mutants import KINDS, UNREADABLE, write_mutants
 from prunesweep.benchmarks import jsonl
 from prunesweep.checks import EvaluationError
-from prunesweep.cli.store import problems
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import Reducer
@@ -36,6 +35,7 @@ from prunesweep.results import store as storing
 from prunesweep.results.records import read_trials
 from prunesweep.results.store import Store, StoredTrial, read_file, to_rows
 from prunesweep.sweep.evaluate import evaluate
+from prunesweep.sweep.upkeep import problems
 from prunesweep.sweep.work import Addresses, Trial
 from prunesweep.types import Record, Sample
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from prunesweep.analysis import ablation as effects
-from prunesweep.analysis import significance
+from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.outcomes import collect
 from prunesweep.report import figures, plots
 from test_statistics import drawn, made
@@ -34,7 +34,7 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
     (found,) = collect(grid())
     (ablation,) = effects.ablations(found)
     drawings = {
-        "front": figures.front_figure(found, significance.front(found)),
+        "front": figures.front_figure(found, resampling.front(found)),
         "effects": figures.effects_figure(ablation),
         "interactions": figures.interactions_figure(ablation.interactions, "costs $5"),
         "importance": figures.importance_figure(effects.importances(found)),
@@ -51,7 +51,7 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answers", [["+-+-"], ["++++", "++++"], ["+-+-", "????"]])
 def test_fronts_of_little_are_drawn(answers: list[str], tmp_path: Path) -> None:
     (found,) = collect([made("none" if i == 0 else f"random {i}", a) for i, a in enumerate(answers)])
-    figures.front_figure(found, significance.front(found)).savefig(tmp_path / "front.png")
+    figures.front_figure(found, resampling.front(found)).savefig(tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 5000
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from numbered import MILLISECONDS, number_of, played, write
-from prunesweep.cli import data as dataset
 from prunesweep.engine.scoring import failure
 from prunesweep.engine.stages import Decode
 from prunesweep.results.store import Store, to_rows
+from prunesweep.sweep import data_check as dataset
 from prunesweep.sweep.work import Addresses, left_to_do
 from prunesweep.types import Sample
 from prunesweep.video import films

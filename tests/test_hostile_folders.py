@@ -16,13 +16,14 @@ from omegaconf import OmegaConf
 from prunesweep import foreign
 from prunesweep.analysis import judge
 from prunesweep.analysis.outcomes import read_outcomes
+from prunesweep.cli import app
 from prunesweep.cli import run as command
-from prunesweep.cli import store as store_command
 from prunesweep.foreign import ForeignCodeError, build, read_json, read_yaml, registered
-from prunesweep.report import token_maps
+from prunesweep.report import grades, token_maps, token_pictures
 from prunesweep.report.html import command_of
 from prunesweep.results.read import UnreadableError, read_folder
 from prunesweep.results.store import Store, read_description
+from prunesweep.sweep import upkeep
 
 MARKER = "code of the folder ran"
 HUBCONF = f'open("marker", "w").write("{MARKER}")\ndef model():\n    return None\n'
@@ -101,7 +102,7 @@ def test_a_nested_call_in_arguments_of_a_good_function_is_refused(trial: Path) -
     with pytest.raises(ValueError, match="evil"):
         token_maps.load_trials([trial])
     with pytest.raises(ForeignCodeError, match="evil"):
-        judge.questions_of(trial)
+        grades.questions_of(trial)
     assert "evil" not in sys.modules
 
 
@@ -150,7 +151,7 @@ def test_numbers_of_a_folder_are_bounded(key: str, value: Any, trial: Path) -> N
 def test_the_judge_names_a_trial_that_it_cannot_read(text: str, trial: Path) -> None:
     (trial / "trial.json").write_text(text)
     with pytest.raises(UnreadableError, match="out cannot be read as a trial"):
-        judge.judge_trial(trial, judge.Judge("http://localhost:1", "x"), judge.Cache(trial / "cache"), None, "leave_out")
+        grades.judge_trial(trial, judge.Judge("http://localhost:1", "x"), judge.Cache(trial / "cache"), None, "leave_out")
 
 
 def bomb(levels: int = 12) -> str:
@@ -181,7 +182,7 @@ def test_yaml_is_bounded(text: str, trial: Path, monkeypatch: pytest.MonkeyPatch
     assert len(str(error.value)) < 600
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"config\.yaml"):
-        judge.questions_of(trial)
+        grades.questions_of(trial)
     assert command_of(trial) is None
     assert not (trial / "marker").exists()
 
@@ -298,7 +299,7 @@ def test_merging_a_store_follows_no_links(store: Store, tmp_path: Path) -> None:
         kept = path.rename(tmp_path / f"away-{path.name}")
         path.symlink_to(kept)
     target = Store.open(tmp_path / "mine")
-    bad = store_command.merge(target, store)
+    bad = upkeep.merge(target, store)
     assert {problem.reason for problem in bad} == {"a link: a store has none, and what it leads to may be anything"}
     assert target.trials() == []
 
@@ -313,8 +314,8 @@ def test_a_store_that_names_a_trial_by_another_folder_removes_nothing_there(
     described["key"] = described["made_of"]["key"] = name
     (folder / "trial.json").write_text(json.dumps(described))
     assert store.trials() == []
-    monkeypatch.setattr(sys, "argv", ["prunesweep-store", "prune", "--store", str(store.folder), "--outdated", "--yes"])
-    store_command.main()
+    monkeypatch.setattr(sys, "argv", ["prunesweep", "store", "prune", "--store", str(store.folder), "--outdated", "--yes"])
+    app.main()
     assert folder.exists()
     assert (tmp_path / "out").exists()
 
@@ -326,7 +327,7 @@ def test_a_sample_named_like_a_path_is_drawn_where_pictures_go(trial: Path, tmp_
     for name in ("../../outside", "/etc/outside", "x" * 5000, "a\x00b"):
         sample = replace(next(iter(loaded.samples.values())), id=name)
         (tmp_path / "maps").mkdir(exist_ok=True)
-        written = token_maps.draw([loaded._replace(samples={name: sample})], name, tmp_path / "maps", None)
+        written = token_pictures.draw([loaded._replace(samples={name: sample})], name, tmp_path / "maps", None)
         assert [path.parent for path in written] == [tmp_path / "maps"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import only_folder
 from prunesweep.analysis.outcomes import read_outcomes
-from prunesweep.cli import show
+from prunesweep.cli import app
 from prunesweep.report.html import report_data
 from prunesweep.results.infeasible import INFEASIBLE, all_infeasible
 from prunesweep.results.records import read_trials
@@ -37,8 +37,8 @@ def test_a_cost_out_of_reach_of_one_method_is_a_row_and_the_others_run(run, capf
         ("fastv match={flops:0.1}", OUT_OF_REACH)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["prunesweep-stats", "sweep"])
-        show.main()
+        patch.setattr("sys.argv", ["prunesweep", "show", "sweep"])
+        app.main()
     assert "1 of 3 trials could not be run" in capfd.readouterr().out
     code, again, _ = run(*arguments)  # the same sweep goes on
     assert code == 0

@@ -19,7 +19,8 @@ import trees
 from prunesweep.analysis import judge as judging
 from prunesweep.analysis.judge import Cache, Case, Judge, JudgeError, cases, grade, parse_score, prompt_of, scores
 from prunesweep.analysis.outcomes import collect
-from prunesweep.report import tables
+from prunesweep.cli import app
+from prunesweep.report import grades, tables
 from prunesweep.report.verdict import text, verdict
 from prunesweep.results.records import read_trial
 from prunesweep.types import Sample
@@ -255,9 +256,9 @@ def test_answers_are_generated_then_graded_by_command(
     assert code == 0, err
     assert "not scored (n=0)" in printed
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    command = ["prunesweep-judge", str(out), "--url", endpoint.url, "--model", "stand-in", "--price-in", "2"]
+    command = ["prunesweep", "judge", str(out), "--url", endpoint.url, "--model", "stand-in", "--price-in", "2"]
     monkeypatch.setattr(sys, "argv", command)
-    judging.main()
+    app.main()
     printed = capfd.readouterr().out
     assert "4.00 ± " in printed
     assert "8 verdicts" in printed
@@ -270,14 +271,14 @@ def test_answers_are_generated_then_graded_by_command(
     judged = judging.read_scores(out)
     assert list(judged) == ["CI", "DO", "CU", "TU", "CO", "mean"]
     assert judged["mean"].mean == pytest.approx(4)
-    assert judging.score_text(judged["mean"]).startswith("4.00 ± n/a (n="), "alike grades tell of no error"
+    assert grades.score_text(judged["mean"]).startswith("4.00 ± n/a (n="), "alike grades tell of no error"
     (outcomes,) = collect([read_trial(out)])
     table = tables.methods_table([outcomes])
     assert [name for name in table.header if name.startswith("vcgbench")] == [f"vcgbench {name}" for name in judged]
-    assert "whose answers are not scored here: prunesweep-judge grades free ones" in text(verdict(outcomes))
+    assert "whose answers are not scored here: prunesweep judge grades free ones" in text(verdict(outcomes))
     monkeypatch.setattr(endpoint, "refusals", 10_000)
     monkeypatch.setattr(sys, "argv", [*command, "--cache", str(tmp_path / "another"), "--tries", "1"])
     with pytest.raises(SystemExit, match="no verdict could be had"):
-        judging.main()
+        app.main()
     assert (out / judging.JUDGEMENTS).read_bytes() == graded, "an endpoint that fails takes nothing away"
     assert KEY not in printed + "".join(f.read_text(errors="replace") for f in tmp_path.rglob("*.json*"))

@@ -9,7 +9,6 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import CONF, REDUCERS
-from prunesweep.cli.cost import planned_tokens
 from prunesweep.engine.budget import counted
 from prunesweep.engine.stages import Reduce
 from prunesweep.reducers import Left, Reducer, left_by_merge, left_by_prune
@@ -17,6 +16,7 @@ from prunesweep.reducers.lookm import Evict
 from prunesweep.reducers.pooling import Pool
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.reducers.stride import Stride
+from prunesweep.report.costs import planned_tokens
 from prunesweep.types import KeyValue, Merged, Prefix, Tokens, Tower
 
 LAYERS = 4
@@ -40,7 +40,7 @@ def kept_by(prune: object, merged: Merged) -> int:
 
 
 def composed(reducer: str, share: float, frames: int, patches: int) -> tuple[Reducer, object]:
-    """A reducer with its free share set, where that is a share, and the configuration of `prunesweep-cost`."""
+    """A reducer with its free share set, where that is a share, and the configuration of `prunesweep cost`."""
     knob = OmegaConf.load(CONF / "reducer" / f"{reducer}.yaml").get("knob") or ""
     changes = [f"reducer.{knob}={share}"] if knob.endswith("_ratio") and knob != "merge.cluster_ratio" else []
     if reducer.startswith("prunevid"):

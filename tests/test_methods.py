@@ -16,9 +16,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 
 from conftest import CONF, ROOT
-from prunesweep.analysis import equal_cost, significance
-from prunesweep.analysis.equal_cost import compared, entries, gap, references, shown, table
+from prunesweep.analysis import significance
+from prunesweep.analysis.equal_cost import (
+    compared,
+    entries,
+    gap,
+    references,
+    shown,
+)
 from prunesweep.analysis.outcomes import Outcomes, collect
+from prunesweep.cli import app
+from prunesweep.report.equal_cost import table
 from prunesweep.results.records import Trial
 from test_statistics import made
 
@@ -107,7 +115,7 @@ def test_a_reference_must_be_one_trial_a_budget() -> None:
     with pytest.raises(ValueError, match="no trial of prunevid has the settings layer=3"):
         references(every, ["layer=3"])
     (unmatched,) = collect([made("none", "++")])
-    with pytest.raises(ValueError, match=r"no trial of the sweep has a reducer.match; run prunesweep --config-dir sweeps"):
+    with pytest.raises(ValueError, match=r"no trial of the sweep has a reducer.match; run prunesweep sweep matched"):
         entries(unmatched)
 
 
@@ -155,8 +163,8 @@ def test_the_command_writes_table_list_and_picture(run, monkeypatch: pytest.Monk
     match = "reducer.match={flops:0.11,videos:2,tolerance:0.5}"
     code, _, err = run("-m", "reducer=prunevid,frames", match, "benchmark.limit=4", "hydra.sweep.dir=sweep")
     assert code == 0, err
-    monkeypatch.setattr(sys, "argv", ["prunesweep-methods", "sweep", "--out", "table"])
-    equal_cost.main()
+    monkeypatch.setattr(sys, "argv", ["prunesweep", "methods", "sweep", "--out", "table"])
+    app.main()
     assert "the dense model was not evaluated" in capfd.readouterr().out
     rows = list(csv.DictReader(Path("table/methods.csv").read_text().splitlines()))
     assert {row["reducer"] for row in rows} == {"prunevid", "frames"}

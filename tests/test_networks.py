@@ -19,7 +19,6 @@ from torch.nn import functional as F
 import networks
 from conftest import CONF
 from prunesweep.analysis.costs import mean_costs
-from prunesweep.cli.cost import shape_in
 from prunesweep.cost import Shape, prefill_flops, vision_flops
 from prunesweep.dev.bench_engine import operator_counter
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
@@ -33,6 +32,7 @@ from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.prumerge import PruMerge
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
+from prunesweep.report.costs import shape_in
 from prunesweep.results import records as recording
 from prunesweep.types import Clip, Prefix, Sample
 from test_laws import reducer_of
@@ -500,7 +500,7 @@ def test_a_checkpoint_of_another_family_is_refused(folders: dict[str, Path], che
         (llava_onevision.load, folders["qwen"], "holds a qwen2_5_vl model, expected llava_onevision"),
         (pllava.load, folders["qwen"], "holds a qwen2_5_vl model, expected llava"),
         (stllm.load, folders["pllava"], "holds a llava model, expected prunesweep_stllm"),
-        (stllm.load, folders["stllm_qa_released"], "is ST-LLM as released; convert it first: prunesweep-convert stllm"),
+        (stllm.load, folders["stllm_qa_released"], "is ST-LLM as released; convert it first: prunesweep model convert stllm"),
         (pllava.load, "/nowhere/at/all", "checkpoint folder '/nowhere/at/all' does not exist"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -511,7 +511,7 @@ def test_a_checkpoint_of_another_family_is_refused(folders: dict[str, Path], che
 
 
 def configured(name: str) -> Shape:
-    """The sizes in conf/model, which `prunesweep-cost` counts with."""
+    """The sizes in conf/model, which `prunesweep cost` counts with."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return shape_in(compose("cost", [f"model={name}", *(["model.checkpoint=x"] if "stllm" in name else [])]))
 

@@ -11,19 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep.analysis import comparison
-from prunesweep.cli import show
-from prunesweep.report import html, token_maps, wandb_process
+from prunesweep.cli import app
+from prunesweep.report import words
 from prunesweep.results.records import write_trial
 from prunesweep.results.store import Store
 from test_sources import store_of
 from test_statistics import drawn, made
 
-SWEEP_COMMANDS: dict[str, Callable[[], None]] = {
-    "prunesweep-stats": show.main,
-    "prunesweep-report": html.main,
-    "prunesweep-wandb": wandb_process.main,
-}
+SWEEP_COMMANDS = ("show", "report", "wandb")
 
 
 def nothing(folder: Path) -> None:
@@ -102,10 +97,10 @@ HOPELESS = {
 }
 
 
-def call(main: Callable[[], None], name: str, *arguments: object) -> None:
+def call(verb: str, *arguments: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", [name, *map(str, arguments)])
-        main()
+        patch.setattr("sys.argv", ["prunesweep", verb, *map(str, arguments)])
+        app.main()
 
 
 @pytest.mark.parametrize("make", HOPELESS, ids=lambda make: make.__name__)
@@ -113,22 +108,21 @@ def call(main: Callable[[], None], name: str, *arguments: object) -> None:
 def test_where_nothing_can_be_done_a_command_says_why(name: str, make: Callable, tmp_path: Path) -> None:
     make(tmp_path / "sweep")
     with pytest.raises(SystemExit) as stop:
-        call(SWEEP_COMMANDS[name], name, tmp_path / "sweep")
+        call(name, tmp_path / "sweep")
     assert re.match(rf"prunesweep: .*{HOPELESS[make]}", str(stop.value.code)), stop.value.code
     assert "\n" not in str(stop.value.code)
     assert not list(tmp_path.rglob("*.html"))
     assert not list(tmp_path.rglob("*.wandb"))
 
 
-@pytest.mark.parametrize("name", ["prunesweep-compare", "prunesweep-tokens"])
+@pytest.mark.parametrize("name", ["compare", "tokens"])
 @pytest.mark.parametrize("make", [nothing, a_file, empty, missing_columns, older_description, not_json, damaged])
 def test_commands_of_single_trials_say_why(name: str, make: Callable, tmp_path: Path) -> None:
-    if make is missing_columns and name == "prunesweep-compare":
+    if make is missing_columns and name == "compare":
         pytest.skip("needs none of the columns that are missing")
     make(tmp_path / "sweep")
-    main = {"prunesweep-compare": comparison.main, "prunesweep-tokens": token_maps.main}[name]
     with pytest.raises(SystemExit) as stop:
-        call(main, name, tmp_path / "sweep" / "0", tmp_path / "sweep" / "0")
+        call(name, tmp_path / "sweep" / "0", tmp_path / "sweep" / "0")
     assert str(stop.value.code).startswith("prunesweep: ")
     assert "\n" not in str(stop.value.code)
 
@@ -156,16 +150,16 @@ def test_little_is_enough_for_a_sentence(
         store_of(folder, trials)
     for index, one in enumerate(trials if not in_store else ()):
         write_trial(folder / str(index), one.info, one.records)
-    call(show.main, "prunesweep-stats", folder)
+    call("show", folder)
     assert said in capsys.readouterr().out
-    for table in show.TABLES:
+    for table in words.TABLES:
         if table == "against" and "nothing can be said" in said:
             with pytest.raises(SystemExit, match="no trial has an answer, so there is nothing to compare"):
-                call(show.main, "prunesweep-stats", folder, "--table", table)
+                call("show", folder, "--table", table)
             continue
-        call(show.main, "prunesweep-stats", folder, "--table", table)
+        call("show", folder, "--table", table)
         assert capsys.readouterr().out.strip()
-    call(html.main, "prunesweep-report", folder, "--out", tmp_path / "report.html")
+    call("report", folder, "--out", tmp_path / "report.html")
     assert said.split(",")[0] in (tmp_path / "report.html").read_text()
     assert [str(w.message) for w in recwarn if w.category is RuntimeWarning] == []
 
@@ -174,14 +168,14 @@ def test_a_sweep_without_answers_is_published_as_such(tmp_path: Path, monkeypatc
     monkeypatch.delenv("WANDB_MODE", raising=False)
     one = made("none", "????")
     write_trial(tmp_path / "sweep" / "0", one.info, one.records)
-    call(wandb_process.main, "prunesweep-wandb", tmp_path / "sweep")
+    call("wandb", tmp_path / "sweep")
     assert len(list(tmp_path.glob("sweep/wandb/offline-run-*"))) == 2
 
 
 def test_a_reader_that_has_read_enough_hears_no_complaint(tmp_path: Path) -> None:
     for index, one in enumerate(drawn(3)):
         write_trial(tmp_path / str(index), one.info, one.records)
-    run = [sys.executable, "-c", "from prunesweep.cli.show import main; main()", str(tmp_path)]
+    run = [sys.executable, "-m", "prunesweep", "show", str(tmp_path)]
     with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -190,8 +184,8 @@ def test_a_reader_that_has_read_enough_hears_no_complaint(tmp_path: Path) -> Non
 def test_a_measured_cost_that_nobody_measured_is_a_sentence(tmp_path: Path) -> None:
     for index, one in enumerate(drawn(3)):
         write_trial(tmp_path / str(index), one.info, one.records)
-    for name, main in SWEEP_COMMANDS.items():
+    for name in SWEEP_COMMANDS:
         with pytest.raises(SystemExit, match="no trial has first_token_seconds; .*engine.measure=true"):
-            call(main, name, tmp_path, "--cost", "first_token_seconds")
+            call(name, tmp_path, "--cost", "first_token_seconds")
     with pytest.raises(SystemExit, match="must be one of llm_flops_ratio.*, got 'dollars'"):
-        call(show.main, "prunesweep-stats", tmp_path, "--cost", "dollars")
+        call("show", tmp_path, "--cost", "dollars")

@@ -15,9 +15,9 @@ import networks
 import trees
 from conftest import CONF, ROOT, only_folder
 from prunesweep.analysis.outcomes import read_outcomes
-from prunesweep.cli.cost import shape_in
 from prunesweep.cli.run import paper_layer
 from prunesweep.report import tables
+from prunesweep.report.costs import shape_in
 from prunesweep.results.records import Trial, read_trials
 from prunesweep.types import Sample
 

@@ -14,9 +14,9 @@ import torch
 import trees
 from conftest import CONF
 from prunesweep.benchmarks import egoschema, inside, jsonl, mvbench, vcgbench, videomme
-from prunesweep.cli import data
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.results.records import TrialInfo, to_frame, write_trial
+from prunesweep.sweep import data_check as data
 from prunesweep.types import Record, Sample
 from prunesweep.video.reader import VideoError, chosen_indices, read_clip, released_indices
 
@@ -266,7 +266,7 @@ def test_free_questions_have_a_reference_answer(tmp_path: Path, video: Path) -> 
     assert (samples[4].question, samples[4].reference) == ("which thing?", "a block")
 
 
-# prunesweep-data.
+# prunesweep data.
 
 
 def test_check_counts_what_is_missing_unreadable_and_wrong(mvbench_root: Path) -> None:
@@ -297,7 +297,7 @@ def test_the_check_fails_where_something_is_wrong_and_not_otherwise(
 
 
 def test_the_command_says_on_one_line_what_it_cannot_check(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "prunesweep.cli.data", "check", "benchmark=videomme", "benchmark.path=/nowhere"]
+    command = [sys.executable, "-m", "prunesweep", "data", "check", "benchmark=videomme", "benchmark.path=/nowhere"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "benchmark folder '/nowhere' does not exist; set benchmark.path" in done.stderr

@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from prunesweep.analysis.outcomes import read_outcomes
-from prunesweep.report.html import main, render, report_data, write_report
+from prunesweep.cli import app
+from prunesweep.report.html import render, report_data, write_report
 from prunesweep.report.redact import public, public_override
 from prunesweep.results.records import Trial, TrialInfo, write_trial
 from test_statistics import drawn, made
@@ -229,10 +230,10 @@ def test_folders_and_secrets_are_left_out() -> None:
 
 def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     store(tmp_path, drawn())
-    monkeypatch.setattr("sys.argv", ["prunesweep-report", str(tmp_path)])
-    main()
+    monkeypatch.setattr("sys.argv", ["prunesweep", "report", str(tmp_path)])
+    app.main()
     assert "opens without a network" in capsys.readouterr().out
     assert (tmp_path / "report.html").stat().st_size < 300_000
-    monkeypatch.setattr("sys.argv", ["prunesweep-report", str(tmp_path / "nowhere")])
+    monkeypatch.setattr("sys.argv", ["prunesweep", "report", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match="is not a folder"):
-        main()
+        app.main()

@@ -13,9 +13,11 @@ import polars as pl
 import pytest
 from omegaconf import OmegaConf
 
+from prunesweep.cli import app
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.results.records import Stopped, TrialInfo, schema, write_trial
 from prunesweep.search import replay
+from prunesweep.search.curves import read_curve
 
 SHAPE = Shape(2, 8, 2, 1, 4, 16, 100, VisionShape(1, 8, 16, 4, 12))
 COST = "entrance_ratio"
@@ -47,10 +49,10 @@ def write_search(folder: Path, sampler: str | None, points: Sequence[tuple[float
 
 def test_the_hypervolume_grows_by_what_a_trial_adds_and_stopped_trials_add_nothing(tmp_path: Path) -> None:
     folder = write_search(tmp_path / "a", None, [(0.5, 0.5), (None, None), (0.4, 0.6), (0.8, 0.75)])
-    curve = replay.read_curve(folder, COST, 1.0)
+    curve = read_curve(folder, COST, 1.0)
     assert curve.sampler == "TPE"
     assert curve.volumes == pytest.approx([0.25, 0.25, 0.25, 0.5 * 0.25 + 0.8 * 0.25])
-    assert replay.read_curve(folder, COST, 0.6).volumes[-1] == pytest.approx(0.5 * 0.1 / 0.6)
+    assert read_curve(folder, COST, 0.6).volumes[-1] == pytest.approx(0.5 * 0.1 / 0.6)
 
 
 def test_searches_are_compared_by_sampler_and_with_the_whole_pool(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -72,9 +74,9 @@ def test_searches_are_compared_by_sampler_and_with_the_whole_pool(tmp_path: Path
 
 
 def run(*arguments: str) -> None:
-    before, sys.argv = sys.argv, ["prunesweep-search", *arguments]
+    before, sys.argv = sys.argv, ["prunesweep", "replay", *arguments]
     try:
-        replay.main()
+        app.main()
     finally:
         sys.argv = before
 
@@ -134,7 +136,7 @@ def test_replayed_searches_try_what_the_pool_has_and_find_its_front(tmp_path: Pa
         assert (np.diff(one.volumes) >= 0).all()
     best = 0.1 * 0.3 + 0.2 * 0.4 + 0.4 * 0.6 + 0.2 * 1.0  # 0.1 to 0.2, to 0.4, to 0.8, to 1
     assert replay.replay(pool, "grid", 0, 12, 4, 1.0).volumes[-1] == pytest.approx(best)
-    run("replay", str(tmp_path), "--cost", COST, "--trials", "6", "--seeds", "2", "--samplers", "random", "grid")
+    run("search", str(tmp_path), "--cost", COST, "--trials", "6", "--seeds", "2", "--samplers", "random,grid")
     out = capsys.readouterr().out
     assert "12 settings: 4 tokens x 3 kind; a coarse grid has 6 of them" in out
     assert f"all settings of the pool: {best:.4f}" in out
@@ -148,10 +150,10 @@ def test_replayed_searches_try_what_the_pool_has_and_find_its_front(tmp_path: Pa
         (("hypervolume", "search", "--cost", COST, "--pool", "nothing"), "holds no complete trials"),
         (("race", "nothing"), "holds no complete trials"),
         (("race", "raced", "--rounds", "1"), "--rounds must be at least 2, got 1"),
-        (("replay", "nothing"), "holds no complete trials"),
-        (("replay", "odd"), "holds 3 settings and not all combinations of a, b"),
-        (("replay", "raced", "--trials", "0"), "--trials must be at least 1, got 0"),
-        (("replay", "even", "--samplers", "best"), "unknown sampler 'best'; known: gp, grid, nsga2"),
+        (("search", "nothing"), "holds no complete trials"),
+        (("search", "odd"), "holds 3 settings and not all combinations of a, b"),
+        (("search", "raced", "--trials", "0"), "--trials must be at least 1, got 0"),
+        (("search", "even", "--samplers", "best"), "unknown sampler 'best'; known: gp, grid, nsga2"),
         (("savings", "nothing", "nothing"), "a folder holds no trials"),
         (("savings", "raced", "other"), "no complete trial with the settings of 'a'"),
     ],

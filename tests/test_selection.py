@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunesweep.analysis import significance
+from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.analysis.selection import area_interval, front_weights
 from prunesweep.dev import calibration
 
@@ -16,7 +16,7 @@ def test_the_weights_of_a_fronts_trials_sum_to_its_area() -> None:
         costs = np.sort(draw.integers(1, 8, 12) / 8)
         accuracy = draw.integers(0, 6, 12) / 6
         accuracy[draw.integers(1, 12)] = np.nan
-        area = significance.hypervolume(*significance.steps(costs, accuracy), costs[-1])
+        area = hypervolume(*steps(costs, accuracy), costs[-1])
         assert front_weights(costs, accuracy) @ np.nan_to_num(accuracy) == pytest.approx(float(area))
 
 

@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 
 from prunesweep.analysis import ablation as effects
-from prunesweep.analysis import significance
+from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.accuracy import accuracy
 from prunesweep.analysis.comparison import paired
-from prunesweep.analysis.front import pareto_front
+from prunesweep.analysis.front import hypervolume, knee_point, on_front, pareto_front
 from prunesweep.analysis.outcomes import collect, read_outcomes
-from prunesweep.cli.show import main as stats_command
+from prunesweep.cli import app
 from prunesweep.report import tables
 from prunesweep.report.verdict import headline, lines, text, verdict
 from prunesweep.results.records import Trial, TrialInfo, to_frame, write_trial
@@ -165,16 +165,16 @@ def test_the_front_of_many_draws_is_the_front_of_each() -> None:
     costs[3] = math.nan
     accuracy_ = draw.integers(0, 8, (50, 12)) / 8
     accuracy_[7, 5] = math.nan
-    found = significance.on_front(costs, accuracy_)
+    found = on_front(costs, accuracy_)
     for row, on in zip(accuracy_, found, strict=True):
         assert on.tolist() == pareto_front(list(zip(costs.tolist(), row.tolist(), strict=True)))
 
 
 def test_resampling_draws_videos_for_all_trials_alike() -> None:
     (found,) = collect(drawn())
-    weights = significance.draw_videos(found.videos, replicates=30)
+    weights = resampling.draw_videos(found.videos, replicates=30)
     assert (weights.sum(1) == found.videos).all()
-    values = significance.resampled(found, replicates=30)
+    values = resampling.resampled(found, replicates=30)
     picked = weights[7][found.video]  # how often each sample was drawn
     for row, answers in zip(values[7], found.correct, strict=True):
         assert row == pytest.approx((picked * (answers == 1)).sum() / (picked * (answers >= 0)).sum())
@@ -189,7 +189,7 @@ def test_probabilities_of_the_front_tell_a_clear_case_from_a_coin_toss() -> None
         made("alike", good[::-1], visual=(2, 2)),  # as cheap and as good on average, on other questions
     ]
     (found,) = collect(trials)
-    front = significance.front(found)
+    front = resampling.front(found)
     dense, cheap, hopeless, alike = front.probability
     assert dense > 0.8
     assert hopeless == 0
@@ -201,9 +201,9 @@ def test_probabilities_of_the_front_tell_a_clear_case_from_a_coin_toss() -> None
 
 def test_hypervolume_and_knee_by_hand() -> None:
     cost, best = np.array([0.25, 0.5, 1.0]), np.array([0.4, 0.8, 0.9])
-    assert significance.hypervolume(cost, best, 1.0) == pytest.approx(0.25 * 0.4 + 0.5 * 0.8)
-    assert significance.knee_point(cost, best) == 1
-    assert significance.knee_point(cost[:2], best[:2]) is None
+    assert hypervolume(cost, best, 1.0) == pytest.approx(0.25 * 0.4 + 0.5 * 0.8)
+    assert knee_point(cost, best) == 1
+    assert knee_point(cost[:2], best[:2]) is None
 
 
 def test_who_loses_less_than_the_margin_who_is_worse_and_of_whom_nothing_can_be_told() -> None:
@@ -401,10 +401,10 @@ def test_a_sweep_without_a_dense_trial_says_what_to_add() -> None:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     def call(*arguments: str) -> tuple[object, str]:
-        monkeypatch.setattr("sys.argv", ["prunesweep-stats", *arguments])
+        monkeypatch.setattr("sys.argv", ["prunesweep", "show", *arguments])
         code: object = 0
         try:
-            stats_command()
+            app.main()
         except SystemExit as stop:
             code = stop.code
         return code, capsys.readouterr().out

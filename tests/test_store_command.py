@@ -1,4 +1,4 @@
-"""`prunesweep-store`: what it shows, checks, merges, removes and hands on."""
+"""`prunesweep store`: what it shows, checks, merges, removes and hands on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prunesweep.cli import store as store_command
+from prunesweep.cli import app
 from prunesweep.paths import DATA
 from prunesweep.results.keys.code import code_of
 from prunesweep.results.keys.fingerprint import RECORD_FORMAT, Files, digest, of_model, unplaced, versions
@@ -66,10 +66,10 @@ def store(tmp_path: Path) -> Store:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path):
     def call(*arguments: object) -> tuple[object, str]:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["prunesweep-store", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["prunesweep", "store", *map(str, arguments)])
         code: object = 0
         try:
-            store_command.main()
+            app.main()
         except SystemExit as stop:
             code = stop.code
         return code, capsys.readouterr().out
@@ -174,8 +174,8 @@ def test_export_writes_all_records_with_their_trials_settings(run, store: Store)
 
 def test_what_is_no_store_is_said_in_one_line(run, tmp_path: Path) -> None:
     for command in ("list", "verify"):
-        assert run(command, "--store", "nowhere")[0] == "prunesweep-store: nowhere is no store: it has no store.json"
-    assert run("merge", "nowhere")[0] == "prunesweep-store: nowhere is no store: it has no store.json"
+        assert run(command, "--store", "nowhere")[0] == "prunesweep: nowhere is no store: it has no store.json"
+    assert run("merge", "nowhere")[0] == "prunesweep: nowhere is no store: it has no store.json"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from prunesweep.cli import app
 from prunesweep.cli import run as sweep_command
 from prunesweep.engine.protocol import Protocol
 from prunesweep.reducers import Reducer, prunevid, random
-from prunesweep.report import token_maps
+from prunesweep.report import token_maps, token_pictures
 from prunesweep.report.token_maps import DROPPED, Trace
 
 WORDS = Protocol("words", "choose")
@@ -63,7 +64,7 @@ def test_a_title_says_which_caches_stay_whole(model, samples) -> None:
     for earlier, said in (("cut", "36 kept after layer 3"), ("whole", "36 kept after layer 3, all in the caches before it")):
         pruned = Reducer("random_layer", prune=random.Prune(layer=3, keep_ratio=0.125, earlier_caches=earlier))
         found = token_maps.trace(model, samples[0], 8, pruned, WORDS, "random_layer")
-        assert token_maps._numbers(found) == f"all 288 tokens enter the LLM, {said}"
+        assert token_pictures._numbers(found) == f"all 288 tokens enter the LLM, {said}"
 
 
 def test_masks_by_hand() -> None:
@@ -95,8 +96,8 @@ def test_names_leave_out_what_trials_of_one_method_share() -> None:
 
 def test_colours_say_what_the_masks_say() -> None:
     found = drawn([[0, 1, 1, DROPPED]], [True, False])
-    assert token_maps.cluster_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, 0.6, 0.6, 1 - token_maps.DIM])
-    assert token_maps.kept_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, *[1 - token_maps.DIM] * 3])
+    assert token_pictures.cluster_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, 0.6, 0.6, 1 - token_pictures.DIM])
+    assert token_pictures.kept_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, *[1 - token_pictures.DIM] * 3])
 
 
 def test_pictures_and_movies_are_written(tmp_path: Path) -> None:
@@ -104,16 +105,16 @@ def test_pictures_and_movies_are_written(tmp_path: Path) -> None:
     from PIL import Image
 
     odd = drawn([[0, 1, 2, 3]] * 3, [True, True, False, False], question="costs $5 or $6_^{?", trial="$x$ <b>", segments=(1, 2))
-    token_maps.trace_figure(odd).savefig(tmp_path / "stages.png")
-    token_maps.overlap_figure(odd, odd).savefig(tmp_path / "overlap.png")
+    token_pictures.trace_figure(odd).savefig(tmp_path / "stages.png")
+    token_pictures.overlap_figure(odd, odd).savefig(tmp_path / "overlap.png")
     assert Image.open(tmp_path / "stages.png").size[0] > 300
     for name in ("movie.gif", "movie.mp4"):
-        token_maps.write_movie([odd, odd], tmp_path / name)
+        token_pictures.write_movie([odd, odd], tmp_path / name)
     assert Image.open(tmp_path / "movie.gif").n_frames == 3
     with av.open(str(tmp_path / "movie.mp4")) as movie:
         assert len(list(movie.decode(video=0))) == 3
     with pytest.raises(ValueError, match="a .gif or an .mp4, got movie.avi"):
-        token_maps.write_movie([odd], tmp_path / "movie.avi")
+        token_pictures.write_movie([odd], tmp_path / "movie.avi")
 
 
 def test_tokens_without_places_cannot_be_drawn() -> None:
@@ -133,8 +134,8 @@ def test_the_command_draws_flips_of_a_sweep(
     capfd.readouterr()
 
     def tokens(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["prunesweep-tokens", *arguments])
-        token_maps.main()
+        monkeypatch.setattr(sys, "argv", ["prunesweep", "tokens", *arguments])
+        app.main()
         return capfd.readouterr().out
 
     out = tokens("sweep/1")

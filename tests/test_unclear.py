@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from prunesweep.analysis import significance
-from prunesweep.analysis.comparison import main as compare
 from prunesweep.analysis.outcomes import Outcomes, collect, read_outcomes
 from prunesweep.analysis.summary import says_enough
 from prunesweep.analysis.table import summarize, table_frame
+from prunesweep.cli import app
 from prunesweep.report import tables as paper
 from prunesweep.report import text as tables
 from prunesweep.report.html import report_data
@@ -78,8 +78,8 @@ def test_every_view_says_how_many_answers_name_no_option_and_several(
     summed = sweep_content([found], {}, None)
     assert (summed.metrics["most_unclear"], summed.metrics["most_ambiguous"]) == (0.1, 0.05)
     assert "name no option" in summed.notes
-    monkeypatch.setattr("sys.argv", ["prunesweep-compare", str(tmp_path / "1"), str(tmp_path / "0")])
-    compare()
+    monkeypatch.setattr("sys.argv", ["prunesweep", "compare", str(tmp_path / "1"), str(tmp_path / "0")])
+    app.main()
     assert "layer=2 on blocks, tiny; 10.0 % of the generated ones name no option, 5.0 % several" in capsys.readouterr().out
 
 

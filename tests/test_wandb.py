@@ -19,6 +19,7 @@ from conftest import CONF
 from prunesweep.analysis.ablation import importances
 from prunesweep.analysis.outcomes import read_outcomes
 from prunesweep.analysis.table import summarize
+from prunesweep.cli import app
 from prunesweep.report import wandb, wandb_process
 from prunesweep.report.wandb import Destination
 from prunesweep.results.records import Trial, TrialInfo, read_trials, write_trial
@@ -48,8 +49,8 @@ def stored(sweep: Path, trials: list[Trial]) -> Path:
 
 def command(*arguments: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["prunesweep-wandb", *map(str, arguments)])
-        wandb_process.main()
+        patch.setattr("sys.argv", ["prunesweep", "wandb", *map(str, arguments)])
+        app.main()
 
 
 def runs(folder: Path) -> list[Path]:
@@ -224,7 +225,7 @@ def test_a_server_out_of_reach_costs_no_more_than_the_wait(tmp_path: Path, monke
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     sweep = stored(tmp_path / "sweep", drawn(2))
     said, telling, waiting = beside(sweep, "online", 1)
-    assert said == f"not all runs were made within logger.wait=1 s; prunesweep-wandb {sweep} makes the runs from the records"
+    assert said == f"not all runs were made within logger.wait=1 s; prunesweep wandb {sweep} makes the runs from the records"
     assert telling < 0.5
     assert waiting < 5
 

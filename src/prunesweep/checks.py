@@ -9,6 +9,9 @@ RANK_SETTINGS = ("trainer.strategy", "trainer.num_nodes")
 """Lightning's, which are none of ours."""
 RANKS_ARE_SPAWNED = f"{' and '.join(RANK_SETTINGS)} are not settings: ranks are spawned; see docs/scaling.md"
 
+MARGIN = 0.01
+"""A loss of accuracy that is accepted unless told otherwise: a point, what methods are published to win or lose by."""
+
 
 class EvaluationError(Exception):
     """An evaluation cannot go on for a reason outside its settings; the message says which, and what is kept."""

@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, ListConfig, open_dict, read_write
+if TYPE_CHECKING:
+    from omegaconf import DictConfig, ListConfig
 
 PACKAGE = Path(__file__).parent
 DATA = PACKAGE / "data"
-CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1] / "conf"
+
+
+def _shipped(name: str) -> Path:
+    return PACKAGE / name if (PACKAGE / name).is_dir() else PACKAGE.parents[1] / name
+
+
+CONF = _shipped("conf")
+SWEEPS = _shipped("sweeps")
+"""Named sweeps."""
 
 HOME = re.compile(r"(?:^|(?<=,))~(?=/|$)")
 """In a value: at its beginning, or at that of another in a list of them."""
@@ -22,7 +31,7 @@ NO_PATHS = (("protocol",), ("hydra", "overrides"), ("hydra", "help"), ("hydra", 
 
 
 def user_path(text: str) -> Path:
-    """A path that somebody typed, for argparse."""
+    """A path that somebody typed."""
     return Path(text).expanduser()
 
 
@@ -34,11 +43,15 @@ def typed(arguments: Sequence[str]) -> list[str]:
 
 def expand_home(config: DictConfig) -> None:
     """Puts the home folder in place of ~/ in every value of a configuration, wherever it was written."""
+    from omegaconf import open_dict, read_write
+
     with read_write(config), open_dict(config):
         _expand(config, (), str(Path.home()))
 
 
 def _expand(node: DictConfig | ListConfig, place: tuple[str, ...], home: str) -> None:
+    from omegaconf import DictConfig, ListConfig
+
     keys: Any = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
     for key in keys:
         child: Any = node._get_node(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +10,6 @@ import numpy as np
 from prunesweep.analysis import significance
 from prunesweep.analysis.accuracy import codes
 from prunesweep.analysis.clusters import difference_means
-from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -85,31 +83,3 @@ def mcnemar(gained: int, lost: int) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for looking at all of them (Holm 1979); the order is kept."""
     return significance.holm(p_values).tolist()
-
-
-def main() -> None:
-    """`prunesweep-compare TRIAL BASELINE`: a paired comparison of two trial folders."""
-    import argparse
-
-    from prunesweep.analysis.accuracy import accuracy, naming
-    from prunesweep.analysis.wording import accuracy_text, difference_text
-    from prunesweep.errors import reported
-    from prunesweep.report.text import naming_text
-    from prunesweep.results.read import read_folder
-
-    parser = argparse.ArgumentParser(
-        prog="prunesweep-compare", description="Compare two trials on the samples that both answered."
-    )
-    parser.add_argument("trial", type=user_path, help="folder of a trial, such as multirun/DATE/TIME/3")
-    parser.add_argument("baseline", type=user_path, help="folder of the trial to compare with")
-    arguments = parser.parse_args()
-    with reported():
-        columns = ("sample_id", "correct", "named", "generated_tokens", *QUESTION)
-        trials = [read_folder(folder, columns) for folder in (arguments.trial, arguments.baseline)]
-        difference = paired(trials[0].records, trials[1].records)
-        for trial in trials:
-            info, scores = trial.info, accuracy_text(*accuracy(trial.records))
-            said = naming(trial.records)
-            answers = "" if math.isnan(said.unclear) else f"; {naming_text(said)}"
-            print(f"{scores}  {info.name} on {info.benchmark}, {info.model}{answers}")
-        print(difference_text(difference))

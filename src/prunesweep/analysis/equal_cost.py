@@ -1,11 +1,7 @@
-"""`prunesweep-methods SWEEP`: methods at equal cost, each against PruneVid, of a sweep whose trials have a `reducer.match`.
+"""Methods at equal cost, each against a reference: PruneVid unless another is named.
 
-    prunesweep --config-dir sweeps --config-name matched
-    prunesweep-methods multirun/DATE/TIME --reference static_threshold=null layer=2 --out docs
-
-writes `methods_table.md`, `methods.csv` and `methods.png`.  `--reference fastv layer=2` compares with another method than
-PruneVid; a sweep without PruneVid and without a reference has no differences.  Budgets and costs are shares of the dense model
-on the same frames and prompts, as `reducer.match` counts; budgets of different costs or frames are different tables.
+Of a sweep whose trials have a `reducer.match`.  Budgets and costs are shares of the dense model on the same frames and
+prompts, as `reducer.match` counts; budgets of different costs or frames are different tables.
 
 Trials that differ in their seed alone are one method: its correctness on a question is their mean.  Differences are paired by
 question and clustered by video; p-values are corrected over all comparisons with the reference in the sweep (Holm).
@@ -13,13 +9,9 @@ question and clustered by video; p-values are corrected over all comparisons wit
 
 from __future__ import annotations
 
-import argparse
-import csv
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,19 +20,14 @@ from prunesweep.analysis import significance
 from prunesweep.analysis.accuracy import Accuracy, accuracies_of
 from prunesweep.analysis.clusters import difference_means
 from prunesweep.analysis.counterparts import ASKED
-from prunesweep.analysis.outcomes import Outcomes, read_outcomes
-from prunesweep.analysis.wording import accuracy_text, p_text
-from prunesweep.layout import markdown
-from prunesweep.paths import user_path
+from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.results.read import settings
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from matplotlib.figure import Figure
 
     from prunesweep.results.records import TrialInfo
 
-TABLE, ALL, PICTURE = "methods_table.md", "methods.csv", "methods.png"
 OWN_PARTS = ("match=", "seed=", "knob=")
 """Parts of a trial's name that do not tell methods apart."""
 SIGNIFICANT = 0.05
@@ -111,13 +98,13 @@ class Entry:
 def entries(outcomes: Outcomes) -> list[Entry]:
     """All methods of a sweep by budget, those of one budget best first.  Raises ValueError if no trial was matched."""
     groups: dict[tuple[Budget, str, str], list[int]] = {}
-    asked = _asked(outcomes)
+    asked = budgets_asked(outcomes)
     for index, info in enumerate(outcomes.infos):
         if matched := info.settings.get("matched"):
             budget = Budget(matched["target"], matched["cost"], asked[index])
             groups.setdefault((budget, info.reducer, _label(info.name, matched["knob"])), []).append(index)
     if not groups:
-        raise ValueError("no trial of the sweep has a reducer.match; run prunesweep --config-dir sweeps --config-name matched")
+        raise ValueError("no trial of the sweep has a reducer.match; run prunesweep sweep matched")
     labels: dict[str, list[list[str]]] = {}
     for _, reducer, label in groups:
         labels.setdefault(reducer, []).append(label.split())
@@ -129,7 +116,7 @@ def entries(outcomes: Outcomes) -> list[Entry]:
     return sorted(found, key=lambda e: (e.budget.cost, e.budget.asked, e.target, -e.scores.mean))
 
 
-def _asked(outcomes: Outcomes) -> list[str]:
+def budgets_asked(outcomes: Outcomes) -> list[str]:
     """The frames and prompts of each trial that not all of them have."""
     flat = [{k: v for k, v in settings(info).items() if k.startswith(ASKED)} for info in outcomes.infos]
     varying = [key for key in dict.fromkeys(k for own in flat for k in own) if len({str(own.get(key)) for own in flat}) > 1]
@@ -230,163 +217,3 @@ def shown(rows: Sequence[Row]) -> list[Row]:
             kept.append(row)
         seen.add(key)
     return kept
-
-
-HEADER = ("method", "solved", "LLM prefill", "at end", "accuracy ± SE", "difference (95 %)", "p (Holm)")
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    e, g = row.entry, row.gap
-    name = e.name + (f" ({e.seeds} seeds)" if e.seeds > 1 else "")
-    own = (name, e.solved, f"{e.cost:.3f}x", f"{e.final_ratio:.3f}x", accuracy_text(*e.scores))
-    if g is None:
-        return (*own, "–", "–")
-    return (*own, f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", p_text(row.holm).removeprefix("p ").removeprefix("= "))
-
-
-def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> str:
-    """Markdown: one table a budget, of the rows that are shown, and what all of them say."""
-    lines = [f"{outcomes.model} on {outcomes.benchmark}; {_dense(outcomes)}."]
-    if not chosen:
-        lines[0] += " No differences: there is no prunevid here; --reference names another method."
-    for budget in dict.fromkeys(row.entry.budget for row in rows):
-        own = [row for row in rows if row.entry.budget == budget]
-        reference = f"; differences to {chosen[budget].name}" if budget in chosen else ""
-        lines += ["", f"**{budget}**{reference}", ""]
-        lines += markdown(HEADER, [cells(row) for row in shown(own)])
-        if budget in chosen:
-            lines += ["", tally(own)]
-    return "\n".join(lines) + "\n"
-
-
-def tally(rows: Sequence[Row]) -> str:
-    """How many settings differ from the reference for sure."""
-    tested = [row for row in rows if row.gap is not None]
-    sure = [row.gap.mean for row in tested if row.gap is not None and row.holm < SIGNIFICANT]
-    worse, better = sum(mean < 0 for mean in sure), sum(mean > 0 for mean in sure)
-    return f"Of {len(tested)} other settings {worse} are less accurate and {better} more (p < {SIGNIFICANT}, Holm)."
-
-
-def _dense(outcomes: Outcomes) -> str:
-    scores = significance.accuracies(outcomes)
-    asked = _asked(outcomes)
-    dense = [
-        accuracy_text(*scores[i]) + (f" with {asked[i]}" if asked[i] else "")
-        for i, info in enumerate(outcomes.infos)
-        if info.reducer == "none"
-    ]
-    return f"the dense model has {', '.join(dense)}" if dense else "the dense model was not evaluated"
-
-
-COLUMNS = (
-    *(
-        "budget",
-        "budget_of",
-        "asked",
-        "reducer",
-        "settings",
-        "solved",
-        "llm_flops_ratio",
-        "final_ratio",
-        "accuracy",
-        "error",
-        "samples",
-        "seeds",
-    ),
-    *("difference", "low", "high", "p", "p_holm"),
-)
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Every entry, with its numbers unrounded."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in rows:
-            e, g = row.entry, row.gap
-            against = ["", "", "", "", ""] if g is None else [*g, row.holm]
-            own = [
-                *e.budget,
-                e.reducer,
-                e.label,
-                e.solved,
-                e.cost,
-                e.final_ratio,
-                e.scores.mean,
-                e.scores.error,
-                e.scores.samples,
-            ]
-            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (*own, e.seeds, *against)])
-
-
-def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> Figure:
-    """Accuracy against cost, a line per method; of rivals the best setting at each budget."""
-    from matplotlib.figure import Figure
-
-    from prunesweep.report.plots import COLOURS, MARKERS
-
-    names = {id(e): f"{e.reducer} (reference)" for e in chosen.values()}
-    lines: dict[str, list[Entry]] = {}
-    for row in rows:
-        e = row.entry
-        lines.setdefault(names.get(id(e), e.name if SHOWN_WHOLE in e.reducer else e.reducer), []).append(e)
-    drawn = Figure(figsize=(9, 6), layout="constrained")
-    axes = drawn.subplots()
-    for index, name in enumerate(sorted(lines, key=lambda name: -max(e.scores.mean for e in lines[name]))):
-        own = sorted(lines[name], key=lambda e: e.cost)
-        reference = name.endswith("(reference)")
-        axes.errorbar(
-            [e.cost for e in own],
-            [e.scores.mean for e in own],
-            yerr=[e.scores.error for e in own],
-            marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
-            color=COLOURS[index % len(COLOURS)],
-            linestyle="-" if SHOWN_WHOLE in name else "--" if index < len(COLOURS) else ":",
-            linewidth=2.5 if reference else 1,
-            capsize=2,
-            elinewidth=1,
-            markersize=6,
-            label=name,
-        )
-    for summary in outcomes.table:
-        if summary.reducer == "none":
-            axes.axhline(summary.accuracy, color="0.5", linewidth=1, label="dense")
-    axes.set_xlabel("LLM prefill FLOPs, relative to the dense model on the same frames and prompts")
-    axes.set_ylabel("accuracy")
-    count = len(outcomes.samples)
-    axes.set_title(
-        f"{outcomes.model} on {outcomes.benchmark}, n = {count}; bars: one standard error, clustered by video", fontsize=10
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return drawn
-
-
-def main() -> None:
-    from prunesweep.errors import reported
-
-    parser = argparse.ArgumentParser(prog="prunesweep-methods", description="Methods at equal cost, each against PruneVid.")
-    parser.add_argument("sweep", type=user_path, help="folder of a sweep whose trials have a reducer.match")
-    parser.add_argument(
-        "--reference", nargs="*", default=[], help="[REDUCER] KEY=VALUE ...: trials to compare with, of PruneVid unless named"
-    )
-    parser.add_argument("--out", type=user_path, default=Path("."), help="folder for table, list and picture (%(default)s)")
-    given = parser.parse_args()
-    with reported():
-        found = read_outcomes(given.sweep)
-        if len(found) > 1:
-            raise ValueError(f"{given.sweep} has {len(found)} pairs of model and benchmark; prunesweep-methods takes one")
-        (outcomes,) = found
-        every = entries(outcomes)
-        chosen = references(every, given.reference)
-        rows = compared(every, chosen, outcomes.video)
-        given.out.mkdir(parents=True, exist_ok=True)
-        text = table(outcomes, rows, chosen)
-        (given.out / TABLE).write_text(text, encoding="utf-8")
-        write_csv(rows, given.out / ALL)
-        figure(outcomes, shown(rows), chosen).savefig(given.out / PICTURE, dpi=120)
-    sys.stdout.write(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,11 @@
-"""`prunesweep-judge`: free answers graded from 0 to 5 by a language model behind an OpenAI-compatible endpoint.
-
-    prunesweep-judge TRIAL_FOLDER... --url http://localhost:8000/v1 --model NAME
+"""Free answers graded from 0 to 5 by a language model behind an OpenAI-compatible endpoint.
 
 The five scores of VideoChatGPT-Bench (arXiv 2306.05424): generic answers are graded for correctness, detail and context,
 those about time for order, and pairs of answers to one question asked twice for consistency.  The prompts are our wording of
 the published criteria, so scores are comparable among trials graded here, not with published ones.
 
 The key is read from an environment variable and goes nowhere else.  Verdicts are kept in a file and never asked for twice.
-A verdict that cannot be had (timeouts, errors, nonsense) is counted and left out; `--failures zero` counts it as 0, as the
+A verdict that cannot be had (timeouts, errors, nonsense) is counted and left out; `zero` counts it as 0, as the
 released evaluation does.  A wrong key, URL or model ends the command at once.
 """
 
@@ -19,16 +17,13 @@ import json
 import math
 import os
 import re
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
     import httpx
@@ -38,7 +33,6 @@ JUDGEMENTS = "judgements.parquet"
 CACHE = "judge_cache.jsonl"
 PROMPT_VERSION = 1
 """Part of the name under which a verdict is kept: raise it when a wording changes."""
-KEY_VARIABLE = "OPENAI_API_KEY"
 HIGHEST = 5.0
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP codes that may pass."""
@@ -48,8 +42,6 @@ FIRST_PAUSE = 0.5
 """Seconds before the second try; doubled every time."""
 LONGEST_PAUSE = 30.0
 NO_COMPLETION = "the endpoint's reply is no chat completion"
-SHOWN_EVERY = 200
-"""Verdicts."""
 Failures = Literal["leave_out", "zero"]
 
 CRITERIA = {
@@ -392,114 +384,3 @@ def read_scores(folder: Path, failures: Failures = "leave_out") -> dict[str, Sco
         return {}
     judgements = pl.read_parquet(folder / JUDGEMENTS)
     return {**scores(judgements, failures), MEAN: mean_score(judgements, failures)}
-
-
-def score_text(score: Score) -> str:
-    """`3.02 ± 0.05 (n=998)`."""
-    if not score.graded:
-        return "not graded"
-    error = "n/a" if math.isnan(score.error) else f"{score.error:.2f}"
-    return f"{score.mean:.2f} ± {error} (n={score.graded})"
-
-
-def table(found: dict[str, Score], mean: Score) -> str:
-    """The five columns and their mean."""
-    from prunesweep.layout import grid
-
-    rows = [(f"{name}  {CRITERIA[name][0]}", score_text(s), str(s.failed)) for name, s in found.items()]
-    last = score_text(mean) if mean.graded else "needs all five"
-    return grid(("", "score ± SE", "no verdict"), [*rows, ("mean of the five", last, "")])
-
-
-def progress(count: int) -> None:
-    if count % SHOWN_EVERY == 0:
-        print(f"{count} verdicts", file=sys.stderr)
-
-
-def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failures: Failures) -> list[Verdict]:
-    """Grades a trial's records, writes its judgements and prints its scores.  Raises ValueError for records of another kind."""
-    import polars as pl
-
-    from prunesweep.results.read import read_folder
-    from prunesweep.results.records import write_parquet
-
-    trial = read_folder(folder)
-    wanted, left_out = cases(trial.records, questions_of(folder))
-    if not wanted:
-        raise ValueError(f"{folder} holds no free answers to grade; run prunesweep benchmark=vcgbench protocol=vcgbench first")
-    verdicts = grade(wanted, judge, cache, key, progress)
-    rows = [
-        {"sample_id": c.sample_id, "video_id": c.video_id, "dimension": c.dimension, "score": v.score, "error": v.error}
-        for c, v in zip(wanted, verdicts, strict=True)
-    ]
-    kinds = {"sample_id": pl.String, "video_id": pl.String, "dimension": pl.String, "score": pl.Float64, "error": pl.String}
-    judgements = pl.DataFrame(rows, schema=kinds)
-    if judgements["score"].is_not_null().any() or not (folder / JUDGEMENTS).is_file():  # a dead endpoint takes nothing away
-        write_parquet(judgements, folder / JUDGEMENTS)
-    print(f"{trial.info.name}, graded by {judge.model}")
-    print(table(scores(judgements, failures), mean_score(judgements, failures)))
-    for error, count in judgements["error"].drop_nulls().value_counts(sort=True).iter_rows():
-        print(f"{count} without a verdict: {error}")
-    if left_out:
-        print(f"{len(left_out)} samples without an answer, or without their pair, are not graded")
-    return verdicts
-
-
-def questions_of(folder: Path) -> dict[str, str]:
-    """Questions by sample id, from the benchmark that the trial's configuration names: records hold answers only."""
-    from prunesweep.benchmarks import vcgbench
-    from prunesweep.foreign import build, read_yaml, registered
-    from prunesweep.results.records import CONFIG
-
-    benchmark = read_yaml(folder / CONFIG)["benchmark"]
-    if registered("benchmark").get(benchmark["load"]["_target_"]) is not vcgbench.load:
-        raise ValueError(f"{folder} is a trial on {benchmark['name']}; the judge grades vcgbench")
-    return {sample.id: sample.question for sample in build(benchmark["load"], "benchmark", folder / CONFIG)}
-
-
-def costs(verdicts: Iterable[Verdict], price_in: float, price_out: float) -> str:
-    """Tokens of this run and, with prices per million, what they cost."""
-    listed = list(verdicts)
-    asked = sum(not v.cached for v in listed)  # equal questions are asked once
-    given, answered = (sum(getattr(v, name) for v in listed) for name in ("prompt_tokens", "answer_tokens"))
-    text = f"{len(listed)} verdicts, {asked} asked for, the others known; {given:,} tokens in, {answered:,} out"
-    if price_in or price_out:
-        text += f", {(given * price_in + answered * price_out) / 1e6:.4f} at the prices given"
-    return text
-
-
-def main() -> None:
-    import argparse
-
-    from prunesweep.errors import reported
-
-    defaults = {name: value for name, value in vars(Judge).items() if isinstance(value, (int, float))}
-    parser = argparse.ArgumentParser(description="Grade the free answers of trials with a language model.")
-    parser.add_argument("trials", type=user_path, nargs="+", help="folders of trials on vcgbench")
-    parser.add_argument("--url", required=True, help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
-    parser.add_argument("--model", required=True, help="the judge; the paper used gpt-3.5-turbo-0125")
-    parser.add_argument("--key-variable", default=KEY_VARIABLE, help="environment variable that holds the key (%(default)s)")
-    parser.add_argument("--tries", type=int, default=defaults["tries"])
-    parser.add_argument("--timeout", type=float, default=defaults["timeout"], help="seconds per try (%(default)s)")
-    parser.add_argument("--concurrency", type=int, default=defaults["concurrency"])
-    parser.add_argument("--cache", type=user_path, help=f"of verdicts; {CACHE} beside the first trial by default")
-    parser.add_argument("--failures", choices=("leave_out", "zero"), default="leave_out")
-    parser.add_argument("--price-in", type=float, default=0.0, help="per million tokens")
-    parser.add_argument("--price-out", type=float, default=0.0)
-    given = parser.parse_args()
-    if min(given.price_in, given.price_out) < 0:
-        parser.error("--price-in and --price-out must be at least 0")
-    with reported(interrupted="interrupted; the verdicts so far are cached, and the same command goes on from there"):
-        judge = Judge(given.url, given.model, given.tries, given.timeout, given.concurrency)
-        cache = Cache(given.cache or given.trials[0].absolute().parent / CACHE)
-        key = os.environ.get(given.key_variable)
-        if key and not (key.isascii() and key.isprintable()):
-            raise ValueError(f"the key in {given.key_variable} holds characters that no HTTP header may have")
-        verdicts = [v for folder in given.trials for v in judge_trial(folder, judge, cache, key, given.failures)]
-        print(costs(verdicts, given.price_in, given.price_out))
-        if all(verdict.score is None for verdict in verdicts):
-            raise ValueError("no verdict could be had; the reasons are listed above")
-
-
-if __name__ == "__main__":
-    main()

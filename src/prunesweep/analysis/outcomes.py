@@ -19,6 +19,7 @@ from prunesweep.analysis.costs import require_cost
 from prunesweep.analysis.margins import require_margin
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import mark_front, summarize
+from prunesweep.checks import MARGIN
 from prunesweep.results.read import is_store, read_folder, read_source, unreadable
 from prunesweep.results.records import RECORDS, USAGE, Trial, TrialInfo, trial_folders
 
@@ -201,11 +202,6 @@ def _two_called(sample: str, info: TrialInfo) -> str:
         f"two different questions of {info.benchmark} are called {sample}; read their sweeps one by one, or run them with names "
         "that tell the benchmarks apart: benchmark.name=..."
     )
-
-
-MARGIN = 0.01
-"""One point: what methods of this field are published to win or lose by."""
-MARGIN_HELP = "a loss of accuracy that is accepted (0.01, one point)"
 
 
 def gather(findings: Iterable[Finding], cost: str = "llm_flops_ratio", margin: float = MARGIN) -> list[Outcomes]:

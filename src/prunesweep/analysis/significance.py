@@ -7,7 +7,6 @@ errors, intervals and tests of means are those of `clusters`, and the bootstrap 
 from __future__ import annotations
 
 import math
-import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,17 +26,14 @@ from prunesweep.analysis.clusters import (
 )
 from prunesweep.analysis.counterparts import counterparts
 from prunesweep.analysis.margins import Pair, loss_p_values, questions_needed
-from prunesweep.analysis.outcomes import RIGHT, ByVideo, Outcomes
-from prunesweep.analysis.selection import area_interval
+from prunesweep.analysis.outcomes import RIGHT, Outcomes
 from prunesweep.analysis.summary import says_enough
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
 
 POWER = 0.8
 """Chance of finding an effect of the size that is called detectable; the usual choice (Cohen, 1988)."""
-REPLICATES = 1000
-"""Of the bootstrap: the error of a probability is then at most 0.016."""
 
 
 def t_quantile(probability: float, videos: int) -> float:
@@ -91,7 +87,7 @@ def _sizes(answers: np.ndarray) -> np.ndarray:
     return (answers[:1] if alike else answers).astype(float)
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(part), math.nan), where=whole > 0)
 
 
@@ -216,157 +212,6 @@ def samples_needed(effect: float, error: float, samples: int, videos: int) -> in
 
 
 # The bootstrap over videos
-
-
-def draw_videos(videos: int, replicates: int = REPLICATES, seed: int = 0) -> Float[np.ndarray, "replicates videos"]:
-    """How often each video was drawn in each replicate."""
-    drawn = np.random.default_rng(seed).integers(videos, size=(replicates, videos))
-    drawn += np.arange(replicates)[:, None] * videos
-    return np.bincount(drawn.ravel(), minlength=replicates * videos).reshape(replicates, videos).astype(np.float32)
-
-
-def resampled(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0) -> Float[np.ndarray, "replicates trials"]:
-    """Accuracies of all trials on videos drawn with replacement, the same ones for all trials; NaN where none was answered."""
-    weights = draw_videos(outcomes.videos, replicates, seed)
-    right, answers = outcomes.by_video
-    complete = (answers == answers[:1]).all()  # one denominator serves all
-    wholes = weights @ (answers[:1] if complete else answers).T.astype(np.float32)
-    parts = weights @ right.T.astype(np.float32)  # counts: exact in 24 bits
-    return _share(parts.astype(np.float64), np.broadcast_to(wholes.astype(np.float64), parts.shape))
-
-
-def paired_bootstrap(
-    outcomes: Outcomes, trial: int, reference: int, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE
-) -> Interval:
-    """Percentile interval of the difference of two trials on their common samples, videos drawn with replacement."""
-    both = outcomes.answered[trial] & outcomes.answered[reference]
-    change = np.where(both, outcomes.correct[trial] - outcomes.correct[reference], 0)
-    sums, counts = outcomes.per_video(np.stack([change, both]))
-    weights = draw_videos(outcomes.videos, replicates, seed)
-    differences = _share(weights @ sums.astype(float), weights @ counts.astype(float))
-    tail = (1 - confidence) / 2
-    return Interval(*(float(q) for q in np.nanquantile(differences, [tail, 1 - tail])))
-
-
-class Steps(NamedTuple):
-    """The front as a function of cost: the best accuracy that at most this cost buys."""
-
-    cost: Float[np.ndarray, " costs"]
-    """The distinct costs, ascending."""
-    best: Float[np.ndarray, "... costs"]
-
-
-def steps(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, "... trials"]) -> Steps:
-    """The running maximum of accuracy over cost; trials with NaN are left out."""
-    order = np.argsort(costs, kind="stable")
-    order = order[~np.isnan(costs[order])]
-    levels, first = np.unique(costs[order], return_index=True)
-    values = np.where(np.isnan(accuracy[..., order]), -math.inf, accuracy[..., order])
-    best = np.maximum.accumulate(np.maximum.reduceat(values, first, axis=-1), axis=-1) if len(order) else values
-    return Steps(levels, best)
-
-
-def on_front(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, "... trials"]) -> Bool[np.ndarray, "... trials"]:
-    """Which trials no cheaper or equally cheap one reaches or beats, as `analysis.pareto_front`, for many draws at once."""
-    level, best = steps(costs, accuracy)
-    place = np.searchsorted(level, np.nan_to_num(costs, nan=math.inf)).clip(max=max(len(level) - 1, 0))
-    if not len(level):
-        return np.zeros(accuracy.shape, dtype=bool)
-    cheaper = np.concatenate([np.full((*best.shape[:-1], 1), -math.inf), best[..., :-1]], axis=-1)[..., place]
-    with np.errstate(invalid="ignore"):
-        return (accuracy > cheaper) & (accuracy >= best[..., place]) & ~np.isnan(costs)
-
-
-class Front(NamedTuple):
-    """A Pareto front and how sure it is."""
-
-    probability: Float[np.ndarray, " trials"]
-    """Of each trial to be on the front, videos drawn anew; costs are taken as measured."""
-    cost: Float[np.ndarray, " costs"]
-    best: Float[np.ndarray, " costs"]
-    low: Float[np.ndarray, " costs"]
-    high: Float[np.ndarray, " costs"]
-    """Pointwise band of the best accuracy at each cost.  The best of many trials is partly luck: the band shows the spread
-    of that maximum, not what its trial reaches on new videos."""
-    hypervolume: float
-    """Area below the front between no cost and `reference_cost`, of the rectangle: 1 would be full accuracy for nothing."""
-    hypervolume_interval: Interval
-    """Of the true one, which the measured one overestimates: see `selection`; NaN where no answers by video are given."""
-    reference_cost: float
-    knee: int | None
-    """The trial on the front where it turns: farthest above the line between its ends; None with fewer than three."""
-    knee_probability: float
-    """Of the same trial to be the knee, videos drawn anew."""
-
-
-def front(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE) -> Front:
-    """The front of all trials on the outcomes' cost axis."""
-    accuracy = np.array([scores.mean for scores in accuracies(outcomes)])
-    return front_of(outcomes.costs, accuracy, resampled(outcomes, replicates, seed), confidence, outcomes.by_video)
-
-
-def front_of(
-    costs: Float[np.ndarray, " trials"],
-    accuracy: Float[np.ndarray, " trials"],
-    drawn: Float[np.ndarray, "replicates trials"],
-    confidence: float = CONFIDENCE,
-    by_video: ByVideo | None = None,
-) -> Front:
-    """The front on any axis; `drawn` holds the accuracies on videos drawn anew, as `resampled` gives them."""
-    if np.isnan(costs + accuracy).all():
-        none, unknown = np.zeros(0), math.nan
-        return Front(np.zeros(len(costs)), none, none, none, none, unknown, Interval(unknown, unknown), unknown, None, unknown)
-    level, best = steps(costs, accuracy)
-    spread = steps(costs, drawn).best
-    spread = np.where(np.isinf(spread), math.nan, spread)
-    tail = (1 - confidence) / 2
-    with warnings.catch_warnings():  # where no draw has an answer the band is NaN
-        warnings.simplefilter("ignore", RuntimeWarning)
-        low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
-    worst = float(level[-1])
-    knee = knee_point(costs, accuracy)
-    again = [knee_point(costs, row) for row in drawn[:KNEE_DRAWS]] if knee is not None else []
-    return Front(
-        probability=on_front(costs, drawn).mean(0),
-        cost=level,
-        best=best,
-        low=low,
-        high=high,
-        hypervolume=float(hypervolume(level, best, worst)),
-        hypervolume_interval=area_interval(costs, *by_video, confidence) if by_video else Interval(math.nan, math.nan),
-        reference_cost=worst,
-        knee=knee,
-        knee_probability=sum(other == knee for other in again) / len(again) if again else math.nan,
-    )
-
-
-KNEE_DRAWS = 200
-"""Replicates for the knee's probability, which is worked out one by one."""
-
-
-def hypervolume(cost: Float[np.ndarray, " costs"], best: Float[np.ndarray, "... costs"], worst_cost: float) -> np.ndarray:
-    """Area below the steps from no cost to `worst_cost`, of the rectangle up to full accuracy; accuracy counts from 0.
-
-    NaN where nothing costs anything.
-    """
-    if worst_cost <= 0:
-        return np.full(best.shape[:-1], math.nan)
-    within = cost <= worst_cost
-    width = np.diff(np.append(cost[within], worst_cost))
-    return (np.nan_to_num(best[..., within]) * width).sum(-1) / worst_cost
-
-
-def knee_point(costs: Float[np.ndarray, " trials"], accuracy: Float[np.ndarray, " trials"]) -> int | None:
-    """The front's trial farthest above the line from its cheapest to its best one, both axes scaled to their range.
-
-    The distance to the chord as in Kneedle (Satopää et al., 2011); None where the front has fewer than three points.
-    """
-    members = np.flatnonzero(on_front(costs, accuracy))
-    members = members[np.argsort(costs[members], kind="stable")]
-    if len(members) < 3 or costs[members[0]] == costs[members[-1]]:
-        return None
-    scaled = [(values - values[0]) / (values[-1] - values[0]) for values in (costs[members], accuracy[members])]
-    return int(members[np.argmax(scaled[1] - scaled[0])])
 
 
 # Against the dense model

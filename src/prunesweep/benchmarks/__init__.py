@@ -1,6 +1,6 @@
 """Benchmarks: each is one file with a `load` function that returns samples, and one YAML in `conf/benchmark/`.
 
-A file of a real benchmark also has `COUNTS`, how many questions each task has as published; `prunesweep-data check` compares.
+A file of a real benchmark also has `COUNTS`, how many questions each task has as published; `prunesweep data check` compares.
 An item that cannot be asked becomes a sample with a `problem`, so that it is counted and named instead of left out.
 """
 

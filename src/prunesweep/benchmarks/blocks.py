@@ -6,7 +6,7 @@ An item of the test split (`data/blocks/test/questions.jsonl`):
      "question": "which way does the yellow block move ?", "choices": ["right", "down", "left", "up"], "answer": "right"}
 
 Only the test split is shipped, as fixed bytes: encoding again on another machine changes pixels, and pixel noise flips
-clustering decisions.  `prunesweep-draw-blocks` draws the other splits.
+clustering decisions.  `python -m prunesweep.dev.draw_blocks` draws the other splits.
 """
 
 from __future__ import annotations

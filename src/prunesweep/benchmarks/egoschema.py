@@ -9,7 +9,7 @@ as PLLaVA's and PruneVid's code reads it, `json/egoschema_fullset.json`, with `s
     {"video": "0074f737-11cb-497d-8d07-77c3a8127391.mp4", "question": "...", "candidates": ["...", ...], "answer": null}
 
 or as on the hub, `Subset/*.parquet` (question_idx, question, video_idx, option, answer).  Videos lie in `videos/`.  The subset
-is scored here; `prunesweep-data submission` writes the full set's answers for the benchmark's server, which scores the rest.
+is scored here; `prunesweep data submission` writes the full set's answers for the benchmark's server, which scores the rest.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""`prunesweep-bench`: speed, memory and work of the package's own parts, each against a plain reference in the same run.
+"""Speed, memory and work of the package's own parts, each against a plain reference in the same run.
 
-    prunesweep-bench merge      PruneVid's merge against a loop over frames
-    prunesweep-bench engine     shared trials against one at a time, with and without kept vision features
-    prunesweep-bench processes  several processes of one thread each against one
-    prunesweep-bench start      what a trial costs besides its questions, in sweeps and searches of many trials
-    prunesweep-bench resume     what reading a store of millions of records takes
+    python -m prunesweep.dev.bench merge      PruneVid's merge against a loop over frames
+    python -m prunesweep.dev.bench engine     shared trials against one at a time, with and without kept vision features
+    python -m prunesweep.dev.bench processes  several processes of one thread each against one
+    python -m prunesweep.dev.bench start      what a trial costs besides its questions, in sweeps and searches of many trials
+    python -m prunesweep.dev.bench resume     what reading a store of millions of records takes
 
 Times alternate between the two sides; the ratio of medians is what counts on a shared machine.
 """
@@ -164,7 +164,7 @@ def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
     tokens, merge = drawn_video(*shape), as_released(static_threshold=0.5)
     ours, exact = merge(tokens).x, plain_merge(replace(tokens, x=tokens.x.double()), merge).float()
     if ours.shape != exact.shape or _differing(ours, exact):
-        sys.exit("prunesweep-bench: the batched merge disagrees with the loop over frames in float64")
+        sys.exit("python -m prunesweep.dev.bench: the batched merge disagrees with the loop over frames in float64")
     works = [lambda work=work: work(tokens, merge) for work in SIDES.values()]
     counts = [operations(work) for work in works]
     times = alternating(works, rounds)

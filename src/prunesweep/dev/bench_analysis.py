@@ -1,4 +1,4 @@
-"""`prunesweep-bench-analysis`: how long does it take to read a large sweep, and how much memory?
+"""`python -m prunesweep.dev.bench_analysis`: how long does it take to read a large sweep, and how much memory?
 
 Writes a drawn sweep (2,000 trials of 4,000 samples unless told otherwise), then reads it in a fresh process: records,
 front with its bootstrap, intervals, tests against the dense model, main effects, importance.  Nothing of it is cached.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prunesweep.analysis import resampling
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.errors import reported
 from prunesweep.layout import grid
@@ -132,8 +133,8 @@ def measure(folder: Path) -> None:
 
     (outcomes,) = read_outcomes(folder)
     step("records to outcomes, costs and errors")
-    front = significance.front(outcomes)
-    step(f"front of {sum(row.pareto for row in outcomes.table)} trials, {significance.REPLICATES} draws of the videos")
+    front = resampling.front(outcomes)
+    step(f"front of {sum(row.pareto for row in outcomes.table)} trials, {resampling.REPLICATES} draws of the videos")
     against = significance.against_dense(outcomes)
     step("paired tests against dense, Holm and FDR")
     significance.by_task(outcomes)
@@ -156,7 +157,9 @@ def measure(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="prunesweep-bench-analysis", description="Read a large drawn sweep in a fresh process.")
+    parser = argparse.ArgumentParser(
+        prog="python -m prunesweep.dev.bench_analysis", description="Read a large drawn sweep in a fresh process."
+    )
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--measure", type=user_path, help="read the sweep in this folder, nothing else", metavar="FOLDER")

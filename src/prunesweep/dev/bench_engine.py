@@ -1,4 +1,4 @@
-"""`prunesweep-bench engine`: what sharing saves, against plain loops over configurations, in one run.
+"""`python -m prunesweep.dev.bench engine`: what sharing saves, against plain loops over configurations, in one run.
 
 The network is a LLaVA-OneVision with random weights, scaled down until every side can really be run: as many LLM layers
 as the real one, 196 visual tokens a frame from 729 patches, and the real one's proportion of vision FLOPs to LLM FLOPs.

@@ -1,4 +1,4 @@
-"""`prunesweep-bench processes`: several processes of one thread each against one, on the embedded benchmark.
+"""`python -m prunesweep.dev.bench processes`: several processes of one thread each against one, on the embedded benchmark.
 
 The sides take turns and must give the same records.  What is compared is the time from the first process's first video to
 the last one's last; starting a process, which costs the same whatever the sweep's length, is given beside it.
@@ -54,7 +54,7 @@ def bench_processes(processes: int, questions: int, rounds: int, trials: Sequenc
             if round_number:
                 taken[name].append(timing)
     if any(not one[name].equals(answers[0][name]) for one in answers for name in answers[0]):
-        sys.exit("prunesweep-bench: several processes answered differently from one")
+        sys.exit("python -m prunesweep.dev.bench: several processes answered differently from one")
     about = (
         f"{len(trials)} trials on {len(samples)} questions on {len(by_video(samples))} videos, {os.cpu_count()} cores, "
         "one thread a process; same records on both sides"

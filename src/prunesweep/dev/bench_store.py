@@ -67,7 +67,7 @@ def _cpu_seconds(arguments: Sequence[str], folder: Path) -> float:
     command = [sys.executable, "-m", "prunesweep.cli.run", *arguments]
     done = subprocess.run(command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"prunesweep-bench: the sweep failed: {done.stderr or done.stdout}")
+        sys.exit(f"python -m prunesweep.dev.bench: the sweep failed: {done.stderr or done.stdout}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -143,15 +143,14 @@ def resume(store: Path) -> None:
 
 
 def list_trials(store: Path) -> None:
-    from prunesweep.cli import store as store_command
     from prunesweep.results.store import Store
+    from prunesweep.sweep.upkeep import listed
 
-    arguments = store_command.parser().parse_args(["list", "--store", str(store)])
-    for _ in store_command.do_list(Store.existing(store), arguments):
+    for _ in listed(Store.existing(store)):
         pass
 
 
-MEASURED = {"resume": resume, "prunesweep-store list": list_trials}
+MEASURED = {"resume": resume, "prunesweep store list": list_trials}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`prunesweep-blocks-page FOLDER`: the documentation page of `blocks`: pictures, answer distributions, video statistics.
+"""The documentation page of `blocks`, `python -m prunesweep.dev.blocks_page FOLDER`: pictures, answers, video statistics.
 
 Everything on the page is computed from the shipped test split and the scripts that it was drawn from.
 """
@@ -42,7 +42,7 @@ NEEDED = {
 INTRODUCTION = """# The `blocks` benchmark
 
 Short videos with the redundancy of real ones, and questions that need the right token at the right time. Written by
-`prunesweep-blocks-page`; the numbers are those of the shipped test split.
+`python -m prunesweep.dev.blocks_page`; the numbers are those of the shipped test split.
 
 ## Design rules
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from prunesweep.analysis import ablation, clusters, margins, significance
+from prunesweep.analysis import ablation, clusters, margins, resampling, significance
 from prunesweep.analysis.accuracy import accuracies_of
+from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.analysis.selection import area_interval, front_weights
 from prunesweep.layout import markdown
 
@@ -192,9 +193,9 @@ def area_coverage(trials: int, sizes: Sizes, draws: int, generator: np.random.Ge
         shared = generator.normal(0, np.sqrt(0.2), len(sizes))[video] + generator.normal(0, np.sqrt(0.4), len(video))
         right = (shared + generator.normal(0, np.sqrt(0.4), (trials, len(video))) < bounds).astype(float)
         by_video = np.add.reduceat(right, np.r_[0, np.cumsum(sizes)[:-1]], axis=1)
-        weights = significance.draw_videos(len(sizes), 200, int(generator.integers(2**31)))
+        weights = resampling.draw_videos(len(sizes), 200, int(generator.integers(2**31)))
         drawn = weights @ by_video.T / (weights @ sizes)[:, None]
-        volumes = significance.hypervolume(*significance.steps(costs, drawn), costs[-1])
+        volumes = hypervolume(*steps(costs, drawn), costs[-1])
         low, high = area_interval(costs, by_video, np.broadcast_to(sizes, by_video.shape))
         row[:] = np.quantile(volumes, LEVEL / 2) <= area <= np.quantile(volumes, 1 - LEVEL / 2), low <= area <= high
     return Share(*held.mean(0).tolist())

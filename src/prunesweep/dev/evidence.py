@@ -1,4 +1,4 @@
-"""`prunesweep-evidence FOLDER`: does pruning mean something on the embedded benchmark with the embedded model?
+"""`python -m prunesweep.dev.evidence FOLDER`: does pruning mean something on the embedded benchmark with the embedded model?
 
 Runs `sweeps/evidence.yaml` on three splits and `sweeps/search.yaml` on two, then tests five claims on the records and
 writes `evidence.md`.  PruneVid's settings are chosen on the validation split; what is reported is the shipped test split and
@@ -27,7 +27,7 @@ from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown
-from prunesweep.paths import user_path
+from prunesweep.paths import SWEEPS, user_path
 from prunesweep.results.records import Trial, read_trials
 
 PER_FAMILY = 100
@@ -376,14 +376,14 @@ def main() -> None:
     run_sweeps(arguments)
     second = arguments.second_seed is not None
     results = {split: claims(arguments.folder, split, second) for split in REPORTED}
-    command = "prunesweep-evidence FOLDER" + " --second-seed CHECKPOINT" * second
+    command = "python -m prunesweep.dev.evidence FOLDER" + " --second-seed CHECKPOINT" * second
     if arguments.limit:
         command += f" --limit {arguments.limit}"
     text = report(results, command)
     (arguments.folder / "evidence.md").write_text(text, encoding="utf-8")
     print(text)
     if not all(claim.holds for found in results.values() for claim in found):
-        sys.exit("prunesweep-evidence: not every claim holds; see the table above")
+        sys.exit("python -m prunesweep.dev.evidence: not every claim holds; see the table above")
 
 
 def _positive(text: str) -> int:
@@ -404,9 +404,9 @@ def run_sweeps(arguments: argparse.Namespace) -> None:
                 draw_split(SPLIT_SEEDS[split], clips, PER_FAMILY)
             benchmark = ["benchmark=jsonl", f"benchmark.path={clips.absolute()}", f"benchmark.name=blocks-{split}"]
         run = _runner([*common, *benchmark])
-        run(folder / split, ["--config-dir", "sweeps", "--config-name", "evidence", some])
+        run(folder / split, ["--config-dir", str(SWEEPS), "--config-name", "evidence", some])
         if split in REPORTED:
-            search = ["--config-dir", "sweeps", "--config-name", "search", f"hydra.sweeper.trials={SEARCH_TRIALS}"]
+            search = ["--config-dir", str(SWEEPS), "--config-name", "search", f"hydra.sweeper.trials={SEARCH_TRIALS}"]
             run(folder / f"{split}-search", [*search, "hydra.sweeper.batch=6", few])
             if arguments.second_seed:
                 model = f"model.checkpoint={arguments.second_seed.absolute()}"
@@ -426,7 +426,9 @@ def _runner(overrides: Sequence[str]) -> Callable[[Path, Sequence[str]], Any]:
         with log.open("w") as file:
             done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=file, check=False)
         if done.returncode:
-            sys.exit(f"prunesweep-evidence: the sweep {sweep} failed; the reason is above this line, its output in {log}")
+            sys.exit(
+                f"python -m prunesweep.dev.evidence: the sweep {sweep} failed; the reason is above this line, its output in {log}"
+            )
 
     return run
 

@@ -1,4 +1,4 @@
-"""`prunesweep-train-tiny`: train the tiny model from scratch on CPU and write it as a Hugging Face checkpoint folder."""
+"""Trains the tiny model from scratch on CPU and writes a checkpoint folder: `python -m prunesweep.dev.train_tiny out=FOLDER`."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def train(config: DictConfig) -> None:
     module = TinyTraining(shape, stages, config.seed)
     last = run / "last.ckpt"
     if config.resume and not last.exists():
-        raise SystemExit(f"prunesweep-train-tiny: nothing to resume: {last} does not exist; run without resume=true")
+        raise SystemExit(f"prunesweep: nothing to resume: {last} does not exist; run without resume=true")
     if last.exists() and not config.resume:
-        raise SystemExit(f"prunesweep-train-tiny: {last} exists; go on with resume=true, or choose another out=")
+        raise SystemExit(f"prunesweep: {last} exists; go on with resume=true, or choose another out=")
     trainer = L.Trainer(
         accelerator="cpu",
         plugins=[OwnRanks()],

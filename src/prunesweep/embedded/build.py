@@ -1,8 +1,7 @@
-"""`prunesweep-draw-blocks SPLIT FOLDER`: draw a split of `blocks` as mp4 files with a questions.jsonl."""
+"""A split of `blocks`, drawn as mp4 files with a questions.jsonl."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,8 +12,6 @@ from prunesweep.benchmarks.jsonl import QUESTIONS
 from prunesweep.embedded.questions import ANSWERS, Question, ask
 from prunesweep.embedded.render import render
 from prunesweep.embedded.scene import draw_scene
-from prunesweep.errors import write_anywhere
-from prunesweep.paths import user_path
 
 FRAMES = 12
 FRAMES_PER_SECOND = 4
@@ -22,18 +19,6 @@ QUALITY = 18
 """x264's constant rate factor."""
 SPLIT_SEEDS = {"validation": 100_000, "test": 200_000, "final": 300_000}
 """First seed of each split; training scenes use a stream of their own.  `final` is for the last check of a finished design."""
-
-
-def main() -> None:
-    write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("split", choices=SPLIT_SEEDS)
-    parser.add_argument("folder", type=user_path)
-    parser.add_argument("--per-family", type=int, default=100, help="questions per family (default 100)")
-    arguments = parser.parse_args()
-    if arguments.per_family < 1:
-        parser.error(f"--per-family must be at least 1, got {arguments.per_family}")
-    draw_split(SPLIT_SEEDS[arguments.split], arguments.folder, arguments.per_family)
 
 
 def draw_split(first_seed: int, folder: Path, per_family: int) -> None:
@@ -94,7 +79,3 @@ def write_video(path: Path, frames: np.ndarray) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-
-
-if __name__ == "__main__":
-    main()

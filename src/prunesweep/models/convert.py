@@ -1,8 +1,4 @@
-"""`prunesweep-convert`: checkpoints that transformers cannot read, as safetensors folders that `prunesweep` reads.
-
-    prunesweep-convert check pllava FOLDER
-    prunesweep-convert pllava FOLDER OUT
-    prunesweep-convert stllm FOLDER OUT --variant qa --qformer-tokenizer bert-base-uncased-FOLDER
+"""Checkpoints that transformers cannot read, as safetensors folders that `prunesweep` reads.
 
 Every tensor of the model must be found exactly once, in the shape expected; what is missing, left over or doubled is listed
 and nothing is written.  PLLaVA's LoRA matrices stay apart, so that their alpha can be chosen when the model is loaded.
@@ -12,12 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,53 +137,3 @@ def finish_stllm(out: Path, qformer_tokenizer: Any, image_size: int) -> None:
 def report(found: Manifest) -> str:
     lines = [f"{len(found.used)} tensors fit, {len(found.ignored)} are not needed, {len(found.faults)} faults"]
     return "\n".join([*lines, *(f"  {fault}" for fault in found.faults)])
-
-
-def main() -> None:
-    import argparse
-
-    from prunesweep.errors import reported
-
-    parser = argparse.ArgumentParser(description="Convert checkpoints that transformers cannot read.")
-    kinds = parser.add_subparsers(dest="command", required=True)
-    says = {
-        "check": "say what fits a model and what is missing, left over or doubled; nothing is written",
-        "pllava": "PLLaVA, its LoRA matrices kept apart",
-        "stllm": "ST-LLM, with the Q-Former's tokenizer",
-    }
-    for name, text in says.items():
-        own = kinds.add_parser(name, help=text, description=text)
-        if name == "check":
-            own.add_argument("family", choices=("pllava", "stllm"))
-        own.add_argument("folder", type=user_path, help="the checkpoint as released")
-        if name != "check":
-            own.add_argument("out", type=user_path, help="where the converted one goes; must not exist")
-        if name != "pllava":
-            own.add_argument("--variant", choices=("qa", "conversation"), default="qa")
-        if name == "stllm":
-            own.add_argument("--qformer-tokenizer", required=True, help="folder or hub name of bert-base-uncased's tokenizer")
-    given = parser.parse_args()
-    with reported():
-        family = given.family if given.command == "check" else given.command
-        if given.command != "check" and given.out.exists():
-            raise ValueError(f"{given.out} exists; name a folder that does not")
-        tokenizer = read_qformer_tokenizer(given.qformer_tokenizer) if given.command == "stllm" else None
-        found, config = examine(family, given.folder, getattr(given, "variant", "qa"))
-        print(report(found))
-        if found.faults:
-            sys.exit(1)
-        if given.command != "check":
-            unfinished = given.out.with_name(f"{given.out.name}{PARTIAL}")
-            shutil.rmtree(unfinished, ignore_errors=True)  # of an attempt that was killed
-            number = write(found, config, given.folder, unfinished)
-            if tokenizer is not None:
-                from transformers import InstructBlipVisionConfig
-
-                size = InstructBlipVisionConfig(**config["vision_config"]).image_size
-                finish_stllm(unfinished, tokenizer, size)
-            unfinished.rename(given.out)
-            print(f"{number} shard{'s' if number > 1 else ''} written to {given.out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -238,7 +238,7 @@ def merged_state(found: Manifest, alpha: float, dtype: torch.dtype | None) -> di
 
 
 def load(name: str, checkpoint: str, lora_alpha: float = 14.0, dtype: str = "auto") -> Pllava:
-    """A folder as released or as `prunesweep-convert pllava` writes it, or a name on the Hugging Face hub.
+    """A folder as released or as `prunesweep model convert pllava` writes it, or a name on the Hugging Face hub.
 
     Raises ValueError, in one line, for a checkpoint that is incomplete, of another family, or does not fit the model.
     """

@@ -279,7 +279,7 @@ def read_manifest(sources: Iterable[Source], network: Network, released: bool) -
 
 
 def load(name: str, checkpoint: str, dtype: str = "auto", variant: str | None = None) -> StLlm:
-    """A folder as `prunesweep-convert stllm` writes it, of this variant or, if that is None, of any.
+    """A folder as `prunesweep model convert stllm` writes it, of this variant or, if that is None, of any.
 
     Raises ValueError, in one line, for a folder that is incomplete, of another family, or does not fit the model.
     """
@@ -309,7 +309,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Raises ValueError for a released checkpoint, which has to be converted first, and for another family's."""
     file = folder / "config.json"
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("model_type") == "st_llm_hf":
-        raise ValueError(f"{folder} is ST-LLM as released; convert it first: prunesweep-convert stllm {folder} OUT")
+        raise ValueError(f"{folder} is ST-LLM as released; convert it first: prunesweep model convert stllm {folder} OUT")
     return require_family(folder, MODEL_TYPE)
 
 

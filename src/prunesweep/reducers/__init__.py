@@ -36,7 +36,7 @@ class Merger(Protocol):
     def __call__(self, tokens: Tokens) -> Merged: ...
 
     # optional: def left(self, frames: int, patches: int) -> Left | None, what it leaves of any video of that size (None: that
-    # depends on the video), which is what prunesweep-cost, reducer.match and searches go by; and def fewest(self, frames,
+    # depends on the video), which is what prunesweep cost, reducer.match and searches go by; and def fewest(self, frames,
     # patches) -> int, the least that it may leave where `left` is None.  Likewise of a Pruner left(self, entering: Left) and
     # fewest(self, tokens), and of an Evictor left(self, visual, before, after)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import significance
+from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.report.plots import COLOURS, COST_LABELS, COST_NAMES, MARKERS, MOST_COLUMNS, axis_label, log_axis, span
 from prunesweep.results.read import short
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from prunesweep.analysis.ablation import Ablation, Factor, Importance, Interaction
     from prunesweep.analysis.outcomes import Outcomes
-    from prunesweep.analysis.significance import Front
+    from prunesweep.analysis.resampling import Front
 
 
 def _figure(columns: int, width: float, height: float, sharey: bool = False, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -170,8 +171,8 @@ def search_history(table: pl.DataFrame, cost: str = "llm_flops_ratio") -> Histor
     accuracy, costs = (done[name].cast(pl.Float64).to_numpy() for name in ("accuracy", cost))
     volumes = []
     for count in range(1, len(done) + 1):
-        level, best = significance.steps(costs[:count], accuracy[:count])
-        volumes.append(float(significance.hypervolume(level, best, float(costs.max()))))
+        level, best = steps(costs[:count], accuracy[:count])
+        volumes.append(float(hypervolume(level, best, float(costs.max()))))
     return History(done["trial"].to_numpy(), accuracy, costs, np.array(volumes), cost)
 
 

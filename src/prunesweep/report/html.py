@@ -1,4 +1,4 @@
-"""`prunesweep-report SWEEP`: one self-contained report.html of a finished sweep.
+"""`prunesweep report SWEEP`: one self-contained report.html of a finished sweep.
 
 The charts are drawn by a few hundred lines of script of our own inside the page: a plotting library's bundle would be 4 to
 5 MB in every report and bring its own markup, where this needs points that take the keyboard, names for screen readers,
@@ -7,7 +7,6 @@ and text that can never become markup.  The page's content policy allows this on
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import html
@@ -23,30 +22,29 @@ from typing import Any
 
 import numpy as np
 
-from prunesweep.analysis import significance
+from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.ablation import Ablation, Estimate, Importance, Interaction, MainEffect
 from prunesweep.analysis.accuracy import Accuracy
 from prunesweep.analysis.costs import COSTS
 from prunesweep.analysis.failures import by_kind
-from prunesweep.analysis.outcomes import MARGIN, MARGIN_HELP, UNANSWERED, Outcomes, read_outcomes
+from prunesweep.analysis.outcomes import UNANSWERED, Outcomes
 from prunesweep.analysis.significance import AgainstDense
 from prunesweep.analysis.summary import scores_of
 from prunesweep.analysis.table import mark_front
-from prunesweep.errors import reported
 from prunesweep.foreign import read_yaml
-from prunesweep.paths import user_path
+from prunesweep.paths import SWEEPS
 from prunesweep.report.figures import Coordinates, parallel_coordinates
 from prunesweep.report.plots import label, unit
 from prunesweep.report.redact import public, public_override
 from prunesweep.report.text import MOST_NAMED, failure_text, short_names
 from prunesweep.report.verdict import Verdict, headline, lines, verdict
 from prunesweep.results.infeasible import all_infeasible
-from prunesweep.results.read import is_store, reread, settings, short
+from prunesweep.results.read import reread, settings, short
 
 WEB = Path(__file__).parent / "web"
 REPORT = "report.html"
 TOKEN_MAPS = "tokens"
-"""Where `prunesweep-tokens` leaves its pictures in a sweep's folder."""
+"""Where `prunesweep tokens` leaves its pictures in a sweep's folder."""
 MOST_FLIPS = 20
 """Named per trial; of all trials if there are few, else of the front only."""
 MOST_ROWS = 40
@@ -64,7 +62,7 @@ def report_data(found: Sequence[Outcomes], sweep: Path) -> dict[str, Any]:
     return _plain(
         {
             "lead": f"{trials} trial{'s' if trials > 1 else ''}; every number below is a function of their records.",
-            "replicates": significance.REPLICATES,
+            "replicates": resampling.REPLICATES,
             "groups": [_group(one) for one in verdicts],
             "notRun": [{"name": public(one.name), "reason": public(one.reason)} for one in all_infeasible(sweep)],
             "tokens": list(_token_maps(sweep)),
@@ -148,7 +146,7 @@ def _shown(found: Verdict) -> list[int]:
 
 def _axes(outcomes: Outcomes) -> dict[str, Any]:
     """For every cost that is known of some trial: its label, who is on the front, how surely, and the front's line and band."""
-    drawn = significance.resampled(outcomes) if outcomes.videos else np.zeros((0, len(outcomes.table)))
+    drawn = resampling.resampled(outcomes) if outcomes.videos else np.zeros((0, len(outcomes.table)))
     accuracy = np.array([row.accuracy for row in outcomes.table], dtype=float)
     axes = {}
     for cost in COSTS:
@@ -156,7 +154,7 @@ def _axes(outcomes: Outcomes) -> dict[str, Any]:
         costs = np.array([getattr(row, cost) for row in table])
         if np.isnan(costs).all() and cost != outcomes.cost:
             continue  # nothing was measured
-        one = significance.front_of(costs, accuracy, drawn)
+        one = resampling.front_of(costs, accuracy, drawn)
         axes[cost] = {
             "label": public(label(cost, outcomes.relative_to)),
             "ratio": cost.endswith("ratio"),
@@ -266,7 +264,7 @@ def _errors_of(outcomes: Outcomes) -> Iterator[tuple[str, str, str]]:
 
 
 def _token_maps(sweep: Path) -> Iterator[dict[str, str]]:
-    """Pictures that `prunesweep-tokens` left in the sweep's folder, inside the page."""
+    """Pictures that `prunesweep tokens` left in the sweep's folder, inside the page."""
     kinds = {".png": "image/png", ".gif": "image/gif"}
     files = sorted(path for path in (sweep / TOKEN_MAPS).glob("*") if path.suffix in kinds)
     for path in files[:MOST_MAPS]:
@@ -293,7 +291,7 @@ def _provenance(found: Sequence[Outcomes], sweep: Path) -> Iterator[tuple[str, s
     yield (
         "statistics",
         (
-            f"errors clustered by video; Student's t with one degree of freedom less than videos; {significance.REPLICATES} "
+            f"errors clustered by video; Student's t with one degree of freedom less than videos; {resampling.REPLICATES} "
             f"draws of the videos, seed 0; Holm over all trials but the dense one; level {1 - significance.CONFIDENCE:.2f}"
         ),
     )
@@ -334,12 +332,12 @@ def command_of(sweep: Path) -> str | None:
     try:
         hydra = read_yaml(noted)["hydra"]
         name, typed = hydra["job"]["config_name"], hydra["overrides"]
-        own = [one for one in map(str, (*typed["hydra"], *typed["task"])) if not one.startswith(NOT_TYPED)]
-        overrides = [public_override(one) for one in own]
+        typed_here = [one for one in map(str, (*typed["hydra"], *typed["task"])) if not one.startswith(NOT_TYPED)]
+        overrides = [public_override(one) for one in typed_here]
     except (KeyError, TypeError, OSError, ValueError):
         return None
-    named = [] if name == "eval" else ["--config-dir sweeps", f"--config-name {name}"]
-    return " ".join(["prunesweep", *(named or ["-m"]), *overrides])
+    own = [f"sweep {name}"] if (SWEEPS / f"{name}.yaml").is_file() else [f"--config-dir FOLDER --config-name {name}"]
+    return " ".join(["prunesweep", *(["-m"] if name == "eval" else own), *overrides])
 
 
 def render(data: dict[str, Any], title: str) -> str:
@@ -363,16 +361,3 @@ def render_report(found: Sequence[Outcomes], sweep: Path) -> str:
 
 def write_report(found: Sequence[Outcomes], sweep: Path, path: Path) -> None:
     path.write_text(render_report(found, sweep), encoding="utf-8")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="prunesweep-report", description="One self-contained page of a finished sweep.")
-    parser.add_argument("sweep", type=user_path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
-    parser.add_argument("--out", type=user_path, help=f"the page to write; {REPORT} in the sweep's folder, or here for a store")
-    parser.add_argument("--cost", default="llm_flops_ratio", help="axis that the page opens with: any cost of the ledger")
-    parser.add_argument("--margin", type=float, default=MARGIN, help=MARGIN_HELP)
-    arguments = parser.parse_args()
-    path = arguments.out or (Path() if is_store(arguments.sweep) else arguments.sweep) / REPORT
-    with reported():
-        write_report(read_outcomes(arguments.sweep, arguments.cost, arguments.margin), arguments.sweep, path)
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, opens without a network)")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from prunesweep.analysis import judge, significance
+from prunesweep.analysis import judge, resampling, significance
 from prunesweep.analysis.accuracy import Accuracy
 from prunesweep.analysis.counterparts import wanted
 from prunesweep.analysis.outcomes import Outcomes
@@ -22,6 +22,7 @@ from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.layout import count as counted
 from prunesweep.layout import grid, markdown, share_text
 from prunesweep.paths import DATA
+from prunesweep.report.grades import score_text
 from prunesweep.report.plots import column_name
 from prunesweep.report.text import ALIKE, short_names
 
@@ -113,7 +114,7 @@ def _judged(outcomes: Outcomes, index: int) -> dict[str, Cell]:
     folder = outcomes.folders[index]
     judged = judge.read_scores(folder) if folder else {}
     return {
-        f"{outcomes.benchmark} {name}": Cell(judge.score_text(s), {"": s.mean, "SE": s.error, "n": s.graded})
+        f"{outcomes.benchmark} {name}": Cell(score_text(s), {"": s.mean, "SE": s.error, "n": s.graded})
         for name, s in judged.items()
     }
 
@@ -169,7 +170,7 @@ def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
         f"both relative to {of}{several_benchmarks}",
     ]
     if any(column.endswith(f" {judge.MEAN}") for column in columns):
-        notes.append("CI, DO, CU, TU, CO: a judge's scores from 0 to 5, as prunesweep-judge left them")
+        notes.append("CI, DO, CU, TU, CO: a judge's scores from 0 to 5, as prunesweep judge left them")
     notes += [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
     if printed:
         notes.append(f"published: {data['source']}; beside trials that retain as much to within {SAME_RETAINED:g} points")
@@ -242,7 +243,7 @@ def against_table(outcomes: Outcomes) -> Table:
         if not any(row.samples for row in outcomes.table):
             raise ValueError("no trial has an answer, so there is nothing to compare")
         raise ValueError(f"the sweep has no trial without reduction; add {wanted(outcomes)} to compare with it")
-    probability = significance.front(outcomes).probability
+    probability = resampling.front(outcomes).probability
     names, d = short_names(outcomes.table)[0], against.difference
     order = [i for i in np.argsort(outcomes.costs, kind="stable") if outcomes.table[i].samples]
     generated = any(not math.isnan(outcomes.table[i].unclear) for i in order)
@@ -280,7 +281,7 @@ def against_table(outcomes: Outcomes) -> Table:
         *(f"no dense trial for {counted(count, 'trial')}: add {what}" for what, count in against.missing.items()),
         *((f"cost: of {outcomes.relative_to}",) if outcomes.cost.endswith("ratio") else ()),
         f"Holm, FDR: p corrected over {sum(~np.isnan(against.holm))} trials",
-        f"on front: share of {significance.REPLICATES} draws of the videos",
+        f"on front: share of {resampling.REPLICATES} draws of the videos",
     )
     return Table(f"Against the dense model, {outcomes.model} on {outcomes.benchmark}", header, tuple(rows), notes)
 

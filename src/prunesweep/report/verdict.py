@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prunesweep.analysis import significance
+from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.ablation import Ablation, Importance, ablations, importances
 from prunesweep.analysis.counterparts import wanted
 from prunesweep.analysis.margins import MOST_QUESTIONS
 from prunesweep.analysis.outcomes import Outcomes
-from prunesweep.analysis.significance import CONFIDENCE, POWER, AgainstDense, Front
+from prunesweep.analysis.resampling import Front
+from prunesweep.analysis.significance import CONFIDENCE, POWER, AgainstDense
 from prunesweep.analysis.summary import Summary, says_enough, scores_of
 from prunesweep.analysis.wording import p_text
 from prunesweep.layout import count as counted
@@ -49,7 +50,7 @@ def verdict(outcomes: Outcomes, with_importance: bool = True) -> Verdict:
     several = [a.reducer for a in effects if len(a.main) + len(a.confounded) + len(a.continuous) > 1]
     return Verdict(
         outcomes=outcomes,
-        front=significance.front(outcomes),
+        front=resampling.front(outcomes),
         against=significance.against_dense(outcomes),
         ablations=tuple(effects),
         importances=tuple(told),
@@ -141,7 +142,7 @@ def _trials(outcomes: Outcomes, answered: Sequence[Summary]) -> str:
     count = counted(len(outcomes.table), "trial")
     if not answered:
         if not any(row.errors for row in outcomes.table):
-            return f"{count} of {where}, whose answers are not scored here: prunesweep-judge grades free ones"
+            return f"{count} of {where}, whose answers are not scored here: prunesweep judge grades free ones"
         return f"{count} of {where}, none of which has an answer: nothing can be said"
     fewest, most = (of(row.samples for row in answered) for of in (min, max))
     samples = counted(most, "question") if fewest == most else f"{fewest} to {most} questions"
@@ -245,7 +246,7 @@ def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
     if len(outcomes.table) < 2:
         return []
     words = f"{len(members)} of {len(outcomes.table)} trials; {len(members) - len(unsure)} of them in at least half of "
-    words += f"{significance.REPLICATES} draws of the videos"
+    words += f"{resampling.REPLICATES} draws of the videos"
     if missed:
         words += f", as {'is' if len(missed) == 1 else 'are'} {len(missed)} that missed it here"
     if not math.isnan(front.hypervolume):

@@ -347,7 +347,7 @@ def _text(value: Any) -> Any:
 
 
 def _token_maps(source: Path) -> dict[str, Any]:
-    """Pictures and movies that `prunesweep-tokens` left in the sweep's folder."""
+    """Pictures and movies that `prunesweep tokens` left in the sweep's folder."""
     import wandb
 
     from prunesweep.report.html import TOKEN_MAPS

@@ -1,4 +1,4 @@
-"""`prunesweep-wandb SOURCE`: the W&B runs of a sweep or a store, made from its records at any time.
+"""The W&B runs of a sweep or a store, made from its records at any time.
 
 During a sweep a process of its own makes them (`Reporter`), told which trials are finished.  The sweep writes a line to it and
 goes on: neither a server out of reach nor a missing key can stop or slow it, and at its end it waits `logger.wait` seconds
@@ -7,7 +7,6 @@ at most.  Online runs that cannot be started are made offline, for `wandb sync`.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import logging
@@ -22,12 +21,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from prunesweep.analysis.outcomes import MARGIN, MARGIN_HELP, read_outcomes
+from prunesweep.analysis.outcomes import MARGIN, read_outcomes
 from prunesweep.analysis.table import summarize
-from prunesweep.errors import write_anywhere
-from prunesweep.paths import user_path
 from prunesweep.report import wandb
 from prunesweep.report.wandb import Destination
 from prunesweep.results.read import is_store, read_folder, read_source
@@ -99,7 +97,7 @@ class Reporter:
         arguments = [f"--{name}={getattr(destination, name)}" for name in ("project", "mode", "group")]
         self._output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - read when the process has ended
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "prunesweep.report.wandb_process", str(destination.folder), "--follow", *arguments],
+            [sys.executable, "-m", "prunesweep", "wandb", str(destination.folder), "--follow", *arguments],
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -125,7 +123,7 @@ class Reporter:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        again = f"prunesweep-wandb {self.destination.folder} makes the runs from the records"
+        again = f"prunesweep wandb {self.destination.folder} makes the runs from the records"
         try:
             code = self._process.wait(self.wait)
         except subprocess.TimeoutExpired:
@@ -183,47 +181,39 @@ def keep_here(folder: Path) -> None:
     os.environ.setdefault("WANDB_CACHE_DIR", str(folder / HERE / "cache"))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prunesweep-wandb", description="W&B runs of a sweep or a store, from its records.")
-    parser.add_argument("source", type=user_path, help="folder of a sweep, such as multirun/DATE/TIME, or a store")
-    parser.add_argument("--mode", choices=("online", "offline"), help="offline unless given here or by WANDB_MODE")
-    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or "prunesweep")
-    parser.add_argument("--group", help="of all runs; the date and time, or the name, of the folder unless given")
-    parser.add_argument("--out", type=user_path, help="folder that gets the folder wandb/; the sweep's, or here for a store")
-    parser.add_argument("--cost", default="llm_flops_ratio", help="axis of the Pareto chart: any cost of the ledger")
-    parser.add_argument("--margin", type=float, default=MARGIN, help=MARGIN_HELP)
-    parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # of a Reporter
-    return parser
+def publish(
+    source: Path,
+    mode: str | None,
+    project: str,
+    group: str | None,
+    out: Path | None,
+    cost: str,
+    margin: float,
+    follow: bool = False,
+) -> None:
+    """Makes the runs of a sweep or a store and prints where they are; with `follow` those that lines on stdin name.
 
-
-def main() -> None:
-    write_anywhere()
-    arguments: Any = _parser().parse_args()
-    out = arguments.out or (Path() if not arguments.follow and is_store(arguments.source) else arguments.source)
-    mode = None
+    Raises ValueError for a wrong setting; SystemExit with W&B's reason where runs cannot be made.
+    """
+    place = out or (Path() if not follow and is_store(source) else source)
+    if out and place.exists() and not place.is_dir():
+        raise ValueError(f"{place} is a file; name a folder with --out")
+    mode = mode or wandb.mode(SimpleNamespace(mode="offline"))  # type: ignore[arg-type]
+    if mode == "disabled":
+        raise ValueError("WANDB_MODE=disabled: nothing to do; --mode offline or --mode online makes runs")
     try:
-        if arguments.out and out.exists() and not out.is_dir():
-            raise ValueError(f"{out} is a file; name a folder with --out")
-        mode = arguments.mode or wandb.mode(argparse.Namespace(mode="offline"))  # type: ignore[arg-type]
-        if mode == "disabled":
-            raise ValueError("WANDB_MODE=disabled: nothing to do; --mode offline or --mode online makes runs")
-        group = arguments.group or wandb.group_name(arguments.source)
-        publisher = Publisher(Destination(arguments.project, mode, group, out), fall_back=arguments.follow)
-        keep_here(out.absolute())
-        if arguments.follow:
+        publisher = Publisher(Destination(project, mode, group or wandb.group_name(source), place), fall_back=follow)
+        keep_here(place.absolute())
+        if follow:
             _follow(publisher)
         else:
             begin = time.monotonic()
-            names = list(publish_all(arguments.source, arguments.cost, arguments.margin, publisher))
+            names = list(publish_all(source, cost, margin, publisher))
             log.debug("%d runs in %.1f s", len(names), time.monotonic() - begin)
         print(publisher.report())
-    except ValueError as error:
-        sys.exit(f"prunesweep: {error}")
+    except ValueError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:LONGEST_REASON]
-        advice = f"; --mode offline keeps the runs in {out / HERE}" if mode == "online" else ""
-        sys.exit(f"prunesweep: W&B: {type(error).__name__}: {reason}{advice}")
-
-
-if __name__ == "__main__":
-    main()
+        advice = f"; --mode offline keeps the runs in {place / HERE}" if mode == "online" else ""
+        raise SystemExit(f"prunesweep: W&B: {type(error).__name__}: {reason}{advice}") from error

@@ -22,7 +22,7 @@ SHOWN = 8
 MOST_NAMED = 3
 PARTS = ("model", "device", "versions", "code")
 """Of what a trial is made of, besides its settings and the benchmark."""
-MIGRATE = "prunesweep-store migrate carries them over where that can be verified"
+MIGRATE = "prunesweep store migrate carries them over where that can be verified"
 
 
 def why_not_reused(store: Store, origins: Mapping[str, Mapping[str, Any]], parts: Mapping[str, Mapping[str, Any]]) -> list[str]:

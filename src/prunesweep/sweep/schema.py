@@ -36,7 +36,7 @@ INTERPOLATED = re.compile(r"\$\{([^}]*)")
 NAMES = re.compile(r"[.\w]+")
 CLOSE, ALIKE = 0.6, 0.85
 """Likeness from which on a key is taken for a slip of one beside it (difflib's own default), and of one elsewhere."""
-NAMED_SWEEP = "a named sweep is run with --config-dir sweeps --config-name NAME"
+NAMED_SWEEP = "a named sweep is run with prunesweep sweep NAME"
 PATHS = ("store.folder", "engine.cache", "benchmark.path", "model.checkpoint")
 """Folders whose names Hydra may take for numbers or lists."""
 GROUPS = tuple(sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"))

@@ -186,7 +186,7 @@ class Assembled(Mapping[str, "pl.DataFrame"]):
         if len(own) != len(self._order):
             raise EvaluationError(
                 f"{self.store.folder} has {len(own)} of {len(self._order)} records of trial {name!r}; "
-                "prunesweep-store verify names damaged files"
+                "prunesweep store verify names damaged files"
             )
         return own.with_columns(trial=pl.lit(name)).select(list(schema())).rechunk()
 

@@ -1,7 +1,7 @@
 """The frames that the field's harnesses see: decord's, chosen by the average rate, read by its seek, trusted unchecked.
 
 Published numbers were made with these.  In many containers they are not the frames that were asked for, so nothing is
-evaluated on them; `prunesweep-data check --decord` says of how many videos they differ.
+evaluated on them; `prunesweep data check --decord` says of how many videos they differ.
 """
 
 from __future__ import annotations

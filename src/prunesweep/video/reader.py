@@ -131,7 +131,7 @@ def repeated(samples: Sequence[Sample], frames: int, seconds: float = DECODE_SEC
             part = "" if sample.start is None and sample.end is None else " in the part that is asked about"
             return (
                 f"video.frames={frames} is far above what {sample.path.name} has{part}: {there} frames, which are repeated; "
-                "prunesweep-data check counts such videos"
+                "prunesweep data check counts such videos"
             )
     return None
 

@@ -259,7 +259,7 @@
     if (group.heat.length && group.tasks.length > 1) main.append(heat(group));
     main.append(ledger(group, look));
     if (group.failures.length) main.append(failures(group));
-    if (data.tokens.length) main.append(section("Where the tokens go", "Drawn by prunesweep-tokens.", data.tokens.map((t) => h("figure", {}, h("img", { src: t.src, alt: t.caption }), h("figcaption", {}, t.caption)))));
+    if (data.tokens.length) main.append(section("Where the tokens go", "Drawn by prunesweep tokens.", data.tokens.map((t) => h("figure", {}, h("img", { src: t.src, alt: t.caption }), h("figcaption", {}, t.caption)))));
     if (data.notRun.length) main.append(notRun());
     main.append(provenance());
     const update = () => { drawChart(); drawTable(); };

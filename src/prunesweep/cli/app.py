@@ -1,0 +1,140 @@
+"""The command `prunesweep`: Hydra's overrides run an evaluation as they always did, a verb in their place does something else.
+
+Nothing heavy is imported here or at the top of a verb's module, so that help and completion come at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from prunesweep.cli import compare, cost, data, judge, methods, model, replay, report, show, store, sweep, tokens, wandb
+from prunesweep.cli.shared import HYDRA, MODELS, READ, RUN, UPKEEP, example
+
+INTRODUCTION = """Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars.
+
+[bold]prunesweep OVERRIDES[/bold] evaluates one setting, [bold]prunesweep -m OVERRIDES[/bold] several:
+[cyan]prunesweep -m reducer.prune.keep_ratio=0.2,0.4,0.8[/cyan]"""
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What a wrong argument is; typer has no name of its own for it."""
+app = typer.Typer(
+    name="prunesweep", help=INTRODUCTION, rich_markup_mode="rich", pretty_exceptions_enable=False, context_settings=HYDRA["names"]
+)
+
+
+def version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version as installed
+
+        print(f"prunesweep {installed('prunesweep')}")
+        raise typer.Exit
+
+
+@app.callback(epilog=example("prunesweep sweep demo"))
+def options(
+    own_version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def run(context: typer.Context) -> None:
+    """Evaluate one setting, or with -m several that share their work: what prunesweep does without a verb.
+
+    Every key of conf/ can be set: KEY=VALUE, GROUP=CHOICE, with -m KEY=VALUE,VALUE. --cfg job shows what would run,
+    --hydra-help what Hydra takes besides.
+    """
+    _hydra(context.args)
+
+
+app.command(rich_help_panel=RUN, epilog=example("prunesweep run -m reducer=none,prunevid benchmark.limit=200"), **HYDRA["takes"])(
+    run
+)
+app.command(
+    "sweep",
+    help=sweep.help_text(),
+    rich_help_panel=RUN,
+    epilog=example("prunesweep sweep demo benchmark.limit=100"),
+    **HYDRA["takes"],
+)(sweep.sweep)
+app.command("search", rich_help_panel=RUN, epilog=example("prunesweep search hydra.sweeper.trials=40"), **HYDRA["takes"])(
+    sweep.search
+)
+app.command(rich_help_panel=READ, epilog=example("prunesweep show multirun/DATE/TIME --table against"))(show.show)
+app.command(rich_help_panel=READ, epilog=example("prunesweep compare multirun/DATE/TIME/3 multirun/DATE/TIME/0"))(compare.compare)
+app.command(rich_help_panel=READ, epilog=example("prunesweep methods multirun/DATE/TIME --reference 'fastv layer=2'"))(
+    methods.methods
+)
+app.command(rich_help_panel=READ, epilog=example("prunesweep report multirun/DATE/TIME"))(report.report)
+app.command(rich_help_panel=READ, epilog=example("prunesweep tokens multirun/DATE/TIME/3 --flips 2"))(tokens.tokens)
+app.add_typer(replay.app, name="replay", rich_help_panel=READ)
+app.command(rich_help_panel=MODELS, epilog=example("prunesweep cost model=llava_onevision_7b reducer=fastv"), **HYDRA["takes"])(
+    cost.cost
+)
+app.add_typer(data.app, name="data", rich_help_panel=MODELS)
+app.add_typer(model.app, name="model", rich_help_panel=MODELS)
+app.command(rich_help_panel=MODELS, epilog=example("prunesweep judge FOLDER --url http://localhost:8000/v1 --model NAME"))(
+    judge.judge
+)
+app.add_typer(store.app, name="store", rich_help_panel=UPKEEP)
+app.command(rich_help_panel=UPKEEP, epilog=example("prunesweep wandb multirun/DATE/TIME --mode online"))(wandb.wandb)
+
+
+def main() -> None:
+    """Raises SystemExit with what went wrong, on one line."""
+    arguments = sys.argv[1:]
+    if is_hydras(arguments):
+        _hydra(arguments)
+        return
+    from prunesweep.errors import reported
+
+    with reported():
+        code = _typed(arguments)
+    if code:
+        sys.exit(code)
+
+
+def _typed(arguments: Sequence[str]) -> int:
+    """The exit code of a verb."""
+    try:
+        code = app(args=list(arguments), prog_name="prunesweep", standalone_mode=False)
+    except USAGE_ERROR as error:
+        where = error.ctx.command_path if error.ctx else "prunesweep"
+        print(f"prunesweep: {_meant(error, arguments)}; {where} --help shows what it takes", file=sys.stderr)
+        return 2
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    return code if isinstance(code, int) else 0
+
+
+def _meant(error: Any, arguments: Sequence[str]) -> str:
+    """A usage error on one line, of a verb that does not exist with the one that was probably meant."""
+    known = [str(name) for name in typer.main.get_command(app).commands]  # type: ignore[attr-defined]
+    word = arguments[0] if arguments else ""
+    if error.ctx is not None and error.ctx.parent is None and word not in known and not word.startswith("-"):
+        close = difflib.get_close_matches(word, known, 1)
+        return f"no verb {word!r}; {f'did you mean {close[0]}?' if close else 'there are ' + ', '.join(known)}"
+    return " ".join(error.format_message().split()).rstrip(".")
+
+
+OURS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
+
+
+def is_hydras(arguments: Sequence[str]) -> bool:
+    """Whether no verb was given: nothing at all, an override, or an option that Hydra has."""
+    first = arguments[0] if arguments else ""
+    return not first or "=" in first or (first.startswith(("-", "~", "+")) and first not in OURS)
+
+
+def _hydra(arguments: Sequence[str]) -> None:
+    from prunesweep.cli import run as evaluation
+
+    sys.argv = ["prunesweep", *arguments]
+    evaluation.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""`prunesweep report`: one self-contained page of a finished sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunesweep.checks import MARGIN
+from prunesweep.cli.shared import COST, Cost, Margin, Sweep
+from prunesweep.paths import user_path
+
+
+def report(
+    sweep: Sweep,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=user_path, metavar="FILE", help="The page; report.html in the sweep's folder, or here for a store."),
+    ] = None,
+    cost: Cost = COST,
+    margin: Margin = MARGIN,
+) -> None:
+    """Write a sweep's page: front, tables, statistics and pictures in one file that opens without a network."""
+    from prunesweep.analysis.outcomes import read_outcomes
+    from prunesweep.report.html import REPORT, write_report
+    from prunesweep.results.read import is_store
+
+    path = out or (Path() if is_store(sweep) else sweep) / REPORT
+    write_report(read_outcomes(sweep, cost, margin), sweep, path)
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, opens without a network)")

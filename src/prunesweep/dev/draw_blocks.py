@@ -1,0 +1,25 @@
+"""Draws a split of `blocks` as mp4 files with a questions.jsonl: `python -m prunesweep.dev.draw_blocks SPLIT FOLDER`."""
+
+from __future__ import annotations
+
+import argparse
+
+from prunesweep.embedded.build import SPLIT_SEEDS, draw_split
+from prunesweep.errors import write_anywhere
+from prunesweep.paths import user_path
+
+
+def main() -> None:
+    write_anywhere()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("split", choices=SPLIT_SEEDS)
+    parser.add_argument("folder", type=user_path)
+    parser.add_argument("--per-family", type=int, default=100, help="questions per family (default 100)")
+    arguments = parser.parse_args()
+    if arguments.per_family < 1:
+        parser.error(f"--per-family must be at least 1, got {arguments.per_family}")
+    draw_split(SPLIT_SEEDS[arguments.split], arguments.folder, arguments.per_family)
+
+
+if __name__ == "__main__":
+    main()

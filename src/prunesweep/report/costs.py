@@ -1,0 +1,146 @@
+"""The ledger of a configuration, without weights, videos or torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from prunesweep.checks import require_at_least, require_ratio
+from prunesweep.cost import (
+    CONVENTIONS,
+    Shape,
+    Usage,
+    VisionShape,
+    causal_prefill_flops,
+    dycoke_decode,
+    ledger,
+    published_prefill,
+)
+from prunesweep.layout import grid, with_prefix
+from prunesweep.reducers import LayerTokens, Left, layer_tokens, left_by_merge, left_by_prune
+from prunesweep.shares import ceil_share
+from prunesweep.targets import instantiate
+
+
+def shape_in(config: DictConfig) -> Shape:
+    """Raises ValueError for a model whose configuration has no sizes."""
+    sizes: Any = OmegaConf.to_container(config.model.sizes) if "sizes" in config.model else None
+    if sizes is None:
+        raise ValueError(f"conf/model/{config.model.name}.yaml has no sizes; add them as in llava_onevision_7b.yaml")
+    return Shape(**sizes["llm"], vision=VisionShape(**sizes["vision"]))
+
+
+def planned_tokens(config: DictConfig, layers: int) -> LayerTokens:
+    """Visual tokens in each layer and its cache, as the method itself says, which takes importing it.
+
+    Raises ValueError where they depend on the video, or on a layer that the model does not have.
+    """
+    count = entering(config)
+    prune = instantiate(config.reducer.prune)
+    if prune is not None and prune.full_layers >= layers:
+        most = layers - 1 - (prune.full_layers - prune.layer)
+        raise ValueError(f"reducer.prune.layer must be in [1, {most}] for {config.model.name}, got {prune.layer}")
+    kept = left_by_prune(prune, count)
+    tokens = layer_tokens(prune, layers, count.tokens, prune.most(count.tokens) if kept is None else kept)
+    return tokens._replace(cached=tuple(evicted(config, tokens.cached)))
+
+
+def entering(config: DictConfig) -> Left:
+    """What the merge leaves: given as `merged`, or asked of the reducer.  Raises ValueError where it depends on the video."""
+    if config.merged is not None:
+        require_ratio("merged", config.merged)
+        return Left(ceil_share(config.frames * config.tokens_per_frame, config.merged))
+    left = left_by_merge(instantiate(config.reducer.merge), config.frames, config.tokens_per_frame)
+    if left is None:
+        raise ValueError(
+            f"what {config.reducer.name} merges depends on the video; give the share that is left, such as merged=0.425"
+        )
+    return left
+
+
+def evicted(config: DictConfig, cached: Sequence[int]) -> list[int]:
+    """Visual tokens left in each layer's cache while decoding; the text is taken to follow the video."""
+    evict = instantiate(config.reducer.get("evict"))
+    left = [evict.left(count, 0, config.text_tokens) if evict else count for count in cached]
+    if None in left:
+        raise ValueError(f"what {config.reducer.name} evicts depends on the video; set reducer.evict.text_prior=true")
+    return left
+
+
+def report(config: DictConfig) -> str:
+    for name in ("frames", "tokens_per_frame"):
+        require_at_least(name, config[name], 1)
+    for name in ("text_tokens", "generated"):
+        require_at_least(name, config[name], 0)
+    if config.reducer.match is not None:
+        raise ValueError("reducer.match is solved on videos, by prunesweep; give prunesweep cost the setting itself")
+    if config.reducer.get("input") is not None:
+        raise ValueError(f"{config.reducer.name} changes what the vision tower sees, which sizes do not tell; run prunesweep")
+    shape = shape_in(config)
+    dense = config.frames * config.tokens_per_frame
+    own = planned_tokens(config, shape.layers)
+    plans = {"dense": (dense,) * shape.layers, config.reducer.name: own.visual}
+    caches = {"dense": plans["dense"], config.reducer.name: own.cached}
+    steps = math.ceil(config.frames / config.model.get("frames_per_step", 1))
+    costs = {
+        name: ledger(shape, Usage(tokens, config.text_tokens, config.generated, steps, dense, cached_tokens=caches[name]))
+        for name, tokens in plans.items()
+    }
+    title = (
+        f"{config.model.name}, {config.frames} frames, {dense} visual and {config.text_tokens} text tokens, "
+        f"{config.generated} generated; visual tokens by layer: {_runs(plans[config.reducer.name])}"
+    )
+    rows: list[Sequence[str]] = [(label, *_cells([getattr(c, part) for c in costs.values()])) for label, part in PARTS]
+    causal = [causal_prefill_flops(shape, tokens, config.text_tokens) for tokens in plans.values()]
+    rows.append(("LLM prefill if causal attention skips half, FLOPs", *_cells(causal)))
+    for name, convention in CONVENTIONS.items():
+        totals = [published_prefill(convention, shape, [n + config.text_tokens for n in tokens]) for tokens in plans.values()]
+        rows.append((f"{name} prefill, multiply-adds", *_cells(totals)))
+    decoded = [
+        sum(dycoke_decode(shape, count + config.text_tokens, config.generated) for count in tokens) for tokens in caches.values()
+    ]
+    rows.append(("DyCoke decode, multiply-adds", *_cells(decoded)))
+    kept = costs[config.reducer.name]
+    ratios = [(label, f"{getattr(kept, name):.4f}x") for label, name in KEPT]
+    rows.append(("KV cache after prefill, half precision", *(f"{c.kv_bytes / 2**20:.1f} MiB" for c in costs.values()), ""))
+    head = ("", "dense", config.reducer.name, "of dense")
+    sources = [f"{name}: {convention.source}" for name, convention in CONVENTIONS.items()]
+    sources.append("DyCoke decode: DyCoke (arXiv 2411.15024), per layer R(4d^2 + 2dm) + 2 sum d(n + i)")
+    notes = ["FLOPs: 2 per multiply-add, grouped queries, attention in full; not counted: merging and scoring", *sources]
+    if left_by_prune(instantiate(config.reducer.prune), entering(config)) is None:
+        notes.append("grouped selection rounds down in every group, so it keeps a little less than this")
+    return "\n".join([title, "", grid(head, rows), "", grid(("visual tokens kept", "of dense"), ratios), "", *notes])
+
+
+PARTS = (
+    ("vision tower and projector, FLOPs", "vision"),
+    ("LLM prefill, FLOPs", "prefill"),
+    ("output head, FLOPs", "head"),
+    ("decoding, FLOPs", "decode"),
+    ("all of these", "total"),
+)
+KEPT = (
+    ("entering the LLM", "entrance_ratio"),
+    ("layer average", "layer_ratio"),
+    ("in the last layer", "final_ratio"),
+    ("in the KV caches while decoding", "kv_ratio"),
+)
+
+
+def _cells(values: Sequence[float]) -> tuple[str, str, str]:
+    dense, own = values
+    return with_prefix(dense, 4), with_prefix(own, 4), f"{own / dense:.4f}x" if dense else ""
+
+
+def _runs(tokens: Sequence[int]) -> str:
+    """`2 layers 6272, 26 layers 1568`."""
+    runs: list[list[int]] = []
+    for n in tokens:
+        if runs and runs[-1][1] == n:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, n])
+    return ", ".join(f"{layers} layers {n}" for layers, n in runs)

@@ -1,0 +1,149 @@
+"""Methods at equal cost, shown: a table, a list of every entry, a picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunesweep.analysis.equal_cost import SHOWN_WHOLE, SIGNIFICANT, Budget, Entry, Row, budgets_asked, shown
+from prunesweep.analysis.outcomes import Outcomes
+from prunesweep.analysis.significance import accuracies
+from prunesweep.analysis.wording import accuracy_text, p_text
+from prunesweep.layout import markdown
+from prunesweep.report.plots import COLOURS, MARKERS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+TABLE, ALL, PICTURE = "methods_table.md", "methods.csv", "methods.png"
+
+
+HEADER = ("method", "solved", "LLM prefill", "at end", "accuracy ± SE", "difference (95 %)", "p (Holm)")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    e, g = row.entry, row.gap
+    name = e.name + (f" ({e.seeds} seeds)" if e.seeds > 1 else "")
+    own = (name, e.solved, f"{e.cost:.3f}x", f"{e.final_ratio:.3f}x", accuracy_text(*e.scores))
+    if g is None:
+        return (*own, "–", "–")
+    return (*own, f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", p_text(row.holm).removeprefix("p ").removeprefix("= "))
+
+
+def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> str:
+    """Markdown: one table a budget, of the rows that are shown, and what all of them say."""
+    lines = [f"{outcomes.model} on {outcomes.benchmark}; {_dense(outcomes)}."]
+    if not chosen:
+        lines[0] += " No differences: there is no prunevid here; --reference names another method."
+    for budget in dict.fromkeys(row.entry.budget for row in rows):
+        own = [row for row in rows if row.entry.budget == budget]
+        reference = f"; differences to {chosen[budget].name}" if budget in chosen else ""
+        lines += ["", f"**{budget}**{reference}", ""]
+        lines += markdown(HEADER, [cells(row) for row in shown(own)])
+        if budget in chosen:
+            lines += ["", tally(own)]
+    return "\n".join(lines) + "\n"
+
+
+def tally(rows: Sequence[Row]) -> str:
+    """How many settings differ from the reference for sure."""
+    tested = [row for row in rows if row.gap is not None]
+    sure = [row.gap.mean for row in tested if row.gap is not None and row.holm < SIGNIFICANT]
+    worse, better = sum(mean < 0 for mean in sure), sum(mean > 0 for mean in sure)
+    return f"Of {len(tested)} other settings {worse} are less accurate and {better} more (p < {SIGNIFICANT}, Holm)."
+
+
+def _dense(outcomes: Outcomes) -> str:
+    scores = accuracies(outcomes)
+    asked = budgets_asked(outcomes)
+    dense = [
+        accuracy_text(*scores[i]) + (f" with {asked[i]}" if asked[i] else "")
+        for i, info in enumerate(outcomes.infos)
+        if info.reducer == "none"
+    ]
+    return f"the dense model has {', '.join(dense)}" if dense else "the dense model was not evaluated"
+
+
+COLUMNS = (
+    *(
+        "budget",
+        "budget_of",
+        "asked",
+        "reducer",
+        "settings",
+        "solved",
+        "llm_flops_ratio",
+        "final_ratio",
+        "accuracy",
+        "error",
+        "samples",
+        "seeds",
+    ),
+    *("difference", "low", "high", "p", "p_holm"),
+)
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Every entry, with its numbers unrounded."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            e, g = row.entry, row.gap
+            against = ["", "", "", "", ""] if g is None else [*g, row.holm]
+            own = [
+                *e.budget,
+                e.reducer,
+                e.label,
+                e.solved,
+                e.cost,
+                e.final_ratio,
+                e.scores.mean,
+                e.scores.error,
+                e.scores.samples,
+            ]
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (*own, e.seeds, *against)])
+
+
+def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> Figure:
+    """Accuracy against cost, a line per method; of rivals the best setting at each budget."""
+    from matplotlib.figure import Figure
+
+    names = {id(e): f"{e.reducer} (reference)" for e in chosen.values()}
+    lines: dict[str, list[Entry]] = {}
+    for row in rows:
+        e = row.entry
+        lines.setdefault(names.get(id(e), e.name if SHOWN_WHOLE in e.reducer else e.reducer), []).append(e)
+    drawn = Figure(figsize=(9, 6), layout="constrained")
+    axes = drawn.subplots()
+    for index, name in enumerate(sorted(lines, key=lambda name: -max(e.scores.mean for e in lines[name]))):
+        own = sorted(lines[name], key=lambda e: e.cost)
+        reference = name.endswith("(reference)")
+        axes.errorbar(
+            [e.cost for e in own],
+            [e.scores.mean for e in own],
+            yerr=[e.scores.error for e in own],
+            marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
+            color=COLOURS[index % len(COLOURS)],
+            linestyle="-" if SHOWN_WHOLE in name else "--" if index < len(COLOURS) else ":",
+            linewidth=2.5 if reference else 1,
+            capsize=2,
+            elinewidth=1,
+            markersize=6,
+            label=name,
+        )
+    for summary in outcomes.table:
+        if summary.reducer == "none":
+            axes.axhline(summary.accuracy, color="0.5", linewidth=1, label="dense")
+    axes.set_xlabel("LLM prefill FLOPs, relative to the dense model on the same frames and prompts")
+    axes.set_ylabel("accuracy")
+    count = len(outcomes.samples)
+    axes.set_title(
+        f"{outcomes.model} on {outcomes.benchmark}, n = {count}; bars: one standard error, clustered by video", fontsize=10
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return drawn
