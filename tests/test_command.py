@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -233,10 +234,25 @@ BAD_INPUT = {
     "store among other things": (["store.folder=/etc"], r"/etc holds other things than a store; set store.folder"),
     "unknown reducer": (
         ["reducer=prunvid"],
-        r"unknown reducer 'prunvid'; known: .*fastv, frames, .*none, .*random_layer",
+        r"unknown reducer 'prunvid'; did you mean prunevid\? known: .*fastv, frames, .*none, .*random_layer",
     ),
-    "unknown model": (["model=tinny"], r"unknown model 'tinny'; known: llava_onevision_0_5b, .*tiny"),
-    "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; known: blocks, .*jsonl"),
+    "unknown model": (["model=tinny"], r"unknown model 'tinny'; did you mean tiny\? known: llava_onevision_0_5b, .*tiny"),
+    "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; did you mean blocks\? known: blocks, .*jsonl"),
+    "unknown protocol's name": (["protocol=choos"], r"unknown protocol 'choos'; did you mean choose\?"),
+    "unknown launcher": (["hydra/launcher=jolib"], r"unknown hydra/launcher 'jolib'; did you mean joblib\?"),
+    "unknown sweeper": (["-m", "hydra/sweeper=grid"], r"unknown hydra/sweeper 'grid'; did you mean grids\?"),
+    "unknown reducer in a grid": (
+        ["-m", "hydra/sweeper=grids", "hydra.sweeper.grids=[{reducer: prunevidd}]"],
+        r"unknown reducer 'prunevidd'; did you mean prunevid\?",
+    ),
+    "a folder for a benchmark": (["benchmark=/tmp/x"], r"unknown benchmark '/tmp/x'; .*given as benchmark.path=/tmp/x$"),
+    "no logger": (["logger=null"], r"unknown logger 'null'; did you mean none\?"),
+    "a number for a choice": (["video=16"], r"unknown video '16'; known: uniform"),
+    "benchmarks as a list": (["benchmark=[blocks,jsonl]"], r"to run one after the other: -m benchmark=blocks,jsonl$"),
+    "benchmarks as a list in a grid": (
+        ["-m", "hydra/sweeper=grids", "hydra.sweeper.grids=[{benchmark: '[blocks,jsonl]'}]"],
+        r"benchmark takes one choice at a time",
+    ),
     "unknown key": (
         ["reducer.prune.keep=1"],
         r"no key 'reducer.prune.keep' with these choices of groups; did you mean reducer.prune.keep_ratio\?",
@@ -315,8 +331,6 @@ BAD_INPUT = {
 @pytest.mark.parametrize("name", BAD_INPUT)
 @pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "multirun"])
 def test_bad_input_gets_one_line_and_a_failing_exit_code(run, name: str, mode: list[str]) -> None:
-    import re
-
     arguments, message = BAD_INPUT[name]
     code, _, err = run(*dict.fromkeys([*mode, *arguments]), "logger=none", "trainer.progress=false", defaults=False)
     assert isinstance(code, str), f"exit code {code}, stderr {err}"
@@ -324,6 +338,34 @@ def test_bad_input_gets_one_line_and_a_failing_exit_code(run, name: str, mode: l
     assert "\n" not in code
     assert re.search(message, code), code
     assert unplanned(err) == ""
+
+
+SLIPS_OF_NAMES = {
+    "a slip": (
+        ("--config-dir", "sweeps", "--config-name", "demoo"),
+        r"unknown sweep 'demoo'; did you mean demo\? known: .*demo,",
+    ),
+    "without its folder": (("--config-name", "demo"), r"named sweeps lie in sweeps/: --config-dir sweeps --config-name demo$"),
+    "a slip without its folder": (("--config-name", "demoo"), r"--config-dir sweeps --config-name demo$"),
+    "a path": (("--config-name", "sweeps/demo.yaml"), r"--config-dir sweeps --config-name demo$"),
+    "no sweep": (("--config-name", "zork"), r"--config-dir sweeps --config-name NAME, of components, demo,"),
+    "of a search's sampler": (
+        ("--config-dir", "sweeps", "--config-name", "search", "sampler=tpee"),
+        r"unknown sampler 'tpee'; did you mean tpe\?",
+    ),
+}
+
+
+@pytest.mark.parametrize("arguments", SLIPS_OF_NAMES)
+def test_the_name_of_a_sweep_that_is_not_found_says_where_it_is(run, arguments: str, tmp_path: Path) -> None:
+    (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    given, message = SLIPS_OF_NAMES[arguments]
+    code, _, _ = run(*given, defaults=False)
+    assert re.match(r"prunesweep: .*" + message, str(code)), code
+
+
+def test_the_name_of_a_sweep_says_the_way_where_there_is_no_folder_of_sweeps(run) -> None:
+    assert str(run("--config-name", "demo", defaults=False)[0]).endswith("--config-dir sweeps --config-name demo")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED
+from prunesweep.meant import closest, unknown
 from prunesweep.paths import CONF
 from prunesweep.targets import TARGET
 
@@ -34,6 +35,11 @@ EVALUATION = "eval"
 """The primary configuration that `prunesweep` reads; sweeps and searches begin with it."""
 INTERPOLATED = re.compile(r"\$\{([^}]*)")
 NAMES = re.compile(r"[.\w]+")
+NOTHING = ("null", "None", "~", "false")
+NO_NAME = re.compile(rf"{'|'.join(NOTHING)}|true|[-+.\d]*|/.*")
+"""Values that Hydra takes for no choice of a group."""
+SWEEPS = Path("sweeps")
+"""Where named sweeps lie in a checkout."""
 CLOSE, ALIKE = 0.6, 0.85
 """Likeness from which on a key is taken for a slip of one beside it (difflib's own default), and of one elsewhere."""
 NAMED_SWEEP = "a named sweep is run with --config-dir sweeps --config-name NAME"
@@ -52,8 +58,7 @@ def require_known_keys(config: DictConfig, hydra: DictConfig | None = None, prim
         raw["hydra"] = OmegaConf.to_container(hydra, resolve=False)
     own = raw["hydra"]
     require_known_hydra_keys(own)
-    for override in own["overrides"]["task"]:
-        _require_one_choice(override)
+    require_choices(own["overrides"]["task"])
     for key in PATHS:
         _require_text(key, raw)
     sources = tuple(str(source["path"]) for source in own["runtime"]["config_sources"] if source["schema"] == "file")
@@ -76,8 +81,8 @@ def require_known_hydra_keys(own: Mapping[str, Any]) -> None:
         node = own.get(section) if section else own
         for key in sorted({*map(str, node)} - names) if isinstance(node, Mapping) else ():
             at = f"hydra.{section}".rstrip(".")
-            close = difflib.get_close_matches(key, sorted(names), 1, CLOSE)
-            meant = f"did you mean {at}.{close[0]}?" if close else f"{at} has {', '.join(sorted(names - SPECIAL))}"
+            close = closest(key, sorted(names))
+            meant = f"did you mean {at}.{close}?" if close else f"{at} has {', '.join(sorted(names - SPECIAL))}"
             raise ValueError(f"no key {f'{at}.{key}'!r}; {meant}")
 
 
@@ -113,11 +118,24 @@ def _require_text(key: str, raw: Mapping[str, Any]) -> None:
         raise ValueError(f"{key} must be text, got {value!r}; quote it for Hydra and for the shell: '{key}=\"...\"'")
 
 
-def _require_one_choice(override: str) -> None:
-    group, _, value = override.lstrip("+").partition("=")
-    if group in GROUPS and value.startswith("["):
-        several = value.strip("[]").replace(" ", "")
-        raise ValueError(f"{override} lays several choices over one another; to run one after the other: -m {group}={several}")
+def require_choices(overrides: Sequence[str]) -> None:
+    """Raises ValueError for an override that gives a group something else than the name of a choice, or names."""
+    for override in overrides:
+        group, _, value = override.lstrip("+").partition("=")
+        if group not in GROUPS:
+            continue
+        if value.startswith("["):
+            alone = f"-m {group}={value.strip('[]').replace(' ', '')}"
+            raise ValueError(f"{override} lays several choices over one another; to run one after the other: {alone}")
+        if NO_NAME.fullmatch(value):
+            meant = "none" if value in NOTHING else value
+            raise ValueError(f"{unknown(group, meant, _choices(group), said=value)}{_as_a_folder(group, value)}")
+
+
+def _as_a_folder(section: str, value: Any) -> str:
+    """The setting of a section that a path was probably meant for."""
+    key = next((key for key in PATHS if key.startswith(f"{section}.")), None)
+    return f"; a folder is given as {key}={value}" if key and "/" in str(value) else ""
 
 
 def unread(raw: Mapping[str, Any], choices: Mapping[str, Any], sources: Sequence[str], primary: str = EVALUATION) -> list[str]:
@@ -212,11 +230,15 @@ def _as_grids(key: str, method: str | None, other: str) -> str:
     return f"; in a sweep of several give each its own settings: hydra/sweeper=grids 'hydra.sweeper.grids={grids}'"
 
 
+def _choices(group: str) -> list[str]:
+    """Those that are shipped."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml")) if group in GROUPS else []
+
+
 def _choices_with(key: str) -> list[str]:
     """The shipped choices of a key's group whose YAML has it."""
     group, *parts = key.split(".")
-    files = sorted((CONF / group).glob("*.yaml")) if group in GROUPS else []
-    return [file.stem for file in files if parts and _has(_file(str(file)), parts)]
+    return [choice for choice in _choices(group) if parts and _has(_file(str(CONF / group / f"{choice}.yaml")), parts)]
 
 
 def _has(node: Any, parts: Sequence[str]) -> bool:
@@ -252,6 +274,19 @@ def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def unknown_setting(name: str, target: str, key: str) -> str:
     """What to say of a setting that a class or function does not take."""
     known = list(inspect.signature(get_object(target)).parameters)
-    close = difflib.get_close_matches(name, known, 1, CLOSE)
-    meant = f"did you mean {key}.{close[0]}?" if close else f"known: {', '.join(known)}"
+    close = closest(name, known)
+    meant = f"did you mean {key}.{close}?" if close else f"known: {', '.join(known)}"
     return f"{key} has no setting {name!r}; {meant}"
+
+
+def no_such_configuration(name: str, searched: Sequence[Path]) -> str:
+    """What to say of a `--config-name` that none of the folders has in which Hydra looked: where it is, or what it is called."""
+    own = [folder for folder in searched if folder != CONF]
+    wanted = name.rpartition("/")[2].removesuffix(".yaml")
+    if own:
+        known = sorted({file.stem for folder in own for file in folder.glob("*.yaml")})
+        return f"{unknown('sweep', wanted, known)} (of {', '.join(map(str, own))})"
+    shipped = sorted(file.stem for file in SWEEPS.glob("*.yaml"))
+    meant = closest(wanted, shipped) or (wanted if not shipped else f"NAME, of {', '.join(shipped)}")
+    way = f"named sweeps lie in {SWEEPS}/: --config-dir {SWEEPS} --config-name {meant}"
+    return f"no configuration {name!r} among the package's own; {way}"
