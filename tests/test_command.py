@@ -340,34 +340,6 @@ def test_bad_input_gets_one_line_and_a_failing_exit_code(run, name: str, mode: l
     assert unplanned(err) == ""
 
 
-SLIPS_OF_NAMES = {
-    "a slip": (
-        ("--config-dir", "sweeps", "--config-name", "demoo"),
-        r"unknown sweep 'demoo'; did you mean demo\? known: .*demo,",
-    ),
-    "without its folder": (("--config-name", "demo"), r"named sweeps lie in sweeps/: --config-dir sweeps --config-name demo$"),
-    "a slip without its folder": (("--config-name", "demoo"), r"--config-dir sweeps --config-name demo$"),
-    "a path": (("--config-name", "sweeps/demo.yaml"), r"--config-dir sweeps --config-name demo$"),
-    "no sweep": (("--config-name", "zork"), r"--config-dir sweeps --config-name NAME, of components, demo,"),
-    "of a search's sampler": (
-        ("--config-dir", "sweeps", "--config-name", "search", "sampler=tpee"),
-        r"unknown sampler 'tpee'; did you mean tpe\?",
-    ),
-}
-
-
-@pytest.mark.parametrize("arguments", SLIPS_OF_NAMES)
-def test_the_name_of_a_sweep_that_is_not_found_says_where_it_is(run, arguments: str, tmp_path: Path) -> None:
-    (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
-    given, message = SLIPS_OF_NAMES[arguments]
-    code, _, _ = run(*given, defaults=False)
-    assert re.match(r"prunesweep: .*" + message, str(code)), code
-
-
-def test_the_name_of_a_sweep_says_the_way_where_there_is_no_folder_of_sweeps(run) -> None:
-    assert str(run("--config-name", "demo", defaults=False)[0]).endswith("--config-dir sweeps --config-name demo")
-
-
 @pytest.mark.parametrize(
     ("gone", "what"),
     [("processor_config.json", "the processor"), ("tokenizer.json", "the tokenizer"), ("model.safetensors", "weights")],

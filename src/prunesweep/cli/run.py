@@ -27,8 +27,11 @@ from prunesweep.sweep.schema import (
     GROUPS,
     no_such_configuration,
     not_overridden,
+    parted_at_commas,
+    quoted,
     require_choices,
     require_known_keys,
+    require_whole_paths,
     unknown_setting,
 )
 
@@ -40,6 +43,10 @@ NOT_WRITABLE = {
     errno.EPERM: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
 }
 """What to do about an error of the file system."""
+PARTED = re.compile(
+    r"(?:Ambiguous value for argument|Sweeping over Hydra's configuration is not supported :) '(.+)'$", re.MULTILINE
+)
+"""What Hydra says of several values where it takes one."""
 SEARCHED = re.compile(r"path=file://(.+)")
 """Folders that Hydra says it has looked in."""
 UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -124,6 +131,7 @@ def run_hydra(command: Callable[[], None]) -> None:
     with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
         sys.argv[1:] = typed(sys.argv[1:])
         require_choices(sys.argv[1:])
+        require_whole_paths(sys.argv[1:])
         command()
 
 
@@ -133,6 +141,8 @@ def explained(error: Exception) -> str:
         return _not_found(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
+    if parted := PARTED.match(str(error)):
+        return parted_at_commas(parted[1])
     if unknown := re.search(r"Could not override '(\S+)'", str(error)):
         return not_overridden(unknown[1], _configuration_at(error))
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
@@ -169,11 +179,9 @@ def _unreadable(error: OverrideParseException) -> str:
     why = str(error).partition("\n")[0]
     if not sign:
         return f"cannot read {error.override!r}: a setting is KEY=VALUE"
-    quote = "'" if '"' in value else '"'
-    shell = '"' if quote == "'" else "'"
     return (
         f"cannot read {error.override!r} ({why}): text with = [ ] {{ }} ( ) , ~ or letters beyond ASCII is quoted twice, "
-        f"for Hydra and for the shell: {shell}{key}={quote}{value.strip(quote)}{quote}{shell}"
+        f"for Hydra and for the shell: {quoted(key, value)}"
     )
 
 

@@ -45,6 +45,8 @@ CLOSE, ALIKE = 0.6, 0.85
 NAMED_SWEEP = "a named sweep is run with --config-dir sweeps --config-name NAME"
 PATHS = ("store.folder", "engine.cache", "benchmark.path", "model.checkpoint")
 """Folders whose names Hydra may take for numbers or lists."""
+ONE_ONLY = ("store.folder", "engine.cache")
+"""Folders that all trials of a sweep share."""
 GROUPS = tuple(sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"))
 
 
@@ -121,8 +123,8 @@ def _require_text(key: str, raw: Mapping[str, Any]) -> None:
 def require_choices(overrides: Sequence[str]) -> None:
     """Raises ValueError for an override that gives a group something else than the name of a choice, or names."""
     for override in overrides:
-        group, _, value = override.lstrip("+").partition("=")
-        if group not in GROUPS:
+        group, sign, value = override.lstrip("+").partition("=")
+        if group not in GROUPS or not sign:
             continue
         if value.startswith("["):
             alone = f"-m {group}={value.strip('[]').replace(' ', '')}"
@@ -130,6 +132,32 @@ def require_choices(overrides: Sequence[str]) -> None:
         if NO_NAME.fullmatch(value):
             meant = "none" if value in NOTHING else value
             raise ValueError(f"{unknown(group, meant, _choices(group), said=value)}{_as_a_folder(group, value)}")
+
+
+def require_whole_paths(overrides: Sequence[str]) -> None:
+    """Raises ValueError where Hydra would part a file's or a folder's name at its commas, and run what is no trial."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if "," in value and not value.startswith(("'", '"', "[", "{")) and (key in ONE_ONLY or Path(value).expanduser().exists()):
+            raise ValueError(parted_at_commas(override))
+
+
+def parted_at_commas(override: str) -> str:
+    """What to say of an override that was taken for several values."""
+    key, _, value = override.partition("=")
+    if not (key in PATHS or key.startswith("hydra.") or "/" in value):
+        return f"{override!r} has several values; to run one after the other: -m {override}"
+    also = "" if key in ONE_ONLY or key.startswith("hydra.") else " (several: unquoted, and with -m)"
+    return (
+        f"{override!r} has a comma, which parts values; text is quoted twice, for Hydra and the shell: {quoted(key, value)}{also}"
+    )
+
+
+def quoted(key: str, value: str) -> str:
+    """An override as it is typed where its value is text as it stands."""
+    quote = "'" if '"' in value else '"'
+    shell = '"' if quote == "'" else "'"
+    return f"{shell}{key}={quote}{value.strip(quote)}{quote}{shell}"
 
 
 def _as_a_folder(section: str, value: Any) -> str:
