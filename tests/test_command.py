@@ -306,11 +306,15 @@ BAD_INPUT = {
     "choices as a list": (["reducer=[none,prunevid]"], r"to run one after the other: -m reducer=none,prunevid"),
     "a setting that a method lacks": (
         ["reducer=none", "reducer.prune.keep_ratio=0.4"],
-        r"reducer=none lacks it, fastv, .*prunevid, .*have it; .*hydra/sweeper=grids",
+        r"reducer=none lacks it, prunevid, fastv, .*have it; .*hydra/sweeper=grids",
     ),
     "a setting put where a method has no part": (
         ["reducer=none", "+reducer.prune.keep_ratio=0.4"],
         r"reducer=none has no prune, so that reducer.prune's settings have no effect; .*hydra/sweeper=grids",
+    ),
+    "a setting that a part has under a longer name": (
+        ["+reducer.prune.keep=1"],
+        r"reducer.prune has no setting 'keep'; did you mean reducer.prune.keep_ratio\?",
     ),
     "a setting that a part does not take": (
         ["+reducer.merge.cluster_rati=1"],
@@ -319,6 +323,16 @@ BAD_INPUT = {
     "a benchmark's setting that its loader does not take": (
         ["+benchmark.load.limt=1"],
         r"has no setting 'limt'; did you mean .*limit\?",
+    ),
+    "a sampler of no search": (
+        ["+sampler=tpe"],
+        r"this command has no sampler; a search has it: .*--config-name search sampler=",
+    ),
+    "frames without their section": (["frames=0"], r"no key 'frames' .*did you mean video.frames\?"),
+    "a folder for the store": (["store=/tmp/x"], r"a folder is given as store.folder=/tmp/x"),
+    "a slip of a part that one of the methods lacks": (
+        ["-m", "reducer=none,prunevid", "+reducer.prune.keep=0.4"],
+        r"reducer=none has no prune, .*did you mean reducer.prune.keep_ratio\? prunevid, .*hydra/sweeper=grids",
     ),
     "match without a cost": (["reducer.match=0.3"], r"reducer.match must be a cost and its share, such as .*, got 0.3"),
     "no store's settings": (["store=null"], r"without a store: store.folder=null"),

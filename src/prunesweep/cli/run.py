@@ -26,6 +26,7 @@ from prunesweep.paths import CONF, DATA, expand_home, typed
 from prunesweep.sweep.schema import (
     GROUPS,
     no_such_configuration,
+    no_such_key,
     not_overridden,
     parted_at_commas,
     quoted,
@@ -150,6 +151,8 @@ def explained(error: Exception) -> str:
         if (target := re.search(r"call to target '(\S+)'", str(error))) and (unknown := UNEXPECTED.search(str(error.__cause__))):
             return unknown_setting(unknown[1], target[1], key)
         return f"{key}: {' '.join(str(error.__cause__).split())}" if key else " ".join(str(error.__cause__).split())
+    if no_place := re.search(r"Key '(\w+)' not in 'BasicSweeperConf'", str(error)):
+        return no_such_key(no_place[1], {})
     if several := re.search(r"Error resolving interpolation '\$\{(\w+)\}', possible", str(error)):
         return f"{several[1]} takes one choice at a time, and several were laid over one another; -m runs one after the other"
     if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):

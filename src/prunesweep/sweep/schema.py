@@ -12,7 +12,6 @@ Of Hydra's sections, `run`, `sweep` and `job` have the keys that Hydra declares,
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED
-from prunesweep.meant import closest, unknown
+from prunesweep.meant import CLOSE, closest, unknown
 from prunesweep.paths import CONF
 from prunesweep.targets import TARGET
 
@@ -40,13 +39,19 @@ NO_NAME = re.compile(rf"{'|'.join(NOTHING)}|true|[-+.\d]*|/.*")
 """Values that Hydra takes for no choice of a group."""
 SWEEPS = Path("sweeps")
 """Where named sweeps lie in a checkout."""
-CLOSE, ALIKE = 0.6, 0.85
-"""Likeness from which on a key is taken for a slip of one beside it (difflib's own default), and of one elsewhere."""
+ELSEWHERE, ALIKE = 0.82, 0.85
+"""Likeness from which on a key is a slip of one in another section, and of one beside it though another has its very name."""
+SEVERAL = 2
+"""Keys of one name in different sections that one of them is still meant by."""
 NAMED_SWEEP = "a named sweep is run with --config-dir sweeps --config-name NAME"
+LIKE_A_SWEEP = ("experiment", "sweep", "search", "config")
+"""Keys that other Hydra projects name a sweep by."""
+WITHOUT = {"store": "without a store: store.folder=null", "race": "without a race: race.rounds=1"}
 PATHS = ("store.folder", "engine.cache", "benchmark.path", "model.checkpoint")
 """Folders whose names Hydra may take for numbers or lists."""
 ONE_ONLY = ("store.folder", "engine.cache")
 """Folders that all trials of a sweep share."""
+METHOD, DEFAULT_METHOD = "prunesweep.reducers.Reducer", "prunevid"
 GROUPS = tuple(sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"))
 
 
@@ -65,6 +70,8 @@ def require_known_keys(config: DictConfig, hydra: DictConfig | None = None, prim
         _require_text(key, raw)
     sources = tuple(str(source["path"]) for source in own["runtime"]["config_sources"] if source["schema"] == "file")
     choices = {group: choice for group, choice in own["runtime"]["choices"].items() if not group.startswith("hydra/")}
+    _require_sections(raw, primary)
+    _require_parts(raw)
     for key in unread(raw, choices, sources, primary):
         raise ValueError(no_such_key(key, raw))
 
@@ -118,6 +125,37 @@ def _require_text(key: str, raw: Mapping[str, Any]) -> None:
     value = raw[section].get(name) if isinstance(raw.get(section), Mapping) else None
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{key} must be text, got {value!r}; quote it for Hydra and for the shell: '{key}=\"...\"'")
+
+
+def _require_sections(raw: Mapping[str, Any], primary: str) -> None:
+    """Raises ValueError for a value in the place of a whole section of settings."""
+    declared = _file(str(CONF / f"{primary}.yaml"))
+    inner = [f"{section}.{key}" for section, node in raw.items() if isinstance(node, Mapping) for key in node if key == "load"]
+    for section in [*(section for section, node in declared.items() if isinstance(node, Mapping)), *inner]:
+        value = _value(raw, section.split(".")) if _has(raw, section.split(".")) else None
+        if section == "hydra" or isinstance(value, Mapping) or "${" in str(value):
+            continue
+        keys = [f"{section}.{key}" for key in declared.get(section, ()) if key not in SPECIAL] or [f"{section}.KEY"]
+        way = WITHOUT.get(section) if value is None else _as_a_folder(section.partition(".")[0], value).removeprefix("; ")
+        said = f"{section}={'null' if value is None else value} takes the place of all its settings"
+        raise ValueError(f"{said}; {way or 'they are ' + ', '.join(keys)}")
+
+
+SLOTS = ("input", "merge", "prune", "evict")
+"""Parts of a method."""
+
+
+def _require_parts(raw: Mapping[str, Any]) -> None:
+    """Raises ValueError for settings of a part that the method does not have, or for what is no part."""
+    reducer = raw.get("reducer")
+    if not isinstance(reducer, Mapping) or reducer.get(TARGET) != METHOD:
+        return
+    for slot in SLOTS:
+        part = reducer.get(slot)
+        if isinstance(part, Mapping) and TARGET not in part and part:
+            raise ValueError(_no_part(slot, next(iter(part)), raw))
+        if part is not None and not isinstance(part, Mapping) and "${" not in str(part):
+            raise ValueError(f"reducer.{slot}={part} is no part of a method: null leaves it out, reducer.{slot}.KEY sets it up")
 
 
 def require_choices(overrides: Sequence[str]) -> None:
@@ -248,9 +286,36 @@ def no_such_key(key: str, raw: Mapping[str, Any]) -> str:
     if others := [choice for choice in _choices_with(key) if choice != own]:
         have = f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} it"
         return f"{said}: {group}={own} lacks it, {have}{_as_grids(key, own, others[0]) if group == 'reducer' else ''}"
+    if key in GROUPS:
+        ours = f"; a search has it: --config-dir {SWEEPS} --config-name search {key}=..." if key == "sampler" else ""
+        return f"this command has no {key}{ours}"
     if meant := _closest(key, raw):
         return f"{said}; did you mean {meant}?"
-    return f"{said}; {'prunesweep --cfg job shows all keys' if '.' in key else NAMED_SWEEP}"
+    if beside := _beside(key, raw):
+        return f"{said}; {beside}"
+    return f"{said}; {NAMED_SWEEP if key in LIKE_A_SWEEP else 'prunesweep --cfg job shows all keys'}"
+
+
+def _beside(key: str, raw: Mapping[str, Any]) -> str | None:
+    """What its section has, if there is one."""
+    place, _, leaf = key.rpartition(".")
+    node = _value(raw, place.split(".")) if place and _has(raw, place.split(".")) else None
+    known = [str(name) for name in node if name not in {*SPECIAL, leaf}] if isinstance(node, Mapping) else []
+    return f"{place} has {', '.join(known)}" if known else None
+
+
+def _no_part(slot: str, setting: str, raw: Mapping[str, Any]) -> str:
+    """What to say of a setting of a part that the method of this trial lacks: which methods have it, by what name."""
+    own, key = raw["reducer"].get("name"), f"reducer.{slot}.{setting}"
+    said = f"reducer={own} has no {slot}, so that reducer.{slot}'s settings have no effect"
+    parts = [_value(_file(str(CONF / "reducer" / f"{choice}.yaml")), [slot]) for choice in _choices_with(f"reducer.{slot}")]
+    near = closest(setting, [name for part in parts if isinstance(part, Mapping) for name in part])
+    if near is None:
+        return f"{said}{_as_grids(key, own, 'METHOD')}"
+    others = _choices_with(meant := f"reducer.{slot}.{near}")
+    have = f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} it"
+    slip = "" if meant == key else f"; no method has {key}: did you mean {meant}?"
+    return f"{said}{slip or ';'} {have}{_as_grids(meant, own, others[0])}"
 
 
 def _as_grids(key: str, method: str | None, other: str) -> str:
@@ -264,9 +329,10 @@ def _choices(group: str) -> list[str]:
 
 
 def _choices_with(key: str) -> list[str]:
-    """The shipped choices of a key's group whose YAML has it."""
+    """The shipped choices of a key's group whose YAML has it; the method that is run by default first."""
     group, *parts = key.split(".")
-    return [choice for choice in _choices(group) if parts and _has(_file(str(CONF / group / f"{choice}.yaml")), parts)]
+    have = [choice for choice in _choices(group) if parts and _has(_file(str(CONF / group / f"{choice}.yaml")), parts)]
+    return sorted(have, key=lambda choice: choice != DEFAULT_METHOD)
 
 
 def _has(node: Any, parts: Sequence[str]) -> bool:
@@ -278,15 +344,33 @@ def _has(node: Any, parts: Sequence[str]) -> bool:
 
 
 def _closest(key: str, raw: Mapping[str, Any]) -> str | None:
-    """Of the keys beside it, else of all by their whole names, else by their last parts."""
-    known = [name for name in _keys(raw) if name != key and not name.startswith(f"{key}.")]
+    """By its last part: a key called the same elsewhere, or the most similar one, of those beside it rather than others."""
+    leaves: dict[str, list[str]] = {}
+    for name in _keys(raw):
+        if name != key and not name.startswith(f"{key}."):
+            leaves.setdefault(name.rpartition(".")[2], []).append(name)
     parent, _, leaf = key.rpartition(".")
-    beside = [name for name in known if name.rpartition(".")[0] == parent]
-    for names, likeness in ((beside, CLOSE), (known, ALIKE)):
-        leaves = {name.rpartition(".")[2]: name for name in reversed(names)}
-        if close := difflib.get_close_matches(leaf, leaves, 1, likeness):
-            return leaves[close[0]]
-    return next(iter(difflib.get_close_matches(key, known, 1, ALIKE)), None)
+    beside = [near for near, names in leaves.items() if parent and f"{parent}.{near}" in names]
+    if near := closest(leaf, beside, ALIKE if leaf in leaves else CLOSE):
+        return f"{parent}.{near}"
+    if leaf in leaves:
+        return _of_equal_names(leaves[leaf], raw)
+    near = closest(leaf, leaves, ELSEWHERE)
+    return _of_equal_names(leaves[near], raw) if near else None
+
+
+def _of_equal_names(names: Sequence[str], raw: Mapping[str, Any]) -> str | None:
+    """The shallowest, and of several the one that stands for another; None where there are many, such as `name`."""
+    depth = min(name.count(".") for name in names)
+    shallow = [name for name in names if name.count(".") == depth]
+    standing = [name for name in shallow if "${" in str(_value(raw, name.split(".")))]
+    return (standing or shallow)[0] if len(shallow) <= SEVERAL else None
+
+
+def _value(node: Any, parts: Sequence[str]) -> Any:
+    for part in parts:
+        node = node[part]
+    return node
 
 
 def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
