@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 from prunesweep.analysis import significance
@@ -15,6 +16,7 @@ from prunesweep.report.verdict import text, verdict
 from prunesweep.results.infeasible import all_infeasible, lines
 from prunesweep.results.pending import lines as pending_lines
 from prunesweep.results.pending import read_pending
+from prunesweep.results.pending import unfinished as not_finished
 from prunesweep.results.records import trial_folders
 
 TABLES: dict[str, Callable[[Sequence[Outcomes]], list[tables.Table]]] = {
@@ -56,10 +58,14 @@ def main() -> None:
     if arguments.samples is not None and arguments.samples < 2:
         parser.error(f"--samples must be at least 2, got {arguments.samples}")
     with reported():
+        some = bool(trial_folders(arguments.sweep))
         unfinished = read_pending(arguments.sweep)
-        for one in unfinished:
-            print("\n".join(pending_lines(one)))
-        if not (unfinished and not trial_folders(arguments.sweep)):
+        if unfinished and not some and (arguments.table or arguments.samples):
+            option = f"--table {arguments.table}" if arguments.table else f"--samples {arguments.samples}"
+            raise ValueError(f"{option} takes finished trials: {not_finished(arguments.sweep)}")
+        for one in unfinished:  # beside a table, which may be piped into a file
+            print("\n".join(pending_lines(one)), file=sys.stderr if arguments.table else sys.stdout)
+        if some or not unfinished:
             print(_said(read_outcomes(arguments.sweep, arguments.cost, arguments.margin), arguments))
 
 

@@ -19,7 +19,8 @@ import psutil
 
 from prunesweep.analysis.summary import Accuracy, accuracy
 from prunesweep.foreign import read_json
-from prunesweep.results.records import replace_file
+from prunesweep.results.infeasible import all_infeasible
+from prunesweep.results.records import replace_file, trial_folders
 from prunesweep.results.store import Store
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ PENDING = "pending-*.json"
 """One for each process that works on a folder."""
 MOST_BYTES = 256 * 2**20
 """Of a note: it names every question by 32 digits."""
+MOST_NAMED = 3
+"""Trials that could not be run, named with their reasons."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,20 @@ def noted(folder: Path | None, trials: dict[str, str], samples: Sequence[str], s
 def read_pending(folder: Path) -> list[Pending]:
     """Of all processes that work, or worked, on a folder; notes that cannot be read are left out."""
     return [pending for _, pending in _notes(folder)]
+
+
+def unfinished(folder: Path) -> str | None:
+    """Why a sweep or a run has no finished trial, and what shows the rest; None if it has one, or nothing is noted of it."""
+    if trial_folders(folder):
+        return None
+    if notes := read_pending(folder):
+        trials = {name for note in notes for name in note.trials}
+        states = "; ".join(dict.fromkeys(map(_state, notes)))
+        return f"{folder} has {len(trials)} trials and none is finished ({states}): prunesweep-stats {folder} shows what is there"
+    if reasons := [one.line for one in all_infeasible(folder)]:
+        more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+        return f"no trial of {folder} could be run: {'; '.join(reasons[:MOST_NAMED])}{more}"
+    return None
 
 
 def _notes(folder: Path) -> Iterator[tuple[Path, Pending]]:
@@ -138,7 +155,8 @@ def lines(pending: Pending) -> list[str]:
     rows = [
         (one.name, f"{one.records:,} of {each}", str(one.errors), accuracy_text(*one.accuracy)) for one in found if one.records
     ]
-    said = f"{made:,} of {whole:,} records, {_state(pending)}"
+    last = "" if pending.here else _last_written(Path(pending.store))
+    said = f"{made:,} of {whole:,} records, {_state(pending)}{last}"
     return [said, *(grid(("trial", "records", "errors", "accuracy ± SE so far"), rows).splitlines() if rows else [])]
 
 
@@ -147,7 +165,9 @@ def _state(pending: Pending) -> str:
         return "running"
     if pending.here:
         return "not running: the same command goes on from there"
-    shards = Store.existing(Path(pending.store)).folder.glob("**/*.parquet")
-    ages = [time.time() - path.stat().st_mtime for path in shards]
-    last = f"; the store was last written to {min(ages):,.0f} s ago" if ages else ""
-    return f"started on {pending.host}, which cannot be asked from here{last}"
+    return f"started on {pending.host}, which cannot be asked from here"
+
+
+def _last_written(store: Path) -> str:
+    ages = [time.time() - path.stat().st_mtime for path in Store.existing(store).folder.glob("**/*.parquet")]
+    return f"; the store was last written to {min(ages):,.0f} s ago" if ages else ""
