@@ -213,6 +213,7 @@ def test_a_trial_without_any_answer_ends_the_sweep_with_an_error_when_all_is_wri
     code, out, _ = run("-m", "reducer=pooling", "reducer.merge.rows=1,99")
     assert code == "prunesweep: 1 of 2 trials have no answer at all: pooling rows=99; the reasons are above"
     assert ": ValueError: frames, rows and columns must fit into " in out
+    assert re.search(r"\(20 answers of 1 trial: pooling rows=99\)$", out, re.MULTILINE)
     sweep = only_folder("multirun/*/*")
     assert [set(t.records["error"].is_null()) for t in read_trials(sweep)] == [{True}, {False}]
     assert pl.read_csv(sweep / "summary.csv")["errors"].to_list() == [0, 20]

@@ -44,15 +44,20 @@ def test_times_name_what_is_left_over() -> None:
     )
 
 
-def test_failures_name_a_few_samples() -> None:
+def test_failures_name_a_few_samples_and_the_trials_that_they_are_of() -> None:
     samples = tuple(str(i) for i in range(7))
     index = Failure("IndexError: 3", 2, ("0",), ("a", "b"), 2)
-    lines = tables.failure_lines([Failure("VideoError: gone", 1, samples, ("a",), 7), index])
-    assert lines == [
+    gone = Failure("VideoError: gone", 1, samples, ("a",), 7)
+    assert tables.failure_lines([gone], 1) == [
         "7 samples without an answer:",
         "  0, 1, 2, 3, 4 and 2 more: VideoError: gone",
-        "  0: IndexError: 3 (2 such messages, 2 answers of 2 trials)",
     ]
+    assert tables.failure_lines([gone, index], 2)[1:] == [
+        "  0, 1, 2, 3, 4 and 2 more: VideoError: gone (7 answers of 1 trial: a)",
+        "  0: IndexError: 3 (2 such messages, 2 answers of all 2 trials)",
+    ]
+    many = Failure("IndexError: 3", 1, ("0",), tuple("abcdefg"), 7)
+    assert tables.failure_lines([many], 9)[1:] == ["  0: IndexError: 3 (7 answers of 7 trials: a, b, c, d, e and 2 more)"]
 
 
 def test_every_cost_can_label_an_axis() -> None:

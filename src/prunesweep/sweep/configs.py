@@ -601,14 +601,11 @@ def write_table(table: Sequence[Summary], sweep: Path) -> None:
 
 def _report_failures(trials: Sequence[FinishedTrial]) -> None:
     """Name the samples without an answer; ends the command with an error if a trial has none at all, whatever others have."""
-    for line in tables.failure_lines(failures(trials)):
+    for line in tables.failure_lines(failures(trials), len(trials)):
         print(line)
     failed = [trial.info.name for trial in trials if trial.records["error"].is_not_null().all()]
     if failed and len(failed) == len(trials):
         raise SystemExit("prunesweep: no sample could be evaluated; the reasons are listed above")
     if failed:
-        more = f" and {len(failed) - tables.MOST_NAMED} more" if len(failed) > tables.MOST_NAMED else ""
-        names = ", ".join(failed[: tables.MOST_NAMED])
-        raise SystemExit(
-            f"prunesweep: {len(failed)} of {len(trials)} trials have no answer at all: {names}{more}; the reasons are above"
-        )
+        which = f"{len(failed)} of {len(trials)} trials have no answer at all: {tables.few(failed)}"
+        raise SystemExit(f"prunesweep: {which}; the reasons are above")
