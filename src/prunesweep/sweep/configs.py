@@ -195,9 +195,7 @@ def _plan(name: str, config: DictConfig, overrides: Sequence[str]) -> Planned:
         raise ValueError("store=null takes its settings away; without a store: store.folder=null")
     protocol = instantiate(config.protocol)
     _require_same_subtitles(protocol, config.benchmark.get("subtitles", "none"))
-    reducer = instantiate(config.reducer)
-    require_frames(reducer, config.video.frames, config.model.get("frames_per_step", 1))
-    return Planned(name, config, tuple(overrides), reducer, protocol)
+    return Planned(name, config, tuple(overrides), instantiate(config.reducer), protocol)
 
 
 def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:
@@ -216,7 +214,9 @@ def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finishe
         samples = tuple(instantiate(config.benchmark.load))
         for remark in remarks(samples):
             log.warning("%s", remark)
-        matched, reasons = _matched(group, make_model, samples)
+        reasons = {one.name: why for one in group if (why := _too_few_frames(one))}
+        matched, unsolved = _matched([one for one in group if one.name not in reasons], make_model, samples)
+        reasons |= unsolved
         out: list[Finished | Infeasible] = [_infeasible(one, reasons[one.name]) for one in group if one.name in reasons]
         if not matched:
             return out
@@ -231,6 +231,15 @@ def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finishe
         if not fitting:
             return out
         return [*out, *_evaluate_feasible(_batch(fitting, samples, store, load), fitting, spread, make_model)]
+
+
+def _too_few_frames(one: Planned) -> str | None:
+    """Why the trial's merger has no answer for so few frames."""
+    try:
+        require_frames(one.reducer, one.config.video.frames, one.config.model.get("frames_per_step", 1))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _infeasible(one: Planned, reason: str) -> Infeasible:
