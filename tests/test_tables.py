@@ -37,10 +37,10 @@ def test_a_repeated_trial_keeps_its_name() -> None:
 
 
 def test_times_name_what_is_left_over() -> None:
-    entries = [{"seconds": {"decode": 1.0, "LLM": 3.0}, "run": 1500, "alone": 3000}]
+    entries = [{"seconds": {"LLM": 3.0, "decode": 1.0, "load": 4.5, "store": 0.01}, "run": 1500, "alone": 3000}]
     assert (
         tables.time_line(entries, 10.0)
-        == "time        10.0 s: decode 1.0 s, LLM 3.0 s, other 6.0 s; sharing ran 1,500 stages instead of 3,000"
+        == "time        10.0 s: load 4.5 s, decode 1.0 s, LLM 3.0 s, other 1.5 s; sharing ran 1,500 stages instead of 3,000"
     )
 
 

@@ -12,7 +12,11 @@ from prunesweep.analysis.significance import accuracy_interval
 from prunesweep.analysis.summary import Accuracy, Failure, Naming, Summary, scores_of, task_accuracies
 from prunesweep.results.records import Trial
 
-SHARES = ("decode", "encode", "merge", "LLM", "records")
+SHARES = (
+    *("start", "compose", "plan", "match", "load", "processes", "jobs"),
+    *("prompts", "decode", "encode", "merge", "LLM", "store", "waiting", "race", "search", "measure", "records", "report"),
+)
+"""What the seconds of an evaluation went to, as docs/speed.md explains them, in the order in which they come."""
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 """Proposed by a search; the table shows three digits, the records have all."""
 SMALLEST_P = 1e-12

@@ -52,7 +52,7 @@ from prunesweep.results.pending import noted
 from prunesweep.results.records import CONFIG, Stopped, TrialInfo, read_shape, read_trial, read_trials, write_parquet, write_trial
 from prunesweep.results.records import Trial as FinishedTrial
 from prunesweep.results.store import Store, StoredTrial
-from prunesweep.results.timing import TIMING, read_timing
+from prunesweep.results.timing import append_timing, own_timing
 from prunesweep.sweep.ahead import forecast, largest, note_speed, place_of
 from prunesweep.sweep.jobs import to_yaml
 from prunesweep.sweep.racing import Race, Rival, run_race
@@ -214,23 +214,32 @@ def _evaluate_group(group: list[Planned], spread: Spread | None) -> list[Finishe
         samples = tuple(instantiate(config.benchmark.load))
         for remark in remarks(samples):
             log.warning("%s", remark)
+        begin = time.perf_counter()
         reasons = {one.name: why for one in group if (why := _too_few_frames(one))}
         matched, unsolved = _matched([one for one in group if one.name not in reasons], make_model, samples)
         reasons |= unsolved
+        matching = time.perf_counter() - begin
         out: list[Finished | Infeasible] = [_infeasible(one, reasons[one.name]) for one in group if one.name in reasons]
         if not matched:
             return out
         batch = _batch(matched, samples, store, load)
         _say_why_not_reused(batch)
         try:
-            return [*out, *_evaluate_feasible(batch, matched, spread, make_model)]
+            return [*out, *_with(_evaluate_feasible(batch, matched, spread, make_model), "match", matching)]
         except UnfitError as error:  # nothing has been evaluated yet
             unfit = error.reasons
         out += [_infeasible(one, unfit[one.name]) for one in matched if one.name in unfit]
         fitting = [one for one in matched if one.name not in unfit]
         if not fitting:
             return out
-        return [*out, *_evaluate_feasible(_batch(fitting, samples, store, load), fitting, spread, make_model)]
+        batch = _batch(fitting, samples, store, load)
+        return [*out, *_with(_evaluate_feasible(batch, fitting, spread, make_model), "match", matching)]
+
+
+def _with(batch: list[Finished], name: str, seconds: float) -> list[Finished]:
+    """With what was spent on a whole batch besides: its trials share one timing."""
+    timing = batch[0].timing.besides(name, seconds)
+    return [replace(one, timing=timing) for one in batch]
 
 
 def _too_few_frames(one: Planned) -> str | None:
@@ -265,7 +274,9 @@ def _evaluate_feasible(
             records, timing, stopped = _race(batch, group, race, make_model)
     store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
     kept = dict(records) if config.store.folder is None else records  # that store ends with the evaluation
+    begin = time.perf_counter()
     measured = _measure(batch, group, make_model) if config.engine.measure else [None] * len(group)
+    timing = timing.besides("measure", time.perf_counter() - begin)
     return [
         Finished(_info(one, batch, stopped.get(one.name)), kept, timing, took) for one, took in zip(group, measured, strict=True)
     ]
@@ -317,13 +328,17 @@ def _evaluate_batch(
     begin = time.perf_counter()
     if not work.videos:
         records = assembled(batch.store, batch.samples, batch.addresses)
-        return records, Timing({}, time.perf_counter() - begin, 0, 0, 0, work.known)
+        return records, Timing({}, 0.0, 0, 0, 0, work.known).besides("store", time.perf_counter() - begin)
     _warn_of_repeats(batch, group)
     if spread is not None:
         timing = spread(batch, group, work)
-        return assembled(batch.store, batch.samples, batch.addresses), replace(timing, total=time.perf_counter() - begin)
-    result = _evaluator(batch, group, make_model)(batch.samples, [trial.name for trial in batch.trials])
-    return result.records, result.timing
+        records = assembled(batch.store, batch.samples, batch.addresses)
+        total = time.perf_counter() - begin
+        return records, replace(timing, total=total, seconds={**timing.seconds, "jobs": total - sum(timing.seconds.values())})
+    evaluate_some = _evaluator(batch, group, make_model)
+    loading = time.perf_counter() - begin
+    result = evaluate_some(batch.samples, [trial.name for trial in batch.trials])
+    return result.records, result.timing.besides("load", loading)
 
 
 def _warn_of_repeats(batch: Batch, group: Sequence[Planned]) -> None:
@@ -340,8 +355,10 @@ def _race(
     batch: Batch, group: Sequence[Planned], race: Race, make_model: Callable[[], Model]
 ) -> tuple[Mapping[str, pl.DataFrame], Timing, dict[str, Stopped]]:
     """Records of all trials, of those that the race stopped fewer than there are samples, and why."""
+    begin = time.perf_counter()
     _warn_of_repeats(batch, group)
     evaluate_some = _evaluator(batch, group, make_model)
+    loading = time.perf_counter() - begin
     timings: list[Timing] = []
 
     def evaluate_round(samples: Sequence[Sample], names: Sequence[str]) -> Mapping[str, pl.DataFrame]:
@@ -353,7 +370,9 @@ def _race(
     rivals = _rivals(batch.config, batch.samples, race)
     raced = run_race(race, batch.samples, make_model().shape, names, rivals, evaluate_round)
     stopped = {name: one.stopped for name, one in raced.items() if one.stopped}
-    return {name: one.records for name, one in raced.items()}, sum_timings(timings), stopped
+    timing = sum_timings(timings).besides("load", loading)
+    timing = timing.besides("race", time.perf_counter() - begin - timing.total)
+    return {name: one.records for name, one in raced.items()}, timing, stopped
 
 
 def _evaluator(
@@ -534,23 +553,26 @@ def returned(found: Mapping[str, float], names: Sequence[str]) -> float | list[f
 
 def run_single(config: DictConfig, folder: Path, overrides: Sequence[str], started: float) -> None:
     """Evaluate one configuration, write its folder, print its numbers."""
+    begin = time.time()
     (finished,) = evaluate_configs([config], [overrides])
     if isinstance(finished, Infeasible):
         raise InfeasibleError(finished.reason)
+    evaluated = time.time()
     deliver(finished, folder, config)
     trial = read_trial(folder)
     print(tables.single(summarize(trial), trial))
-    _print_times([_timing_entry(finished.timing)], time.time() - started, config)
+    timing = finished.timing.besides("plan", evaluated - begin - finished.timing.total).besides("start", begin - started)
+    timing = timing.besides("records", time.time() - evaluated)
+    _print_times([_timing_entry(timing)], time.time() - started, config)
     print(f"records, configuration and log: {folder}")
     _report_failures([trial])
 
 
-def add_timing(sweep: Path, timings: Sequence[Timing], delivery: float) -> None:
-    """Append a batch's times to the sweep's; `delivery` is what writing records runs took."""
-    distinct = {id(timing): timing for timing in timings}.values()
-    entries = [_timing_entry(timing) for timing in (*distinct, Timing({"records": delivery}, delivery, 0, 0))]
-    with (sweep / TIMING).open("a", encoding="utf-8") as file:
-        file.write("".join(f"{json.dumps(entry)}\n" for entry in entries))
+def add_timing(sweep: Path, timings: Sequence[Timing], evaluating: float, around: Mapping[str, float]) -> None:
+    """Append a batch's times to the sweep's: `evaluating` is what `evaluate_configs` took in all."""
+    distinct = list({id(timing): timing for timing in timings}.values())
+    seconds = {**around, "plan": evaluating - sum(timing.total for timing in distinct)}
+    append_timing(sweep, [_timing_entry(timing) for timing in (*distinct, Timing(seconds, sum(seconds.values()), 0, 0))])
 
 
 def _print_times(entries: Sequence[dict[str, Any]], total: float, config: DictConfig) -> None:
@@ -565,7 +587,7 @@ def _timing_entry(timing: Timing) -> dict[str, Any]:
 
 
 def summarize_sweep(config: DictConfig, elapsed: float) -> None:
-    sweep = Path(config.hydra.sweep.dir)
+    sweep, begin = Path(config.hydra.sweep.dir), time.time()
     trials, infeasible = read_trials(sweep), all_infeasible(sweep)
     if infeasible and not trials:
         raise SystemExit(f"prunesweep: no trial could be run: {'; '.join(one.line for one in infeasible)}")
@@ -581,10 +603,11 @@ def summarize_sweep(config: DictConfig, elapsed: float) -> None:
     print(tables.sweep(table, config.analysis.cost))
     for one in collect(trials, config.analysis.cost, config.analysis.margin):
         print(f"\n{words(verdict(one, with_importance=False))}")
-    if entries := read_timing(sweep):
-        _print_times(entries, elapsed, config)
+    reporting = time.time() - begin
+    if entries := own_timing(sweep):
+        _print_times([*entries, _timing_entry(Timing({"report": reporting}, reporting, 0, 0))], elapsed + reporting, config)
     else:
-        print(f"time        {elapsed:.1f} s: nothing was left to evaluate here")
+        print(f"time        {elapsed + reporting:.1f} s: nothing was left to evaluate here")
     print(f"table, chart and records: {sweep}")
     print(*lines(infeasible, len(trials)), sep="\n", end="\n" if infeasible else "")
     _report_failures(trials)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -56,6 +56,10 @@ class Timing:
     """Records that the store had."""
     evaluating: float = 0.0
     """Seconds of `total` from the first process's first video to the last one's last."""
+
+    def besides(self, name: str, seconds: float) -> Timing:
+        """With what was spent on something else, before it or after."""
+        return replace(self, seconds={**self.seconds, name: self.seconds.get(name, 0.0) + seconds}, total=self.total + seconds)
 
 
 def sum_timings(timings: Sequence[Timing]) -> Timing:
