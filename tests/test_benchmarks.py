@@ -113,3 +113,15 @@ def test_an_empty_question_of_ones_own_is_named_by_its_line(tmp_path: Path) -> N
     (tmp_path / "questions.jsonl").write_text(json.dumps(item))
     with pytest.raises(ValueError, match="line 1: 'question' is empty"):
         jsonl.load(str(tmp_path))
+
+
+def test_a_video_of_ones_own_may_be_a_link_or_a_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder, film = tmp_path / "mine", tmp_path / "film.mp4"
+    folder.mkdir()
+    (folder / "link.mp4").symlink_to(film)
+    places = {"link.mp4": folder / "link.mp4", str(film): film, "~/film.mp4": film}
+    outside = ["../film.mp4", f"{folder}/../film.mp4"]
+    found = jsonl.load(write(folder, *({**GOOD, "video": name} for name in [*places, *outside])))
+    assert [(sample.path, sample.problem) for sample in found[:3]] == [(place, None) for place in places.values()]
+    assert all("lies outside the benchmark's folder; put it or a link to it inside" in str(one.problem) for one in found[3:])

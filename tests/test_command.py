@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -212,6 +213,7 @@ def test_a_trial_without_any_answer_ends_the_sweep_with_an_error_when_all_is_wri
     code, out, _ = run("-m", "reducer=pooling", "reducer.merge.rows=1,99")
     assert code == "prunesweep: 1 of 2 trials have no answer at all: pooling rows=99; the reasons are above"
     assert ": ValueError: frames, rows and columns must fit into " in out
+    assert re.search(r"\(20 answers of 1 trial: pooling rows=99\)$", out, re.MULTILINE)
     sweep = only_folder("multirun/*/*")
     assert [set(t.records["error"].is_null()) for t in read_trials(sweep)] == [{True}, {False}]
     assert pl.read_csv(sweep / "summary.csv")["errors"].to_list() == [0, 20]
@@ -233,10 +235,25 @@ BAD_INPUT = {
     "store among other things": (["store.folder=/etc"], r"/etc holds other things than a store; set store.folder"),
     "unknown reducer": (
         ["reducer=prunvid"],
-        r"unknown reducer 'prunvid'; known: .*fastv, frames, .*none, .*random_layer",
+        r"unknown reducer 'prunvid'; did you mean prunevid\? known: .*fastv, frames, .*none, .*random_layer",
     ),
-    "unknown model": (["model=tinny"], r"unknown model 'tinny'; known: llava_onevision_0_5b, .*tiny"),
-    "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; known: blocks, .*jsonl"),
+    "unknown model": (["model=tinny"], r"unknown model 'tinny'; did you mean tiny\? known: llava_onevision_0_5b, .*tiny"),
+    "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; did you mean blocks\? known: blocks, .*jsonl"),
+    "unknown protocol's name": (["protocol=choos"], r"unknown protocol 'choos'; did you mean choose\?"),
+    "unknown launcher": (["hydra/launcher=jolib"], r"unknown hydra/launcher 'jolib'; did you mean joblib\?"),
+    "unknown sweeper": (["-m", "hydra/sweeper=grid"], r"unknown hydra/sweeper 'grid'; did you mean grids\?"),
+    "unknown reducer in a grid": (
+        ["-m", "hydra/sweeper=grids", "hydra.sweeper.grids=[{reducer: prunevidd}]"],
+        r"unknown reducer 'prunevidd'; did you mean prunevid\?",
+    ),
+    "a folder for a benchmark": (["benchmark=/tmp/x"], r"unknown benchmark '/tmp/x'; .*given as benchmark.path=/tmp/x$"),
+    "no logger": (["logger=null"], r"unknown logger 'null'; did you mean none\?"),
+    "a number for a choice": (["video=16"], r"unknown video '16'; known: uniform"),
+    "benchmarks as a list": (["benchmark=[blocks,jsonl]"], r"to run one after the other: -m benchmark=blocks,jsonl$"),
+    "benchmarks as a list in a grid": (
+        ["-m", "hydra/sweeper=grids", "hydra.sweeper.grids=[{benchmark: '[blocks,jsonl]'}]"],
+        r"benchmark takes one choice at a time",
+    ),
     "unknown key": (
         ["reducer.prune.keep=1"],
         r"no key 'reducer.prune.keep' with these choices of groups; did you mean reducer.prune.keep_ratio\?",
@@ -284,17 +301,21 @@ BAD_INPUT = {
         ["benchmark=videomme", "benchmark.path=x", "benchmark.subtitles=all", "protocol=choose"],
         r"benchmark.subtitles=all, but the protocol puts them nowhere",
     ),
-    "a sweep as an experiment": (["+experiment=demo"], r"no key 'experiment' with .*--config-dir sweeps --config-name NAME"),
+    "a sweep as an experiment": (["+experiment=demo"], r"no key 'experiment' with .*prunesweep sweep NAME"),
     "a slip behind a plus": (["+benchmark.limt=4"], r"no key 'benchmark.limt' with .*did you mean benchmark.limit\?"),
     "a slip": (["benchmark.limt=4"], r"no key 'benchmark.limt' with .*did you mean benchmark.limit\?"),
     "choices as a list": (["reducer=[none,prunevid]"], r"to run one after the other: -m reducer=none,prunevid"),
     "a setting that a method lacks": (
         ["reducer=none", "reducer.prune.keep_ratio=0.4"],
-        r"reducer=none lacks it, fastv, .*prunevid, .*have it; .*hydra/sweeper=grids",
+        r"reducer=none lacks it, prunevid, fastv, .*have it; .*hydra/sweeper=grids",
     ),
     "a setting put where a method has no part": (
         ["reducer=none", "+reducer.prune.keep_ratio=0.4"],
         r"reducer=none has no prune, so that reducer.prune's settings have no effect; .*hydra/sweeper=grids",
+    ),
+    "a setting that a part has under a longer name": (
+        ["+reducer.prune.keep=1"],
+        r"reducer.prune has no setting 'keep'; did you mean reducer.prune.keep_ratio\?",
     ),
     "a setting that a part does not take": (
         ["+reducer.merge.cluster_rati=1"],
@@ -303,6 +324,16 @@ BAD_INPUT = {
     "a benchmark's setting that its loader does not take": (
         ["+benchmark.load.limt=1"],
         r"has no setting 'limt'; did you mean .*limit\?",
+    ),
+    "a sampler of no search": (
+        ["+sampler=tpe"],
+        r"this command has no sampler; a search has it: prunesweep search sampler=",
+    ),
+    "frames without their section": (["frames=0"], r"no key 'frames' .*did you mean video.frames\?"),
+    "a folder for the store": (["store=/tmp/x"], r"a folder is given as store.folder=/tmp/x"),
+    "a slip of a part that one of the methods lacks": (
+        ["-m", "reducer=none,prunevid", "+reducer.prune.keep=0.4"],
+        r"reducer=none has no prune, .*did you mean reducer.prune.keep_ratio\? prunevid, .*hydra/sweeper=grids",
     ),
     "match without a cost": (["reducer.match=0.3"], r"reducer.match must be a cost and its share, such as .*, got 0.3"),
     "no store's settings": (["store=null"], r"without a store: store.folder=null"),
@@ -315,8 +346,6 @@ BAD_INPUT = {
 @pytest.mark.parametrize("name", BAD_INPUT)
 @pytest.mark.parametrize("mode", [[], ["-m"]], ids=["run", "multirun"])
 def test_bad_input_gets_one_line_and_a_failing_exit_code(run, name: str, mode: list[str]) -> None:
-    import re
-
     arguments, message = BAD_INPUT[name]
     code, _, err = run(*dict.fromkeys([*mode, *arguments]), "logger=none", "trainer.progress=false", defaults=False)
     assert isinstance(code, str), f"exit code {code}, stderr {err}"

@@ -79,5 +79,5 @@ def test_the_command_compares_two_trial_folders(
     assert "-0.500 ± 0.500 (n=2)" in out
     assert "gained 0, lost 1" in out
     monkeypatch.setattr(sys, "argv", ["prunesweep", "compare", str(tmp_path), str(tmp_path / "dense")])
-    with pytest.raises(SystemExit, match="holds no records.parquet"):
+    with pytest.raises(SystemExit, match="is a sweep; name one of its trials, such as "):
         app.main()

@@ -331,11 +331,42 @@ def test_a_sample_named_like_a_path_is_drawn_where_pictures_go(trial: Path, tmp_
         assert [path.parent for path in written] == [tmp_path / "maps"]
 
 
-@pytest.mark.parametrize(
-    "name", ["os.system", "prunesweep.reducers.torch.hub.load", "prunesweep.reducers.keep_tokens", "builtins.dict"]
-)
-def test_a_job_elsewhere_is_told_of_dataclasses_only(name: str) -> None:
-    from prunesweep.results.keys.fingerprint import restored
+TOLD = {"class": "prunesweep.reducers.Reducer", "name": "x", "merge": None}
+HOSTILE_JOBS: dict[str, dict[str, Any]] = {
+    "a model": {"model": {"_target_": "evil.model"}},
+    "a benchmark": {"benchmark": {"_target_": "os.system", "command": "touch marker"}},
+    "inside a benchmark": {"benchmark": {"_target_": "prunesweep.benchmarks.jsonl.load", "path": {"_target_": "evil.model"}}},
+    "arguments of a benchmark": {"benchmark": {"_target_": "prunesweep.benchmarks.jsonl.load", "_args_": ["evil"]}},
+    "a reducer": {"reducer": {"class": "evil.Reducer"}},
+    "inside a reducer": {"reducer": {**TOLD, "merge": {"class": "prunesweep.reducers.torch.hub.load"}}},
+    "inside a list of a reducer": {"reducer": {**TOLD, "merge": [{"class": "os.system", "command": "touch marker"}]}},
+    "a function of ours that no YAML names": {"reducer": {"class": "prunesweep.reducers.keep_tokens", "tokens": 1}},
+    "a class of ours that is no reducer's": {"reducer": {"class": "prunesweep.results.store.Store"}},
+    "a name that is none": {"reducer": {"class": ["prunesweep.reducers.Reducer"], "name": "x"}},
+    "a protocol": {"protocol": {"class": "evil.Protocol"}},
+}
 
-    with pytest.raises(ValueError, match="is no dataclass"):
-        restored({"class": name, "command": "touch marker"})
+
+@pytest.mark.parametrize("hostile", HOSTILE_JOBS.values(), ids=HOSTILE_JOBS)
+def test_the_text_of_a_job_elsewhere_runs_nothing_but_registered_code(
+    hostile: dict[str, Any], trial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prunesweep.results.keys.fingerprint import described
+    from prunesweep.sweep.remote import work_on
+
+    monkeypatch.syspath_prepend(tmp_path)
+    config = read_yaml(trial / "config.yaml")
+    of_trial = {group: described(build(config[group], group, trial)) for group in ("reducer", "protocol")}
+    one = {**of_trial, "name": "x", "frames": 8, "made_of": {}, **{key: hostile[key] for key in of_trial if key in hostile}}
+    told = {"folder": str(tmp_path), "store": "store", "name": "x", "samples": {}, "trials": [one]}
+    told |= {group: hostile.get(group, config[group]["load"]) for group in ("model", "benchmark")}
+    answer = json.loads(work_on(json.dumps(told)))
+    assert answer["error"].startswith("the job's text ")
+    assert answer["unexpected"] is None
+    assert not list(tmp_path.rglob("marker"))
+    assert "evil" not in sys.modules
+
+
+def test_code_that_the_command_allows_is_a_dataclass_where_a_method_is_told() -> None:
+    with pytest.raises(ValueError, match=r"os\.system is no dataclass"):
+        foreign.restored({"class": "os.system", "command": "touch marker"}, "reducer", "x", ["os.system"])

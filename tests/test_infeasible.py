@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from conftest import only_folder
 from prunesweep.analysis.outcomes import read_outcomes
@@ -62,6 +63,35 @@ def test_a_layer_that_the_model_lacks_is_a_row_too(run) -> None:
         f"reducer.prune.layer must be in [1, 7] for tiny with 8 layers, got {layer}" for layer in (8, 9)
     ]
     assert "2 of 3 trials could not be run" in out
+
+
+FEW = "PruneVid as released has no counterpart: its code clusters at least neighbours=7 frames, got 6"
+
+
+def test_fewer_frames_than_a_method_can_have_are_a_row_too(run) -> None:
+    code, out, err = run("-m", "reducer=none,prunevid_official", "video.frames=6,7", "benchmark.limit=2")
+    assert code == 0, err
+    folder = only_folder("multirun/*/*")
+    assert [trial.info.name for trial in read_trials(folder)] == ["none frames=6", "none frames=7", "prunevid_official frames=7"]
+    (row,) = all_infeasible(folder)
+    assert row.line.startswith(f"prunevid_official frames=6: {FEW}")
+    assert "1 of 4 trials could not be run" in out
+
+
+@pytest.mark.parametrize("layer", ["4", "9"])
+def test_the_ledger_refuses_what_a_run_refuses_in_the_same_words(
+    run, layer: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    frames = "12" if layer == "9" else "6"
+    common = ["reducer=prunevid_official", f"reducer.prune.layer={layer}", "model=tiny"]
+    refused, _, _ = run(*common, f"video.frames={frames}", "benchmark.limit=2", "logger=none", defaults=False)
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr("sys.argv", ["prunesweep", "cost", *common, f"frames={frames}", "merged=0.4"])
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert str(stop.value.code) == refused
+    bound = "reducer.prune.layer must be in [1, 6] for tiny with 8 layers, got 9"
+    assert str(refused).startswith(f"prunesweep: {FEW if layer == '4' else bound}")
 
 
 def test_a_sweep_of_which_nothing_can_be_run_ends_with_the_reasons(run) -> None:

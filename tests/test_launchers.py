@@ -170,9 +170,9 @@ class Inline:
     threads: int | None = None
     change: Callable[[int, dict[str, Any]], dict[str, Any] | None] = lambda number, task: task
 
-    def run(self, tasks: Sequence[str]) -> list[str | Lost]:
+    def run(self, tasks: Sequence[str], allowed: Sequence[str]) -> list[str | Lost]:
         changed = [self.change(number, json.loads(task)) for number, task in enumerate(tasks, start=1)]
-        return [Lost("it was ended") if task is None else work_on(json.dumps(task)) for task in changed]
+        return [Lost("it was ended") if task is None else work_on(json.dumps(task), allowed) for task in changed]
 
 
 @pytest.fixture
@@ -216,6 +216,37 @@ def test_a_setting_that_was_solved_for_a_cost_reaches_the_jobs(evaluate) -> None
     (here,) = evaluate(None, *arguments, "store.folder=null", reducers=["random"])
     assert there.records.equals(here.records)
     assert there.info.settings["matched"]
+
+
+OWN = """
+from dataclasses import dataclass
+from prunesweep.reducers.stride import Stride
+
+@dataclass(frozen=True)
+class Mine(Stride):
+    pass
+
+@dataclass(frozen=True)
+class Other(Stride):
+    pass
+"""
+
+
+def test_code_of_the_users_own_reaches_the_jobs_and_no_text_can_ask_for_more(
+    evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_reducer.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = ("reducer.merge._target_=own_reducer.Mine", "benchmark.limit=4")
+    (there,) = evaluate(Inline(), *mine, reducers=["stride"])
+    (here,) = evaluate(None, *mine, "store.folder=null", reducers=["stride"])
+    assert there.records.equals(here.records)
+
+    def other(_: int, task: dict[str, Any]) -> dict[str, Any]:
+        return json.loads(json.dumps(task).replace("own_reducer.Mine", "own_reducer.Other"))
+
+    with pytest.raises(EvaluationError, match=r"the job's text asks for the reducer 'own_reducer\.Other'"):
+        evaluate(Inline(change=other), *mine, "video.frames=2", reducers=["stride"])
 
 
 def test_a_job_that_dies_is_named_after_the_others_have_ended_and_only_its_share_is_left(evaluate) -> None:
@@ -292,7 +323,7 @@ def test_without_slurm_its_launcher_says_so(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("PATH", str(tmp_path))
     settings = {"jobs": 1, "folder": str(tmp_path), "gpus": 0, "cpus": 1, "minutes": 1, "restarts": 0, "name": "x"}
     with pytest.raises(ValueError, match="no Slurm on this machine: srun is not there; try hydra/launcher=submitit_local"):
-        make_pool("submitit_slurm", settings).run(["{}"])
+        make_pool("submitit_slurm", settings).run(["{}"], ())
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,12 @@ def test_a_reference_must_be_one_trial_a_budget() -> None:
     every = entries(sweep())
     with pytest.raises(ValueError, match="at 0.2x several trials of prunevid match --reference: layer=2; "):
         references(every, [])
-    with pytest.raises(ValueError, match="no trial of prunevid has the settings layer=3"):
+    with pytest.raises(ValueError, match="--reference layer=3: no trial of prunevid has layer=3; they have layer=2$"):
         references(every, ["layer=3"])
+    with pytest.raises(ValueError, match=r"unknown setting of prunevid 'lair'; did you mean layer\? known: "):
+        references(every, ["lair=2"])
+    with pytest.raises(ValueError, match=r"--reference prunvid: no trial of prunvid has .*; did you mean prunevid\? those of "):
+        references(every, ["prunvid"])
     (unmatched,) = collect([made("none", "++")])
     with pytest.raises(ValueError, match=r"no trial of the sweep has a reducer.match; run prunesweep sweep matched"):
         entries(unmatched)
@@ -145,8 +149,10 @@ def test_a_sweep_without_prunevid_has_no_differences_or_those_to_another_method(
     assert "--reference names another method" in table(outcomes, compared(found, {}, outcomes.video), {})
     (chosen,) = references(found, ["fastv", "layer=2"]).values()
     assert chosen.reducer == "fastv"
-    with pytest.raises(ValueError, match=r"no trial of fastv has the settings layer=3; reducers of the sweep: fastv, random"):
+    with pytest.raises(ValueError, match=r"--reference fastv layer=3: no trial of fastv has layer=3; they have layer=2$"):
         references(found, ["fastv", "layer=3"])
+    with pytest.raises(ValueError, match="--reference nosuch: no trial of nosuch has a .*; those of fastv, random have$"):
+        references(found, ["nosuch"])
 
 
 def test_a_reference_may_name_settings_that_all_trials_share() -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from prunesweep.cli import app
 from prunesweep.report import words
+from prunesweep.results.infeasible import Infeasible, write_infeasible
+from prunesweep.results.pending import Pending
 from prunesweep.results.records import write_trial
 from prunesweep.results.store import Store
 from test_sources import store_of
@@ -113,6 +119,77 @@ def test_where_nothing_can_be_done_a_command_says_why(name: str, make: Callable,
     assert "\n" not in str(stop.value.code)
     assert not list(tmp_path.rglob("*.html"))
     assert not list(tmp_path.rglob("*.wandb"))
+
+
+def running(folder: Path) -> None:
+    pending_since(folder, psutil.Process().create_time())
+
+
+def killed(folder: Path) -> None:
+    pending_since(folder, 0.0)
+
+
+def pending_since(folder: Path, began: float) -> None:
+    store = Store.open(folder.parent / "store")
+    note = Pending({"none": "k", "random": "l"}, ("s",), str(store.folder), platform.node(), os.getpid(), began)
+    folder.mkdir()
+    (folder / "pending-x.json").write_text(json.dumps(asdict(note)))
+
+
+def infeasible(folder: Path) -> None:
+    for number in range(5):
+        write_infeasible(folder / str(number), Infeasible("fastv", "fastv", "tiny", "blocks", (), "too few layers"))
+
+
+ENDED = "not running: the same command goes on from there"
+UNFINISHED = {
+    running: r"sweep has 2 trials and none is finished \(running\): prunesweep show .*sweep shows what is there$",
+    killed: rf"sweep has 2 trials and none is finished \({ENDED}\): prunesweep show .*sweep shows what is there$",
+    infeasible: r"no trial of .*sweep could be run: fastv: too few layers; .*; and 2 more$",
+}
+READERS: dict[str, tuple[str, ...]] = {
+    "report": ("",),
+    "methods": ("",),
+    "wandb": ("",),
+    "show": ("", "--table", "against"),
+    "compare": ("3", "4"),
+    "tokens": ("3",),
+}
+
+
+@pytest.mark.parametrize("make", UNFINISHED, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("name", READERS)
+def test_a_sweep_without_a_finished_trial_says_what_is_there(
+    name: str, make: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "sweep")
+    arguments = READERS[name]
+    single = name in ("compare", "tokens")
+    with pytest.raises(SystemExit) as stop:
+        call(name, *(f"sweep/{one}" if single else one or "sweep" for one in arguments))
+    wanted = r"sweep/3 is a trial that could not be run: too few layers$" if single and make is infeasible else UNFINISHED[make]
+    assert re.match(rf"prunesweep: .*{wanted}", str(stop.value.code)), stop.value.code
+    assert "\n" not in str(stop.value.code)
+    by_table = name == "show" and make is not infeasible
+    assert ("--table against takes finished trials" in str(stop.value.code)) == by_table
+
+
+def test_a_table_of_a_sweep_that_goes_on_is_the_table_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    running(tmp_path / "sweep")
+    for number, one in enumerate([made("none", "+-"), made("random", "+-")]):
+        write_trial(tmp_path / "sweep" / str(number), one.info, one.records)
+    call("show", tmp_path / "sweep", "--table", "methods", "--format", "csv")
+    said = capsys.readouterr()
+    assert said.out.startswith("method,")
+    assert said.err.startswith("0 of 2 records, running")
+
+
+def test_a_sweep_in_the_place_of_a_trial_says_which_there_are(tmp_path: Path) -> None:
+    one = made("none", "+-")
+    write_trial(tmp_path / "sweep" / "0", one.info, one.records)
+    with pytest.raises(SystemExit, match="is a sweep; name one of its trials, such as .*sweep/0$"):
+        call("tokens", tmp_path / "sweep")
 
 
 @pytest.mark.parametrize("name", ["compare", "tokens"])

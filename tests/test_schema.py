@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import CONF, ROOT
-from prunesweep.sweep.schema import GROUPS, require_known_keys, unread
+from prunesweep.sweep.schema import GROUPS, no_such_key, require_known_keys, unread
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +26,30 @@ def composed(*overrides: str, folder: Path = CONF, name: str = "eval") -> Any:
 
 
 SLIPS = {
-    "+experiment=demo": "no key 'experiment' .*a named sweep is run with --config-dir sweeps --config-name NAME",
-    "+sweep=demo": "no key 'sweep' .*a named sweep is run with --config-dir sweeps --config-name NAME",
+    "+experiment=demo": "no key 'experiment' .*a named sweep is run with prunesweep sweep NAME",
+    "+sweep=demo": "no key 'sweep' .*a named sweep is run with prunesweep sweep NAME",
     "+benchmark.limt=4": "no key 'benchmark.limt' .*did you mean benchmark.limit",
-    "+limit=4": "no key 'limit' .*did you mean benchmark.limit",
+    "+limit=4": r"no key 'limit' .*did you mean benchmark\.limit\?",
+    "+frames=0": r"no key 'frames' .*did you mean video\.frames\?",
+    "+framez=0": r"did you mean video\.frames\?",
+    "+keep=0.4": r"did you mean reducer\.prune\.keep_ratio\?",
+    "+cache=x": r"did you mean engine\.cache\?",
+    "+mode=online": r"did you mean logger\.mode\?",
+    "+name=x": "prunesweep --cfg job shows all keys$",
+    "+space=x": "prunesweep --cfg job shows all keys$",
+    "+video.fps=2": "video has frames, seconds$",
+    "store=/tmp/x": r"store=/tmp/x takes the place of all its settings; a folder is given as store\.folder=/tmp/x$",
+    "engine=/tmp/x": r"a folder is given as engine\.cache=/tmp/x$",
+    "engine=null": r"engine=null takes the place .*they are engine\.share, engine\.measure",
+    "race=null": r"without a race: race\.rounds=1$",
+    "analysis=llm_flops": r"they are analysis\.cost, ",
+    "model.load=/tmp/x": r"model\.load=/tmp/x takes the place .*; a folder is given as model\.checkpoint=/tmp/x$",
+    "benchmark.load=x": r"they are benchmark\.load\.KEY$",
+    "reducer.merge=clustering": r"reducer\.merge=clustering is no part of a method: null leaves it out",
+    "reducer=none +reducer.prune.keep=0.4": r"reducer=none has no prune, .* no method has reducer\.prune\.keep: did you mean "
+    r"reducer\.prune\.keep_ratio\? prunevid, fastv, random_layer have it; .*\{reducer: prunevid, reducer\.prune\.keep_ratio: ",
+    "reducer=none +reducer.prune.keep_ratio=0.4": r"have no effect; prunevid, fastv, random_layer have it; .*hydra/sweeper=grids",
+    "reducer=random +reducer.evict.zzz=1": r"reducer=random has no evict, .*\{reducer: METHOD, reducer\.evict\.zzz: VALUE",
     "+video.frame=4": "did you mean video.frames",
     "+store.foldr=x": "did you mean store.folder",
     "+engine.measuring2.samples=3": "did you mean engine.measuring",
@@ -47,7 +68,22 @@ SLIPS = {
 @pytest.mark.parametrize("override", SLIPS)
 def test_a_key_that_nothing_reads_is_refused_with_what_was_meant(override: str) -> None:
     with pytest.raises(ValueError, match=SLIPS[override]):
-        require_known_keys(composed(override))
+        require_known_keys(composed(*override.split(" ")))
+
+
+MEANT = {
+    "reducer.prune.frames": r"did you mean video\.frames\?",
+    "reducer.prune.keep": r"did you mean reducer\.prune\.keep_ratio\?",
+    "reducer.layer": r"did you mean reducer\.prune\.layer\?",
+    "analysis.costs": r"did you mean analysis\.cost\?",
+    "sampler": "this command has no sampler; a search has it: prunesweep search sampler=",
+}
+
+
+@pytest.mark.parametrize("key", MEANT)
+def test_a_key_that_hydra_does_not_find_is_told_by_its_last_part(key: str) -> None:
+    raw: Any = OmegaConf.to_container(composed(), resolve=False)
+    assert re.search(MEANT[key], no_such_key(key, raw))
 
 
 def test_no_section_takes_a_key_of_any_name() -> None:
@@ -65,6 +101,8 @@ READ = {
     "a value in another's stead": ["model=pllava_7b", "model.load.lora_alpha=3", "video.frames=4", "protocol=mvbench"],
     "Hydra's own": ["+hydra.job.env_set.X=1"],
     "none": [],
+    "a part that is left out": ["reducer.prune=null", "reducer.merge=null"],
+    "a section in another's stead": ["+mine.folder=x", "store='${mine}'"],
 }
 
 

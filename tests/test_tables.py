@@ -40,22 +40,27 @@ def test_a_repeated_trial_keeps_its_name() -> None:
 
 
 def test_times_name_what_is_left_over() -> None:
-    entries = [{"seconds": {"decode": 1.0, "LLM": 3.0}, "run": 1500, "alone": 3000}]
+    entries = [{"seconds": {"LLM": 3.0, "decode": 1.0, "load": 4.5, "store": 0.01}, "run": 1500, "alone": 3000}]
     assert (
         tables.time_line(entries, 10.0)
-        == "time        10.0 s: decode 1.0 s, LLM 3.0 s, other 6.0 s; sharing ran 1,500 stages instead of 3,000"
+        == "time        10.0 s: load 4.5 s, decode 1.0 s, LLM 3.0 s, other 1.5 s; sharing ran 1,500 stages instead of 3,000"
     )
 
 
-def test_failures_name_a_few_samples() -> None:
+def test_failures_name_a_few_samples_and_the_trials_that_they_are_of() -> None:
     samples = tuple(str(i) for i in range(7))
     index = Failure("IndexError: 3", 2, ("0",), ("a", "b"), 2)
-    lines = tables.failure_lines([Failure("VideoError: gone", 1, samples, ("a",), 7), index])
-    assert lines == [
+    gone = Failure("VideoError: gone", 1, samples, ("a",), 7)
+    assert tables.failure_lines([gone], 1) == [
         "7 samples without an answer:",
         "  0, 1, 2, 3, 4 and 2 more: VideoError: gone",
-        "  0: IndexError: 3 (2 such messages, 2 answers of 2 trials)",
     ]
+    assert tables.failure_lines([gone, index], 2)[1:] == [
+        "  0, 1, 2, 3, 4 and 2 more: VideoError: gone (7 answers of 1 trial: a)",
+        "  0: IndexError: 3 (2 such messages, 2 answers of all 2 trials)",
+    ]
+    many = Failure("IndexError: 3", 1, ("0",), tuple("abcdefg"), 7)
+    assert tables.failure_lines([many], 9)[1:] == ["  0: IndexError: 3 (7 answers of 7 trials: a, b, c, d, e and 2 more)"]
 
 
 def test_every_cost_can_label_an_axis() -> None:

@@ -247,8 +247,14 @@ def test_a_broken_reporter_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "wandb.py").write_text("raise RuntimeError('no such thing')")
     sweep = stored(tmp_path / "sweep", [made("none", "+-")])
     said, *_ = beside(sweep, "offline", 60)
-    assert said.startswith("0 runs offline; ")
-    assert "RuntimeError: no such thing; the records are not affected" in said
+    again = f"prunesweep wandb {sweep} makes the runs from the records"
+    assert said == f"no runs: W&B said: RuntimeError: no such thing; the records are not affected: {again}"
+
+
+def test_a_sweep_without_a_finished_trial_has_no_runs_to_upload(run) -> None:
+    code, out, _ = run("-m", "reducer=prunevid", "reducer.prune.layer=9", "benchmark.limit=2", wandb=True)
+    assert str(code).startswith("prunesweep: no trial could be run: ")
+    assert "W&B         no runs: no trial was finished\n" in out
 
 
 def test_a_launcher_may_take_the_callback_along(tmp_path: Path) -> None:
@@ -259,7 +265,7 @@ def test_a_launcher_may_take_the_callback_along(tmp_path: Path) -> None:
     callback = SummaryCallback()
     callback.reporter = wandb_process.Reporter(Destination("p", "offline", "g", tmp_path), 60)
     assert pickle.loads(pickle.dumps(callback)).reporter is None
-    assert callback.reporter.finish().startswith("0 runs offline")
+    assert callback.reporter.finish() == "no runs: no trial was finished"
 
 
 def test_switched_off_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,7 +101,12 @@ def targets(node: Any) -> Iterator[str]:
             yield from targets(inner)
 
 
-def build(node: Any, group: Group, source: Path) -> Any:
+def unregistered(names: Iterable[str], group: Group) -> tuple[str, ...]:
+    """Those that are not the package's: code of the user's own."""
+    return tuple(sorted({name for name in names if today(name) not in registered(group)}))
+
+
+def build(node: Any, group: Group, source: Path | str) -> Any:
     """The object that a saved configuration describes, as Hydra would make it of plain values.
 
     `source` is named in errors.  Raises ForeignCodeError for code that is not registered for the group; ValueError for Hydra's
@@ -117,10 +123,43 @@ def build(node: Any, group: Group, source: Path) -> Any:
     return _made(node[TARGET], values, group, source) if TARGET in node else values
 
 
-def _made(name: Any, values: Mapping[str, Any], group: Group, source: Path) -> Any:
+def restored(description: Any, group: Group, source: Path | str, allowed: Collection[str] = ()) -> Any:
+    """What `results.keys.fingerprint.described`: dataclasses of the classes that it names, and tuples for lists.
+
+    `allowed` are names of code besides the package's that may be imported.  Raises as `build`.
+    """
+    if isinstance(description, Mapping):
+        values = {key: restored(value, group, source, allowed) for key, value in description.items()}
+        return _made(values.pop("class"), values, group, source, allowed) if "class" in values else values
+    return tuple(restored(item, group, source, allowed) for item in description) if isinstance(description, list) else description
+
+
+def require_registered(names: Iterable[str], group: Group, source: Path | str, allowed: Collection[str] = ()) -> None:
+    """Raises ForeignCodeError for the first that is neither the package's nor `allowed`, before anything looks for it."""
+    if others := [name for name in unregistered(names, group) if name not in allowed]:
+        raise _foreign(others[0], group, source)
+
+
+def _foreign(name: Any, group: Group, source: Path | str) -> ForeignCodeError:
+    return ForeignCodeError(f"{source} asks for the {group} {name!r}, code of another package, which it cannot make run")
+
+
+def _own_class(name: str) -> Callable[..., Any]:
+    """Raises ValueError unless it is a dataclass: a name reaches everything that its module imports."""
+    from hydra.utils import get_object
+
+    found: Any = get_object(name)
+    if not (isinstance(found, type) and is_dataclass(found)):
+        raise ValueError(f"{name} is no dataclass, and a method consists of nothing else")
+    return found
+
+
+def _made(name: Any, values: Mapping[str, Any], group: Group, source: Path | str, allowed: Collection[str] = ()) -> Any:
     make = registered(group).get(today(name)) if isinstance(name, str) else None
+    if make is None and name in allowed:
+        make = _own_class(name)
     if make is None:
-        raise ForeignCodeError(f"{source} asks for the {group} {name!r}, code of another package, which a folder cannot make run")
+        raise _foreign(name, group, source)
     try:
         return make(**values)
     except TypeError as error:

@@ -64,9 +64,11 @@ class GridsSweeper(Sweeper):
         return [[result for result in returns if result.return_value is not None]]  # reading a failed job's value raises
 
     def _jobs(self, grid: dict[str, Any], arguments: Sequence[str]) -> list[list[str]]:
+        from prunesweep.sweep.schema import require_whole_paths
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides(
-            [*(f"{key}={'null' if value is None else value}" for key, value in grid.items()), *arguments]
-        )
+        own = [f"{key}={'null' if value is None else value}" for key, value in grid.items()]
+        require_whole_paths(own)
+        overrides = parser.parse_overrides([*own, *arguments])
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         return jobs

@@ -40,21 +40,25 @@ class SharedLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        began = time.perf_counter()
         from prunesweep.results.timing import add_timing
         from prunesweep.sweep.batch import Finished
         from prunesweep.sweep.configs import evaluate_configs
 
+        imported = time.perf_counter()
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         sweep = Path(self.config.hydra.sweep.dir)
         sweep.mkdir(parents=True, exist_ok=True)
         configs = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         tasks = [list(config.hydra.overrides.task) for config in configs]
+        composed = time.perf_counter()
         finished = evaluate_configs(configs, tasks, self._spread())
-        begin = time.perf_counter()
+        evaluated = time.perf_counter()
         returns = [self._deliver(config, result) for config, result in zip(configs, finished, strict=True)]
         timings = [result.timing for result in finished if isinstance(result, Finished)]
-        add_timing(sweep, timings, time.perf_counter() - begin)
+        around = {"start": imported - began, "compose": composed - imported, "records": time.perf_counter() - evaluated}
+        add_timing(sweep, timings, evaluated - composed, around)
         return returns
 
     def _spread(self) -> "Spread | None":

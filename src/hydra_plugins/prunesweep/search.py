@@ -22,6 +22,7 @@ hydra:
 The sampler is one of conf/sampler/.  Evaluation itself, with or without a race, is the launcher's; see prunesweep.search.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,7 @@ class SearchSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
         self.config = config
+        self.launching = 0.0
         self._hide_storage()
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -90,10 +92,12 @@ class SearchSweeper(Sweeper):
             self.config.hydra.overrides.hydra = [*given, f"{STORAGE}={kind}"]
 
     def sweep(self, arguments: list[str]) -> None:
+        from prunesweep.results.timing import add_timing
         from prunesweep.search.loop import Plan, Search
         from prunesweep.search.report import report
         from prunesweep.search.space import parse_space
 
+        begin = time.perf_counter()
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         for override in parser.parse_overrides(list(arguments)):
             if override.is_sweep_override():
@@ -105,6 +109,8 @@ class SearchSweeper(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         print(report(plan, Search(plan, folder, arguments, self).run(), folder))
+        if self.launching:
+            add_timing(folder, [], 0.0, {"search": time.perf_counter() - begin - self.launching})
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         from prunesweep.paths import expand_home
@@ -119,5 +125,8 @@ class SearchSweeper(Sweeper):
         batch = [[*job.overrides, f"hydra.sweep.subdir='{job.folder}'"] for job in jobs]
         self.validate_batch_is_legal(batch)
         numbered = [int(job.folder) for job in jobs if job.folder.isdigit()]
-        for result in self.launcher.launch(batch, initial_job_idx=min(numbered, default=0)):
+        begin = time.perf_counter()
+        results = self.launcher.launch(batch, initial_job_idx=min(numbered, default=0))
+        self.launching += time.perf_counter() - begin
+        for result in results:
             _ = result.return_value  # raises what a job raised

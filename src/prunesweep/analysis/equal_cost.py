@@ -10,7 +10,7 @@ question and clustered by video; p-values are corrected over all comparisons wit
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from prunesweep.analysis.accuracy import Accuracy, accuracies_of
 from prunesweep.analysis.clusters import difference_means
 from prunesweep.analysis.counterparts import ASKED
 from prunesweep.analysis.outcomes import Outcomes
+from prunesweep.meant import closest, unknown
 from prunesweep.results.read import settings
 
 if TYPE_CHECKING:
@@ -188,9 +189,25 @@ def references(found: Sequence[Entry], wanted: Sequence[str]) -> dict[Budget, En
         if own:
             chosen[budget] = own[0]
     if not chosen and wanted:
-        known = ", ".join(dict.fromkeys(entry.reducer for entry in found))
-        raise ValueError(f"no trial of {reducer} has the settings {' '.join(sorted(asked))}; reducers of the sweep: {known}")
+        raise ValueError(f"--reference {' '.join(wanted)}: {_not_found(found, reducer, asked)}")
     return chosen
+
+
+def _not_found(found: Sequence[Entry], reducer: str, asked: Collection[str]) -> str:
+    """What of a reference no matched trial has, and what they have instead."""
+    own = [entry for entry in found if entry.reducer == reducer]
+    if not own:
+        others = list(dict.fromkeys(entry.reducer for entry in found))
+        meant = f"did you mean {near}? " if (near := closest(reducer, others)) else ""
+        return f"no trial of {reducer} has a reducer.match; {meant}those of {', '.join(others)} have"
+    have = {setting for entry in own for setting in (*entry.settings, *entry.label.split())}
+    lacked = next((setting for setting in sorted(asked) if setting not in have), None)
+    if lacked is None:
+        return f"no single trial of {reducer} has all of these; there are {'; '.join(dict.fromkeys(e.name for e in own))}"
+    key = lacked.partition("=")[0]
+    if values := sorted(setting for setting in have if setting.startswith(f"{key}=")):
+        return f"no trial of {reducer} has {lacked}; they have {', '.join(values)}"
+    return unknown(f"setting of {reducer}", key, sorted({has.partition("=")[0] for has in have if "." not in has}))
 
 
 class Row(NamedTuple):

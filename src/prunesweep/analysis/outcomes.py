@@ -20,6 +20,7 @@ from prunesweep.analysis.margins import require_margin
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import mark_front, summarize
 from prunesweep.checks import MARGIN
+from prunesweep.results.pending import unfinished
 from prunesweep.results.read import is_store, read_folder, read_source, unreadable
 from prunesweep.results.records import RECORDS, USAGE, Trial, TrialInfo, trial_folders
 
@@ -255,5 +256,6 @@ def read_outcomes(source: Path, cost: str = "llm_flops_ratio", margin: float = M
     if not found and (source / RECORDS).is_file():
         raise ValueError(f"{source} is one trial; name its sweep's folder, {source.parent}")
     if not found:
-        raise ValueError(f"{source} holds no finished trial; name the folder of a sweep, such as multirun/DATE/TIME, or a store")
+        none = f"{source} holds no finished trial; name the folder of a sweep, such as multirun/DATE/TIME, or a store"
+        raise ValueError(unfinished(source) or none)
     return found

@@ -21,8 +21,20 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep import errors
+from prunesweep.meant import unknown
 from prunesweep.paths import CONF, DATA, expand_home, typed
-from prunesweep.sweep.schema import not_overridden, require_known_keys, unknown_setting
+from prunesweep.sweep.schema import (
+    GROUPS,
+    no_such_configuration,
+    no_such_key,
+    not_overridden,
+    parted_at_commas,
+    quoted,
+    require_choices,
+    require_known_keys,
+    require_whole_paths,
+    unknown_setting,
+)
 
 NOT_WRITABLE = {
     errno.ENOSPC: "free some space and run the same command again",
@@ -32,6 +44,12 @@ NOT_WRITABLE = {
     errno.EPERM: "choose a folder that can be written with hydra.run.dir, hydra.sweep.dir and store.folder",
 }
 """What to do about an error of the file system."""
+PARTED = re.compile(
+    r"(?:Ambiguous value for argument|Sweeping over Hydra's configuration is not supported :) '(.+)'$", re.MULTILINE
+)
+"""What Hydra says of several values where it takes one."""
+SEARCHED = re.compile(r"path=file://(.+)")
+"""Folders that Hydra says it has looked in."""
 UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 STARTED = time.time()  # imports are part of what a run takes
 PAPER_LAYER = 10
@@ -72,11 +90,14 @@ def _run_single(config: DictConfig, folder: Path, overrides: Sequence[str]) -> N
     from prunesweep.sweep.configs import evaluate_configs
     from prunesweep.sweep.delivery import deliver
 
+    begin = time.time()
     (finished,) = evaluate_configs([config], [overrides])
     if isinstance(finished, Infeasible):
         raise InfeasibleError(finished.reason)
+    evaluated = time.time()
     deliver(finished, folder, config)
-    summarize_run(folder, finished.timing, time.time() - STARTED, config.store.folder)
+    timing = finished.timing.besides("plan", evaluated - begin - finished.timing.total).besides("start", begin - STARTED)
+    summarize_run(folder, timing.besides("records", time.time() - evaluated), STARTED, config.store.folder)
 
 
 def main() -> None:
@@ -126,18 +147,19 @@ def run_hydra(command: Callable[[], None]) -> None:
     """Runs a Hydra command; Hydra is told to raise to us instead of printing a report of its own."""
     with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
         sys.argv[1:] = typed(sys.argv[1:])
+        require_choices(sys.argv[1:])
+        require_whole_paths(sys.argv[1:])
         command()
 
 
 def explained(error: Exception) -> str:
     """What went wrong and the way out, on one line; Hydra's errors have several."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"unknown {group} {name!r}; known: {', '.join(error.options)}"
     if isinstance(error, MissingConfigException):
-        return str(error).splitlines()[0]
+        return _not_found(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
+    if parted := PARTED.match(str(error)):
+        return parted_at_commas(parted[1])
     if unknown := re.search(r"Could not override '(\S+)'", str(error)):
         return not_overridden(unknown[1], _configuration_at(error))
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
@@ -145,6 +167,10 @@ def explained(error: Exception) -> str:
         if (target := re.search(r"call to target '(\S+)'", str(error))) and (unknown := UNEXPECTED.search(str(error.__cause__))):
             return unknown_setting(unknown[1], target[1], key)
         return f"{key}: {' '.join(str(error.__cause__).split())}" if key else " ".join(str(error.__cause__).split())
+    if no_place := re.search(r"Key '(\w+)' not in 'BasicSweeperConf'", str(error)):
+        return no_such_key(no_place[1], {})
+    if several := re.search(r"Error resolving interpolation '\$\{(\w+)\}', possible", str(error)):
+        return f"{several[1]} takes one choice at a time, and several were laid over one another; -m runs one after the other"
     if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
         return f"{missing[1]} must be given: {missing[1]}=..."
     if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
@@ -155,17 +181,26 @@ def explained(error: Exception) -> str:
     return errors.one_line(error)
 
 
+def _not_found(error: MissingConfigException) -> str:
+    """A choice of a group, a named sweep, or a folder of them."""
+    missing = str(error.missing_cfg_file or "")
+    if missing and error.options:
+        group = next((group for group in GROUPS if missing.startswith(f"{group}/")), missing.rpartition("/")[0])
+        return unknown(group, missing.removeprefix(f"{group}/"), error.options)
+    if "primary config" in str(error):
+        return no_such_configuration(missing, [Path(path) for path in SEARCHED.findall(str(error))])
+    return str(error).splitlines()[0]
+
+
 def _unreadable(error: OverrideParseException) -> str:
     """Hydra's values are a language of their own: what is to be taken as it stands is quoted for it, too."""
     key, sign, value = str(error.override).partition("=")
     why = str(error).partition("\n")[0]
     if not sign:
         return f"cannot read {error.override!r}: a setting is KEY=VALUE"
-    quote = "'" if '"' in value else '"'
-    shell = '"' if quote == "'" else "'"
     return (
         f"cannot read {error.override!r} ({why}): text with = [ ] {{ }} ( ) , ~ or letters beyond ASCII is quoted twice, "
-        f"for Hydra and for the shell: {shell}{key}={quote}{value.strip(quote)}{quote}{shell}"
+        f"for Hydra and for the shell: {quoted(key, value)}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -33,13 +34,15 @@ def show(
     from prunesweep.report.progress import lines
     from prunesweep.report.words import said, table_text
     from prunesweep.results.infeasible import all_infeasible
-    from prunesweep.results.pending import read_pending
+    from prunesweep.results.pending import read_pending, unfinished
     from prunesweep.results.records import trial_folders
 
-    unfinished = read_pending(sweep)
-    for one in unfinished:
-        print("\n".join(lines(one)))
-    if unfinished and not trial_folders(sweep):
-        return
-    found = read_outcomes(sweep, cost, margin)
-    print(table_text(found, table, form, tasks) if table else said(found, all_infeasible(sweep), samples))
+    some, notes = bool(trial_folders(sweep)), read_pending(sweep)
+    if notes and not some and (table or samples):
+        option = f"--table {table}" if table else f"--samples {samples}"
+        raise ValueError(f"{option} takes finished trials: {unfinished(sweep)}")
+    for one in notes:  # beside a table, which may be piped into a file
+        print("\n".join(lines(one)), file=sys.stderr if table else sys.stdout)
+    if some or not notes:
+        found = read_outcomes(sweep, cost, margin)
+        print(table_text(found, table, form, tasks) if table else said(found, all_infeasible(sweep), samples))

@@ -20,7 +20,7 @@ from prunesweep.cost import (
     published_prefill,
 )
 from prunesweep.layout import grid, with_prefix
-from prunesweep.reducers import LayerTokens, Left, layer_tokens, left_by_merge, left_by_prune
+from prunesweep.reducers import LayerTokens, Left, layer_tokens, left_by_merge, left_by_prune, require_frames
 from prunesweep.shares import ceil_share
 from prunesweep.targets import instantiate
 
@@ -42,7 +42,9 @@ def planned_tokens(config: DictConfig, layers: int) -> LayerTokens:
     prune = instantiate(config.reducer.prune)
     if prune is not None and prune.full_layers >= layers:
         most = layers - 1 - (prune.full_layers - prune.layer)
-        raise ValueError(f"reducer.prune.layer must be in [1, {most}] for {config.model.name}, got {prune.layer}")
+        raise ValueError(
+            f"reducer.prune.layer must be in [1, {most}] for {config.model.name} with {layers} layers, got {prune.layer}"
+        )
     kept = left_by_prune(prune, count)
     tokens = layer_tokens(prune, layers, count.tokens, prune.most(count.tokens) if kept is None else kept)
     return tokens._replace(cached=tuple(evicted(config, tokens.cached)))
@@ -79,6 +81,7 @@ def report(config: DictConfig) -> str:
         raise ValueError("reducer.match is solved on videos, by prunesweep; give prunesweep cost the setting itself")
     if config.reducer.get("input") is not None:
         raise ValueError(f"{config.reducer.name} changes what the vision tower sees, which sizes do not tell; run prunesweep")
+    require_frames(instantiate(config.reducer), config.frames, config.model.get("frames_per_step", 1))
     shape = shape_in(config)
     dense = config.frames * config.tokens_per_frame
     own = planned_tokens(config, shape.layers)

@@ -246,7 +246,7 @@ def _failures(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Errors by kind with their samples, of the trials that have any."""
     return [
         {
-            "error": failure_text(one)[:LONGEST],
+            "error": public(failure_text(one, len(outcomes.table)))[:LONGEST],
             "samples": one.samples[:MOST_NAMED],
             "more": max(0, len(one.samples) - MOST_NAMED),
         }

@@ -59,16 +59,11 @@ def lines(pending: Pending) -> list[str]:
     rows = [
         (one.name, f"{one.records:,} of {each}", str(one.errors), accuracy_text(*one.accuracy)) for one in found if one.records
     ]
-    said = f"{made:,} of {whole:,} records, {_state(pending)}"
+    last = "" if pending.here else _last_written(Path(pending.store))
+    said = f"{made:,} of {whole:,} records, {pending.state}{last}"
     return [said, *(grid(("trial", "records", "errors", "accuracy ± SE so far"), rows).splitlines() if rows else [])]
 
 
-def _state(pending: Pending) -> str:
-    if pending.running:
-        return "running"
-    if pending.here:
-        return "not running: the same command goes on from there"
-    shards = Store.existing(Path(pending.store)).folder.glob("**/*.parquet")
-    ages = [time.time() - path.stat().st_mtime for path in shards]
-    last = f"; the store was last written to {min(ages):,.0f} s ago" if ages else ""
-    return f"started on {pending.host}, which cannot be asked from here{last}"
+def _last_written(store: Path) -> str:
+    ages = [time.time() - path.stat().st_mtime for path in Store.existing(store).folder.glob("**/*.parquet")]
+    return f"; the store was last written to {min(ages):,.0f} s ago" if ages else ""

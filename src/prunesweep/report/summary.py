@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +16,17 @@ from prunesweep.report.verdict import text as words
 from prunesweep.report.verdict import verdict
 from prunesweep.results.infeasible import all_infeasible, lines
 from prunesweep.results.records import Trial, read_trial, read_trials, write_parquet
-from prunesweep.results.timing import Timing, read_timing
+from prunesweep.results.timing import Timing, own_timing
 
 if TYPE_CHECKING:
     from prunesweep.report.plots import ParetoPoints
 
 
-def summarize_run(folder: Path, timing: Timing, elapsed: float, store: str | None) -> None:
-    """Prints the numbers of a trial's folder; SystemExit if no sample has an answer.  `elapsed` is in seconds."""
+def summarize_run(folder: Path, timing: Timing, started: float, store: str | None) -> None:
+    """Prints the numbers of a trial's folder; SystemExit if no sample has an answer.  `started` is in seconds since 1970."""
     trial = read_trial(folder)
     print(tables.single(summarize(trial), trial))
-    _print_times([timing.entry()], elapsed, store)
+    _print_times([timing.entry()], time.time() - started, store)
     print(f"records, configuration and log: {folder}")
     _report_failures([trial])
 
@@ -35,6 +36,7 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
 
     `cost` is the axis of its front, `margin` an accepted loss of accuracy, `elapsed` in seconds, `store` the store's folder.
     """
+    begin = time.time()
     trials, infeasible = read_trials(sweep), all_infeasible(sweep)
     if infeasible and not trials:
         raise SystemExit(f"prunesweep: no trial could be run: {'; '.join(one.line for one in infeasible)}")
@@ -50,10 +52,11 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     print(tables.sweep(table, cost))
     for one in collect(trials, cost, margin):
         print(f"\n{words(verdict(one, with_importance=False))}")
-    if entries := read_timing(sweep):
-        _print_times(entries, elapsed, store)
+    reporting = time.time() - begin
+    if entries := own_timing(sweep):
+        _print_times([*entries, Timing({"report": reporting}, reporting, 0, 0).entry()], elapsed + reporting, store)
     else:
-        print(f"time        {elapsed:.1f} s: nothing was left to evaluate here")
+        print(f"time        {elapsed + reporting:.1f} s: nothing was left to evaluate here")
     print(f"table, chart and records: {sweep}")
     print(*lines(infeasible, len(trials)), sep="\n", end="\n" if infeasible else "")
     _report_failures(trials)
@@ -86,14 +89,11 @@ def write_table(table: Sequence[Summary], sweep: Path) -> None:
 
 def _report_failures(trials: Sequence[Trial]) -> None:
     """Name the samples without an answer; ends the command with an error if a trial has none at all, whatever others have."""
-    for line in tables.failure_lines(failures(trials)):
+    for line in tables.failure_lines(failures(trials), len(trials)):
         print(line)
     failed = [trial.info.name for trial in trials if trial.records["error"].is_not_null().all()]
     if failed and len(failed) == len(trials):
         raise SystemExit("prunesweep: no sample could be evaluated; the reasons are listed above")
     if failed:
-        more = f" and {len(failed) - tables.MOST_NAMED} more" if len(failed) > tables.MOST_NAMED else ""
-        names = ", ".join(failed[: tables.MOST_NAMED])
-        raise SystemExit(
-            f"prunesweep: {len(failed)} of {len(trials)} trials have no answer at all: {names}{more}; the reasons are above"
-        )
+        which = f"{len(failed)} of {len(trials)} trials have no answer at all: {tables.few(failed)}"
+        raise SystemExit(f"prunesweep: {which}; the reasons are above")

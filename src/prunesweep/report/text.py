@@ -14,7 +14,11 @@ from prunesweep.analysis.wording import accuracy_text, summary_text
 from prunesweep.layout import count, grid, share_text, with_prefix
 from prunesweep.results.records import Trial
 
-SHARES = ("decode", "encode", "merge", "LLM", "records")
+SHARES = (
+    *("start", "compose", "plan", "match", "load", "processes", "jobs"),
+    *("prompts", "decode", "encode", "merge", "LLM", "store", "waiting", "race", "search", "measure", "records", "report"),
+)
+"""What the seconds of an evaluation went to, as docs/speed.md explains them, in the order in which they come."""
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 """Proposed by a search; the table shows three digits, the records have all."""
 ALIKE = "[...]: exact 95 % interval where all answers are alike, each video counted once"
@@ -143,20 +147,25 @@ def time_line(entries: Sequence[Mapping[str, Any]], total: float) -> str:
     return f"time        {total:.1f} s: {', '.join(parts)}{shared}"
 
 
-def failure_lines(found: Sequence[Failure]) -> list[str]:
-    """How many samples lack an answer; then a line for each kind of error."""
+def failure_lines(found: Sequence[Failure], trials: int) -> list[str]:
+    """How many samples lack an answer; then a line for each kind of error, with those of the sweep's trials that have it."""
     if not found:
         return []
     samples = {sample for one in found for sample in one.samples}
     lines = [f"{count(len(samples), 'sample')} without an answer:"]
-    for one in found:
-        more = f" and {len(one.samples) - MOST_NAMED} more" if len(one.samples) > MOST_NAMED else ""
-        lines.append(f"  {', '.join(one.samples[:MOST_NAMED])}{more}: {failure_text(one)}")
-    return lines
+    return [*lines, *(f"  {few(one.samples)}: {failure_text(one, trials)}" for one in found)]
 
 
-def failure_text(one: Failure) -> str:
-    """The message on one line, and how often its kind occurred where the samples do not say it."""
+def failure_text(one: Failure, trials: int) -> str:
+    """The message on one line, how often its kind occurred where the samples do not say it, and in which of all trials."""
     notes = [f"{one.messages} such messages"] if one.messages > 1 else []
-    notes += [f"{count(one.records, 'answer')} of {count(len(one.trials), 'trial')}"] if one.records > len(one.samples) else []
+    if trials > 1:
+        own = f"all {trials} trials" if len(one.trials) == trials else f"{count(len(one.trials), 'trial')}: {few(one.trials)}"
+        notes.append(f"{count(one.records, 'answer')} of {own}")
     return " ".join(one.error.split()) + (f" ({', '.join(notes)})" if notes else "")
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many, and how many there are besides."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more}"

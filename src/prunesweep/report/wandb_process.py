@@ -42,6 +42,7 @@ SERVICE = "WANDB_SERVICE"
 LONGEST_REASON = 200
 MOST_PROBLEMS = 2
 """Named in the line."""
+NOTHING_TO_SHOW = "no runs: no trial was finished"
 
 
 @dataclass
@@ -79,10 +80,13 @@ class Publisher:
     def report(self) -> str:
         """One line: how many runs are where, and what went wrong first."""
         where = self.destination.folder / HERE
+        said = "; then: ".join(dict.fromkeys(self.problems[:MOST_PROBLEMS]))
+        if not self.made:
+            again = f"prunesweep wandb {self.destination.folder} makes the runs from the records"
+            return f"no runs: W&B said: {said}; the records are not affected: {again}" if said else NOTHING_TO_SHOW
         told = f"{self.made} run{'s' if self.made != 1 else ''} {self.destination.mode}"
         if self.destination.offline:
             told += f"; wandb sync {where}/offline-run-* uploads them"
-        said = "; then: ".join(dict.fromkeys(self.problems[:MOST_PROBLEMS]))
         return told + (f" (W&B said: {said}; the records are not affected)" if said else "")
 
 

@@ -18,11 +18,15 @@ import psutil
 
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
+from prunesweep.results.infeasible import all_infeasible
+from prunesweep.results.records import trial_folders
 
 PENDING = "pending-*.json"
 """One for each process that works on a folder."""
 MOST_BYTES = 256 * 2**20
 """Of a note: it names every question by 32 digits."""
+MOST_NAMED = 3
+"""Trials that could not be run, named with their reasons."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,14 @@ class Pending:
     @property
     def here(self) -> bool:
         return self.host == platform.node()
+
+    @property
+    def state(self) -> str:
+        if self.running:
+            return "running"
+        if self.here:
+            return "not running: the same command goes on from there"
+        return f"started on {self.host}, which cannot be asked from here"
 
     @property
     def running(self) -> bool:
@@ -75,6 +87,20 @@ def noted(folder: Path | None, trials: dict[str, str], samples: Sequence[str], s
 def read_pending(folder: Path) -> list[Pending]:
     """Of all processes that work, or worked, on a folder; notes that cannot be read are left out."""
     return [pending for _, pending in _notes(folder)]
+
+
+def unfinished(folder: Path) -> str | None:
+    """Why a sweep or a run has no finished trial, and what shows the rest; None if it has one, or nothing is noted of it."""
+    if trial_folders(folder):
+        return None
+    if notes := read_pending(folder):
+        trials = {name for note in notes for name in note.trials}
+        states = "; ".join(dict.fromkeys(note.state for note in notes))
+        return f"{folder} has {len(trials)} trials and none is finished ({states}): prunesweep show {folder} shows what is there"
+    if reasons := [one.line for one in all_infeasible(folder)]:
+        more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+        return f"no trial of {folder} could be run: {'; '.join(reasons[:MOST_NAMED])}{more}"
+    return None
 
 
 def _notes(folder: Path) -> Iterator[tuple[Path, Pending]]:

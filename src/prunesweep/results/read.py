@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunesweep.results.infeasible import read_infeasible
+from prunesweep.results.pending import unfinished
 from prunesweep.results.records import RECORDS, Trial, TrialInfo, read_shape, read_trial, trial_folders
 from prunesweep.results.store import FORMAT, TRIALS, Store, StoredTrial
 
@@ -43,11 +45,22 @@ def read_folder(folder: Path, columns: Sequence[str] | None = None) -> Trial:
     import polars as pl
 
     if not (folder / RECORDS).is_file():
-        raise ValueError(f"{folder} holds no {RECORDS}; name the numbered folder of a trial, such as multirun/DATE/TIME/3")
+        raise ValueError(_no_trial(folder))
     try:
         return read_trial(folder, columns)
     except (pl.exceptions.PolarsError, OSError, KeyError, TypeError, ValueError) as error:
         raise unreadable(folder, error) from error
+
+
+def _no_trial(folder: Path) -> str:
+    """What to say of a folder that is no finished trial's: why not, or which ones are."""
+    if found := read_infeasible(folder):
+        return f"{folder} is a trial that could not be run: {found.reason}"
+    if why := unfinished(folder) or unfinished(folder.parent):
+        return why
+    if trials := trial_folders(folder):
+        return f"{folder} is a sweep; name one of its trials, such as {trials[0]}"
+    return f"{folder} holds no {RECORDS}; name the numbered folder of a trial, such as multirun/DATE/TIME/3"
 
 
 def unreadable(folder: Path, error: Exception) -> UnreadableError:

@@ -121,21 +121,32 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         samples = tuple(instantiate(spec.benchmark["load"], at="benchmark.load"))
         for remark in remarks(samples):
             log.warning("%s", remark)
-        feasible, reasons = matched(group, make_model, samples)
+        begin = time.perf_counter()
+        reasons = {one.name: why for one in group if (why := one.too_few_frames())}
+        feasible, unsolved = matched([one for one in group if one.name not in reasons], make_model, samples)
+        reasons |= unsolved
+        matching = time.perf_counter() - begin
         out: list[Finished | Infeasible] = [one.infeasible(reasons[one.name]) for one in group if one.name in reasons]
         if not feasible:
             return out
         batch = _batch(feasible, samples, store, results, load)
         _say_why_not_reused(batch)
         try:
-            return [*out, *_evaluate_feasible(batch, feasible, spread, make_model)]
+            return [*out, *_with(_evaluate_feasible(batch, feasible, spread, make_model), "match", matching)]
         except UnfitError as error:  # nothing has been evaluated yet
             unfit = error.reasons
         out += [one.infeasible(unfit[one.name]) for one in feasible if one.name in unfit]
         fitting = [one for one in feasible if one.name not in unfit]
         if not fitting:
             return out
-        return [*out, *_evaluate_feasible(_batch(fitting, samples, store, results, load), fitting, spread, make_model)]
+        batch = _batch(fitting, samples, store, results, load)
+        return [*out, *_with(_evaluate_feasible(batch, fitting, spread, make_model), "match", matching)]
+
+
+def _with(batch: list[Finished], name: str, seconds: float) -> list[Finished]:
+    """With what was spent on a whole batch besides: its trials share one timing."""
+    timing = batch[0].timing.besides(name, seconds)
+    return [replace(one, timing=timing) for one in batch]
 
 
 def _evaluate_feasible(
@@ -156,7 +167,9 @@ def _evaluate_feasible(
             records, timing, stopped = _race(batch, group, race, make_model)
     store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
     kept = dict(records) if spec.store["folder"] is None else records  # that store ends with the evaluation
+    begin = time.perf_counter()
     measured = _measure(batch, group, make_model) if spec.engine["measure"] else [None] * len(group)
+    timing = timing.besides("measure", time.perf_counter() - begin)
     return [
         Finished(_info(one, batch, stopped.get(one.name)), kept, timing, took) for one, took in zip(group, measured, strict=True)
     ]
@@ -210,13 +223,17 @@ def _evaluate_batch(
     begin = time.perf_counter()
     if not work.videos:
         records = assembled(batch.store, batch.samples, batch.addresses)
-        return records, Timing({}, time.perf_counter() - begin, 0, 0, 0, work.known)
+        return records, Timing({}, 0.0, 0, 0, 0, work.known).besides("store", time.perf_counter() - begin)
     _warn_of_repeats(batch, group)
     if spread is not None:
         timing = spread(batch, group, work)
-        return assembled(batch.store, batch.samples, batch.addresses), replace(timing, total=time.perf_counter() - begin)
-    result = _evaluator(batch, group, make_model)(batch.samples, [trial.name for trial in batch.trials])
-    return result.records, result.timing
+        records = assembled(batch.store, batch.samples, batch.addresses)
+        total = time.perf_counter() - begin
+        return records, replace(timing, total=total, seconds={**timing.seconds, "jobs": total - sum(timing.seconds.values())})
+    evaluate_some = _evaluator(batch, group, make_model)
+    loading = time.perf_counter() - begin
+    result = evaluate_some(batch.samples, [trial.name for trial in batch.trials])
+    return result.records, result.timing.besides("load", loading)
 
 
 def _warn_of_repeats(batch: Batch, group: Sequence[Planned]) -> None:
@@ -233,8 +250,10 @@ def _race(
     batch: Batch, group: Sequence[Planned], race: Race, make_model: Callable[[], Model]
 ) -> tuple[Mapping[str, pl.DataFrame], Timing, dict[str, Stopped]]:
     """Records of all trials, of those that the race stopped fewer than there are samples, and why."""
+    begin = time.perf_counter()
     _warn_of_repeats(batch, group)
     evaluate_some = _evaluator(batch, group, make_model)
+    loading = time.perf_counter() - begin
     timings: list[Timing] = []
 
     def evaluate_round(samples: Sequence[Sample], names: Sequence[str]) -> Mapping[str, pl.DataFrame]:
@@ -246,7 +265,9 @@ def _race(
     rivals = _rivals(batch, race)
     raced = run_race(race, batch.samples, make_model().shape, names, rivals, evaluate_round)
     stopped = {name: one.stopped for name, one in raced.items() if one.stopped}
-    return {name: one.records for name, one in raced.items()}, sum_timings(timings), stopped
+    timing = sum_timings(timings).besides("load", loading)
+    timing = timing.besides("race", time.perf_counter() - begin - timing.total)
+    return {name: one.records for name, one in raced.items()}, timing, stopped
 
 
 def _evaluator(

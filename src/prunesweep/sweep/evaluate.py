@@ -172,7 +172,26 @@ class Evaluation(L.LightningModule):
 
     def predict_step(self, samples: tuple[Sample, ...], _: int) -> int:
         """Evaluates one video's samples; returns how many records were made so far (Lightning warns about None)."""
-        self.peers.look(self.writer.written)
+        with self._booked("store"):
+            self.peers.look(self.writer.written)
+        with self._booked("prompts"):
+            jobs, broken = self._jobs(samples)
+        outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share) + broken
+        records = [(*self._address(record.trial, record.sample_id), record) for record in self._to_records(samples, outcomes)]
+        self.made += len(records)
+        with self._booked("store"):
+            self.writer.add(records)
+        return self.made
+
+    @contextmanager
+    def _booked(self, name: str) -> Iterator[None]:
+        """Seconds of what is no stage, beside those of the stages."""
+        begin = time.perf_counter()
+        yield
+        self.clock.seconds[name] += time.perf_counter() - begin
+
+    def _jobs(self, samples: Sequence[Sample]) -> tuple[list[Job], list[Outcome]]:
+        """What there is to do about the samples; and those that cannot be asked."""
         jobs, broken = [], []
         for trial in self.trials:
             for sample in samples:
@@ -184,11 +203,7 @@ class Evaluation(L.LightningModule):
                     jobs.append(Job(key, plan(sample, *how, self.model, self.cache, self.seconds)))
                 except Exception as error:  # a question that the tokenizer refuses, say
                     broken.append(Outcome(key, error))
-        outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share) + broken
-        records = [(*self._address(record.trial, record.sample_id), record) for record in self._to_records(samples, outcomes)]
-        self.made += len(records)
-        self.writer.add(records)
-        return self.made
+        return jobs, broken
 
     def _address(self, trial: str, sample: str) -> tuple[str, str]:
         return self.addresses.trials[trial], self.addresses.samples[sample]
@@ -262,7 +277,8 @@ class Ending(L.Callback):
         self.began = time.time()  # a clock that processes share
 
     def on_predict_end(self, trainer: L.Trainer, module: Evaluation) -> None:
-        module.writer.flush()
+        with module._booked("store"):
+            module.writer.flush()
         clock = module.clock
         times = {"seconds": dict(clock.seconds), "run": clock.run, "alone": clock.alone, "made": module.made}
         times |= {"kinds": clock.kinds}
@@ -312,10 +328,12 @@ def evaluate(
             work = Work(work.videos[start:] + work.videos[:start], work.done, work.missing, work.known)
             module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache, seconds)
             clocks = _predict(module, min(devices, len(work.videos)), accelerator, progress)
+        evaluated = time.perf_counter()
         found = assembled(place, samples, addresses)
         records = found if store else dict(found)  # another store goes away
     kinds = merged_speeds(clock["kinds"] for clock in clocks)
-    return Evaluated(records, _timing(clocks, time.perf_counter() - begin, work.known), kinds)
+    timing = _timing(clocks, evaluated - begin, work.known).besides("store", time.perf_counter() - evaluated)
+    return Evaluated(records, timing, kinds)
 
 
 def require_devices(devices: int, accelerator: str, videos: int) -> None:
@@ -399,9 +417,13 @@ def _hush_lightning() -> None:
 
 
 def _timing(clocks: list[dict[str, Any]], total: float, reused: int) -> Timing:
-    """Seconds are means over processes, which work at the same time."""
+    """Seconds are means over processes, which work at the same time, and wait for the last one."""
+    if not clocks:
+        return Timing({}, total, 0, 0, 0, reused)
     names = dict.fromkeys(name for clock in clocks for name in clock["seconds"])
     seconds = {name: sum(clock["seconds"].get(name, 0.0) for clock in clocks) / len(clocks) for name in names}
     run, alone, made = (sum(clock[key] for clock in clocks) for key in ("run", "alone", "made"))
-    evaluating = max(clock["ended"] for clock in clocks) - min(clock["began"] for clock in clocks) if clocks else 0.0
+    evaluating = max(clock["ended"] for clock in clocks) - min(clock["began"] for clock in clocks)
+    waiting = evaluating - sum(clock["ended"] - clock["began"] for clock in clocks) / len(clocks)
+    seconds |= {"processes": total - evaluating, "waiting": waiting}
     return Timing(seconds, total, run, alone, made, reused, evaluating)

@@ -43,12 +43,12 @@ class Joblib:
     jobs: int
     threads: int
 
-    def run(self, tasks: Sequence[str]) -> list[str | Lost]:
+    def run(self, tasks: Sequence[str], allowed: Sequence[str]) -> list[str | Lost]:
         joblib = _library("joblib", "joblib")
         answers: list[str | Lost] = []
         parallel = joblib.Parallel(n_jobs=len(tasks), backend="loky", batch_size=1, return_as="generator")
         with suppress(BrokenProcessPool):  # one process that dies takes all of joblib's with it
-            for answer in parallel(joblib.delayed(work_on)(task) for task in tasks):
+            for answer in parallel(joblib.delayed(work_on)(task, allowed) for task in tasks):
                 answers.append(answer)
         return [*answers, *([Lost(NO_ANSWER)] * (len(tasks) - len(answers)))]
 
@@ -67,11 +67,11 @@ class Ray:
     def threads(self) -> int:
         return self.cpus
 
-    def run(self, tasks: Sequence[str]) -> list[str | Lost]:
+    def run(self, tasks: Sequence[str], allowed: Sequence[str]) -> list[str | Lost]:
         ray = _library("ray", "ray")
         self._connect(ray)
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(work_on)
-        running = [remote.remote(task) for task in tasks]
+        running = [remote.remote(task, allowed) for task in tasks]
         try:
             return [self._answer(ray, one) for one in running]
         except KeyboardInterrupt:
@@ -104,11 +104,14 @@ def _restore_handlers() -> None:
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
+@dataclass(frozen=True)
 class Resumable:
     """`work_on` for submitit: a job that is preempted, or out of time, is queued again and goes on from the store."""
 
+    allowed: Sequence[str]
+
     def __call__(self, task: str) -> str:
-        return work_on(task)
+        return work_on(task, self.allowed)
 
     def checkpoint(self, task: str) -> Any:
         import submitit
@@ -126,7 +129,7 @@ class SubmititLocal:
     threads: int
     minutes: float
 
-    def run(self, tasks: Sequence[str]) -> list[str | Lost]:
+    def run(self, tasks: Sequence[str], allowed: Sequence[str]) -> list[str | Lost]:
         submitit = _library("submitit", "slurm")
         running = []
         for number, task in enumerate(tasks):
@@ -134,7 +137,7 @@ class SubmititLocal:
             own = list(range(number * self.gpus, (number + 1) * self.gpus))
             executor.update_parameters(timeout_min=self.minutes, gpus_per_node=self.gpus, visible_gpus=own)
             with _silent_children():
-                running.append(executor.submit(Resumable(), task))
+                running.append(executor.submit(Resumable(allowed), task))
         return _results(running)
 
 
@@ -169,7 +172,7 @@ class SubmititSlurm:
     def threads(self) -> int:
         return self.cpus
 
-    def run(self, tasks: Sequence[str]) -> list[str | Lost]:
+    def run(self, tasks: Sequence[str], allowed: Sequence[str]) -> list[str | Lost]:
         submitit = _library("submitit", "slurm")
         try:
             executor = submitit.SlurmExecutor(Path(self.folder) / "%j", max_num_timeout=self.restarts)
@@ -189,7 +192,7 @@ class SubmititSlurm:
         except Exception as error:  # submitit names the valid ones
             raise ValueError(f"hydra.launcher.parameters: {error}") from None
         try:
-            running = executor.map_array(Resumable(), list(tasks))
+            running = executor.map_array(Resumable(allowed), list(tasks))
         except submitit.core.utils.FailedJobError as error:
             raise EvaluationError(f"sbatch refused the jobs: {str(error).strip().splitlines()[-1]}") from None
         return _results(running)

@@ -50,6 +50,14 @@ class Planned(NamedTuple):
         reducer, model, benchmark = self.spec.names
         return {"reducer": reducer, "model": model, "benchmark": benchmark, "settings": self.settings()}
 
+    def too_few_frames(self) -> str | None:
+        """Why its merger has no answer for so few frames."""
+        try:
+            require_frames(self.reducer, self.frames, self.spec.model.get("frames_per_step", 1))
+        except ValueError as error:
+            return str(error)
+        return None
+
     def infeasible(self, reason: str) -> Infeasible:
         return Infeasible(self.name, *self.spec.names, self.spec.overrides, reason)
 
@@ -63,9 +71,7 @@ def plan_trial(spec: Spec) -> Planned:
     require_flag("retry_errors", spec.retry_errors)
     protocol = instantiate(spec.protocol, at="protocol")
     _require_same_subtitles(protocol, spec.benchmark.get("subtitles", "none"))
-    reducer = instantiate(spec.reducer, at="reducer")
-    require_frames(reducer, spec.video["frames"], spec.model.get("frames_per_step", 1))
-    return Planned(spec, reducer, protocol)
+    return Planned(spec, instantiate(spec.reducer, at="reducer"), protocol)
 
 
 def _require_analysis(spec: Spec) -> None:

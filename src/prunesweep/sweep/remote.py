@@ -4,6 +4,9 @@ So the trials of a batch share their work inside each job as they would in one p
 is told in JSON what to evaluate, and answers in JSON how long it took.  Records are handed over by the store, which all
 jobs must reach.  A job finds out for itself what its trials and samples are made of, and refuses to work if that is not
 what it was asked for: other weights, videos or versions on one of many machines would otherwise go unnoticed.
+
+A job's text is data.  What it names is looked up among what the package registers; code of the user's own runs in a job if
+the command was told of it: its names travel with the call, which is code itself, and not in the text.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prunesweep.checks import EvaluationError, UnfitError
 from prunesweep.engine.devices import device_kind
+from prunesweep.foreign import Group, build, require_registered, restored, targets, unregistered
 from prunesweep.models.checkpoints import located
-from prunesweep.results.keys.fingerprint import Files, described, digest, of_samples, restored
+from prunesweep.results.keys.fingerprint import Files, classes, described, digest, of_samples
 from prunesweep.results.store import Store, StoredTrial
 from prunesweep.results.timing import Timing
 from prunesweep.sweep.batch import Batch
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
+
+TASK = "the job's text"
 
 
 class Lost(NamedTuple):
@@ -53,8 +59,8 @@ class Pool(Protocol):
         """Of each job; None leaves it to torch."""
         ...
 
-    def run(self, tasks: Sequence[str]) -> list[str | Lost]:
-        """The answers of `work_on` in the order of the tasks, once all of them have ended."""
+    def run(self, tasks: Sequence[str], allowed: Sequence[str]) -> list[str | Lost]:
+        """The answers of `work_on`, called with a task and `allowed`, in the order of the tasks, once all of them have ended."""
         ...
 
 
@@ -64,7 +70,7 @@ class Pool(Protocol):
 def spread(pool: Pool, batch: Batch, group: Sequence[Planned], work: Work) -> Timing:
     """Evaluates what is left to do of a batch by a pool's jobs; raises EvaluationError after all have ended if some failed."""
     shares = [work.videos[first :: pool.jobs] for first in range(min(pool.jobs, len(work.videos)))]
-    answers = pool.run([_task(pool, batch, group, share) for share in shares])
+    answers = pool.run([_task(pool, batch, group, share) for share in shares], _own_code(batch))
     results = [_failed(one.reason) if isinstance(one, Lost) else json.loads(one) for one in answers]
     _require_success(results)
     return _together([Timing(**result["timing"]) for result in results], work.known)
@@ -99,6 +105,15 @@ def _task(pool: Pool, batch: Batch, group: Sequence[Planned], videos: Sequence[S
         "threads": pool.threads,
     }
     return json.dumps(task)
+
+
+def _own_code(batch: Batch) -> tuple[str, ...]:
+    """Names of what the command runs besides the package's classes and functions."""
+    spec = batch.spec
+    named: dict[Group, set[str]] = {"model": set(targets(spec.model["load"])), "benchmark": set(targets(spec.benchmark["load"]))}
+    named["reducer"] = {name for trial in batch.trials for name in classes(described(trial.reducer))}
+    named["protocol"] = {name for trial in batch.trials for name in classes(described(trial.protocol))}
+    return tuple(sorted({name for group, names in named.items() for name in unregistered(names, group)}))
 
 
 def _failed(reason: str, unexpected: str | None = None) -> dict[str, Any]:
@@ -136,12 +151,12 @@ def _together(timings: Sequence[Timing], reused: int) -> Timing:
 # In a job
 
 
-def work_on(task: str) -> str:
-    """Evaluates a job's share; its answer is its timing, or its error."""
+def work_on(task: str, allowed: Sequence[str] = ()) -> str:
+    """Evaluates a job's share; its answer is its timing, or its error.  `allowed` is code besides the package's that may run."""
     told = json.loads(task)
     try:
         with contextlib.chdir(told["folder"]):
-            return json.dumps({"timing": asdict(_evaluate(told))})
+            return json.dumps({"timing": asdict(_evaluate(told, allowed))})
     except UnfitError as error:
         return json.dumps({"unfit": error.reasons})
     except (ValueError, EvaluationError, OSError) as error:
@@ -150,14 +165,15 @@ def work_on(task: str) -> str:
         return json.dumps(_failed(f"unexpected {type(error).__name__}: {error}", traceback.format_exc()))
 
 
-def _evaluate(told: Mapping[str, Any]) -> Timing:
+def _evaluate(told: Mapping[str, Any], allowed: Sequence[str]) -> Timing:
     from prunesweep.engine.encoder_cache import EncoderCache
     from prunesweep.sweep.evaluate import evaluate, require_devices
 
     store = Store.existing(Path(told["store"]))
     files = Files(store.files)
-    samples = [sample for sample in instantiate(told["benchmark"]) if sample.id in told["samples"]]
-    trials = [Trial(one["name"], restored(one["reducer"]), one["frames"], restored(one["protocol"])) for one in told["trials"]]
+    require_registered(targets(told["model"]), "model", TASK, allowed)
+    trials = [_trial(one, allowed) for one in told["trials"]]
+    samples = [sample for sample in _built(told["benchmark"], "benchmark", allowed) if sample.id in told["samples"]]
     trainer, engine = told["trainer"], told["engine"]
     videos = len({sample.video_id for sample in samples})
     require_devices(min(trainer["devices"], videos), trainer["accelerator"], videos)
@@ -169,12 +185,12 @@ def _evaluate(told: Mapping[str, Any]) -> Timing:
     addresses = Addresses({name: digest(origin) for name, origin in origins.items()}, of_samples(samples, files))
     files.remember()
     _require_same(told, origins, addresses)
-    make_model = _model_maker(told, origins[trials[0].name]["model"])
+    make_model = _model_maker(told, origins[trials[0].name]["model"], allowed)
     _describe(told, trials, make_model(), store, addresses, origins)
     _set_threads(told["threads"])
     several = min(trainer["devices"], videos) > 1
     return evaluate(
-        functools.partial(instantiate, told["model"]) if several else make_model,
+        functools.partial(_built, told["model"], "model", allowed) if several else make_model,
         samples,
         trials,
         share=engine["share"],
@@ -212,14 +228,25 @@ def _require_same(told: Mapping[str, Any], origins: Mapping[str, Mapping[str, An
         )
 
 
-def _model_maker(told: Mapping[str, Any], weights: Mapping[str, Any]) -> Callable[[], Model]:
-    return functools.partial(_model, json.dumps(told["model"]), digest(weights))
+def _trial(one: Mapping[str, Any], allowed: Sequence[str]) -> Trial:
+    reducer, protocol = (restored(one[group], group, TASK, allowed) for group in ("reducer", "protocol"))
+    return Trial(one["name"], reducer, one["frames"], protocol)
+
+
+def _built(node: Any, group: Group, allowed: Sequence[str]) -> Any:
+    """As Hydra makes it if it names code of the user's allowed, which may use all that Hydra offers."""
+    require_registered(targets(node), group, TASK, allowed)
+    return instantiate(node) if unregistered(targets(node), group) else build(node, group, TASK)
+
+
+def _model_maker(told: Mapping[str, Any], weights: Mapping[str, Any], allowed: Sequence[str]) -> Callable[[], Model]:
+    return functools.partial(_model, json.dumps(told["model"]), digest(weights), tuple(allowed))
 
 
 @functools.lru_cache(maxsize=1)
-def _model(load: str, weights: str) -> Model:
+def _model(load: str, weights: str, allowed: tuple[str, ...]) -> Model:
     """Kept for the next batch of a search, as long as the weights are the same: Ray and joblib use processes again."""
-    return instantiate(json.loads(load))
+    return _built(json.loads(load), "model", allowed)
 
 
 def _describe(

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import importlib.util
@@ -210,23 +209,6 @@ def described(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise ValueError(f"a reducer must consist of frozen dataclasses and plain values, got a {type(value).__name__}: {value!r}")
-
-
-def restored(description: Any) -> Any:
-    """What was `described`: dataclasses of the classes that it names, and tuples for lists."""
-    if isinstance(description, Mapping):
-        values = {key: restored(value) for key, value in description.items()}
-        return _class(values.pop("class"))(**values) if "class" in values else values
-    return tuple(map(restored, description)) if isinstance(description, (list, tuple)) else description
-
-
-def _class(name: str) -> Any:
-    """Raises ValueError unless it is a dataclass: a name reaches everything that its module imports."""
-    module = _module_of(name)
-    found = functools.reduce(getattr, name[len(module) + 1 :].split("."), importlib.import_module(module))
-    if not (isinstance(found, type) and is_dataclass(found)):
-        raise ValueError(f"{name} is no dataclass, and a method consists of nothing else")
-    return found
 
 
 def unplaced(description: Any) -> Any:
