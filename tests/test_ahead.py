@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from prunesweep.cli import app
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
-from prunesweep.engine.stages import plan
 from prunesweep.reducers import Reducer, fastv, prunevid, random
 from prunesweep.report import progress
 from prunesweep.results.pending import Pending, noted, read_pending

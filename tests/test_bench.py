@@ -7,8 +7,8 @@ from prunesweep.dev import bench_processes as processes
 from prunesweep.dev.bench import as_released, bench_merge, drawn_video, operations, plain_merge
 from prunesweep.dev.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
 from prunesweep.embedded.network import TinyShape
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
-from prunesweep.engine.stages import plan
 from prunesweep.reducers import Reducer
 
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from prunesweep.engine.encoder_cache import ABANDONED_SECONDS, GIB, EncoderCache
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
-from prunesweep.engine.stages import Decode, Encode, Kept, plan
+from prunesweep.engine.stages import Decode, Encode, Kept
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.types import Sample, Tokens, Tower
 from prunesweep.video.reader import VideoError

@@ -21,10 +21,11 @@ from prunesweep.cost import (
     vision_flops,
 )
 from prunesweep.dev.bench_engine import operator_counter
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.scoring import score
-from prunesweep.engine.stages import Decode, Encode, Layers, plan
+from prunesweep.engine.stages import Decode, Encode, Layers
 from prunesweep.models.decoder import attention_rows
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
 from prunesweep.reducers import EarlierCaches, Reducer

@@ -15,9 +15,18 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import CONF, REDUCERS
+from prunesweep.engine.plan import encoding, plan
 from prunesweep.engine.prefix_tree import Clock, Job, Outcome, cut, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
-from prunesweep.engine.stages import Ask, Decode, Embed, Generate, Layers, Prune, Reduce, encoding, plan
+from prunesweep.engine.stages import (
+    Ask,
+    Decode,
+    Embed,
+    Generate,
+    Layers,
+    Prune,
+    Reduce,
+)
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import EarlierCaches, Reducer, earlier_caches, level_of
 from prunesweep.reducers.prunevid import Prune as AttentionPrune

@@ -10,9 +10,9 @@ import pytest
 from conftest import REDUCERS
 from prunesweep.cost import ledger
 from prunesweep.engine.budget import Calibration, solve
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
-from prunesweep.engine.stages import plan
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Match, Reducer
 from prunesweep.types import Sample

@@ -21,10 +21,18 @@ from conftest import CONF
 from prunesweep.analysis.costs import mean_costs
 from prunesweep.cost import Shape, prefill_flops, vision_flops
 from prunesweep.dev.bench_engine import operator_counter
+from prunesweep.engine.plan import encoding, plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol, encoder_text
 from prunesweep.engine.scoring import score
-from prunesweep.engine.stages import Choose, Decode, Generate, Layers, Prune, Reduce, encoding, plan
+from prunesweep.engine.stages import (
+    Choose,
+    Decode,
+    Generate,
+    Layers,
+    Prune,
+    Reduce,
+)
 from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
 from prunesweep.models.convert import examine, finish_stllm, read_qformer_tokenizer, write
 from prunesweep.reducers import Reducer

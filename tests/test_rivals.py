@@ -11,9 +11,10 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
-from prunesweep.engine.stages import Decode, Encode, Layers, plan
+from prunesweep.engine.stages import Decode, Encode, Layers
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.models.towers import last_layer_attention
 from prunesweep.reducers import EarlierCaches, Reducer

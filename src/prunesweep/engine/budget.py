@@ -18,8 +18,8 @@ import torch
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import InfeasibleError
 from prunesweep.cost import Shape, prefill_flops
+from prunesweep.engine.plan import plan, require_fit
 from prunesweep.engine.protocol import Protocol
-from prunesweep.engine.stages import plan, require_fit
 from prunesweep.reducers import SLOTS, Cost, Evictor, Left, NoCounterpartError, Pruner, Reducer, layer_tokens, left_by_prune
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video.reader import DECODE_SECONDS, VideoError

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import psutil
 
 from prunesweep.checks import require_at_least
+from prunesweep.engine.plan import plan
 from prunesweep.engine.protocol import Protocol
-from prunesweep.engine.stages import greedy, plan
+from prunesweep.engine.stages import greedy
 from prunesweep.lazy import torch
 from prunesweep.reducers import Reducer
 from prunesweep.types import Model, Sample

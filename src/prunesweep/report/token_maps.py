@@ -96,8 +96,9 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
     """
     import torch
 
+    from prunesweep.engine.plan import plan
     from prunesweep.engine.scoring import score
-    from prunesweep.engine.stages import Prune, plan
+    from prunesweep.engine.stages import Prune
     from prunesweep.reducers import earlier_caches
     from prunesweep.types import Answer, Clip, Merged, Tokens
 

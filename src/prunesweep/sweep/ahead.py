@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.benchmarks import by_video
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Job, cut, units
-from prunesweep.engine.stages import plan
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
 from prunesweep.layout import count

@@ -277,7 +277,7 @@ def _evaluator(
     spec, trainer, engine = batch.spec, batch.spec.trainer, batch.spec.engine
 
     from prunesweep.engine.encoder_cache import EncoderCache
-    from prunesweep.engine.stages import require_all_fit
+    from prunesweep.engine.plan import require_all_fit
     from prunesweep.sweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
 
     require_devices(trainer["devices"], trainer["accelerator"], len(by_video(batch.samples)))

@@ -36,8 +36,9 @@ from prunesweep.checks import EvaluationError
 from prunesweep.engine import scoring
 from prunesweep.engine.devices import require_accelerator
 from prunesweep.engine.encoder_cache import EncoderCache
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, Outcome, evaluate_jobs
-from prunesweep.engine.stages import METHOD_STAGES, plan
+from prunesweep.engine.stages import METHOD_STAGES
 from prunesweep.engine.validity import InvalidError
 from prunesweep.results.records import may_pass
 from prunesweep.results.store import Store, Writer

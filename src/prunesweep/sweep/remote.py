@@ -257,7 +257,7 @@ def _describe(
     addresses: Addresses,
     origins: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    from prunesweep.engine.stages import require_all_fit
+    from prunesweep.engine.plan import require_all_fit
 
     require_all_fit({trial.name: trial.reducer for trial in trials}, model)
     for trial, one in zip(trials, told["trials"], strict=True):
