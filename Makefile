@@ -10,10 +10,11 @@ demo: $(INSTALLED)  ## install, then the demo sweep on the embedded model and be
 test: $(INSTALLED)  ## install, then the test suite
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)  ## style and types
+lint: $(INSTALLED)  ## style, types and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'PruneSweep needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...')"

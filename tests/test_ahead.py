@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from prunesweep.cli import app
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
@@ -27,25 +28,25 @@ from prunesweep.results.store import Store
 from prunesweep.sweep import ahead
 from prunesweep.sweep.ahead import Blueprint, Size, Speed, bytes_text, duration_text, stages_ahead
 from prunesweep.sweep.evaluate import evaluate
-from prunesweep.sweep.work import Addresses, Trial, left_to_do
+from prunesweep.sweep.work import Addresses, left_to_do
 from prunesweep.types import Prefix, Sample
 
 FRAMES = 4
 WORDS, FREE = Protocol("words", "choose"), Protocol("words", "generate", most_tokens=3)
 PRUNEVID = Reducer("prunevid", prunevid.Merge(cluster_ratio=0.5), prunevid.Prune(layer=3, keep_ratio=0.4))
 TRIALS = (
-    Trial("none", Reducer("none"), FRAMES, WORDS),
-    Trial("free", Reducer("none"), FRAMES, FREE),
-    Trial("more frames", Reducer("none"), FRAMES + 1, WORDS),
-    Trial(
+    Candidate("none", Reducer("none"), FRAMES, WORDS),
+    Candidate("free", Reducer("none"), FRAMES, FREE),
+    Candidate("more frames", Reducer("none"), FRAMES + 1, WORDS),
+    Candidate(
         "prunevid", Reducer("prunevid", prunevid.Merge(cluster_ratio=0.5), prunevid.Prune(layer=3, keep_ratio=0.4)), FRAMES, WORDS
     ),
-    Trial("fastv", Reducer("fastv", prune=fastv.Prune(layer=2, keep_ratio=0.5)), FRAMES, WORDS),
-    Trial("random", Reducer("random", random.Drop(keep_ratio=0.5)), FRAMES, WORDS),
+    Candidate("fastv", Reducer("fastv", prune=fastv.Prune(layer=2, keep_ratio=0.5)), FRAMES, WORDS),
+    Candidate("random", Reducer("random", random.Drop(keep_ratio=0.5)), FRAMES, WORDS),
 )
 
 
-def addressed(trials: Sequence[Trial], samples: Sequence[Sample]) -> Addresses:
+def addressed(trials: Sequence[Candidate], samples: Sequence[Sample]) -> Addresses:
     return Addresses({trial.name: trial.name for trial in trials}, {sample.id: sample.id for sample in samples})
 
 

@@ -126,6 +126,7 @@ def test_every_number_of_a_method_is_in_the_key_and_none_of_bookkeeping(source: 
         "engine/encoder_cache",
         "sweep/work",
         "sweep/batch",
+        "sweep/groups",
         "sweep/configs",
         "sweep/evaluate",
         "sweep/racing",

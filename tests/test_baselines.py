@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from prunesweep.reducers.fastv import Prune
 from prunesweep.reducers.frames import Stride, spaced
-from prunesweep.reducers.pooling import Pool, blocks
+from prunesweep.reducers.grids import blocks
+from prunesweep.reducers.pooling import Pool
 from prunesweep.types import Prefix, Tokens
 
 

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
-from prunesweep.sweep.evaluate import Trial, Unpadded, evaluate
+from prunesweep.sweep.evaluate import Unpadded, evaluate
 from prunesweep.types import Sample
 
 TRIALS = [
-    Trial("dense", Reducer("none"), 8, Protocol("words", "choose")),
-    Trial("prunevid", Reducer("prunevid", Merge(), Prune(layer=2)), 8, Protocol("words", "choose")),
-    Trial("letters", Reducer("prunevid", Merge(), Prune(layer=2)), 4, Protocol("letters", "choose")),
+    Candidate("dense", Reducer("none"), 8, Protocol("words", "choose")),
+    Candidate("prunevid", Reducer("prunevid", Merge(), Prune(layer=2)), 8, Protocol("words", "choose")),
+    Candidate("letters", Reducer("prunevid", Merge(), Prune(layer=2)), 4, Protocol("letters", "choose")),
 ]
 
 

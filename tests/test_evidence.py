@@ -16,12 +16,13 @@ from conftest import ROOT
 from prunesweep.benchmarks import blocks, spread
 from prunesweep.dev import evidence
 from prunesweep.dev.blocks_page import constant_policy, exchanged, static_shares
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import load
 from prunesweep.paths import DATA
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
-from prunesweep.sweep.evaluate import Trial, evaluate
+from prunesweep.sweep.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_answers_are_the_same_in_repeats_and_for_one_or_two_threads() -> None:
     model = load("tiny", str(DATA / "tiny"))
     samples = spread(blocks.load(), 40)
     words = Protocol("words", "choose")
-    trials = [Trial("dense", Reducer("none"), 12, words), Trial("pruned", Reducer("p", Merge(), Prune(4)), 12, words)]
+    trials = [Candidate("dense", Reducer("none"), 12, words), Candidate("pruned", Reducer("p", Merge(), Prune(4)), 12, words)]
     found = []
     for threads in (1, 2, 1):
         torch.set_num_threads(threads)

@@ -28,6 +28,7 @@ import forks
 from mutants import KINDS, UNREADABLE, write_mutants
 from prunesweep.benchmarks import jsonl
 from prunesweep.checks import EvaluationError
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import Reducer
@@ -36,7 +37,7 @@ from prunesweep.results.records import read_trials
 from prunesweep.results.store import Store, StoredTrial, read_file, to_rows
 from prunesweep.sweep.evaluate import evaluate
 from prunesweep.sweep.upkeep import problems
-from prunesweep.sweep.work import Addresses, Trial
+from prunesweep.sweep.work import Addresses
 from prunesweep.types import Record, Sample
 
 KILLS = 20
@@ -275,7 +276,7 @@ def dying_load(checkpoint: str, name: str = "small") -> LlavaOnevision:
 def test_a_rank_that_is_killed_ends_the_evaluation_with_its_reason_and_a_store_to_resume(
     samples: list[Sample], model: LlavaOnevision, checkpoint: Path, tmp_path: Path
 ) -> None:
-    trials = [Trial(name, Reducer(name), 4, Protocol("words", "choose")) for name in ("one", "other")]
+    trials = [Candidate(name, Reducer(name), 4, Protocol("words", "choose")) for name in ("one", "other")]
     where = Addresses({trial.name: trial.name for trial in trials}, {sample.id: sample.id for sample in samples})
     run = functools.partial(
         evaluate,
@@ -501,7 +502,7 @@ def test_300_damaged_videos_give_an_error_record_each_and_leave_the_others_alone
     question = {"question": "what moves ?", "choices": ["red", "blue"], "answer": "red"}
     lines = [json.dumps({"video": path.name, "task": path.stem.partition("_")[2], **question}) for path in [*good, *paths, *good]]
     (tmp_path / "questions.jsonl").write_text("\n".join(lines))
-    trials = [Trial("dense", Reducer("none"), 2, Protocol("words", "choose"))]
+    trials = [Candidate("dense", Reducer("none"), 2, Protocol("words", "choose"))]
     begin = time.monotonic()
     records = evaluate(lambda: model, jsonl.load(str(tmp_path)), trials, progress=False).records["dense"]
     seconds = time.monotonic() - begin

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunesweep.engine.latency import Candidate, Measuring, PeakMemory, as_columns, measure, spread
+from prunesweep.engine.candidate import Candidate
+from prunesweep.engine.latency import (
+    Measuring,
+    PeakMemory,
+    as_columns,
+    measure,
+    spread,
+)
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Reducer
 from prunesweep.types import Sample
@@ -29,7 +36,9 @@ def test_every_candidate_is_measured_on_every_sample_and_repeat(
 
     monkeypatch.setattr(module, "run_once", noted)
     reducers: list[Reducer] = [DENSE, reducer_of("prunevid")]
-    found = measure(model, samples, [Candidate(r, FRAMES, CHOOSE) for r in reducers], Measuring(samples=2, repeats=2, tokens=3))
+    found = measure(
+        model, samples, [Candidate("it", r, FRAMES, CHOOSE) for r in reducers], Measuring(samples=2, repeats=2, tokens=3)
+    )
     assert order == [r.name for r in reducers] * 2 * 3  # in turns; one round of three warms up
     for one in found:
         assert (one.samples, one.repeats) == (2, 2)
@@ -42,7 +51,7 @@ def test_every_candidate_is_measured_on_every_sample_and_repeat(
 def test_a_sample_without_an_answer_is_no_time(samples: list[Sample], model: LlavaOnevision) -> None:
     gone = replace(samples[0], path=Path("gone.mp4"))
     with pytest.raises(ValueError, match=f"engine.measure needs samples that can be answered, {gone.id} cannot"):
-        measure(model, [gone], [Candidate(DENSE, FRAMES, CHOOSE)], Measuring())
+        measure(model, [gone], [Candidate("it", DENSE, FRAMES, CHOOSE)], Measuring())
 
 
 def test_spread_is_median_and_quartiles() -> None:
@@ -61,7 +70,7 @@ def test_peak_memory_sees_what_was_allocated_and_freed() -> None:
 
 
 def test_columns_are_flat_and_named(samples: list[Sample], model: LlavaOnevision) -> None:
-    (found,) = measure(model, samples, [Candidate(DENSE, FRAMES, CHOOSE)], Measuring(samples=1, repeats=2, tokens=2))
+    (found,) = measure(model, samples, [Candidate("it", DENSE, FRAMES, CHOOSE)], Measuring(samples=1, repeats=2, tokens=2))
     columns = as_columns(found)
     assert columns["first_token_seconds"] == found.first_token_seconds.median
     assert columns["peak_memory_bytes_high"] == found.peak_memory_bytes.high

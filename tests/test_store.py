@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from prunesweep.cost import Usage
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import Reducer
@@ -26,15 +27,20 @@ from prunesweep.results.records import parquet_bytes
 from prunesweep.results.store import Store, StoredTrial, content_name, read_file, to_rows
 from prunesweep.sweep import work
 from prunesweep.sweep.evaluate import evaluate
-from prunesweep.sweep.work import Addresses, Trial, left_to_do, made_of, parts_of
+from prunesweep.sweep.work import (
+    Addresses,
+    left_to_do,
+    made_of,
+    parts_of,
+)
 from prunesweep.targets import today
 from prunesweep.types import Record, Sample
 
 WORDS = Protocol("words", "choose")
 TRIALS = [
-    Trial("dense", Reducer("none"), 4, WORDS),
-    Trial("merged", Reducer("prunevid", Merge(), None), 4, WORDS),
-    Trial("pruned", Reducer("prunevid", Merge(), Prune(layer=2)), 4, WORDS),
+    Candidate("dense", Reducer("none"), 4, WORDS),
+    Candidate("merged", Reducer("prunevid", Merge(), None), 4, WORDS),
+    Candidate("pruned", Reducer("prunevid", Merge(), Prune(layer=2)), 4, WORDS),
 ]
 
 
@@ -52,7 +58,7 @@ def rows(*records: Record, key: str = "k") -> pl.DataFrame:
     return to_rows((key, one.sample_id, one) for one in records)
 
 
-def addresses(trials: list[Trial], samples: list[Sample]) -> Addresses:
+def addresses(trials: list[Candidate], samples: list[Sample]) -> Addresses:
     return Addresses({trial.name: f"key of {trial.name}" for trial in trials}, {s.id: f"key of {s.id}" for s in samples})
 
 
@@ -250,7 +256,7 @@ def test_a_folder_with_other_things_is_no_store(tmp_path: Path) -> None:
 # Fingerprints
 
 
-def fingerprint_of(trial: Trial, checkpoint: Path, **changes: str) -> str:
+def fingerprint_of(trial: Candidate, checkpoint: Path, **changes: str) -> str:
     settings = {"_target_": "prunesweep.models.llava_onevision.load", "checkpoint": str(checkpoint), "dtype": "float32"}
     device = changes.pop("device", "cpu")
     return fingerprint.digest(made_of(trial, {**settings, **changes}, device, Files(), "clips"))
@@ -415,7 +421,7 @@ def test_records_of_code_that_cannot_be_followed_are_no_other_runs(
     code.forget()
     import ownreading
 
-    trial = Trial("own", Reducer("own", ownreading.Reading()), 4, WORDS)
+    trial = Candidate("own", Reducer("own", ownreading.Reading()), 4, WORDS)
     load = {"_target_": "prunesweep.models.llava_onevision.load", "checkpoint": str(checkpoint)}
     origin = made_of(trial, load, "cpu", Files(), "clips")
     assert made_of(trial, load, "cpu", Files(), "clips") == origin, "within a run they are"
@@ -428,7 +434,7 @@ def test_records_of_code_that_cannot_be_followed_are_no_other_runs(
 # What changed
 
 
-def described(trial: Trial, checkpoint: Path, device: str = "cpu", **changes: Any) -> StoredTrial:
+def described(trial: Candidate, checkpoint: Path, device: str = "cpu", **changes: Any) -> StoredTrial:
     load = {"_target_": "prunesweep.models.llava_onevision.load", "checkpoint": str(checkpoint), "dtype": "float32"}
     made = {**made_of(trial, load, device, Files(), "clips"), **changes}
     return StoredTrial(fingerprint.digest(made), made, {"parts": parts_of(trial, load, Files())})

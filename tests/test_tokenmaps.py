@@ -44,9 +44,12 @@ def test_a_trace_holds_what_the_stages_did(model, samples) -> None:
 
 
 def test_a_trace_answers_as_the_evaluation_does(model, samples) -> None:
-    from prunesweep.sweep.evaluate import Trial, evaluate
+    from prunesweep.engine.candidate import Candidate
+    from prunesweep.sweep.evaluate import evaluate
 
-    records = evaluate(lambda: model, samples[:4], [Trial("prunevid", PRUNEVID, 8, WORDS)], progress=False).records["prunevid"]
+    records = evaluate(lambda: model, samples[:4], [Candidate("prunevid", PRUNEVID, 8, WORDS)], progress=False).records[
+        "prunevid"
+    ]
     for sample, said, right in records.select("sample_id", "prediction", "correct").iter_rows():
         found = token_maps.trace(model, next(s for s in samples if s.id == sample), 8, PRUNEVID, WORDS, "prunevid")
         assert (found.answer, found.correct) == (said, right)

@@ -12,6 +12,7 @@ import torch
 
 from prunesweep.cost import Shape, Usage, VisionShape
 from prunesweep.engine import stages
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.validity import InvalidError
 from prunesweep.models.llava_onevision import LlavaOnevision
@@ -20,7 +21,7 @@ from prunesweep.reducers.frames import Stride
 from prunesweep.reducers.pooling import Pool
 from prunesweep.reducers.prunevid import Merge
 from prunesweep.reducers.random import Drop
-from prunesweep.sweep.evaluate import Trial, evaluate
+from prunesweep.sweep.evaluate import evaluate
 from prunesweep.types import KeyValue, Merged, Prefix, Run, Sample, Seen, Tokens, Tower
 
 FRAMES, PATCHES, CHANNELS = 2, 6, 4
@@ -295,9 +296,9 @@ def test_broken_methods_are_error_records_with_one_traceback_a_kind(
     samples: list[Sample], model: LlavaOnevision, caplog: pytest.LogCaptureFixture
 ) -> None:
     some, protocol = samples[:6], Protocol("words", "choose")
-    trials = [Trial(fault, Reducer(fault, BrokenMerge(fault)), 4, protocol) for fault in ("index", "unpack", "order")]
+    trials = [Candidate(fault, Reducer(fault, BrokenMerge(fault)), 4, protocol) for fault in ("index", "unpack", "order")]
     with caplog.at_level(logging.ERROR, "prunesweep.sweep.evaluate"):
-        found = evaluate(lambda: model, some, [*trials, Trial("fine", Reducer("none"), 4, protocol)], progress=False).records
+        found = evaluate(lambda: model, some, [*trials, Candidate("fine", Reducer("none"), 4, protocol)], progress=False).records
     errors = {name: set(records["error"]) for name, records in found.items()}
     assert errors["fine"] == {None}
     assert all(error.startswith("IndexError: index ") for error in errors["index"])

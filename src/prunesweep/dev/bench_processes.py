@@ -16,6 +16,7 @@ from itertools import product
 import torch
 
 from prunesweep.benchmarks import blocks, by_video
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.protocol import Protocol
 from prunesweep.layout import grid
 from prunesweep.models.llava_onevision import LlavaOnevision, load
@@ -23,16 +24,15 @@ from prunesweep.paths import DATA
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.results.timing import Timing
-from prunesweep.sweep.work import Trial
 from prunesweep.types import Sample
 
 CHOOSE = Protocol("words", "choose")
 FRAMES = 12
 """What the embedded model was trained on."""
 TRIALS = [
-    Trial(f"layer={layer} keep_ratio={keep}", Reducer("prunevid", Merge(), Prune(layer, keep_ratio=keep)), FRAMES, CHOOSE)
+    Candidate(f"layer={layer} keep_ratio={keep}", Reducer("prunevid", Merge(), Prune(layer, keep_ratio=keep)), FRAMES, CHOOSE)
     for layer, keep in product((2, 4, 6), (0.2, 0.4, 0.8))
-] + [Trial("dense", Reducer("none"), FRAMES, CHOOSE)]
+] + [Candidate("dense", Reducer("none"), FRAMES, CHOOSE)]
 
 
 def load_with_one_thread() -> LlavaOnevision:
@@ -41,7 +41,7 @@ def load_with_one_thread() -> LlavaOnevision:
     return load("tiny", str(DATA / "tiny"))
 
 
-def bench_processes(processes: int, questions: int, rounds: int, trials: Sequence[Trial] = tuple(TRIALS)) -> str:
+def bench_processes(processes: int, questions: int, rounds: int, trials: Sequence[Candidate] = tuple(TRIALS)) -> str:
     samples = blocks.load(questions)
     model = load_with_one_thread()
     sides = {"1 process": functools.partial(_one, model), f"{processes} processes": functools.partial(_several, processes)}
@@ -62,14 +62,14 @@ def bench_processes(processes: int, questions: int, rounds: int, trials: Sequenc
     return f"{about}\n{_table(taken)}"
 
 
-def _one(model: LlavaOnevision, samples: Sequence[Sample], trials: Sequence[Trial]):
+def _one(model: LlavaOnevision, samples: Sequence[Sample], trials: Sequence[Candidate]):
     from prunesweep.sweep.evaluate import evaluate
 
     result = evaluate(lambda: model, samples, trials, accelerator="cpu", progress=False)
     return result.records, result.timing
 
 
-def _several(processes: int, samples: Sequence[Sample], trials: Sequence[Trial]):
+def _several(processes: int, samples: Sequence[Sample], trials: Sequence[Candidate]):
     from prunesweep.sweep.evaluate import evaluate
 
     result = evaluate(load_with_one_thread, samples, trials, devices=processes, accelerator="cpu", progress=False)

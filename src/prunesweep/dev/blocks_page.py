@@ -205,14 +205,15 @@ def exchanged(samples: Sequence[Sample]) -> list[Sample]:
 def _blindness(samples: Sequence[Sample]) -> list[str]:
     from prunesweep.analysis.accuracy import accuracy, task_accuracies
     from prunesweep.analysis.wording import accuracy_text
+    from prunesweep.engine.candidate import Candidate
     from prunesweep.engine.protocol import Protocol
     from prunesweep.models.llava_onevision import load
     from prunesweep.paths import DATA
     from prunesweep.reducers import Reducer
-    from prunesweep.sweep.evaluate import Trial, evaluate
+    from prunesweep.sweep.evaluate import evaluate
 
     model = load("tiny", str(DATA / "tiny"))
-    trial = Trial("dense", Reducer("none"), FRAMES, Protocol("words", "choose"))
+    trial = Candidate("dense", Reducer("none"), FRAMES, Protocol("words", "choose"))
     found = [evaluate(lambda: model, own, [trial], progress=False).records["dense"] for own in (samples, exchanged(samples))]
     by_task = [task_accuracies(records) for records in found]
     rows = [(task.replace("_", " "), *(accuracy_text(*tasks[task]) for tasks in by_task)) for task in by_task[0]]

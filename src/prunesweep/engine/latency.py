@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 import psutil
 
 from prunesweep.checks import require_at_least
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.plan import plan
-from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.stages import greedy
 from prunesweep.lazy import torch
-from prunesweep.reducers import Reducer
 from prunesweep.types import Model, Sample
 from prunesweep.video.reader import DECODE_SECONDS
 
@@ -77,15 +76,6 @@ class Measuring:
         require_at_least("engine.measuring.samples", self.samples, 1)
         require_at_least("engine.measuring.repeats", self.repeats, 2)
         require_at_least("engine.measuring.tokens", self.tokens, 2)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is measured: a reducer on so many frames, asked by a protocol."""
-
-    reducer: Reducer
-    frames: int
-    protocol: Protocol
 
 
 def measure(

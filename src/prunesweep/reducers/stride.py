@@ -8,7 +8,12 @@ from dataclasses import dataclass, replace
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.lazy import torch
 from prunesweep.reducers import Left, Positions, keep_tokens
-from prunesweep.reducers.pooling import even_grids, grid_of, grids, middles
+from prunesweep.reducers.grids import (
+    even_grids,
+    grid_of,
+    grids,
+    middles,
+)
 from prunesweep.types import Merged, Tokens
 
 

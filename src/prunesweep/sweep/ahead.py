@@ -24,8 +24,9 @@ from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.store import SPEED
 
 if TYPE_CHECKING:
+    from prunesweep.engine.candidate import Candidate
     from prunesweep.sweep.batch import Batch
-    from prunesweep.sweep.work import Addresses, Trial, Work
+    from prunesweep.sweep.work import Addresses, Work
     from prunesweep.types import Sample
 
 VIDEOS_COUNTED = 8
@@ -67,7 +68,7 @@ class Stages:
     estimated: bool = False
 
 
-def stages_ahead(trials: Sequence[Trial], work: Work, addresses: Addresses, model: Any, share: bool = True) -> Stages:
+def stages_ahead(trials: Sequence[Candidate], work: Work, addresses: Addresses, model: Any, share: bool = True) -> Stages:
     """What is left to do, counted on at most VIDEOS_COUNTED videos; questions that cannot be asked have none."""
     step = max(1, len(work.videos) // VIDEOS_COUNTED)
     some = work.videos[::step][:VIDEOS_COUNTED]
@@ -91,7 +92,7 @@ def stages_ahead(trials: Sequence[Trial], work: Work, addresses: Addresses, mode
     )
 
 
-def _jobs(trials: Sequence[Trial], video: Sequence[Sample], work: Work, addresses: Addresses, model: Any) -> list[Job]:
+def _jobs(trials: Sequence[Candidate], video: Sequence[Sample], work: Work, addresses: Addresses, model: Any) -> list[Job]:
     jobs = []
     for trial in trials:
         for sample in video:

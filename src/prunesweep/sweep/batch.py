@@ -1,51 +1,28 @@
-"""Specs to finished trials: those that use one model and benchmark are evaluated as one batch, in the order of their sections."""
+"""Trials that are evaluated together, and what is known of them: before anything runs, and when it is finished."""
 
 from __future__ import annotations
 
-import functools
-import json
-import logging
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.analysis.front import nondominated
-from prunesweep.analysis.table import rows_of
-from prunesweep.benchmarks import by_video, remarks
-from prunesweep.checks import EvaluationError, UnfitError
+from prunesweep.checks import EvaluationError
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import device_kind
-from prunesweep.models.checkpoints import located
-from prunesweep.results.changes import why_not_reused
-from prunesweep.results.infeasible import Infeasible
 from prunesweep.results.keys.fingerprint import Files, digest, of_samples
-from prunesweep.results.pending import noted
-from prunesweep.results.records import Stopped, TrialInfo, read_shape, read_trials
+from prunesweep.results.records import Stopped, TrialInfo, read_shape
 from prunesweep.results.store import Store, StoredTrial
-from prunesweep.results.timing import Timing, sum_timings
-from prunesweep.sweep.ahead import forecast, largest, note_speed, place_of
-from prunesweep.sweep.planned import Planned, matched, plan_trial
-from prunesweep.sweep.racing import Race, Rival, run_race
+from prunesweep.results.timing import Timing
+from prunesweep.sweep.planned import Planned
 from prunesweep.sweep.spec import Spec
-from prunesweep.sweep.work import Addresses, Trial, Work, assembled, left_to_do, made_of, parts_of
-from prunesweep.targets import instantiate
+from prunesweep.sweep.work import Addresses, Work, made_of, parts_of
 from prunesweep.types import Sample
 
 if TYPE_CHECKING:
     import polars as pl
 
     from prunesweep.engine.latency import Measured
-    from prunesweep.sweep.evaluate import Evaluated
-    from prunesweep.types import Model
-
-log = logging.getLogger(__name__)
-
-SHARED = ("model", "benchmark", "trainer", "engine", "store", "race", "retry_errors")
-"""Trials that agree in these, and in how long a video may take, are evaluated together."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +52,7 @@ class Batch:
 
     spec: Spec
     """Of any of its trials: what they share."""
-    trials: tuple[Trial, ...]
+    trials: tuple[Candidate, ...]
     samples: tuple[Sample, ...]
     addresses: Addresses
     origins: dict[str, dict[str, Any]]
@@ -97,112 +74,13 @@ Spread = Callable[[Batch, Sequence[Planned], Work], Timing]
 """Evaluates what is left to do of a batch on workers elsewhere, into the batch's store; see `prunesweep.sweep.remote`."""
 
 
-def evaluate_specs(specs: Sequence[Spec], results: Path | None, spread: Spread | None = None) -> list[Finished | Infeasible]:
-    """All specs, evaluated together as far as they use one model and benchmark; in the order given.
-
-    A trial that its model or benchmark does not allow comes back with the reason.  What the store has is not evaluated again.
-    With `spread` the rest is evaluated elsewhere.  Whatever can be checked without a model is checked before anything runs.
-    `results` is the folder in which trials get theirs; rivals of a race that ran before are read there.
-    Raises ValueError, or Hydra's InstantiationException around it.
-    """
-    groups: dict[str, list[Planned]] = {}
-    for one in [plan_trial(spec) for spec in specs]:
-        shared = [[getattr(one.spec, section) for section in SHARED], one.spec.video["seconds"]]
-        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(one)
-    finished = {result.name: result for group in groups.values() for result in _evaluate_group(group, results, spread)}
-    return [finished[spec.name] for spec in specs]
-
-
-def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread | None) -> list[Finished | Infeasible]:
-    spec = group[0].spec
-    with _open_store(spec) as store:
-        load = located(spec.model["load"])
-        make_model = functools.cache(functools.partial(instantiate, load))
-        samples = tuple(instantiate(spec.benchmark["load"], at="benchmark.load"))
-        for remark in remarks(samples):
-            log.warning("%s", remark)
-        begin = time.perf_counter()
-        reasons = {one.name: why for one in group if (why := one.too_few_frames())}
-        feasible, unsolved = matched([one for one in group if one.name not in reasons], make_model, samples)
-        reasons |= unsolved
-        matching = time.perf_counter() - begin
-        out: list[Finished | Infeasible] = [one.infeasible(reasons[one.name]) for one in group if one.name in reasons]
-        if not feasible:
-            return out
-        batch = _batch(feasible, samples, store, results, load)
-        _say_why_not_reused(batch)
-        try:
-            return [*out, *_with(_evaluate_feasible(batch, feasible, spread, make_model), "match", matching)]
-        except UnfitError as error:  # nothing has been evaluated yet
-            unfit = error.reasons
-        out += [one.infeasible(unfit[one.name]) for one in feasible if one.name in unfit]
-        fitting = [one for one in feasible if one.name not in unfit]
-        if not fitting:
-            return out
-        batch = _batch(fitting, samples, store, results, load)
-        return [*out, *_with(_evaluate_feasible(batch, fitting, spread, make_model), "match", matching)]
-
-
-def _with(batch: list[Finished], name: str, seconds: float) -> list[Finished]:
-    """With what was spent on a whole batch besides: its trials share one timing."""
-    timing = batch[0].timing.besides(name, seconds)
-    return [replace(one, timing=timing) for one in batch]
-
-
-def _evaluate_feasible(
-    batch: Batch, group: list[Planned], spread: Spread | None, make_model: Callable[[], Model]
-) -> list[Finished]:
-    """Raises UnfitError before anything is evaluated if the model does not allow some of the trials."""
-    spec, store = batch.spec, batch.store
-    work = left_to_do(store, batch.samples, batch.addresses, spec.retry_errors)
-    print(*forecast(batch, work).lines(), sep="\n", file=sys.stderr, flush=True)
-    race: Race = instantiate(spec.race, at="race")
-    if spread is not None:
-        _require_spreadable(spec, race)
-    stopped: dict[str, Stopped] = {}
-    with noted(batch.results, dict(batch.addresses.trials), list(batch.addresses.samples.values()), store.folder):
-        if race.rounds == 1:
-            records, timing = _evaluate_batch(batch, group, work, spread, make_model)
-        else:
-            records, timing, stopped = _race(batch, group, race, make_model)
-    store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
-    kept = dict(records) if spec.store["folder"] is None else records  # that store ends with the evaluation
-    begin = time.perf_counter()
-    measured = _measure(batch, group, make_model) if spec.engine["measure"] else [None] * len(group)
-    timing = timing.besides("measure", time.perf_counter() - begin)
-    return [
-        Finished(_info(one, batch, stopped.get(one.name)), kept, timing, took) for one, took in zip(group, measured, strict=True)
-    ]
-
-
-def _require_spreadable(spec: Spec, race: Race) -> None:
-    """Raises ValueError for what only the launcher `shared` can do."""
-    way_out = "or use hydra/launcher=shared"
-    if race.rounds > 1:
-        raise ValueError(f"a race compares results while it runs: race.rounds must be 1 with this launcher, {way_out}")
-    if spec.engine["measure"]:
-        raise ValueError(f"times are measured where the command runs: engine.measure must be false with this launcher, {way_out}")
-    if spec.store["folder"] is None:
-        raise ValueError(f"jobs hand their records over through the store: set store.folder with this launcher, {way_out}")
-
-
-@contextmanager
-def _open_store(spec: Spec) -> Iterator[Store]:
-    """The configured store, or one that lasts as long as the evaluation."""
-    if spec.store["folder"] is not None:
-        yield Store.open(Path(spec.store["folder"]))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Store.open(Path(folder))
-
-
-def _batch(
+def make_batch(
     group: Sequence[Planned], samples: tuple[Sample, ...], store: Store, results: Path | None, load: dict[str, Any]
 ) -> Batch:
     spec = group[0].spec
     files = Files(store.files)
     device = device_kind(spec.trainer["accelerator"])
-    trials = tuple(Trial(one.name, one.reducer, one.frames, one.protocol) for one in group)
+    trials = tuple(Candidate(one.name, one.reducer, one.frames, one.protocol) for one in group)
     origins = {trial.name: made_of(trial, load, device, files, spec.benchmark["name"]) for trial in trials}
     addresses = Addresses({name: digest(origin) for name, origin in origins.items()}, of_samples(samples, files))
     by_key = {addresses.trials[name]: origin for name, origin in origins.items()}
@@ -211,139 +89,14 @@ def _batch(
     return Batch(spec, trials, samples, addresses, by_key, parts, store, results, load)
 
 
-def _say_why_not_reused(batch: Batch) -> None:
-    """One line for each reason why the store's records of the same settings are not these trials'."""
-    for line in why_not_reused(batch.store, batch.origins, batch.parts):
-        print(f"not reused  {line}")
-
-
-def _evaluate_batch(
-    batch: Batch, group: Sequence[Planned], work: Work, spread: Spread | None, make_model: Callable[[], Model]
-) -> tuple[Mapping[str, pl.DataFrame], Timing]:
-    begin = time.perf_counter()
-    if not work.videos:
-        records = assembled(batch.store, batch.samples, batch.addresses)
-        return records, Timing({}, 0.0, 0, 0, 0, work.known).besides("store", time.perf_counter() - begin)
-    _warn_of_repeats(batch, group)
-    if spread is not None:
-        timing = spread(batch, group, work)
-        records = assembled(batch.store, batch.samples, batch.addresses)
-        total = time.perf_counter() - begin
-        return records, replace(timing, total=total, seconds={**timing.seconds, "jobs": total - sum(timing.seconds.values())})
-    evaluate_some = _evaluator(batch, group, make_model)
-    loading = time.perf_counter() - begin
-    result = evaluate_some(batch.samples, [trial.name for trial in batch.trials])
-    return result.records, result.timing.besides("load", loading)
-
-
-def _warn_of_repeats(batch: Batch, group: Sequence[Planned]) -> None:
-    """Says before anything runs that videos have far fewer frames than are asked for."""
-    from prunesweep.video.reader import repeated
-
-    most = max((one.frames for one in group if one.protocol.sampling != "per_second"), default=0)
-    firsts = [video[0] for video in by_video(batch.samples)]
-    if text := repeated(firsts, most, batch.spec.video["seconds"]):
-        log.warning("%s", text)
-
-
-def _race(
-    batch: Batch, group: Sequence[Planned], race: Race, make_model: Callable[[], Model]
-) -> tuple[Mapping[str, pl.DataFrame], Timing, dict[str, Stopped]]:
-    """Records of all trials, of those that the race stopped fewer than there are samples, and why."""
-    begin = time.perf_counter()
-    _warn_of_repeats(batch, group)
-    evaluate_some = _evaluator(batch, group, make_model)
-    loading = time.perf_counter() - begin
-    timings: list[Timing] = []
-
-    def evaluate_round(samples: Sequence[Sample], names: Sequence[str]) -> Mapping[str, pl.DataFrame]:
-        result = evaluate_some(samples, names)
-        timings.append(result.timing)
-        return result.records
-
-    names = [trial.name for trial in batch.trials]
-    rivals = _rivals(batch, race)
-    raced = run_race(race, batch.samples, make_model().shape, names, rivals, evaluate_round)
-    stopped = {name: one.stopped for name, one in raced.items() if one.stopped}
-    timing = sum_timings(timings).besides("load", loading)
-    timing = timing.besides("race", time.perf_counter() - begin - timing.total)
-    return {name: one.records for name, one in raced.items()}, timing, stopped
-
-
-def _evaluator(
-    batch: Batch, group: Sequence[Planned], make_model: Callable[[], Model]
-) -> Callable[[Sequence[Sample], Sequence[str]], Evaluated]:
-    """Evaluates some samples by the trials of some names, here and into the batch's store."""
-    spec, trainer, engine = batch.spec, batch.spec.trainer, batch.spec.engine
-
-    from prunesweep.engine.encoder_cache import EncoderCache
-    from prunesweep.engine.plan import require_all_fit
-    from prunesweep.sweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
-
-    require_devices(trainer["devices"], trainer["accelerator"], len(by_video(batch.samples)))
-    model = make_model()
-    require_all_fit({one.name: one.reducer for one in group}, model)
-    _describe(batch, group, model.shape)
-    several = trainer["devices"] > 1
-    cache = EncoderCache(engine["cache"], engine["cache_gib"]) if engine["cache"] else None
-    load = functools.partial(instantiate, batch.load) if several else make_model
-
-    def evaluate_some(samples: Sequence[Sample], names: Sequence[str]) -> Evaluated:
-        result = evaluate(
-            load,
-            samples,
-            [trial for trial in batch.trials if trial.name in names],
-            share=engine["share"],
-            devices=trainer["devices"],
-            accelerator=trainer["accelerator"],
-            progress=trainer["progress"],
-            store=batch.store,
-            addresses=batch.addresses,
-            retry_errors=spec.retry_errors,
-            cache=cache,
-            seconds=spec.video["seconds"],
-        )
-        note_speed(batch.store.folder, place_of(batch), result.kinds, largest(batch))
-        return result
-
-    return evaluate_some
-
-
-def _rivals(batch: Batch, race: Race) -> list[Rival]:
-    """The complete trials of the sweep so far that are on its front: others are beaten by one of these."""
-    _, *shared = batch.spec.names
-    ids = {sample.id for sample in batch.samples}
-    earlier = [
-        trial
-        for trial in (read_trials(batch.results) if batch.results else [])
-        if trial.info.stopped is None
-        and [trial.info.model, trial.info.benchmark] == shared
-        and ids == set(trial.records["sample_id"])
-    ]
-    rows = rows_of(earlier)
-    points = [(*(-getattr(row, cost) for cost in race.costs), row.accuracy) for row in rows]
-    front = nondominated(points)
-    return [Rival(t.info.name, t.records) for t, on in zip(earlier, front, strict=True) if on]
-
-
-def _measure(batch: Batch, group: Sequence[Planned], make_model: Callable[[], Model]) -> list[Measured]:
-    from prunesweep.engine.latency import Candidate, accelerator_device, measure
-
-    model = make_model()
-    model.network.to(accelerator_device(batch.spec.trainer["accelerator"]))
-    candidates = [Candidate(one.reducer, one.frames, one.protocol) for one in group]
-    how = instantiate(batch.spec.engine["measuring"], at="engine.measuring")
-    return measure(model, batch.samples, candidates, how, batch.spec.video["seconds"])
-
-
-def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
+def describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
     for one in group:
         key = batch.addresses.trials[one.name]
         described = {**one.about(), "shape": asdict(shape), "parts": batch.parts[key]}
         batch.store.describe(StoredTrial(key, batch.origins[key], described))
 
 
-def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
+def info_of(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
     key = batch.addresses.trials[one.name]
     stored = batch.store.trial(key)
     if stored is None:

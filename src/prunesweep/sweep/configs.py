@@ -10,7 +10,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.results.infeasible import Infeasible
-from prunesweep.sweep.batch import Finished, Spread, evaluate_specs
+from prunesweep.sweep.batch import Finished, Spread
+from prunesweep.sweep.groups import evaluate_specs
 from prunesweep.sweep.spec import spec_of
 
 

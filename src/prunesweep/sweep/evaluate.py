@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader, Sampler
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError
 from prunesweep.engine import scoring
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import require_accelerator
 from prunesweep.engine.encoder_cache import EncoderCache
 from prunesweep.engine.plan import plan
@@ -45,7 +46,7 @@ from prunesweep.results.store import Store, Writer
 from prunesweep.results.timing import Timing
 from prunesweep.sweep.ahead import duration_text, merged_speeds
 from prunesweep.sweep.ranks import OwnRanks, own_environment
-from prunesweep.sweep.work import Addresses, Done, Trial, Work, assembled, left_to_do
+from prunesweep.sweep.work import Addresses, Done, Work, assembled, left_to_do
 from prunesweep.types import Model, Record, Sample
 from prunesweep.video.reader import DECODE_SECONDS
 
@@ -131,7 +132,7 @@ class Evaluation(L.LightningModule):
         self,
         make_model: Callable[[], Model],
         work: Work,
-        trials: Sequence[Trial],
+        trials: Sequence[Candidate],
         share: bool,
         store: Store,
         addresses: Addresses,
@@ -298,7 +299,7 @@ def _interrupt(*_: object) -> None:
 def evaluate(
     make_model: Callable[[], Model],
     samples: Sequence[Sample],
-    trials: Sequence[Trial],
+    trials: Sequence[Candidate],
     share: bool = True,
     devices: int = 1,
     accelerator: str = "auto",

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prunesweep.checks import EvaluationError, UnfitError
+from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import device_kind
 from prunesweep.foreign import Group, build, require_registered, restored, targets, unregistered
 from prunesweep.models.checkpoints import located
@@ -30,7 +31,7 @@ from prunesweep.results.store import Store, StoredTrial
 from prunesweep.results.timing import Timing
 from prunesweep.sweep.batch import Batch
 from prunesweep.sweep.planned import Planned
-from prunesweep.sweep.work import ONCE, Addresses, Trial, Work, made_of
+from prunesweep.sweep.work import ONCE, Addresses, Work, made_of
 from prunesweep.targets import instantiate
 from prunesweep.types import Model, Sample
 
@@ -228,9 +229,9 @@ def _require_same(told: Mapping[str, Any], origins: Mapping[str, Mapping[str, An
         )
 
 
-def _trial(one: Mapping[str, Any], allowed: Sequence[str]) -> Trial:
+def _trial(one: Mapping[str, Any], allowed: Sequence[str]) -> Candidate:
     reducer, protocol = (restored(one[group], group, TASK, allowed) for group in ("reducer", "protocol"))
-    return Trial(one["name"], reducer, one["frames"], protocol)
+    return Candidate(one["name"], reducer, one["frames"], protocol)
 
 
 def _built(node: Any, group: Group, allowed: Sequence[str]) -> Any:
@@ -251,7 +252,7 @@ def _model(load: str, weights: str, allowed: tuple[str, ...]) -> Model:
 
 def _describe(
     told: Mapping[str, Any],
-    trials: Sequence[Trial],
+    trials: Sequence[Candidate],
     model: Model,
     store: Store,
     addresses: Addresses,

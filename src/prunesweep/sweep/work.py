@@ -11,8 +11,7 @@ import numpy as np
 
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError
-from prunesweep.engine.protocol import Protocol
-from prunesweep.reducers import Reducer
+from prunesweep.engine.candidate import Candidate
 from prunesweep.results.keys.code import code_of
 from prunesweep.results.keys.fingerprint import (
     RECORD_FORMAT,
@@ -30,16 +29,6 @@ from prunesweep.types import Sample
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration to evaluate."""
-
-    name: str
-    reducer: Reducer
-    frames: int
-    protocol: Protocol
 
 
 class Addresses(NamedTuple):
@@ -96,7 +85,7 @@ ONCE = "once"
 THIS_RUN = secrets.token_hex(16)
 
 
-def made_of(trial: Trial, load: Mapping[str, Any], device: str, files: Files, benchmark: str) -> dict[str, Any]:
+def made_of(trial: Candidate, load: Mapping[str, Any], device: str, files: Files, benchmark: str) -> dict[str, Any]:
     """Everything that determines a trial's records: see `prunesweep.results.keys.fingerprint`.
 
     `load` is the resolved `model.load`, `device` the kind of device it runs on; `benchmark` is a name, and its questions and
@@ -117,7 +106,7 @@ def made_of(trial: Trial, load: Mapping[str, Any], device: str, files: Files, be
     }
 
 
-def parts_of(trial: Trial, load: Mapping[str, Any], files: Files) -> dict[str, Any]:
+def parts_of(trial: Candidate, load: Mapping[str, Any], files: Files) -> dict[str, Any]:
     """What stands behind the fingerprints in `made_of`, so that a change can be named."""
     roots = roots_of(described(trial.reducer), described(trial.protocol), load)
     code = code_of(roots)
