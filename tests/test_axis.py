@@ -19,6 +19,7 @@ from prunesweep.analysis.counterparts import counterparts
 from prunesweep.analysis.outcomes import collect
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of, summarize, sweep_table
+from prunesweep.cost import Usage
 from prunesweep.report import tables
 from prunesweep.report.verdict import lines, verdict
 from prunesweep.results.records import Trial, TrialInfo, to_frame
@@ -47,12 +48,14 @@ def made(
     rows = [
         replace(
             record(f"q{i}", one == "+", str(i), reducer),
-            frames=frames,
-            dense_tokens=tokens,
-            visual_tokens=(round(kept * tokens),) * 2,
-            text_tokens=text,
-            vision_patches=patches,
-            cached_tokens=None if cached is None else (round(cached * tokens),) * 2,
+            usage=Usage(
+                visual_tokens=(round(kept * tokens),) * 2,
+                text_tokens=text,
+                frames=frames,
+                dense_tokens=tokens,
+                cached_tokens=None if cached is None else (round(cached * tokens),) * 2,
+                vision_patches=patches,
+            ),
         )
         for i, one in enumerate(answers)
     ]

@@ -67,7 +67,10 @@ def test_the_table_of_fastv_on_onevision_shows_the_published_number() -> None:
         (("reducer.merge.cluster_ratio=7",), "cluster_ratio must be in (0, 1], got 7"),
         ((), "depends on the video; give the share that is left, such as merged=0.425"),
         (("merged=1.5",), "merged must be in"),
-        (("reducer=fastv", "reducer.prune.layer=28"), "reducer.prune.layer must be in [1, 27] for llava_onevision_7b, got 28"),
+        (
+            ("reducer=fastv", "reducer.prune.layer=28"),
+            "reducer.prune.layer must be in [1, 27] for llava_onevision_7b with 28 layers, got 28",
+        ),
         (("reducer=fastv", "frames=0"), "frames must be at least 1, got 0"),
     ],
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,18 @@ def test_arguments_are_expanded_where_neither_the_shell_nor_hydra_does(home: Pat
     ]
 
 
+PATHS = re.compile(r"Annotated\[\s*(?:list\[)?Path\b.*?\]\s*(?==|,\n|\n|$)", re.DOTALL)
+
+
 def test_no_command_reads_a_path_without_expanding_it() -> None:
-    """argparse's type of every path is `user_path`."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=user_path)
-    assert parser.parse_args(["~/x"]).folder == Path.home() / "x"
+    """Every path of a verb is parsed by `user_path`, and so is argparse's in `dev`."""
+    assert user_path("~/x") == Path.home() / "x"
+    found = 0
+    for file in (PACKAGE / "cli").glob("*.py"):
+        for given in PATHS.findall(file.read_text(encoding="utf-8")):
+            found += 1
+            assert "parser=user_path" in given or "_folder(" in given, (file, given)
+    assert found > 10
     for file in PACKAGE.rglob("*.py"):
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(call, ast.keyword) and call.arg == "type":

@@ -138,9 +138,12 @@ def test_every_command_writes_anywhere() -> None:
     import tomllib
 
     from conftest import ROOT
+    from prunesweep.paths import PACKAGE
 
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    for target in scripts.values():
+    modules = [f"prunesweep.dev.{file.stem}" for file in (PACKAGE / "dev").glob("*.py") if "def main()" in file.read_text()]
+    for target in [*scripts.values(), *(f"{module}:main" for module in modules)]:
         module, _, name = target.partition(":")
         source = inspect.getsource(getattr(importlib.import_module(module), name))
-        assert any(call in source for call in ("reported(", "run_hydra(", "write_anywhere(")), target
+        hands_on = ("reported(", "run_hydra(", "write_anywhere(", "_hydra(", "command()")
+        assert any(call in source for call in hands_on), target

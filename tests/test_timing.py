@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from prunesweep.report.text import SHARES, time_line
-from prunesweep.results.timing import TIMING, append_timing, own_timing, read_timing
+from prunesweep.results.timing import TIMING, Timing, add_timing, own_timing, read_timing
 from prunesweep.sweep.evaluate import _timing
-from prunesweep.sweep.work import Timing
 
 SPACE = "+hydra.sweeper.space={reducer.prune.layer: 'choice(2,4)'}"
 RUNS = {
@@ -67,11 +66,11 @@ def test_processes_start_and_wait_for_the_last_one() -> None:
 
 
 def test_seconds_of_other_workers_of_a_study_are_not_this_ones(tmp_path: Path) -> None:
-    append_timing(tmp_path, [{"seconds": {"LLM": 1.0}, "run": 1, "alone": 1}])
-    (theirs,) = read_timing(tmp_path)
+    add_timing(tmp_path, [Timing({"LLM": 1.0}, 1.0, 1, 1)], 1.0, {})
+    theirs = read_timing(tmp_path)[0]
     with (tmp_path / TIMING).open("a") as file:
         file.write(json.dumps({**theirs, "by": "elsewhere-1"}) + "\n")
-    assert len(read_timing(tmp_path)) == 2
+    assert len(read_timing(tmp_path)) == 3
     assert time_line(own_timing(tmp_path), 2.0) == "time        2.0 s: LLM 1.0 s, other 1.0 s"
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from prunesweep.paths import CONF, DATA
+from prunesweep.errors import write_anywhere
+from prunesweep.paths import CONF, DATA, user_path
 from prunesweep.results.keys.alike import TABLE
 from prunesweep.results.keys.code import ANSWERING, Reader
 from prunesweep.results.keys.fingerprint import classes
@@ -30,8 +31,9 @@ STEPS = ("evict", "input", "match", "merge", "prune")
 
 
 def main() -> None:
+    write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("before", type=Path, help="folder src of a checkout from before")
+    parser.add_argument("before", type=user_path, help="folder src of a checkout from before")
     before = parser.parse_args().before
     then = Reader(Folder(before))
     counted = json.loads((before / "prunesweep" / TABLE.relative_to(DATA.parent)).read_text())

@@ -19,6 +19,7 @@ from prunesweep.analysis import ablation, clusters, margins, resampling, signifi
 from prunesweep.analysis.accuracy import accuracies_of
 from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.analysis.selection import area_interval, front_weights
+from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown
 
 if TYPE_CHECKING:
@@ -261,6 +262,7 @@ TABLES: Mapping[str, Callable[[int, np.random.Generator], list[str]]] = {
 
 
 def main() -> None:
+    write_anywhere()
     parser = argparse.ArgumentParser(prog="python -m prunesweep.dev.calibration", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--draws", type=int, default=2000, help="of each case (2000)")
     arguments = parser.parse_args()

@@ -12,14 +12,18 @@ import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
 
+from prunesweep.errors import write_anywhere
+from prunesweep.paths import user_path
+
 PACKAGE = "prunesweep"
 WIDE = 450
 """Lines of a file from which on it is one of the worst."""
 
 
 def main() -> None:
+    write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("src", type=Path, nargs="?", default=Path(__file__).parents[2], help="folder src of a checkout")
+    parser.add_argument("src", type=user_path, nargs="?", default=Path(__file__).parents[2], help="folder src of a checkout")
     src = parser.parse_args().src
     arrows = imports(src)
     together = circles(arrows)
