@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
-from prunesweep.results.records import RECORDS, TRIAL, in_order
+from prunesweep.results.records import RECORDS, TRIAL, folders_with
 
 INFEASIBLE = "infeasible.json"
 
@@ -55,7 +55,7 @@ def read_infeasible(folder: Path) -> Infeasible | None:
 
 def all_infeasible(sweep: Path) -> list[Infeasible]:
     """Below a sweep's folder, in the order of their folders' numbers."""
-    found = (read_infeasible(folder) for folder in in_order(path.parent for path in sweep.glob(f"*/{INFEASIBLE}")))
+    found = (read_infeasible(folder) for folder in folders_with(sweep, INFEASIBLE))
     return [one for one in found if one is not None]
 
 
