@@ -67,8 +67,8 @@ def samples(benchmark_folder: Path) -> list[Sample]:
 
 
 def only_folder(pattern: str) -> Path:
-    """The only match in the working folder."""
-    (folder,) = Path.cwd().glob(pattern)
+    """The only match in the working folder, by its own name."""
+    (folder,) = (path for path in Path.cwd().glob(pattern) if "latest" not in path.parts)
     return folder
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from prunesweep.paths import PACKAGE
 from prunesweep.results.keys import code as answering
+from prunesweep.results.keys import syntax
 from prunesweep.results.keys.code import ANSWERING, BOOKKEEPING, Code, Reader, code_of
 from prunesweep.results.keys.syntax import Folder, dotted_name, find_installed
 
@@ -498,3 +499,18 @@ def test_code_in_an_archive_is_followed(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_chain_of_attributes_is_read_as_one_name() -> None:
     assert dotted_name(ast.parse("a.b.c", mode="eval").body) == "a.b.c"
     assert dotted_name(ast.parse("f().b", mode="eval").body) is None
+
+
+def test_the_package_is_known_by_its_source_also_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store serves a checkout and an installation of the same code, and an installation of other code gets nothing of it."""
+    roots = ("prunesweep.reducers.prunevid.Merge", "prunesweep.models.llava_onevision.load")
+    here = code_of(roots)
+    monkeypatch.setattr(syntax, "_distribution", lambda path, name: name.partition(".")[0])
+    answering.forget()
+    try:
+        installed = code_of(roots)
+    finally:
+        monkeypatch.undo()
+        answering.forget()
+    assert installed.digest == here.digest
+    assert "prunesweep" not in installed.distributions

@@ -53,9 +53,12 @@ def test_a_multirun_evaluates_all_trials_in_one_pass(run) -> None:
     ]
     assert all(t.records["sample_id"].to_list() == trials[0].records["sample_id"].to_list() for t in trials)
     assert len([entry for entry in read_timing(sweep) if entry["run"]]) == 1
-    summary = pl.read_csv(sweep / "summary.csv")
+    summary = pl.read_csv(sweep / "summary.csv", schema_overrides={"#": pl.String})
     assert summary.equals(pl.read_parquet(sweep / "summary.parquet"))
     assert len(summary) == 6
+    assert set(zip(summary["prune.layer"], summary["prune.keep_ratio"], strict=True)) == {
+        (m, a) for m in (2, 4) for a in (0.2, 0.4, 0.8)
+    }
     assert summary["pareto"].any()
     assert (sweep / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert out.count("prunevid layer=") == 6

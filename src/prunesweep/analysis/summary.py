@@ -94,12 +94,14 @@ class Summary:
     """Share of the generated answers to questions with options that name none of these; NaN where there are no such answers."""
     ambiguous: float = math.nan
     """Share that name several."""
+    number: str = ""
+    """By which the trial is called, shown as `#`: `results.read.number` of its folder."""
 
 
-def not_run(trial: str, reducer: str, reason: str) -> Summary:
-    """The line of a trial that could not be run: no number is known of it."""
-    costs: dict[str, Any] = dict.fromkeys(LEDGER_COSTS, math.nan)
-    return Summary(trial, reducer, accuracy=math.nan, accuracy_error=math.nan, samples=0, errors=0, infeasible=reason, **costs)
+def not_run(trial: str, reducer: str, reason: str, number: str = "") -> Summary:
+    """The line of a trial that could not be run: nothing was measured."""
+    unknown: dict[str, Any] = dict.fromkeys(("accuracy", "accuracy_error", *LEDGER_COSTS), math.nan)
+    return Summary(trial, reducer, samples=0, errors=0, infeasible=reason, number=number, **unknown)
 
 
 def scores_of(row: Summary) -> Accuracy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from prunesweep.analysis.axis import counted_name, on_one_axis, relative
 from prunesweep.analysis.costs import MEASURED_COSTS, Denominator, mean_costs, require_cost
 from prunesweep.analysis.front import pareto_front
 from prunesweep.analysis.summary import PER_TASK, Summary
+from prunesweep.analysis.varied import series
+from prunesweep.results.read import number
 from prunesweep.results.records import Trial
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def summarize(trial: Trial, denominator: Denominator | None = None) -> Summary:
         accuracy_low=trial.info.stopped.accuracy_low if trial.info.stopped else None,
         accuracy_high=trial.info.stopped.accuracy_high if trial.info.stopped else None,
         relative_to=counted_name(trial.info),
+        number=number(trial.folder) if trial.folder else "",
         **naming(trial.records)._asdict(),
         **costs,
     )
@@ -90,8 +93,22 @@ def cheapest_first(table: Sequence[Summary], cost: str) -> list[Summary]:
     return sorted(table, key=lambda row: (math.isnan(row.llm_flops), getattr(row, cost), -row.accuracy))
 
 
-def table_frame(table: Sequence[Summary]) -> pl.DataFrame:
-    """The table as a data frame, one column per field of Summary."""
+def table_frame(table: Sequence[Summary], settings: Mapping[str, Mapping[str, Any]] | None = None) -> pl.DataFrame:
+    """The table as a data frame: `#`, `trial` and `reducer`, a column for each of these settings, one per field of Summary.
+
+    `settings` are those of each trial, by its number.
+    """
     import polars as pl
 
-    return pl.DataFrame([asdict(row) for row in table], infer_schema_length=None)
+    frame = pl.DataFrame([asdict(row) for row in table], infer_schema_length=None)
+    if not len(frame):
+        return frame
+    own = [(settings or {}).get(row.number, {}) for row in table]
+    keys = list(dict.fromkeys(key for one in own for key in one))
+    return frame.select(
+        pl.col("number").alias("#"),
+        "trial",
+        "reducer",
+        *(series(key, [one.get(key) for one in own]) for key in keys),
+        pl.exclude("number", "trial", "reducer"),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,13 @@ from prunesweep.analysis.failures import failures
 from prunesweep.analysis.outcomes import collect
 from prunesweep.analysis.summary import Summary, not_run
 from prunesweep.analysis.table import summarize, sweep_table, table_frame
+from prunesweep.analysis.varied import varied
 from prunesweep.report import text as tables
+from prunesweep.report.overview import shown
 from prunesweep.report.verdict import text as words
 from prunesweep.report.verdict import verdict
-from prunesweep.results.infeasible import all_infeasible, lines
+from prunesweep.results.infeasible import infeasible_folders, lines
+from prunesweep.results.read import number
 from prunesweep.results.records import Trial, read_trial, read_trials, write_parquet
 from prunesweep.results.timing import Timing, own_timing
 
@@ -37,19 +40,22 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     `cost` is the axis of its front, `margin` an accepted loss of accuracy, `elapsed` in seconds, `store` the store's folder.
     """
     begin = time.time()
-    trials, infeasible = read_trials(sweep), all_infeasible(sweep)
+    trials, failed = read_trials(sweep), infeasible_folders(sweep)
+    infeasible = [one for _, one in failed]
     if infeasible and not trials:
         raise SystemExit(f"prunesweep: no trial could be run: {'; '.join(one.line for one in infeasible)}")
     if not trials:
         return  # the sweep itself failed and says why
-    table = [*sweep_table(trials, cost), *(not_run(one.name, one.reducer, one.reason) for one in infeasible)]
-    write_table(table, sweep)
+    not_run_rows = [not_run(one.name, one.reducer, one.reason, number(folder)) for folder, one in failed]
+    table = [*sweep_table(trials, cost), *not_run_rows]
+    settings = varied([(trial.folder, trial.info) for trial in trials], failed)
+    write_table(table, settings, sweep)
     if any(row.samples for row in table):
         from prunesweep.report import plots
 
         figure = plots.pareto_figure(_panels(trials, cost))
         figure.savefig(sweep / "pareto.png", dpi=150)
-    print(tables.sweep(table, cost))
+    print(shown(table, settings, cost))
     for one in collect(trials, cost, margin):
         print(f"\n{words(verdict(one, with_importance=False))}")
     reporting = time.time() - begin
@@ -80,9 +86,9 @@ def _panels(trials: Sequence[Trial], cost: str) -> dict[str, ParetoPoints]:
     return {title: points for title, points in found.items() if points.points}
 
 
-def write_table(table: Sequence[Summary], sweep: Path) -> None:
-    """`summary.csv` and `summary.parquet`."""
-    frame = table_frame(table)
+def write_table(table: Sequence[Summary], settings: Mapping[str, Mapping[str, Any]], sweep: Path) -> None:
+    """`summary.csv` and `summary.parquet`, with a column for each setting that varies."""
+    frame = table_frame(table, settings)
     write_parquet(frame, sweep / "summary.parquet")
     frame.write_csv(sweep / "summary.csv")
 

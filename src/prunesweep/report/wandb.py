@@ -26,6 +26,7 @@ from prunesweep.analysis.costs import MEASURED_COSTS
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import summarize, table_frame
+from prunesweep.analysis.varied import varied
 from prunesweep.report.redact import public, public_override
 from prunesweep.report.text import SHARES
 from prunesweep.results.keys.fingerprint import digest
@@ -172,12 +173,12 @@ def sweep_seconds(source: Path) -> dict[str, float]:
     return {name: seconds[name] for name in (*(s for s in SHARES if s in seconds), *(s for s in seconds if s not in SHARES))}
 
 
-def public_records(records: pl.DataFrame) -> pl.DataFrame:
-    """The same records without folders of this machine."""
+def public_records(records: pl.DataFrame, texts: Sequence[str] = TEXTS) -> pl.DataFrame:
+    """The same records without folders of this machine in these columns."""
     import polars as pl
 
     return records.with_columns(
-        pl.col(name).map_elements(public, return_dtype=pl.String, skip_nulls=True) for name in TEXTS if name in records.columns
+        pl.col(name).map_elements(public, return_dtype=pl.String, skip_nulls=True) for name in texts if name in records.columns
     )
 
 
@@ -364,7 +365,10 @@ def _token_maps(source: Path) -> dict[str, Any]:
 def _results_artifact(source: Path, found: Sequence[Outcomes], destination: Destination) -> Any:
     import wandb
 
-    table = table_frame([row for outcomes in found for row in outcomes.table])
+    trials = [
+        (folder, info) for outcomes in found for folder, info in zip(outcomes.folders, outcomes.infos, strict=True) if folder
+    ]
+    table = table_frame([row for outcomes in found for row in outcomes.table], varied(trials))
     clean = public_records(table)
     artifact = wandb.Artifact(f"results-{digest(destination.group)[:ID_LENGTH]}", type="results", metadata={"records": {}})
     with artifact.new_file("summary.parquet", "wb") as file:

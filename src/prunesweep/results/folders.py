@@ -7,13 +7,18 @@ folder that was named by hand may be gone on in, but not by two runs at once.
 from __future__ import annotations
 
 import itertools
+import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from prunesweep.files import PARTIAL
 from prunesweep.locks import Lock, LockFile, lock_by_files
+from prunesweep.results.records import LATEST
 
 IN_USE = ".in-use"
 NAMED_BY_TIME = "${now:"
@@ -39,19 +44,43 @@ def is_named_by_time(config: DictConfig, key: str) -> bool:
 
 
 def claim(config: DictConfig, key: str) -> bool:
-    """Whether the folder is named after the time; the configuration then has one of this run's own.
+    """Whether the folder is named after the time; the configuration then has one of this run's own, and `latest` is a link to it.
 
     Jobs of a multirun are composed anew, from overrides: there it is one more.
     """
     if not is_named_by_time(config, key):
         return False
     wanted = Path(OmegaConf.select(config, key))
-    own = claimed(wanted)
+    root, own = _root(config, key), claimed(wanted)
     if own != wanted:
         with open_dict(config):
             OmegaConf.update(config, key, str(own))
             config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, f"{key}='{own}'"]
+    link_latest(root, own)
     return True
+
+
+def _root(config: DictConfig, key: str) -> Path:
+    """The folder that holds all those named after the time: `multirun` of `multirun/DATE/TIME`."""
+    raw: Any = OmegaConf.to_container(config.hydra, resolve=False)
+    before = str(raw[key.split(".")[1]]["dir"]).partition(NAMED_BY_TIME)[0].rpartition("/")[0]
+    node = OmegaConf.create({"root": before})
+    node._set_parent(config)  # interpolations in it are the configuration's
+    return Path(node.root)
+
+
+def link_latest(root: Path, own: Path) -> None:
+    """Makes `latest` in `root` another name of the folder; no run fails where links, or this one, cannot be made."""
+    link, partial = root / LATEST, root / f".{LATEST}.{secrets.token_hex(4)}{PARTIAL}"
+    with suppress(OSError, NotImplementedError):
+        if link.exists() and not link.is_symlink():
+            return  # something of the user's own
+        partial.symlink_to(os.path.relpath(own, root), target_is_directory=True)
+        try:
+            partial.replace(link)
+        except OSError:
+            partial.unlink()
+            raise
 
 
 def in_use(folder: Path, key: str) -> Lock:

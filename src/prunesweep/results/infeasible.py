@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
-from prunesweep.results.records import RECORDS, TRIAL, in_order
+from prunesweep.results.records import RECORDS, TRIAL, folders_with
 
 INFEASIBLE = "infeasible.json"
 
@@ -55,8 +55,12 @@ def read_infeasible(folder: Path) -> Infeasible | None:
 
 def all_infeasible(sweep: Path) -> list[Infeasible]:
     """Below a sweep's folder, in the order of their folders' numbers."""
-    found = (read_infeasible(folder) for folder in in_order(path.parent for path in sweep.glob(f"*/{INFEASIBLE}")))
-    return [one for one in found if one is not None]
+    return [one for _, one in infeasible_folders(sweep)]
+
+
+def infeasible_folders(sweep: Path) -> list[tuple[Path, Infeasible]]:
+    """The same, with the folder of each."""
+    return [(folder, one) for folder in folders_with(sweep, INFEASIBLE) if (one := read_infeasible(folder))]
 
 
 def lines(found: Sequence[Infeasible], run: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunesweep.results.infeasible import read_infeasible
 from prunesweep.results.pending import unfinished
-from prunesweep.results.records import RECORDS, Trial, TrialInfo, read_shape, read_trial, trial_folders
+from prunesweep.results.records import RECORDS, Trial, TrialInfo, read_info, read_shape, read_trial, trial_folders
 from prunesweep.results.store import FORMAT, TRIALS, Store, StoredTrial
 
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ def read_source(source: Path, columns: Sequence[str] | None = None) -> Iterator[
     """
     if is_store(source):
         yield from _read_store(Store.existing(source), columns)
-    elif source.is_dir():
-        yield from (read_folder(folder, columns) for folder in trial_folders(source))
     else:
+        yield from (read_folder(folder, columns) for folder in _of_sweep(source))
+
+
+def _of_sweep(source: Path) -> list[Path]:
+    if not source.is_dir():
         raise ValueError(f"{source} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME, or a store")
+    return trial_folders(source)
 
 
 def read_folder(folder: Path, columns: Sequence[str] | None = None) -> Trial:
@@ -68,6 +73,32 @@ def unreadable(folder: Path, error: Exception) -> UnreadableError:
         f"{folder.name} cannot be read as a trial ({' '.join(str(error).split())[:200]}); written by another version, or "
         "damaged: move it out of its folder, or run the sweep again"
     )
+
+
+def read_infos(source: Path) -> list[tuple[Path, TrialInfo]]:
+    """Where all trials of a sweep or a store are and what they are, in the order of `read_source`, without their records.
+
+    Raises ValueError as `read_source`.
+    """
+    if is_store(source):
+        infos = with_names([info for trial in Store.existing(source).trials() if (info := _info(trial))])
+        return [(source / TRIALS / info.key, info) for info in infos]
+    found = []
+    for folder in _of_sweep(source):
+        try:
+            found.append((folder, read_info(folder)))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise unreadable(folder, error) from error
+    return found
+
+
+def number(folder: Path) -> str:
+    """What a trial of a sweep is called for short: the name of its folder; of a store, the first digits of its key."""
+    return folder.name[:DIGITS] if KEY.fullmatch(folder.name) else folder.name
+
+
+KEY, DIGITS = re.compile(r"[0-9a-f]{32}"), 8
+"""A key of a store, and as many digits of it as tell trials apart."""
 
 
 def reread(folder: Path, columns: Sequence[str]) -> pl.DataFrame:
@@ -112,7 +143,7 @@ def with_names(infos: Sequence[TrialInfo]) -> list[TrialInfo]:
         names = _names([settings(info) for info in own])
         for info, name in zip(own, names, strict=True):
             told = f"{info.reducer} {name}".rstrip()
-            named.append(replace(info, name=told if names.count(name) == 1 else f"{told} key={info.key[:8]}"))
+            named.append(replace(info, name=told if names.count(name) == 1 else f"{told} key={info.key[:DIGITS]}"))
     return sorted(named, key=lambda info: (info.model, info.benchmark, info.name))
 
 

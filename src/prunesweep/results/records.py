@@ -26,6 +26,8 @@ TRIAL = "trial.json"
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
 MEASURED = "measured.json"
+LATEST = "latest"
+"""A link beside the folders of runs or sweeps, to the one that was started last."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +173,20 @@ def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
 
     Raises ValueError, KeyError or TypeError for a description that is none.
     """
+    info = read_info(folder)
+    measured = folder / MEASURED
+    times = read_json(measured) if measured.exists() else None
+    records = _read_records(folder / RECORDS, columns)
+    return Trial(info, records, folder, times)
+
+
+def read_info(folder: Path) -> TrialInfo:
+    """What a trial is, without its records.  Raises ValueError, KeyError or TypeError for a description that is none."""
     raw = _described(folder / TRIAL)
     raw["overrides"] = tuple(raw["overrides"])
     raw["shape"] = read_shape(raw["shape"])
     raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
-    measured = folder / MEASURED
-    times = read_json(measured) if measured.exists() else None
-    records = _read_records(folder / RECORDS, columns)
-    return Trial(TrialInfo(**raw), records, folder, times)
+    return TrialInfo(**raw)
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -213,7 +221,12 @@ def read_shape(raw: dict[str, Any]) -> Shape:
 
 def trial_folders(sweep: Path) -> list[Path]:
     """The folders of all complete trials below a sweep's folder, in the order of their numbers."""
-    return in_order(path.parent for path in sweep.glob(f"*/{RECORDS}"))
+    return folders_with(sweep, RECORDS)
+
+
+def folders_with(sweep: Path, name: str) -> list[Path]:
+    """The folders directly below that have a file of this name, in order; `latest` is only another name of one of them."""
+    return in_order(path.parent for path in sweep.glob(f"*/{name}") if path.parent.name != LATEST)
 
 
 def in_order(folders: Iterable[Path]) -> list[Path]:

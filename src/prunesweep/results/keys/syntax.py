@@ -228,7 +228,8 @@ def find_installed(name: str) -> Place:
     if spec.origin is None:
         return Place("source", is_package=is_package)  # a folder without code of its own
     path = Path(spec.origin)
-    if distribution := _distribution(path, name):
+    own = name.partition(".")[0] == PACKAGE  # by its source, wherever it is installed: one version may have several codes
+    if not own and (distribution := _distribution(path, name)):
         return Place("distribution", path, distribution)
     if any(path.is_relative_to(folder) for folder in _standard()):
         return Place("standard")
