@@ -276,7 +276,9 @@ def versions(code: Code | None = None) -> dict[str, str]:
     return {name: found for name in (*ANSWERING_LIBRARIES, *sorted(own)) if (found := _version(name))}
 
 
+@functools.cache
 def _version(name: str) -> str | None:
+    """Of what is installed; a process has imported it, so another version would not count before the next one."""
     try:
         return version(name)
     except PackageNotFoundError:
