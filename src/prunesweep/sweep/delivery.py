@@ -19,6 +19,7 @@ from prunesweep.results.records import CONFIG, TrialInfo, read_trial, write_tria
 from prunesweep.sweep.batch import Finished
 from prunesweep.sweep.configs import hydra_of, sweep_folder
 from prunesweep.sweep.jobs import to_yaml
+from prunesweep.sweep.resolved import resolved
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -
 
     (folder / INFEASIBLE).unlink(missing_ok=True)
     write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
-    (folder / CONFIG).write_text(to_yaml(config, resolve=True), encoding="utf-8")
+    (folder / CONFIG).write_text(to_yaml(resolved(config)), encoding="utf-8")
     trial = read_trial(folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
