@@ -31,7 +31,7 @@ from prunesweep.sweep.ahead import forecast, largest, note_speed, place_of
 from prunesweep.sweep.planned import Planned, matched, plan_trial
 from prunesweep.sweep.racing import Race, Rival, run_race
 from prunesweep.sweep.spec import Spec
-from prunesweep.sweep.work import Addresses, Trial, Work, assembled, left_to_do, made_of, parts_of
+from prunesweep.sweep.work import Addresses, Assembled, Trial, Work, assembled, left_to_do, made_of, parts_of
 from prunesweep.targets import instantiate
 from prunesweep.types import Sample
 
@@ -209,7 +209,7 @@ def _evaluate_batch(
 ) -> tuple[Mapping[str, pl.DataFrame], Timing]:
     begin = time.perf_counter()
     if not work.videos:
-        records = assembled(batch.store, batch.samples, batch.addresses)
+        records = Assembled(batch.store, batch.samples, batch.addresses)  # whose records were there a moment ago
         return records, Timing({}, time.perf_counter() - begin, 0, 0, 0, work.known)
     _warn_of_repeats(batch, group)
     if spread is not None:
