@@ -20,10 +20,11 @@ from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.reducers.random import Drop
+from prunesweep.results import store as store_module
 from prunesweep.results.changes import why_not_reused
 from prunesweep.results.keys import code, fingerprint
 from prunesweep.results.keys.fingerprint import MISSING, RECORD_FORMAT, Files, of_model, of_samples
-from prunesweep.results.records import parquet_bytes
+from prunesweep.results.records import parquet_bytes, schema
 from prunesweep.results.store import Store, StoredTrial, content_name, read_file, to_rows
 from prunesweep.sweep import work
 from prunesweep.sweep.evaluate import evaluate
@@ -533,3 +534,33 @@ def test_descriptions_are_found_by_their_content(store: Store) -> None:
     assert store.trials() == []
     store.describe(trial)
     assert store.trials() == [trial]
+
+
+def test_gathered_rows_and_rows_of_shards_are_read_alike(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are in order already, twice there, or partly gathered."""
+    original = pl.concat
+    kept = pl.concat([rows(*map(record, "qap"), key=key) for key in "ba"])
+    expected = store_module._resolved([kept])
+    store.add(kept)
+    assert store.records("ab").equals(expected)
+    store.commit(["a"])
+    assert store.records("ab").equals(expected)
+    store.add(rows(record("a"), record("z", error="it broke")))
+    store.add(kept.with_columns(at=pl.col("at") + 1))
+    assert store.records("ab").equals(expected)
+    store.commit(["a", "b"])
+    monkeypatch.setattr(pl, "concat", lambda parts: original(parts) if len(parts) == 3 else pytest.fail("put in order again"))
+    assert store.records("ab").equals(expected)
+
+
+def test_samples_in_any_order_get_their_own_rows(store: Store) -> None:
+    samples = [Sample(name, Path("v.mp4"), "?", ("a", "b"), 0, "t", "v") for name in "qzap"]
+    own = addresses(TRIALS, samples)
+    for trial in TRIALS:
+        found = [replace(record(s.id, prediction=s.id), sample_id=s.id) for s in samples]
+        store.add(to_rows((own.trials[trial.name], own.samples[one.sample_id], one) for one in found))
+    read = work.assembled(store, samples, own)
+    assert [frame["sample_id"].to_list() for frame in read.values()] == [list("qzap")] * 3
+    assert [frame["trial"].unique().to_list() for frame in read.values()] == [[trial.name] for trial in TRIALS]
+    assert [frame["prediction"].to_list() for frame in read.values()] == [list("qzap")] * 3
+    assert {tuple(frame.schema.items()) for frame in read.values()} == {tuple(schema().items())}

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from conftest import CONF, ROOT
 from prunesweep.engine.protocol import Protocol
@@ -70,3 +72,17 @@ def test_lists_of_a_configuration_arrive_as_lists() -> None:
     made = instantiate(OmegaConf.create({"_target_": "builtins.dict", "layers": [1, 2], "inner": {"a": [3]}}))
     assert type(made["layers"]) is list
     assert type(made["inner"]) is dict
+
+
+def test_a_class_that_hydra_has_built_is_built_again_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"_target_": "prunesweep.engine.protocol.Protocol", "style": "words", "answering": "choose"}
+    first = instantiate(settings)
+    monkeypatch.setattr("hydra.utils.instantiate", lambda *_, **__: pytest.fail("asked again"))
+    assert instantiate(settings, at="protocol") == first
+
+
+def test_what_is_built_again_is_refused_as_hydra_does() -> None:
+    instantiate({"_target_": "prunesweep.engine.protocol.Protocol", "style": "words", "answering": "choose"})
+    for wrong in ({"style": "wrods"}, {"stile": "words"}, {"style": "???"}, {"style": {"_target_": "builtins.exec"}}):
+        with pytest.raises((InstantiationException, MissingMandatoryValue), match="protocol"):
+            instantiate({"_target_": "prunesweep.engine.protocol.Protocol", "answering": "choose", **wrong}, at="protocol")

@@ -41,17 +41,18 @@ def typed(arguments: Sequence[str]) -> list[str]:
     return [TYPED_HOME.sub(lambda _: home, argument) for argument in arguments]
 
 
-def expand_home(config: DictConfig) -> None:
-    """Puts the home folder in place of ~/ in every value of a configuration, wherever it was written."""
+def expand_home(config: DictConfig) -> bool:
+    """Puts the home folder in place of ~/ in every value of a configuration, wherever it was written; whether it was anywhere."""
     from omegaconf import open_dict, read_write
 
     with read_write(config), open_dict(config):
-        _expand(config, (), str(Path.home()))
+        return _expand(config, (), str(Path.home()))
 
 
-def _expand(node: DictConfig | ListConfig, place: tuple[str, ...], home: str) -> None:
+def _expand(node: DictConfig | ListConfig, place: tuple[str, ...], home: str) -> bool:
     from omegaconf import DictConfig, ListConfig
 
+    found = False
     keys: Any = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
     for key in keys:
         child: Any = node._get_node(key)
@@ -60,6 +61,8 @@ def _expand(node: DictConfig | ListConfig, place: tuple[str, ...], home: str) ->
             continue
         if isinstance(child, (DictConfig, ListConfig)):
             if not (child._is_none() or child._is_missing() or child._is_interpolation()):
-                _expand(child, here, home)
+                found |= _expand(child, here, home)
         elif isinstance(text := child._value(), str) and HOME.search(text):
             node[key] = HOME.sub(lambda _: home, text)
+            found = True
+    return found

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import is_dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -98,9 +101,62 @@ def instantiate(node: Any, at: str = "") -> Any:
             return utils.instantiate(node, _convert_="all")  # the node itself, whose errors name the whole key
         node = OmegaConf.to_container(node, resolve=True)
     node = renamed(node)
-    if at:
-        whole: Any = node
-        for key in reversed(at.split(".")):
-            whole = {key: whole}
-        node = OmegaConf.select(OmegaConf.create(whole, flags={"allow_objects": True}), at)
-    return utils.instantiate(node, _convert_="all")
+    if isinstance(node, dict) and TARGET in node:
+        with suppress(Exception):  # whatever it is, Hydra says it with the key
+            return _again(node)
+    found = utils.instantiate(_at(node, at) if at else node, _convert_="all")
+    BUILT.update(_targets(node))
+    return found
+
+
+def _at(node: Any, at: str) -> Any:
+    """Plain values as a configuration's that lie there."""
+    from omegaconf import OmegaConf
+
+    whole: Any = node
+    for key in reversed(at.split(".")):
+        whole = {key: whole}
+    return OmegaConf.select(OmegaConf.create(whole, flags={"allow_objects": True}), at)
+
+
+BUILT: set[str] = set()
+"""Targets that Hydra has found and allowed in this process."""
+HYDRAS_OWN = ("_args_", "_convert_", "_partial_", "_recursive_")
+
+
+class _NotPlainError(Exception):
+    """Something that only Hydra knows how to build."""
+
+
+def _again(node: Any) -> Any:
+    """Frozen dataclasses of plain values, as Hydra builds them in 7 ms: a sweep has thousands that differ in a number.
+
+    Only of classes that it has built before: what may be named at all is its to say.
+    """
+    if isinstance(node, dict):
+        given = {key: _again(value) for key, value in node.items() if key != TARGET}
+        if not all(isinstance(key, str) and key not in HYDRAS_OWN for key in given):
+            raise _NotPlainError
+        return _frozen(node[TARGET])(**given) if TARGET in node else given
+    if isinstance(node, list):
+        return [_again(item) for item in node]
+    if node is None or isinstance(node, (bool, int, float)) or (isinstance(node, str) and "$" not in node and node != "???"):
+        return node
+    raise _NotPlainError
+
+
+def _frozen(target: Any) -> type:
+    from hydra.utils import get_class
+
+    found: Any = get_class(target) if isinstance(target, str) and target in BUILT else None
+    if not is_dataclass(found) or not found.__dataclass_params__.frozen:  # type: ignore[union-attr]
+        raise _NotPlainError
+    return found  # type: ignore[return-value]
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, (dict, list)):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _targets(value)
+    if isinstance(node, dict) and isinstance(node.get(TARGET), str):
+        yield node[TARGET]

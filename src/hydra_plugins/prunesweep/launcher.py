@@ -56,6 +56,7 @@ class SharedLauncher(Launcher):
         finished = evaluate_configs(configs, tasks, self._spread())
         evaluated = time.perf_counter()
         returns = [self._deliver(config, result) for config, result in zip(configs, finished, strict=True)]
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         timings = [result.timing for result in finished if isinstance(result, Finished)]
         around = {"start": imported - began, "compose": composed - imported, "records": time.perf_counter() - evaluated}
         add_timing(sweep, timings, evaluated - composed, around)
@@ -66,12 +67,7 @@ class SharedLauncher(Launcher):
         return None
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
-        from prunesweep.paths import expand_home
-        from prunesweep.sweep.schema import require_known_keys
-
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        expand_home(config)
-        require_known_keys(config)
+        config = self.hydra_context.config_loader.job(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number
@@ -81,9 +77,7 @@ class SharedLauncher(Launcher):
         from prunesweep.sweep.delivery import deliver
         from prunesweep.sweep.jobs import end_job
 
-        result = end_job(self.hydra_context, config, lambda folder, task: deliver(finished, folder, task))
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        return result
+        return end_job(self.hydra_context, config, lambda folder, task: deliver(finished, folder, task))
 
 
 class SpreadLauncher(SharedLauncher):

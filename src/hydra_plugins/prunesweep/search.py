@@ -113,17 +113,12 @@ class SearchSweeper(Sweeper):
             add_timing(folder, [], 0.0, {"search": time.perf_counter() - begin - self.launching})
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        from prunesweep.paths import expand_home
-        from prunesweep.sweep.schema import require_known_keys
-
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        expand_home(config)
-        require_known_keys(config)
+        config: DictConfig = self.hydra_context.config_loader.job(self.config, list(overrides))
         return config
 
     def launch(self, jobs: "Sequence[Job]") -> None:
+        """The launcher composes all jobs before it runs any, so they need not be validated."""
         batch = [[*job.overrides, f"hydra.sweep.subdir='{job.folder}'"] for job in jobs]
-        self.validate_batch_is_legal(batch)
         numbered = [int(job.folder) for job in jobs if job.folder.isdigit()]
         begin = time.perf_counter()
         results = self.launcher.launch(batch, initial_job_idx=min(numbered, default=0))

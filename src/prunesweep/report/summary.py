@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +55,7 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     if any(row.samples for row in table):
         from prunesweep.report import plots
 
-        figure = plots.pareto_figure(_panels(trials, cost))
+        figure = plots.pareto_figure(_panels(trials, table, cost))
         figure.savefig(sweep / "pareto.png", dpi=150)
     print(shown(table, settings, cost))
     for one in collect(trials, cost, margin):
@@ -75,14 +77,13 @@ def _print_times(entries: Sequence[dict[str, Any]], total: float, store: str | N
         print(f"store       {reused:,} of {reused + evaluated:,} records were in {store}")
 
 
-def _panels(trials: Sequence[Trial], cost: str) -> dict[str, ParetoPoints]:
-    """The points of every model and benchmark that has some, each by its title."""
+def _panels(trials: Sequence[Trial], table: Sequence[Summary], cost: str) -> dict[str, ParetoPoints]:
+    """The points of every model and benchmark that has some, each by its title; the table has their rows one after the other."""
     from prunesweep.report.plots import pareto_points
 
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(f"{trial.info.model} on {trial.info.benchmark}", []).append(trial)
-    found = {title: pareto_points(sweep_table(own, cost), cost) for title, own in groups.items()}
+    rows = iter(table)
+    sizes = Counter(f"{trial.info.model} on {trial.info.benchmark}" for trial in trials)
+    found = {title: pareto_points(list(itertools.islice(rows, size)), cost) for title, size in sizes.items()}
     return {title: points for title, points in found.items() if points.points}
 
 

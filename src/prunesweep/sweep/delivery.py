@@ -15,10 +15,11 @@ from prunesweep.analysis.costs import Denominator, counted
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import numbers, summarize
 from prunesweep.results.infeasible import INFEASIBLE, Infeasible, write_infeasible
-from prunesweep.results.records import CONFIG, TrialInfo, read_trial, write_trial
+from prunesweep.results.records import CONFIG, Trial, TrialInfo, write_trial
 from prunesweep.sweep.batch import Finished
 from prunesweep.sweep.configs import hydra_of, sweep_folder
 from prunesweep.sweep.jobs import to_yaml
+from prunesweep.sweep.resolved import resolved
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,10 @@ def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -
     from prunesweep.engine.latency import as_columns
 
     (folder / INFEASIBLE).unlink(missing_ok=True)
-    write_trial(folder, finished.info, finished.records, as_columns(finished.measured) if finished.measured else None)
-    (folder / CONFIG).write_text(to_yaml(config, resolve=True), encoding="utf-8")
-    trial = read_trial(folder)
+    measured = as_columns(finished.measured) if finished.measured else None
+    trial = Trial(finished.info, finished.records, folder, measured)
+    write_trial(folder, trial.info, trial.records, measured)
+    (folder / CONFIG).write_text(to_yaml(resolved(config)), encoding="utf-8")
     summary = summarize(trial)
     log.info("%s", asdict(summary))
     return returned(numbers(relative(summary, _sweepers_axis(config, summary, trial.info)), trial), config.analysis.returned)

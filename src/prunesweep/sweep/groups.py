@@ -30,7 +30,7 @@ from prunesweep.sweep.batch import Batch, Finished, Spread, describe, info_of, m
 from prunesweep.sweep.planned import Planned, matched, plan_trial
 from prunesweep.sweep.racing import Race, Rival, run_race
 from prunesweep.sweep.spec import Spec
-from prunesweep.sweep.work import Work, assembled, left_to_do
+from prunesweep.sweep.work import Assembled, Work, assembled, left_to_do
 from prunesweep.targets import instantiate
 from prunesweep.types import Sample
 
@@ -158,7 +158,7 @@ def _evaluate_batch(
 ) -> tuple[Mapping[str, pl.DataFrame], Timing]:
     begin = time.perf_counter()
     if not work.videos:
-        records = assembled(batch.store, batch.samples, batch.addresses)
+        records = Assembled(batch.store, batch.samples, batch.addresses)  # whose records were there a moment ago
         return records, Timing({}, 0.0, 0, 0, 0, work.known).besides("store", time.perf_counter() - begin)
     _warn_of_repeats(batch, group)
     if spread is not None:

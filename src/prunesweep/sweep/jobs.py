@@ -6,7 +6,11 @@ the groups are composed once per choice of groups, and each job gets a copy with
 
 from __future__ import annotations
 
+import copy
+import functools
+import marshal
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
+from prunesweep.paths import expand_home
+from prunesweep.sweep.resolved import unresolved
+from prunesweep.sweep.schema import require_known_keys
+
 SEARCH_PATH = "hydra.searchpath"
+MOST_TEXTS = 256
+"""Sections of written settings that are remembered."""
 
 
 class Composer:
@@ -32,12 +42,35 @@ class Composer:
     def __init__(self, loader: Any):
         self._loader = loader
         self._parsed: dict[str, Override] = {}
-        self._composed: dict[tuple[str | None, tuple[str, ...]], DictConfig] = {}
+        self._composed: dict[tuple[str | None, tuple[str, ...]], bytes] = {}
+        self._validated: dict[tuple[str, ...], DictConfig] = {}
+        self._checked: dict[tuple[str, ...], bool] = {}
+        """By the form of overrides: whether such a configuration names the home folder."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_loader"], name)
 
+    def job(self, master_config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+        """A job's configuration with the home folder in place of ~/; raises ValueError for a key that nothing reads.
+
+        What a sweeper has had composed to validate it is taken as it is, and what differs from an earlier job in numbers only
+        has the same keys.
+        """
+        validated = self._validated.pop(tuple(overrides), None)
+        config = self._load(master_config, overrides) if validated is None else validated
+        form = tuple(map(form_of, overrides))
+        if self._checked.get(form, True):
+            names_home = expand_home(config)
+            require_known_keys(config)
+            self._checked[form] = names_home
+        return config
+
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        """As Hydra's, for its sweepers, which compose every job to validate it before they launch them."""
+        config = self._validated[tuple(sweep_overrides)] = self._load(master_config, sweep_overrides)
+        return config
+
+    def _load(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         """As Hydra's; what cannot be composed is left to it, to be explained."""
         texts = [*map(str, master_config.hydra.overrides.hydra), *sweep_overrides]
         try:
@@ -61,13 +94,18 @@ class Composer:
 
     def _copy(self, name: str | None, choices: tuple[str, ...]) -> DictConfig:
         if (name, choices) not in self._composed:
-            self._composed[name, choices] = self._loader.load_configuration(name, list(choices), RunMode.RUN)
-        return copied(self._composed[name, choices])
+            self._composed[name, choices] = pickle.dumps(self._loader.load_configuration(name, list(choices), RunMode.RUN))
+        config: DictConfig = pickle.loads(self._composed[name, choices])  # several times as fast as a deep copy
+        return config
 
 
-def copied(config: DictConfig) -> DictConfig:
-    """Several times as fast as a deep copy."""
-    return pickle.loads(pickle.dumps(config))
+NUMBER = re.compile(r"^(\+{0,2}\w[\w.]*\.\w+='?)[-+]?\d[\d.]*(?:e[-+]?\d+)?('?)$")
+"""An override of a value in a section by a number, which may be quoted."""
+
+
+def form_of(override: str) -> str:
+    """The same for all overrides that differ in a number only."""
+    return NUMBER.sub(r"\g<1>0\2", override)
 
 
 def _is_choice(override: Override) -> bool:
@@ -99,10 +137,12 @@ def end_job(context: HydraContext, config: DictConfig, deliver: Callable[[Path, 
     folder = Path(config.hydra.sweep.dir) / str(OmegaConf.select(config, "hydra.sweep.subdir"))
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(folder.absolute())
-    settings.set_config(config)
+    OmegaConf.set_readonly(config.hydra, True)
+    task, own = _parted(config)
+    settings.cfg = own
     try:
         result = JobReturn(overrides=OmegaConf.to_container(config.hydra.overrides.task), working_dir=str(Path.cwd()))
-        result.cfg, result.hydra_cfg = _own(config), settings.cfg
+        result.cfg, result.hydra_cfg = task, own
         folder.mkdir(parents=True, exist_ok=True)
         configure_log(config.hydra.job_logging, config.hydra.verbose)
         if config.hydra.output_subdir is not None:
@@ -131,26 +171,56 @@ def _stock(context: HydraContext, config: DictConfig, deliver: Callable[[Path, D
     )
 
 
-def _own(config: DictConfig) -> DictConfig:
-    """A job's settings without Hydra's."""
-    task = copied(config)
-    with read_write(task), open_dict(task):
-        del task["hydra"]
-    return task
+def _parted(config: DictConfig) -> tuple[DictConfig, Any]:
+    """A job's settings without Hydra's, and Hydra's as `HydraConfig` hides them: two views of one tree, whose root is the whole.
+
+    Hydra makes a copy of each, which takes longer than all else that ends a job.
+    """
+    nodes = config.__dict__["_content"]
+    task, own = DictConfig({}), OmegaConf.create()
+    task.__dict__["_metadata"] = copy.copy(config.__dict__["_metadata"])
+    task.__dict__["_content"] = {key: node for key, node in nodes.items() if key != "hydra"}
+    own.__dict__["_content"]["hydra"] = nodes["hydra"]
+    return task, own
 
 
 def _save(result: JobReturn, config: DictConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    saved = {"config.yaml": result.cfg, "hydra.yaml": result.hydra_cfg, "overrides.yaml": config.hydra.overrides.task}
-    for name, part in saved.items():
-        (folder / name).write_text(to_yaml(part), encoding="utf-8")
+    hydra = OmegaConf.to_container(result.hydra_cfg.hydra, enum_to_str=True)
+    task = OmegaConf.to_container(config.hydra.overrides.task)
+    for name, plain in {"config.yaml": unresolved(config), "hydra.yaml": {"hydra": hydra}, "overrides.yaml": task}.items():
+        (folder / name).write_text(to_yaml(plain), encoding="utf-8")
 
 
-def to_yaml(config: Any, resolve: bool = False) -> str:
-    """As `OmegaConf.to_yaml`, by the library in C where there is one."""
+def to_yaml(plain: Any) -> str:
+    """As `OmegaConf.to_yaml` writes plain values; sections that have been written before are not put into text again."""
+    if not isinstance(plain, dict) or not plain:
+        return _text(plain)
+    return "".join(_section(key, value) for key, value in plain.items())
+
+
+def _section(key: Any, value: Any) -> str:
+    if key == "hydra" and value and isinstance(value, dict):  # Hydra's sections are as large as all others together
+        parts = (_section_text({key: {name: part}}) for name, part in value.items())
+        return "".join([f"{key}:\n", *(part.partition("\n")[2] for part in parts)])
+    return _section_text({key: value})
+
+
+def _section_text(section: dict[Any, Any]) -> str:
+    try:
+        return _remembered_text(marshal.dumps(section, 0))
+    except ValueError:  # it holds other things than YAML has
+        return _text(section)
+
+
+@functools.lru_cache(MOST_TEXTS)
+def _remembered_text(section: bytes) -> str:
+    return _text(marshal.loads(section))
+
+
+def _text(plain: Any) -> str:
     if DUMPER is None:
-        return OmegaConf.to_yaml(config, resolve=resolve)
-    plain = OmegaConf.to_container(config, resolve=resolve, enum_to_str=True)
+        return OmegaConf.to_yaml(plain)
     return yaml.dump(plain, Dumper=DUMPER, default_flow_style=False, allow_unicode=True, sort_keys=False)
 
 

@@ -205,18 +205,18 @@ def _as_a_folder(section: str, value: Any) -> str:
 def unread(raw: Mapping[str, Any], choices: Mapping[str, Any], sources: Sequence[str], primary: str = EVALUATION) -> list[str]:
     """The sections, and keys of sections, that nothing reads; `raw` is the whole configuration, not resolved."""
     own = _file(str(CONF / f"{primary}.yaml"))
-    mentioned = set(_mentioned(raw, ()))
+    names = set(mentioned(raw))
     found = []
     for section, node in raw.items():
-        if section == "hydra" or section in mentioned or (section in choices and section not in GROUPS):
+        if section == "hydra" or section in names or (section in choices and section not in GROUPS):
             continue
         if section not in own and section not in GROUPS:
-            found += [] if _is_mentioned(section, mentioned) else [section]
+            found += [] if _is_mentioned(section, names) else [section]
         elif isinstance(node, Mapping) and TARGET not in node:
             declared = _declared(section, choices.get(section), tuple(sources))
             read = None if declared is None else declared | set(own.get(section) or ())
             keys = [f"{section}.{key}" for key in node if read is not None and key not in read]
-            found += [key for key in keys if not _is_mentioned(key, mentioned) and not _is_group(key, choices)]
+            found += [key for key in keys if not _is_mentioned(key, names) and not _is_group(key, choices)]
     return found
 
 
@@ -244,14 +244,14 @@ def _file(path: str) -> dict[str, Any]:
     return content or {}
 
 
-def _mentioned(node: Any, path: tuple[str, ...]) -> Iterator[str]:
+def mentioned(node: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """Dotted names in interpolations; one that is relative as a name from the top."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from _mentioned(value, (*path, str(key)))
+            yield from mentioned(value, (*path, str(key)))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _mentioned(value, (*path, str(index)))
+            yield from mentioned(value, (*path, str(index)))
     elif isinstance(node, str) and "${" in node:
         for inside in INTERPOLATED.findall(node):
             for name in NAMES.findall(inside):
@@ -259,8 +259,8 @@ def _mentioned(node: Any, path: tuple[str, ...]) -> Iterator[str]:
                 yield ".".join([*path[: len(path) - up], name[up:]]) if up else name
 
 
-def _is_mentioned(key: str, mentioned: set[str]) -> bool:
-    return any(name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in mentioned)
+def _is_mentioned(key: str, names: set[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in names)
 
 
 # What was meant

@@ -41,14 +41,19 @@ SECTIONS = ("reducer", "protocol", "video", "model", "benchmark", "trainer", "en
 
 def spec_of(name: str, config: DictConfig, overrides: Sequence[str]) -> Spec:
     """Of a composed configuration; raises OmegaConf's MissingMandatoryValue for a value that must be given."""
-    sections = {section: _plain(config, section) for section in SECTIONS}
+    from prunesweep.sweep.resolved import MISSING, resolved
+
+    plain = resolved(config)
+    sections = {section: _given(plain.get(section, MISSING), config, section) for section in SECTIONS}
     if sections["store"] is None:
         raise ValueError("store=null takes its settings away; without a store: store.folder=null")
     return Spec(name, tuple(overrides), **sections, retry_errors=config.retry_errors)
 
 
-def _plain(config: DictConfig, section: str) -> Any:
+def _given(plain: Any, config: DictConfig, section: str) -> Any:
     from omegaconf import OmegaConf
 
-    node = config[section]
-    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+    from prunesweep.sweep.resolved import lacks
+
+    node = config[section] if lacks(plain) else None
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else plain

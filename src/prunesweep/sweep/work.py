@@ -148,7 +148,10 @@ class Assembled(Mapping[str, "pl.DataFrame"]):
         import polars as pl
 
         self.store, self.addresses = store, addresses
-        self._order = pl.DataFrame({"sample_key": [addresses.samples[s.id] for s in samples], "order": range(len(samples))})
+        keys = pl.Series([addresses.samples[s.id] for s in samples], dtype=pl.String)
+        self._order = pl.DataFrame({"sample_key": keys, "order": range(len(samples))})
+        self._sorted, self._rank = keys.sort(), keys.arg_sort().arg_sort()
+        """How a whole trial's rows are stored, and which of them is each sample's."""
         self._portion: dict[str, pl.DataFrame] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -171,6 +174,10 @@ class Assembled(Mapping[str, "pl.DataFrame"]):
     def _ordered(self, name: str, rows: pl.DataFrame) -> pl.DataFrame:
         import polars as pl
 
+        if rows["sample_key"].equals(self._sorted):  # by places, without the start of a query for each of many trials
+            whole = rows[self._rank]
+            trial = pl.repeat(name, len(whole), dtype=pl.String, eager=True)
+            return pl.DataFrame({column: trial if column == "trial" else whole[column] for column in schema()})
         own = rows.join(self._order, on="sample_key").sort("order")
         if len(own) != len(self._order):
             raise EvaluationError(

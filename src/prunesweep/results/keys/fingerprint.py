@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -258,7 +259,9 @@ def versions(code: Code | None = None) -> dict[str, str]:
     return {name: found for name in (*ANSWERING_LIBRARIES, *sorted(own)) if (found := _version(name))}
 
 
+@functools.cache
 def _version(name: str) -> str | None:
+    """Of what is installed; a process has imported it, so another version would not count before the next one."""
     try:
         return version(name)
     except PackageNotFoundError:
