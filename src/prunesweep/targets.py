@@ -145,11 +145,11 @@ def _again(node: Any) -> Any:
     raise _NotPlainError
 
 
-def _frozen(target: Any) -> type:
+def _frozen(target: Any) -> Any:
     from hydra.utils import get_class
 
-    found = get_class(target) if isinstance(target, str) and target in BUILT else None
-    if found is None or not is_dataclass(found) or not found.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    found: Any = get_class(target) if isinstance(target, str) and target in BUILT else None
+    if not is_dataclass(found) or not getattr(found, "__dataclass_params__").frozen:  # noqa: B009  # no type knows of it
         raise _NotPlainError
     return found
 

@@ -157,9 +157,9 @@ def _evaluate_feasible(
     store.commit([key for name, key in batch.addresses.trials.items() if name not in stopped])
     kept = dict(records) if spec.store["folder"] is None else records  # that store ends with the evaluation
     measured = _measure(batch, group, make_model) if spec.engine["measure"] else [None] * len(group)
-    return [
-        Finished(_info(one, batch, stopped.get(one.name)), kept, timing, took) for one, took in zip(group, measured, strict=True)
-    ]
+    samples_key = digest(sorted(batch.addresses.samples.values()))
+    infos = [_info(one, batch, samples_key, stopped.get(one.name)) for one in group]
+    return [Finished(info, kept, timing, took) for info, took in zip(infos, measured, strict=True)]
 
 
 def _require_spreadable(spec: Spec, race: Race) -> None:
@@ -322,13 +322,13 @@ def _describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
         batch.store.describe(StoredTrial(key, batch.origins[key], described))
 
 
-def _info(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
+def _info(one: Planned, batch: Batch, samples_key: str, stopped: Stopped | None) -> TrialInfo:
     key = batch.addresses.trials[one.name]
     stored = batch.store.trial(key)
     if stored is None:
         raise EvaluationError(f"{batch.store.folder} has lost the description of trial {one.name!r}; run the same command again")
     shape = read_shape(dict(stored.about["shape"]))
-    keys = {"model_key": digest(stored.made_of["model"]), "samples_key": digest(sorted(batch.addresses.samples.values()))}
+    keys = {"model_key": digest(stored.made_of["model"]), "samples_key": samples_key}
     made_with = dict(stored.made_of.get("versions", {}))
     return TrialInfo(
         one.name, *one.spec.names, one.spec.overrides, one.settings(), shape, key, stopped, **keys, versions=made_with

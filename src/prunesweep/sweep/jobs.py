@@ -186,7 +186,7 @@ def _parted(config: DictConfig) -> tuple[DictConfig, Any]:
 
 def _save(result: JobReturn, config: DictConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    hydra = OmegaConf.to_container(result.hydra_cfg.hydra, enum_to_str=True)  # type: ignore[union-attr]
+    hydra = OmegaConf.to_container(result.hydra_cfg.hydra, enum_to_str=True)
     task = OmegaConf.to_container(config.hydra.overrides.task)
     for name, plain in {"config.yaml": unresolved(config), "hydra.yaml": {"hydra": hydra}, "overrides.yaml": task}.items():
         (folder / name).write_text(to_yaml(plain), encoding="utf-8")
