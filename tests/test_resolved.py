@@ -23,6 +23,8 @@ OWN = {
     "read by a name in brackets": [{"a": {"b": n}, "c": "${a[b]}"} for n in (1, 2)],
     "read by a name that is read": [{"a": {"b": 1, "x": n}, "k": "x", "c": "${a.${k}}"} for n in (1, 2)],
     "read by a resolver": [{"model": {"prune_layer": n}, "l": "${paper_layer:5}"} for n in (10, 20)],
+    "read by a resolver's argument": [{"a": {"path": f"/x/{n}", "n": n, "name": "${folder_name:${.path}}"}} for n in (1, 2)],
+    "a number as an argument": [{"a": n, "b": "${folder_name:${a}.x}"} for n in (1, 2)],
     "kinds of values": [{"a": v, "b": [v, {"c": v}], "c": {"d": v}} for v in (1, 1.0, True, "1", None, float("inf"), "???", -1)],
     "keys": [{"a": {1: n, "1": 0}, "b": {True: n}, "c": {"x.y": n}} for n in (1, 2)],
     "escaped": [{"a": {"n": n}, "b": r"\${a.n}"} for n in (1, 2)],

@@ -145,13 +145,13 @@ def _again(node: Any) -> Any:
     raise _NotPlainError
 
 
-def _frozen(target: Any) -> type:
+def _frozen(target: Any) -> Any:
     from hydra.utils import get_class
 
     found: Any = get_class(target) if isinstance(target, str) and target in BUILT else None
-    if not is_dataclass(found) or not found.__dataclass_params__.frozen:  # type: ignore[union-attr]
+    if not is_dataclass(found) or not getattr(found, "__dataclass_params__").frozen:  # noqa: B009  # no type knows of it
         raise _NotPlainError
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _targets(node: Any) -> Iterator[str]:

@@ -96,13 +96,13 @@ def describe(batch: Batch, group: Sequence[Planned], shape: Any) -> None:
         batch.store.describe(StoredTrial(key, batch.origins[key], described))
 
 
-def info_of(one: Planned, batch: Batch, stopped: Stopped | None) -> TrialInfo:
+def info_of(one: Planned, batch: Batch, samples_key: str, stopped: Stopped | None) -> TrialInfo:
     key = batch.addresses.trials[one.name]
     stored = batch.store.trial(key)
     if stored is None:
         raise EvaluationError(f"{batch.store.folder} has lost the description of trial {one.name!r}; run the same command again")
     shape = read_shape(dict(stored.about["shape"]))
-    keys = {"model_key": digest(stored.made_of["model"]), "samples_key": digest(sorted(batch.addresses.samples.values()))}
+    keys = {"model_key": digest(stored.made_of["model"]), "samples_key": samples_key}
     made_with = dict(stored.made_of.get("versions", {}))
     return TrialInfo(
         one.name, *one.spec.names, one.spec.overrides, one.settings(), shape, key, stopped, **keys, versions=made_with

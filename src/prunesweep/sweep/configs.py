@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,11 +42,12 @@ def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[s
 def trial_names(configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]]) -> list[str]:
     """Names that are unique within the batch; a repeated configuration gets a number."""
     shared = frozenset.intersection(*(frozenset(o) for o in overrides))
+    seen = Counter[str]()
     names: list[str] = []
     for config, own in zip(configs, overrides, strict=True):
         name = trial_name(config, own, shared)
-        repeats = sum(other == name or other.startswith(f"{name} #") for other in names)
-        names.append(f"{name} #{repeats + 1}" if repeats else name)
+        seen[name] += 1
+        names.append(f"{name} #{seen[name]}" if seen[name] > 1 else name)
     return names
 
 

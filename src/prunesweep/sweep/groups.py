@@ -21,6 +21,7 @@ from prunesweep.checks import UnfitError
 from prunesweep.models.checkpoints import located
 from prunesweep.results.changes import why_not_reused
 from prunesweep.results.infeasible import Infeasible
+from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.pending import noted
 from prunesweep.results.records import Stopped, read_trials
 from prunesweep.results.store import Store
@@ -120,10 +121,9 @@ def _evaluate_feasible(
     begin = time.perf_counter()
     measured = _measure(batch, make_model) if spec.engine["measure"] else [None] * len(group)
     timing = timing.besides("measure", time.perf_counter() - begin)
-    return [
-        Finished(info_of(one, batch, stopped.get(one.name)), kept, timing, took)
-        for one, took in zip(group, measured, strict=True)
-    ]
+    samples_key = digest(sorted(batch.addresses.samples.values()))
+    infos = [info_of(one, batch, samples_key, stopped.get(one.name)) for one in group]
+    return [Finished(info, kept, timing, took) for info, took in zip(infos, measured, strict=True)]
 
 
 def _require_spreadable(spec: Spec, race: Race) -> None:

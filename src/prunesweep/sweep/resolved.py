@@ -19,7 +19,8 @@ from prunesweep.sweep.schema import mentioned
 
 HYDRA, MISSING = "hydra", "???"
 RESOLVER = re.compile(r"\$\{\s*([\w.]+)\s*:")
-NESTED = re.compile(r"\$\{[^}]*\$\{")
+DYNAMIC = re.compile(r"\$\{[^}:]*\$\{")
+"""A name that is put together; in a resolver's arguments, names are names."""
 READ = {"folder_name": (), "package_data": (), "paper_layer": ("model.prune_layer",)}
 """Our own resolvers, with what they read besides their arguments.  Others may read anything."""
 MOST = 64
@@ -67,7 +68,7 @@ def _kind(_: bytes) -> list[bytes]:
     return []
 
 
-def _by_omegaconf(config: DictConfig) -> dict[str, Any]:
+def _by_omegaconf(config: DictConfig) -> dict[Any, Any]:
     def plain(key: Any) -> Any:
         node = MISSING if OmegaConf.is_missing(config, key) else config[key]
         return OmegaConf.to_container(node, resolve=True, enum_to_str=True) if OmegaConf.is_config(node) else node
@@ -79,7 +80,7 @@ def _read_by_others(raw: Mapping[str, Any]) -> frozenset[str] | None:
     """Dotted names that interpolations read; None if they cannot be told."""
     names = {name.rstrip(".") for name in mentioned(raw)}
     for text in _interpolations(raw):
-        if NESTED.search(text) or not READ.keys() >= {*(resolvers := RESOLVER.findall(text))}:
+        if DYNAMIC.search(text) or not READ.keys() >= {*(resolvers := RESOLVER.findall(text))}:
             return None
         names.update(*(READ[resolver] for resolver in resolvers))
     return None if any(name.partition(".")[0] == HYDRA for name in names) else frozenset(names)
