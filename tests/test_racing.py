@@ -13,7 +13,7 @@ import pytest
 from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.table import sweep_table
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.report import text
+from prunesweep.report import overview
 from prunesweep.report.plots import pareto_points
 from prunesweep.results.records import Trial, TrialInfo, read_trial, schema, write_trial
 from prunesweep.sweep.racing import Interval, Race, Raced, Rival, bet, interval, money, run_race
@@ -163,10 +163,10 @@ def test_stopped_trials_are_read_back_marked_and_on_no_front(tmp_path: Path) -> 
         "dear": (True, False),
         "dearest": (False, True),
     }
-    (line,) = [line for line in text.sweep(table, "llm_flops_ratio").splitlines() if line.startswith("dear ")]
+    (line,) = [line for line in overview.sweep(table, "llm_flops_ratio").splitlines() if line.split()[1:2] == ["dear"]]
     stopped = back[1].info.stopped
     interval = f"[{stopped.accuracy_low:.3f},", f"{stopped.accuracy_high:.3f}]"
-    assert line.split()[1:5] == ["stopped", f"{table[1].accuracy:.3f}", *interval]
+    assert line.split()[2:6] == ["stopped", f"{table[1].accuracy:.3f}", *interval]
     assert f"(n={table[1].samples})" in line
     assert [point.stopped for point in pareto_points(table, "llm_flops_ratio").points] == [False, True, False]
 

@@ -5,6 +5,7 @@ from prunesweep.analysis.costs import COSTS
 from prunesweep.analysis.failures import Failure
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.wording import accuracy_text
+from prunesweep.report import overview
 from prunesweep.report import text as tables
 from prunesweep.report.plots import COST_LABELS
 
@@ -27,7 +28,7 @@ def test_flops_have_si_prefixes() -> None:
 def test_what_all_trials_of_a_reducer_share_is_said_once() -> None:
     other = replace(ROW, trial="prunevid layer=2 keep_ratio=0.8", pareto=False)
     alone = replace(ROW, trial="random layer=2", reducer="random")
-    text = tables.sweep([ROW, other, alone], "llm_flops_ratio")
+    text = overview.sweep([ROW, other, alone], "llm_flops_ratio")
     assert "prunevid keep_ratio=0.4" in text
     assert "all prunevid trials: layer=2" in text
     assert "random layer=2" in text

@@ -13,6 +13,7 @@ from prunesweep.analysis.comparison import main as compare
 from prunesweep.analysis.outcomes import Outcomes, collect, read_outcomes
 from prunesweep.analysis.summary import says_enough
 from prunesweep.analysis.table import summarize, table_frame
+from prunesweep.report import overview
 from prunesweep.report import tables as paper
 from prunesweep.report import text as tables
 from prunesweep.report.html import report_data
@@ -61,9 +62,9 @@ def test_every_view_says_how_many_answers_name_no_option_and_several(
         write_trial(tmp_path / str(number), trial.info, trial.records)
     single = tables.single(summarize(trials[1]), trials[1])
     assert "answers     10.0 % of the generated ones name no option, 5.0 % several" in single
-    shown = tables.sweep(found.table, "llm_flops_ratio").splitlines()
+    shown = overview.sweep(found.table, "llm_flops_ratio").splitlines()
     assert shown[0].endswith("no option  several")
-    assert any(line.startswith("prunevid") and line.endswith("10.0 %    5.0 %") for line in shown)
+    assert any(" prunevid " in line and line.endswith("10.0 %    5.0 %") for line in shown)
     assert table_frame(found.table)["unclear"].to_list() == [0.025, 0.1]
     said = text(verdict(found, with_importance=False))
     assert "answers     10.0 % of the generated ones name no option, 5.0 % several in prunevid layer=2, the most of all" in said
@@ -85,7 +86,7 @@ def test_every_view_says_how_many_answers_name_no_option_and_several(
 
 def test_where_options_are_scored_no_view_speaks_of_it() -> None:
     found = swept(made("none", GOOD), made("prunevid", GOOD, visual=(4, 2)))
-    assert "no option" not in tables.sweep(found.table, "llm_flops_ratio")
+    assert "no option" not in overview.sweep(found.table, "llm_flops_ratio")
     assert "no option" not in text(verdict(found, with_importance=False))
     assert "no option" not in paper.against_table(found).header
 

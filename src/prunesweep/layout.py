@@ -11,10 +11,10 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell, the first one and one of settings left-aligned."""
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Columns as wide as their longest cell, the first ones (`left`) and one of settings left-aligned."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    pads = [str.ljust if i == 0 or name == "settings" else str.rjust for i, name in enumerate(header)]
+    pads = [str.ljust if i < left or name == "settings" else str.rjust for i, name in enumerate(header)]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join("  ".join(map(lambda pad, *cell: pad(*cell), pads, line, widths)).rstrip() for line in lines)
 

@@ -12,6 +12,7 @@ from prunesweep.analysis.summary import Summary, not_run
 from prunesweep.analysis.table import summarize, sweep_table, table_frame
 from prunesweep.analysis.varied import varied
 from prunesweep.report import text as tables
+from prunesweep.report.overview import shown
 from prunesweep.report.verdict import text as words
 from prunesweep.report.verdict import verdict
 from prunesweep.results.infeasible import infeasible_folders, lines
@@ -52,7 +53,7 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
 
         figure = plots.pareto_figure(_panels(trials, cost))
         figure.savefig(sweep / "pareto.png", dpi=150)
-    print(tables.sweep(table, cost))
+    print(shown(table, settings, cost))
     for one in collect(trials, cost, margin):
         print(f"\n{words(verdict(one, with_importance=False))}")
     if entries := read_timing(sweep):

@@ -10,7 +10,7 @@ from typing import Any
 from prunesweep.analysis.accuracy import Accuracy, Naming, task_accuracies
 from prunesweep.analysis.failures import Failure
 from prunesweep.analysis.summary import Summary, scores_of
-from prunesweep.analysis.wording import accuracy_text, summary_text
+from prunesweep.analysis.wording import accuracy_text
 from prunesweep.layout import count, grid, share_text, with_prefix
 from prunesweep.results.records import Trial
 
@@ -27,46 +27,8 @@ def flops_text(flops: float) -> str:
     return "n/a" if math.isnan(flops) else f"{with_prefix(flops, 3)}FLOPs"
 
 
-def _ratio(value: float) -> str:
+def times(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3f}x"
-
-
-def sweep(table: Sequence[Summary], cost: str) -> str:
-    """One line a trial, cheapest first; Pareto-optimal ones carry a star."""
-    generated = any(not math.isnan(row.unclear) for row in table)
-    header = ["trial", "front", "accuracy ± SE", "tokens in", "at end", "LLM prefill", "of dense", "total of dense"]
-    header += ["no option", "several"] if generated else []
-    names, common = short_names(table)
-    rows = [
-        (
-            name,
-            "infeasible" if row.infeasible else "stopped" if row.stopped else "*" if row.pareto else "",
-            "not run" if row.infeasible else summary_text(row),
-            _ratio(row.entrance_ratio),
-            _ratio(row.final_ratio),
-            flops_text(row.llm_flops),
-            _ratio(row.llm_flops_ratio),
-            _ratio(row.total_flops_ratio),
-            *((share_text(row.unclear), share_text(row.ambiguous)) if generated else ()),
-        )
-        for name, row in zip(names, table, strict=True)
-    ]
-    notes = [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
-    if any(row.stopped for row in table):
-        notes.append(
-            "stopped by a race after n samples, for trials that cost no more are better: no candidates, whatever they show; "
-            "[...]: 95 % interval on all samples"
-        )
-    if len({row.samples for row in table if not row.stopped and not row.infeasible}) > 1:
-        notes.append("the trials differ in how many samples they answered: compare with care")
-    if any(row.accuracy in (0.0, 1.0) for row in table):
-        notes.append(ALIKE)
-    notes.append(f"* on the Pareto front of accuracy against {cost}; SE: standard error, clustered by video")
-    notes.append("tokens in, at end: visual tokens entering the LLM and in its last layer, of dense")
-    if generated:
-        notes.append("no option, several: generated answers that name none of the question's options, or more than one")
-    notes += [f"of dense: of {name}" for name in dict.fromkeys(row.relative_to for row in table if row.relative_to)]
-    return "\n".join([grid(header, rows), *notes])
 
 
 def short_names(table: Sequence[Summary]) -> tuple[list[str], dict[str, str]]:
@@ -85,9 +47,9 @@ def single(row: Summary, trial: Trial) -> str:
     lines = [
         f"trial       {row.trial} on {trial.info.benchmark}, {trial.info.model}",
         f"accuracy    {accuracy_text(*scores_of(row))}, standard error clustered by video",
-        f"tokens      {_ratio(row.entrance_ratio)} of the visual tokens enter the LLM, {_ratio(row.final_ratio)} reach its end",
-        f"FLOPs       {flops_text(row.llm_flops)} LLM prefill, {_ratio(row.llm_flops_ratio)} of dense",
-        f"            {flops_text(row.total_flops)} in all with vision and decoding, {_ratio(row.total_flops_ratio)} of dense",
+        f"tokens      {times(row.entrance_ratio)} of the visual tokens enter the LLM, {times(row.final_ratio)} reach its end",
+        f"FLOPs       {flops_text(row.llm_flops)} LLM prefill, {times(row.llm_flops_ratio)} of dense",
+        f"            {flops_text(row.total_flops)} in all with vision and decoding, {times(row.total_flops_ratio)} of dense",
         f"            of dense: of {row.relative_to}",
     ]
     if trial.measured:
