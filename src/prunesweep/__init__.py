@@ -1,7 +1,55 @@
-"""Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars."""
+"""Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars.
+
+    import prunesweep as ps
+    sweep = ps.evaluate("tiny", ps.load_benchmark("blocks", limit=200), ["none", "prunevid"])
+
+Everything is in `prunesweep.api`, which is imported when something of it is first used.
+"""
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 from prunesweep.targets import FormerModules
 
+if TYPE_CHECKING:
+    from prunesweep.api import Choice as Choice
+    from prunesweep.api import Comparison as Comparison
+    from prunesweep.api import Front as Front
+    from prunesweep.api import Sweep as Sweep
+    from prunesweep.api import evaluate as evaluate
+    from prunesweep.api import grid as grid
+    from prunesweep.api import load_benchmark as load_benchmark
+    from prunesweep.api import load_model as load_model
+    from prunesweep.api import read as read
+    from prunesweep.api import reducer as reducer
+    from prunesweep.api import search as search
+
+__all__ = [  # imported when asked for
+    "Choice",
+    "Comparison",
+    "Front",
+    "Sweep",
+    "evaluate",
+    "grid",
+    "load_benchmark",
+    "load_model",
+    "read",
+    "reducer",
+    "search",
+]
+
 sys.meta_path.append(FormerModules())  # the last one: it finds only what is nowhere else
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        import importlib
+
+        if name == "search":  # a package, too, which can be called
+            return importlib.import_module("prunesweep.search")
+        return getattr(importlib.import_module("prunesweep.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,421 @@
+"""PruneSweep from Python: `import prunesweep as ps`.
+
+    model = ps.load_model("tiny"); data = ps.load_benchmark("blocks", limit=200)
+    trials = [ps.reducer("none"), *ps.grid("prunevid", {"prune.keep_ratio": [0.2, 0.4]})]
+    sweep = ps.evaluate(model, data, trials)
+    print(sweep.compare("prunevid prune.keep_ratio=0.4", "none"))
+
+Settings, their defaults and their bounds are those of the command: both compose the YAML in `conf/`.  What one has evaluated
+the other finds in the store.  Errors in what is asked for are ValueError, with the text that the command prints.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from prunesweep.report.finished import Comparison, Front, Sweep
+
+__all__ = [
+    "Choice",
+    "Comparison",
+    "Front",
+    "Sweep",
+    "evaluate",
+    "grid",
+    "load_benchmark",
+    "load_model",
+    "read",
+    "reducer",
+    "search",
+]
+
+Group = Literal["model", "benchmark", "reducer"]
+BESIDE = ("video", "protocol")
+"""Sections whose settings a trial may have besides its reducer's."""
+STORE = "store"
+"""As in `conf/eval.yaml`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Comparison", "Front", "Sweep"):
+        from prunesweep.report import finished
+
+        return getattr(finished, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# What to evaluate
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model, a benchmark or a reducer of `conf/`, with settings of one's own.  Equal choices are the same trial."""
+
+    group: Group
+    name: str
+    settings: tuple[str, ...] = ()
+    """As a command has them: `benchmark.limit=200`."""
+    conf: str | None = None
+    """The folder, like the package's `conf/`, that has it; None for the package's own."""
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        return f"{self.group}={self.name}", *self.settings
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *(setting.removeprefix(f"{self.group}.") for setting in self.settings)])
+
+    def __repr__(self) -> str:
+        return f"<{self.group} {self}>"
+
+
+def load_model(name: str | Path, /, **settings: Any) -> Choice:
+    """A model of `conf/model/`: `ps.load_model("llava_onevision_7b", frames=16)`.  Weights are read when it evaluates.
+
+    One of your own is named by its file, FOLDER/model/NAME.yaml; benchmarks and reducers likewise.
+    Raises ValueError for an unknown name or setting, and for one that must be given.
+    """
+    return _checked(_choice("model", name, settings))
+
+
+def load_benchmark(name: str | Path, /, **settings: Any) -> Choice:
+    """A benchmark of `conf/benchmark/`: `ps.load_benchmark("mvbench", path="/data/mvbench", limit=400)`.
+
+    `limit` is a number of questions, the same of each task; None takes all.  Videos are read when it is evaluated.
+    Raises ValueError as `load_model`.
+    """
+    return _checked(_choice("benchmark", name, settings))
+
+
+def reducer(name: str | Path, settings: Mapping[str, Any] | None = None, /, **more: Any) -> Choice:
+    """A method of `conf/reducer/`, which makes a trial: `ps.reducer("prunevid", {"prune.keep_ratio": 0.4})`.
+
+    Keys are the reducer's own; those that begin with `video.` or `protocol.` set how the trial is asked: `video.frames` is a
+    number of frames.  Raises ValueError for an unknown name or setting, and for a value out of bounds.
+    """
+    return _checked(_choice("reducer", name, {**(settings or {}), **more}))
+
+
+def grid(name: str | Path, settings: Mapping[str, Sequence[Any]], /) -> list[Choice]:
+    """Trials of a method, one for each combination of the values given for each key; the last key varies fastest.
+
+    Raises ValueError as `reducer`, and for a key without values.
+    """
+    for key, values in settings.items():
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise ValueError(f"grid: {key} takes a list of values, got {values!r}")
+        for value in values:
+            _checked(_choice("reducer", name, {key: value}))
+    combinations = itertools.product(*settings.values())
+    return [_choice("reducer", name, dict(zip(settings, values, strict=True))) for values in combinations]
+
+
+def _choice(group: Group, name: str | Path, settings: Mapping[str, Any]) -> Choice:
+    from prunesweep.sweep.overrides import override
+
+    own = tuple(override(key, value, _section(group, key)) for key, value in settings.items())
+    if str(name).endswith(".yaml"):
+        file = Path(name).expanduser().absolute()
+        if not file.is_file() or file.parent.name != group:
+            raise ValueError(f"{name} must be a file in a folder called {group}, as in conf/{group}/")
+        return Choice(group, file.stem, own, str(file.parents[1]))
+    if not re.fullmatch(r"[\w./-]+", str(name)):
+        raise ValueError(f"a {group} is called by its name in conf/{group}/, got {name!r}")
+    return Choice(group, str(name), own)
+
+
+def _section(group: str, key: Any) -> str:
+    """The section of a key, where the key does not begin with it."""
+    first = str(key).lstrip("+").partition(".")[0]
+    return "" if "." in str(key) and (first == group or (group == "reducer" and first in BESIDE)) else group
+
+
+def _checked(choice: Choice) -> Choice:
+    """Raises ValueError for what the command would refuse before it reads anything."""
+    from omegaconf import OmegaConf
+
+    from prunesweep.sweep.session import composed
+    from prunesweep.targets import instantiate
+
+    with _explained():
+        section = composed([*_searched(choice), *choice.overrides])[choice.group]
+        for missing in sorted(OmegaConf.missing_keys(section)):
+            key = f"{choice.group}.{missing}"
+            raise ValueError(f"{key} must be given: {key}=...")
+        if choice.group == "reducer":
+            instantiate(section)
+    return choice
+
+
+def _searched(*choices: Choice) -> list[str]:
+    """Where Hydra is to look besides its own folder."""
+    from prunesweep.sweep.overrides import override
+
+    folders = dict.fromkeys(choice.conf for choice in choices if choice.conf)
+    return [override("hydra.searchpath", [f"file://{folder}" for folder in folders])] if folders else []
+
+
+def _given(group: Group, value: Choice | str) -> Choice:
+    """A choice, or one by its name alone."""
+    chosen = _checked(_choice(group, value, {})) if isinstance(value, (str, Path)) else value
+    if not isinstance(chosen, Choice) or chosen.group != group:
+        maker = {"model": "load_model", "benchmark": "load_benchmark", "reducer": "reducer"}[group]
+        raise ValueError(f"a {group} is made by prunesweep.{maker}, got {value!r}")
+    return chosen
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Hydra's errors as the command words them."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from prunesweep.cli.run import explained  # it also teaches OmegaConf the functions that conf/ calls
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explained(error)) from error
+
+
+# Evaluating
+
+
+def evaluate(
+    model: Choice | str,
+    benchmark: Choice | str,
+    trials: Sequence[Choice | str],
+    *,
+    store: str | Path | None = STORE,
+    folder: str | Path | None = None,
+    progress: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> Sweep:
+    """Evaluates trials together, so that they share their work, and returns the sweep.
+
+    `store` is the folder in which every record is looked for, and kept as it is made; None keeps none.  Results go to `folder`,
+    by default `multirun/DATE/TIME`; evaluating the same trials into the same folder goes on where it was.  Without `progress`
+    nothing is printed.  `settings` are any others of the command's, such as `{"trainer.devices": 2, "logger": "wandb"}`.
+
+    Raises ValueError for what cannot be evaluated, before anything runs; EvaluationError if a trial has no answer at all.
+    Warns of questions that could not be answered.
+    """
+    if isinstance(trials, (str, Path, Choice)):
+        raise ValueError(f"trials must be a list, got {trials!r}")
+    chosen = [_given("reducer", trial) for trial in trials]
+    if not chosen:
+        raise ValueError("there is no trial to evaluate: give at least one, such as ps.reducer('none')")
+    given = {"store.folder": store, "trainer.progress": progress, **_folder(folder), **(settings or {})}
+    common = _common(_given("model", model), _given("benchmark", benchmark), chosen, given)
+    return _run(common, ["hydra/sweeper=grids"], chosen, {"grids": [_as_grid(one) for one in chosen]})
+
+
+class Searching(TypedDict, total=False):
+    """What a search may be told besides; its defaults are those of `prunesweep search`, see docs/search.md."""
+
+    store: str | Path | None
+    folder: str | Path | None
+    progress: bool
+    settings: Mapping[str, Any]
+    """As of `evaluate`."""
+    batch: int
+    """Trials proposed and evaluated together."""
+    seed: int
+    objectives: Mapping[str, str]
+    """`{"accuracy": "maximize", "llm_flops_ratio": "minimize"}`."""
+    constraints: Sequence[str]
+    """`["accuracy >= dense - 0.01"]`."""
+    baselines: Mapping[str, Choice]
+    """Evaluated first; constraints may name them.  The dense model, `{"dense": ps.reducer("none")}`, unless given."""
+    fixed: Mapping[str, Any]
+    """Settings of every proposed trial."""
+    first: Sequence[Mapping[str, Any]]
+    """Settings to try before anything is proposed."""
+    ceiling: str
+    """The best accuracy that is thought possible: `"dense + 0.02"`."""
+    warm_start: Sequence[str | Path]
+    """Sweeps or stores on the same model and benchmark to start from."""
+    sampler: str
+    """Of `conf/sampler/`."""
+    storage: str
+    study: str
+
+
+HOW = ("store", "folder", "progress", "settings")
+
+
+def search(
+    model: Choice | str,
+    benchmark: Choice | str,
+    reducer: str,
+    space: Mapping[str, Any],
+    trials: int = 40,
+    **options: Unpack[Searching],
+) -> Sweep:
+    """Searches the settings of a method with Optuna for the best accuracy at the lowest cost; returns the sweep.
+
+    `space` has a range for each key: `(0.1, 0.8)` for real numbers, `(1, 6)` for whole ones, both ends included, a list for a
+    choice, or text in Hydra's language, such as `"tag(log, interval(0.01, 1))"`.  `trials` is their number in all: searching
+    once more into the same `folder` goes on where it was.  The sweep's `proposals` has a row for each.
+
+    Raises ValueError and EvaluationError as `evaluate`.
+    """
+    if unknown := [name for name in options if name not in Searching.__annotations__]:
+        raise ValueError(_unknown_option(unknown[0]))
+    method = _given("reducer", reducer)
+    baselines = {name: _given("reducer", one) for name, one in options.get("baselines", {"dense": "none"}).items()}
+    progress = options.get("progress", True)
+    given = {"store.folder": options.get("store", STORE), "trainer.progress": progress, **_folder(options.get("folder"))}
+    given |= options.get("settings") or {}
+    methods = [method, *baselines.values()]
+    common = _common(_given("model", model), _given("benchmark", benchmark), methods, given)
+    sampler = [f"+sampler={options['sampler']}"] if "sampler" in options else []
+    sweeper = {"trials": trials, "space": {_whole(key): _range(key, value) for key, value in space.items()}}
+    sweeper |= {"baselines": {name: _as_grid(one) for name, one in baselines.items()}, **_sweepers(options)}
+    return _run(common, [*method.overrides, "hydra/sweeper=search", *sampler], methods, sweeper)
+
+
+def _unknown_option(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, Searching.__annotations__, 1)
+    return f"search has no option {name!r}; {f'did you mean {close[0]}?' if close else ', '.join(Searching.__annotations__)}"
+
+
+def _sweepers(options: Searching) -> dict[str, Any]:
+    """The settings of the sweeper `search` as its YAML has them."""
+    own: dict[str, Any] = {name: value for name, value in options.items() if name not in (*HOW, "sampler", "baselines")}
+    makers: dict[str, Callable[[Any], Any]] = {
+        "objectives": dict,
+        "constraints": list,
+        "fixed": _written,
+        "first": lambda settings: [{_whole(key): value for key, value in one.items()} for one in settings],
+        "warm_start": lambda folders: [str(folder) for folder in folders],
+    }
+    return {name: makers.get(name, lambda value: value)(value) for name, value in own.items()}
+
+
+def _written(settings: Mapping[str, Any]) -> dict[str, str]:
+    from prunesweep.sweep.overrides import written
+
+    return {_whole(key): written(value, key) for key, value in settings.items()}
+
+
+def _whole(key: str) -> str:
+    section = _section("reducer", key)
+    return f"{section}.{key}" if section else key
+
+
+def _range(key: str, values: Any) -> str:
+    """Of a setting that is searched, in Hydra's language; raises ValueError for what is no range."""
+    from prunesweep.sweep.overrides import written
+
+    if isinstance(values, str):
+        return values
+    if isinstance(values, range):
+        return f"range({values.start},{values.stop},{values.step})"
+    if isinstance(values, list) and values:
+        return f"choice({','.join(written(value, key) for value in values)})"
+    if isinstance(values, tuple) and len(values) == 2 and all(_is_number(value) for value in values):
+        low, high = values
+        if not low < high:
+            raise ValueError(f"search: {key} must have its lower end first, got {values!r}")
+        whole = isinstance(low, int) and isinstance(high, int)
+        return f"range({low},{high + 1})" if whole else f"interval({float(low)!r},{float(high)!r})"
+    raise ValueError(
+        f"search: {key} takes (low, high), a list to choose from, or text such as 'interval(0.1,0.8)', got {values!r}"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _folder(folder: str | Path | None) -> dict[str, Any]:
+    return {} if folder is None else {"hydra.sweep.dir": folder}
+
+
+def _as_grid(choice: Choice) -> dict[str, str]:
+    """As sweepers have it: values by key."""
+    return dict(override.split("=", 1) for override in choice.overrides)
+
+
+def _common(model: Choice, benchmark: Choice, methods: Sequence[Choice], given: Mapping[str, Any]) -> list[str]:
+    """The overrides of all trials; nothing goes to W&B unless that is asked for."""
+    from prunesweep.sweep.overrides import override
+
+    where = _searched(model, benchmark, *methods)
+    own = [override(key, value) for key, value in {"logger": "none", **given}.items()]
+    return [*where, *model.overrides, *benchmark.overrides, *own]
+
+
+def _run(common: Sequence[str], more: Sequence[str], methods: Sequence[Choice], sweeper: Mapping[str, Any]) -> Sweep:
+    """The sweep of a multirun of these methods, begun with the overrides `common` and `more`."""
+    from prunesweep.checks import EvaluationError
+    from prunesweep.report.finished import Sweep, axis_of
+    from prunesweep.sweep.session import require_code_as_written, run_sweep
+
+    task = [override for override in common if not override.startswith("hydra")]
+    with _explained():
+        require_code_as_written([[*_searched(*methods), *task, *one.overrides] for one in _kinds(methods)])
+        folder, failed = run_sweep([*common, *more], sweeper, progress="trainer.progress=false" not in common)
+    reasons = _without_answer(folder)
+    if failed:
+        raise EvaluationError(f"{failed.partition(';')[0]}: {reasons}" if reasons else failed)
+    if reasons:
+        warnings.warn(f"some questions have no answer in {folder}: {reasons}", stacklevel=3)
+    return Sweep(folder, axis_of(folder))
+
+
+def _kinds(methods: Sequence[Choice]) -> list[Choice]:
+    """One of each that may have code of its own: of each name, with each part replaced or switched off."""
+    found: dict[Any, Choice] = {}
+    for one in methods:
+        parts = tuple(setting for setting in one.settings if "_target_" in setting or setting.endswith("=null"))
+        found.setdefault((one.name, one.conf, parts), one)
+    return list(found.values())
+
+
+MOST_REASONS = 3
+"""Kinds of errors in a message."""
+
+
+def _without_answer(folder: Path) -> str:
+    """Why some questions have no answer; empty if all have one."""
+    import polars as pl
+
+    from prunesweep.analysis.failures import failures
+    from prunesweep.layout import count
+    from prunesweep.results.records import read_trials
+
+    summary = folder / "summary.parquet"
+    if not summary.is_file() or not pl.read_parquet(summary, columns=["errors"])["errors"].sum():
+        return ""
+    found = failures(read_trials(folder))
+    said = [
+        f"{' '.join(one.error.split())} ({count(len(one.samples), 'question')} of {count(len(one.trials), 'trial')})"
+        for one in found[:MOST_REASONS]
+    ]
+    return "; ".join([*said, *([f"and {len(found) - MOST_REASONS} other errors"] if len(found) > MOST_REASONS else [])])
+
+
+# Reading
+
+
+def read(path: str | Path, *, cost: str | None = None) -> Sweep:
+    """The finished trials of a sweep's folder, of a run's, or of a store; `latest` is the sweep that was started last.
+
+    `cost` is the axis of fronts; that which the sweep was run with unless given.  Raises ValueError if there is nothing to read.
+    """
+    from prunesweep.analysis.naming import sweep_called
+    from prunesweep.report import finished
+
+    return finished.read(sweep_called(str(path)), cost)
