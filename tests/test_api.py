@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import subprocess
@@ -108,8 +109,8 @@ def test_an_api_run_and_the_command_have_one_key_and_the_same_records(run, small
 def test_a_search_is_the_sweepers_and_goes_on(run, small) -> None:
     space = {"prune.keep_ratio": (0.1, 0.8), "prune.layer": (1, 4), "merge.positions": ["renumbered", "original"]}
     code, _, _ = run(
-        "-m", "hydra/sweeper=search", "hydra.sweeper.trials=4", "hydra.sweeper.baselines={dense:{reducer:none}}",
-        "hydra.sweeper.space={reducer.prune.keep_ratio:'interval(0.1,0.8)',reducer.prune.layer:'range(1,5)',"
+        "-m", "hydra/sweeper=search", "hydra.sweeper.trials=4", "+hydra.sweeper.baselines={dense:{reducer:none}}",
+        "+hydra.sweeper.space={reducer.prune.keep_ratio:'interval(0.1,0.8)',reducer.prune.layer:'range(1,5)',"
         "reducer.merge.positions:'choice(renumbered,original)'}", "reducer=prunevid",
         "hydra.sweep.dir=by_command", "benchmark.limit=6",
     )  # fmt: skip
@@ -247,11 +248,11 @@ def test_slips_are_worded_as_the_command_words_them(run) -> None:
 
 def test_questions_without_an_answer_are_warned_of_and_trials_without_any_end_it(small, benchmark_folder: Path) -> None:
     model, _ = small
-    lines = (benchmark_folder / "questions.jsonl").read_text().splitlines()
+    questions = (benchmark_folder / "questions.jsonl").read_bytes()
     Path("own").mkdir()
     for path in benchmark_folder.glob("*.mp4"):
         (Path("own") / path.name).write_bytes(path.read_bytes())
-    (Path("own") / "questions.jsonl").write_text("\n".join(lines[:4]))
+    (Path("own") / "questions.jsonl").write_bytes(questions)
     one = sorted(Path("own").glob("*.mp4"))[0]
     one.write_bytes(b"no film")
     with pytest.warns(UserWarning, match="some questions have no answer in mine: .* of 1 trial"):
@@ -260,6 +261,84 @@ def test_questions_without_an_answer_are_warned_of_and_trials_without_any_end_it
         path.write_bytes(b"no film")
     with pytest.raises(EvaluationError, match="no sample could be evaluated: .* of 1 trial"):
         ps.evaluate(model, ps.load_benchmark("jsonl", path="own"), ["none"], folder="other", progress=False)
+
+
+METHOD = """
+from dataclasses import dataclass
+
+from prunesweep.reducers import keep_tokens
+from prunesweep.types import Merged, Tokens
+
+STEP = 2
+
+
+@dataclass(frozen=True)
+class EveryOther:
+    first: int = 0
+
+    def __call__(self, tokens: Tokens) -> Merged:
+        import torch
+
+        return keep_tokens(tokens, torch.arange(self.first, tokens.x.shape[0] * tokens.x.shape[1], STEP), "original")
+"""
+
+
+@pytest.fixture
+def own_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The YAML of a method of somebody's own, beside the code, which Python finds."""
+    (tmp_path / "own" / "reducer").mkdir(parents=True)
+    (tmp_path / "own" / "every_other_token.py").write_text(METHOD)
+    monkeypatch.syspath_prepend(str(tmp_path / "own"))
+    monkeypatch.delitem(sys.modules, "every_other_token", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it would be taken for that of an edit in the same second
+    file = tmp_path / "own" / "reducer" / "every_other.yaml"
+    merge = "{_target_: every_other_token.EveryOther, first: 0}"
+    file.write_text(f"_target_: prunesweep.reducers.Reducer\nname: every_other\nmerge: {merge}\nprune: null\n")
+    return file
+
+
+def test_a_method_of_ones_own_is_called_by_its_file(small, own_method: Path) -> None:
+    trials = ["none", *ps.grid(own_method, {"merge.first": [0, 1]})]
+    sweep = ps.evaluate(*small, trials, progress=False)
+    assert sweep.table["trial"].to_list() == ["every_other first=0", "every_other first=1", "none"]
+    assert sweep.table["entrance_ratio"].to_list() == [0.5, 0.5, 1]
+    with pytest.raises(ValueError, match="did you mean reducer.merge.first"):
+        ps.reducer(own_method, {"merge.frist": 1})
+    with pytest.raises(ValueError, match="other.yaml must be a file in a folder called reducer"):
+        ps.reducer(own_method.with_name("other.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        ("STEP = 2", "STEP = 3", "STEP"),
+        ("first: int = 0", "first: int = 1", "EveryOther.first"),
+        ('"original")', '"renumbered")', "EveryOther.__call__"),
+        ("STEP = 2", "STEP = 2\n\n\ndef more(): ...", "more"),
+    ],
+)
+def test_code_that_was_edited_since_it_was_imported_is_not_evaluated(
+    small, own_method: Path, before: str, after: str, name: str
+) -> None:
+    """Its records would be kept as those of the code on disk."""
+    trial = ps.reducer(own_method)
+    code = own_method.parents[1] / "every_other_token.py"
+    code.write_text(METHOD.replace(before, after))
+    with pytest.raises(ValueError, match=rf"every_other_token.py was edited after it was imported \({name}\): .*reload"):
+        ps.evaluate(*small, [trial], progress=False)
+    assert not Path("store").exists()
+    importlib.reload(sys.modules["every_other_token"])
+    ps.evaluate(*small, [trial], progress=False)
+
+
+def test_reloaded_code_has_records_of_its_own(small, own_method: Path) -> None:
+    trial = ps.reducer(own_method)
+    first = ps.evaluate(*small, [trial], progress=False)
+    (own_method.parents[1] / "every_other_token.py").write_text(METHOD.replace("STEP = 2", "STEP = 3"))
+    importlib.reload(sys.modules["every_other_token"])
+    second = ps.evaluate(*small, [trial], progress=False)
+    assert first.trial("0").info.key != second.trial("0").info.key
+    assert second.table["entrance_ratio"][0] == pytest.approx(1 / 3, abs=0.01)
 
 
 # What is read
@@ -300,12 +379,12 @@ def test_a_sweep_is_a_table_fronts_comparisons_pictures_and_words(sweep: ps.Swee
 
 def test_what_a_notebook_shows_is_escaped(sweep: ps.Sweep, tmp_path: Path) -> None:
     one = made("<script>alert(1)</script>", "+-+-")
-    write_trial(tmp_path / "sweep" / "7", one.info, one.records)
-    again = ps.read(sweep.folder)
-    for shown in (again._repr_html_(), again.front()._repr_html_(), again.compare("7", "0")._repr_html_()):
+    write_trial(tmp_path / "again" / "7", one.info, one.records)
+    again = ps.read(tmp_path / "again")
+    assert "<b>" not in sweep._repr_html_()
+    for shown in (again._repr_html_(), again.front()._repr_html_(), again.compare("7", "7")._repr_html_()):
         assert "<script" not in shown
-        assert "<b>" not in shown
-    assert "&lt;script&gt;" in again._repr_html_()
+        assert "&lt;script&gt;" in shown
 
 
 def test_a_store_is_read_like_a_sweep(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -61,8 +61,10 @@ class Choice:
 
     group: Group
     name: str
-    settings: tuple[str, ...] = field(default=())
+    settings: tuple[str, ...] = ()
     """As a command has them: `benchmark.limit=200`."""
+    conf: str | None = None
+    """The folder, like the package's `conf/`, that has it; None for the package's own."""
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -75,15 +77,16 @@ class Choice:
         return f"<{self.group} {self}>"
 
 
-def load_model(name: str, /, **settings: Any) -> Choice:
+def load_model(name: str | Path, /, **settings: Any) -> Choice:
     """A model of `conf/model/`: `ps.load_model("llava_onevision_7b", frames=16)`.  Weights are read when it evaluates.
 
+    One of your own is named by its file, FOLDER/model/NAME.yaml; benchmarks and reducers likewise.
     Raises ValueError for an unknown name or setting, and for one that must be given.
     """
     return _checked(_choice("model", name, settings))
 
 
-def load_benchmark(name: str, /, **settings: Any) -> Choice:
+def load_benchmark(name: str | Path, /, **settings: Any) -> Choice:
     """A benchmark of `conf/benchmark/`: `ps.load_benchmark("mvbench", path="/data/mvbench", limit=400)`.
 
     `limit` is a number of questions, the same of each task; None takes all.  Videos are read when it is evaluated.
@@ -92,7 +95,7 @@ def load_benchmark(name: str, /, **settings: Any) -> Choice:
     return _checked(_choice("benchmark", name, settings))
 
 
-def reducer(name: str, settings: Mapping[str, Any] | None = None, /, **more: Any) -> Choice:
+def reducer(name: str | Path, settings: Mapping[str, Any] | None = None, /, **more: Any) -> Choice:
     """A method of `conf/reducer/`, which makes a trial: `ps.reducer("prunevid", {"prune.keep_ratio": 0.4})`.
 
     Keys are the reducer's own; those that begin with `video.` or `protocol.` set how the trial is asked: `video.frames` is a
@@ -101,7 +104,7 @@ def reducer(name: str, settings: Mapping[str, Any] | None = None, /, **more: Any
     return _checked(_choice("reducer", name, {**(settings or {}), **more}))
 
 
-def grid(name: str, settings: Mapping[str, Sequence[Any]], /) -> list[Choice]:
+def grid(name: str | Path, settings: Mapping[str, Sequence[Any]], /) -> list[Choice]:
     """Trials of a method, one for each combination of the values given for each key; the last key varies fastest.
 
     Raises ValueError as `reducer`, and for a key without values.
@@ -115,12 +118,18 @@ def grid(name: str, settings: Mapping[str, Sequence[Any]], /) -> list[Choice]:
     return [_choice("reducer", name, dict(zip(settings, values, strict=True))) for values in combinations]
 
 
-def _choice(group: Group, name: str, settings: Mapping[str, Any]) -> Choice:
+def _choice(group: Group, name: str | Path, settings: Mapping[str, Any]) -> Choice:
     from prunesweep.sweep.overrides import override
 
-    if not isinstance(name, str) or not re.fullmatch(r"[\w./-]+", name):
+    own = tuple(override(key, value, _section(group, key)) for key, value in settings.items())
+    if str(name).endswith(".yaml"):
+        file = Path(name).expanduser().absolute()
+        if not file.is_file() or file.parent.name != group:
+            raise ValueError(f"{name} must be a file in a folder called {group}, as in conf/{group}/")
+        return Choice(group, file.stem, own, str(file.parents[1]))
+    if not re.fullmatch(r"[\w./-]+", str(name)):
         raise ValueError(f"a {group} is called by its name in conf/{group}/, got {name!r}")
-    return Choice(group, name, tuple(override(key, value, _section(group, key)) for key, value in settings.items()))
+    return Choice(group, str(name), own)
 
 
 def _section(group: str, key: Any) -> str:
@@ -137,17 +146,26 @@ def _checked(choice: Choice) -> Choice:
     from prunesweep.targets import instantiate
 
     with _explained():
-        section = composed(choice.overrides)[choice.group]
+        section = composed([*_searched(choice), *choice.overrides])[choice.group]
+        for missing in sorted(OmegaConf.missing_keys(section)):
+            key = f"{choice.group}.{missing}"
+            raise ValueError(f"{key} must be given: {key}=...")
         if choice.group == "reducer":
             instantiate(section)
-        else:
-            OmegaConf.to_container(section, resolve=True, throw_on_missing=True)
     return choice
+
+
+def _searched(*choices: Choice) -> list[str]:
+    """Where Hydra is to look besides its own folder."""
+    from prunesweep.sweep.overrides import override
+
+    folders = dict.fromkeys(choice.conf for choice in choices if choice.conf)
+    return [override("hydra.searchpath", [f"file://{folder}" for folder in folders])] if folders else []
 
 
 def _given(group: Group, value: Choice | str) -> Choice:
     """A choice, or one by its name alone."""
-    chosen = _checked(_choice(group, value, {})) if isinstance(value, str) else value
+    chosen = _checked(_choice(group, value, {})) if isinstance(value, (str, Path)) else value
     if not isinstance(chosen, Choice) or chosen.group != group:
         maker = {"model": "load_model", "benchmark": "load_benchmark", "reducer": "reducer"}[group]
         raise ValueError(f"a {group} is made by prunesweep.{maker}, got {value!r}")
@@ -190,14 +208,14 @@ def evaluate(
     Raises ValueError for what cannot be evaluated, before anything runs; EvaluationError if a trial has no answer at all.
     Warns of questions that could not be answered.
     """
-    if isinstance(trials, (str, Choice)):
+    if isinstance(trials, (str, Path, Choice)):
         raise ValueError(f"trials must be a list, got {trials!r}")
     chosen = [_given("reducer", trial) for trial in trials]
     if not chosen:
         raise ValueError("there is no trial to evaluate: give at least one, such as ps.reducer('none')")
-    grids = [dict(setting.split("=", 1) for setting in one.overrides) for one in chosen]
-    overrides = _overrides(model, benchmark, store, folder, progress, settings)
-    return _run([*overrides, "hydra/sweeper=grids"], {"grids": grids}, progress)
+    given = {"store.folder": store, "trainer.progress": progress, **_folder(folder), **(settings or {})}
+    common = _common(_given("model", model), _given("benchmark", benchmark), chosen, given)
+    return _run(common, ["hydra/sweeper=grids"], chosen, {"grids": [_as_grid(one) for one in chosen]})
 
 
 class Searching(TypedDict, total=False):
@@ -253,13 +271,16 @@ def search(
     if unknown := [name for name in options if name not in Searching.__annotations__]:
         raise ValueError(_unknown_option(unknown[0]))
     method = _given("reducer", reducer)
-    how: dict[str, Any] = {"store": STORE, "folder": None, "progress": True, "settings": None}
-    how |= {name: value for name, value in options.items() if name in HOW}
-    overrides = _overrides(model, benchmark, how["store"], how["folder"], how["progress"], how["settings"])
+    baselines = {name: _given("reducer", one) for name, one in options.get("baselines", {"dense": "none"}).items()}
+    progress = options.get("progress", True)
+    given = {"store.folder": options.get("store", STORE), "trainer.progress": progress, **_folder(options.get("folder"))}
+    given |= options.get("settings") or {}
+    methods = [method, *baselines.values()]
+    common = _common(_given("model", model), _given("benchmark", benchmark), methods, given)
     sampler = [f"+sampler={options['sampler']}"] if "sampler" in options else []
     sweeper = {"trials": trials, "space": {_whole(key): _range(key, value) for key, value in space.items()}}
-    sweeper |= _sweepers(options)
-    return _run([*overrides, *method.overrides, "hydra/sweeper=search", *sampler], sweeper, how["progress"])
+    sweeper |= {"baselines": {name: _as_grid(one) for name, one in baselines.items()}, **_sweepers(options)}
+    return _run(common, [*method.overrides, "hydra/sweeper=search", *sampler], methods, sweeper)
 
 
 def _unknown_option(name: str) -> str:
@@ -271,21 +292,15 @@ def _unknown_option(name: str) -> str:
 
 def _sweepers(options: Searching) -> dict[str, Any]:
     """The settings of the sweeper `search` as its YAML has them."""
-    own: dict[str, Any] = {name: value for name, value in options.items() if name not in (*HOW, "sampler")}
-    for name in ("objectives", "constraints"):
-        if name in own:
-            own[name] = dict(own[name]) if isinstance(own[name], Mapping) else list(own[name])
-    baselines = own.get("baselines", {"dense": Choice("reducer", "none")})
-    own["baselines"] = {
-        name: dict(setting.split("=", 1) for setting in _given("reducer", one).overrides) for name, one in baselines.items()
+    own: dict[str, Any] = {name: value for name, value in options.items() if name not in (*HOW, "sampler", "baselines")}
+    makers: dict[str, Callable[[Any], Any]] = {
+        "objectives": dict,
+        "constraints": list,
+        "fixed": _written,
+        "first": lambda settings: [{_whole(key): value for key, value in one.items()} for one in settings],
+        "warm_start": lambda folders: [str(folder) for folder in folders],
     }
-    if "fixed" in own:
-        own["fixed"] = _written(own["fixed"])
-    if "first" in own:
-        own["first"] = [{_whole(key): value for key, value in one.items()} for one in own["first"]]
-    if "warm_start" in own:
-        own["warm_start"] = list(map(str, own["warm_start"]))
-    return own
+    return {name: makers.get(name, lambda value: value)(value) for name, value in own.items()}
 
 
 def _written(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -324,37 +339,49 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _overrides(
-    model: Choice | str,
-    benchmark: Choice | str,
-    store: str | Path | None,
-    folder: str | Path | None,
-    progress: bool,
-    settings: Mapping[str, Any] | None,
-) -> list[str]:
-    """What all trials have in common, as a command has it; what `settings` says goes before what is said here."""
+def _folder(folder: str | Path | None) -> dict[str, Any]:
+    return {} if folder is None else {"hydra.sweep.dir": folder}
+
+
+def _as_grid(choice: Choice) -> dict[str, str]:
+    """As sweepers have it: values by key."""
+    return dict(override.split("=", 1) for override in choice.overrides)
+
+
+def _common(model: Choice, benchmark: Choice, methods: Sequence[Choice], given: Mapping[str, Any]) -> list[str]:
+    """The overrides of all trials; nothing goes to W&B unless that is asked for."""
     from prunesweep.sweep.overrides import override
 
-    given: dict[str, Any] = {"logger": "none", "trainer.progress": progress, "store.folder": store}
-    given |= {} if folder is None else {"hydra.sweep.dir": folder}
-    given |= settings or {}
-    chosen = [*_given("model", model).overrides, *_given("benchmark", benchmark).overrides]
-    return [*chosen, *(override(key, value) for key, value in given.items())]
+    where = _searched(model, benchmark, *methods)
+    own = [override(key, value) for key, value in {"logger": "none", **given}.items()]
+    return [*where, *model.overrides, *benchmark.overrides, *own]
 
 
-def _run(overrides: Sequence[str], sweeper: Mapping[str, Any], progress: bool) -> Sweep:
+def _run(common: Sequence[str], more: Sequence[str], methods: Sequence[Choice], sweeper: Mapping[str, Any]) -> Sweep:
+    """The sweep of a multirun of these methods, begun with the overrides `common` and `more`."""
     from prunesweep.checks import EvaluationError
     from prunesweep.report.finished import Sweep, axis_of
-    from prunesweep.sweep.session import run_sweep
+    from prunesweep.sweep.session import require_code_as_written, run_sweep
 
+    task = [override for override in common if not override.startswith("hydra")]
     with _explained():
-        folder, failed = run_sweep(overrides, sweeper, progress)
+        require_code_as_written([[*_searched(*methods), *task, *one.overrides] for one in _kinds(methods)])
+        folder, failed = run_sweep([*common, *more], sweeper, progress="trainer.progress=false" not in common)
     reasons = _without_answer(folder)
     if failed:
         raise EvaluationError(f"{failed.partition(';')[0]}: {reasons}" if reasons else failed)
     if reasons:
         warnings.warn(f"some questions have no answer in {folder}: {reasons}", stacklevel=3)
     return Sweep(folder, axis_of(folder))
+
+
+def _kinds(methods: Sequence[Choice]) -> list[Choice]:
+    """One of each that may have code of its own: of each name, with each part replaced or switched off."""
+    found: dict[Any, Choice] = {}
+    for one in methods:
+        parts = tuple(setting for setting in one.settings if "_target_" in setting or setting.endswith("=null"))
+        found.setdefault((one.name, one.conf, parts), one)
+    return list(found.values())
 
 
 MOST_REASONS = 3

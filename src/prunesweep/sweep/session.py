@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from prunesweep.paths import CONF, expand_home
 from prunesweep.sweep.jobs import Composer
 from prunesweep.sweep.schema import EVALUATION, require_known_keys
+from prunesweep.targets import instantiate
 
 VERSION_BASE = "1.3"
 """Of Hydra, as the command's."""
@@ -67,12 +70,27 @@ class Ended(NamedTuple):
     """With what last words the command would end in an error: a trial has no answer at all."""
 
 
+def require_code_as_written(trials: Sequence[Sequence[str]]) -> None:
+    """Raises ValueError if code that answers for trials, each given by its overrides, was edited since it was imported."""
+    from prunesweep.results.keys.fingerprint import described, roots_of
+    from prunesweep.sweep.loaded import require_as_written
+
+    roots: dict[str, None] = {}
+    for one in trials:
+        config = composed(one)
+        reducer, protocol = (described(instantiate(config[section])) for section in ("reducer", "protocol"))
+        roots |= dict.fromkeys(roots_of(reducer, protocol, {"_target_": config.model.load["_target_"]}))
+    require_as_written(tuple(roots))
+
+
 def run_sweep(overrides: Sequence[str], sweeper: Mapping[str, Any], progress: bool) -> Ended:
     """Runs a multirun whose sweeper has these settings besides.
 
     Without `progress` nothing is printed; warnings of the log become Python's.  Raises ValueError for what cannot be begun.
     """
+    _begin_anew()
     with _apart(), _printed(progress), ExitStack() as at_end:
+        at_end.callback(_end_decoder)
         config = _loader().load_configuration(EVALUATION, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
         with open_dict(config):
             config.hydra.sweeper.update(dict(sweeper))
@@ -92,6 +110,20 @@ def run_sweep(overrides: Sequence[str], sweeper: Mapping[str, Any], progress: bo
         except SystemExit as stop:
             failed = _last_words(stop)
         return Ended(Path(config.hydra.sweep.dir), failed)
+
+
+def _begin_anew() -> None:
+    """What a command does once, because its process ends: see `work.THIS_RUN`, and the folder that the decoder works in."""
+    from prunesweep.sweep import work
+
+    work.THIS_RUN = secrets.token_hex(16)
+    _end_decoder()
+
+
+def _end_decoder() -> None:
+    """It was started in a folder that need not be the working folder of today; the next film starts another one."""
+    if reader := sys.modules.get("prunesweep.video.reader"):
+        reader._decoder(os.getpid()).close()
 
 
 def _no_task(_: DictConfig) -> None:
