@@ -15,6 +15,8 @@ import typer
 from conftest import ROOT
 from prunesweep.cli import app, former, sweep
 from prunesweep.cli.shared import MODELS, READ, RUN, UPKEEP
+from prunesweep.results.records import write_trial
+from test_statistics import made
 
 HEAVY = ("hydra", "lightning", "matplotlib", "numpy", "omegaconf", "optuna", "polars", "scipy", "torch", "transformers", "wandb")
 LOADED = "import json, sys; print(json.dumps([m for m in sys.argv[1:] if m in sys.modules]))"
@@ -181,3 +183,19 @@ def test_former_arguments_are_those_of_today(name: str, given: str, now: str) ->
 def test_several_values_become_one() -> None:
     given = ["S", "--reference", "fastv", "layer=2", "--out", "docs"]
     assert former.today("prunesweep-methods", given) == ["methods", "S", "--reference", "fastv layer=2", "--out", "docs"]
+
+
+def test_trials_are_named_by_number_and_role(typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep_folder = tmp_path / "multirun" / "2030-01-31" / "12-00-00"
+    for number, one in enumerate([made("none", "++++"), made("random", "+-+-")]):
+        write_trial(sweep_folder / str(number), one.info, one.records)
+    (tmp_path / "multirun" / "latest").symlink_to(sweep_folder)
+    monkeypatch.chdir(tmp_path)
+    said = typed("compare", str(sweep_folder / "1"), str(sweep_folder / "0"))
+    assert said[0] == 0
+    assert "-0.500" in said[1]
+    for names in (("1", "dense"), ("latest/1", "none"), ("multirun/latest", "random", "best"), ("latest", "1", "0")):
+        assert typed("compare", *names) == said, names
+    code, _, _ = typed("compare", "7", "dense")
+    assert str(code).startswith("prunesweep: no trial '7' in ")
+    assert typed("show", "latest")[0] == 0

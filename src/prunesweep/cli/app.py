@@ -63,13 +63,13 @@ app.command(
 app.command("search", rich_help_panel=RUN, epilog=example("prunesweep search hydra.sweeper.trials=40"), **HYDRA["takes"])(
     sweep.search
 )
-app.command(rich_help_panel=READ, epilog=example("prunesweep show multirun/DATE/TIME --table against"))(show.show)
-app.command(rich_help_panel=READ, epilog=example("prunesweep compare multirun/DATE/TIME/3 multirun/DATE/TIME/0"))(compare.compare)
+app.command(rich_help_panel=READ, epilog=example("prunesweep show latest --table against"))(show.show)
+app.command(rich_help_panel=READ, epilog=example("prunesweep compare latest/7 dense"))(compare.compare)
 app.command(rich_help_panel=READ, epilog=example("prunesweep methods multirun/DATE/TIME --reference 'fastv layer=2'"))(
     methods.methods
 )
-app.command(rich_help_panel=READ, epilog=example("prunesweep report multirun/DATE/TIME"))(report.report)
-app.command(rich_help_panel=READ, epilog=example("prunesweep tokens multirun/DATE/TIME/3 --flips 2"))(tokens.tokens)
+app.command(rich_help_panel=READ, epilog=example("prunesweep report latest"))(report.report)
+app.command(rich_help_panel=READ, epilog=example("prunesweep tokens latest/3 --flips 2"))(tokens.tokens)
 app.add_typer(replay.app, name="replay", rich_help_panel=READ)
 app.command(rich_help_panel=MODELS, epilog=example("prunesweep cost model=llava_onevision_7b reducer=fastv"), **HYDRA["takes"])(
     cost.cost

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prunesweep.cli.shared import Trial
-from prunesweep.paths import user_path
+from prunesweep.cli.shared import Trial, sweep_path, trial_path
 
 
 def compare(
     trial: Trial,
-    baseline: Annotated[Path, typer.Argument(parser=user_path, metavar="BASELINE", help="Folder of the trial to compare with.")],
+    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="The trial to compare with, likewise, of the same sweep.")],
+    third: Annotated[str | None, typer.Argument(hidden=True)] = None,
 ) -> None:
-    """Compare two trials on the questions that both answered: the difference with its error, and tests."""
+    """Compare two trials on the questions that both answered: the difference with its error, and tests.
+
+    prunesweep compare SWEEP TRIAL BASELINE names the sweep first.
+    """
     from prunesweep.analysis.accuracy import accuracy, naming
     from prunesweep.analysis.comparison import QUESTION, paired
     from prunesweep.analysis.wording import accuracy_text, difference_text
@@ -24,7 +26,13 @@ def compare(
     from prunesweep.results.read import read_folder
 
     columns = ("sample_id", "correct", "named", "generated_tokens", *QUESTION)
-    trials = [read_folder(folder, columns) for folder in (trial, baseline)]
+    if third is None:
+        first = trial_path(trial)
+        second = trial_path(baseline, first.parent)
+    else:
+        sweep = sweep_path(trial)
+        first, second = trial_path(baseline, sweep), trial_path(third, sweep)
+    trials = [read_folder(folder, columns) for folder in (first, second)]
     difference = paired(trials[0].records, trials[1].records)
     for one in trials:
         said = naming(one.records)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunesweep.cli.shared import HELP_NAMES, HYDRA, Trial, example
+from prunesweep.cli.shared import HELP_NAMES, HYDRA, Trial, example, trial_path
 from prunesweep.paths import user_path
 
 app = typer.Typer(
@@ -38,4 +38,4 @@ def submission(trial: Trial, file: Annotated[Path, typer.Argument(parser=user_pa
     """Write a trial's answers as EgoSchema's server takes them."""
     from prunesweep.sweep.data_check import run_submission
 
-    run_submission(trial, file)
+    run_submission(trial_path(trial), file)

@@ -21,11 +21,36 @@ HYDRA: dict[str, Any] = {
 """For verbs whose arguments are Hydra's."""
 COST = "llm_flops_ratio"
 
+LATEST = "latest"
+
+
+def sweep_path(text: str) -> Path:
+    """A sweep as it was typed; `latest` is followed, so that its own name is shown."""
+    path = user_path(text)
+    if LATEST not in path.parts:
+        return path
+    from prunesweep.analysis.naming import sweep_called
+
+    return sweep_called(text)
+
+
+def trial_path(text: str, sweep: Path | None = None) -> Path:
+    """A trial as it was typed: a folder, or what it is called in a sweep, the latest one unless named."""
+    path = user_path(text)
+    if path.exists() or (len(path.parts) > 1 and LATEST not in path.parts):
+        return path
+    from prunesweep.analysis.naming import trial_called
+
+    return trial_called(text if sweep or LATEST in path.parts else f"{LATEST}/{text}", sweep)
+
+
 Sweep = Annotated[
-    Path, typer.Argument(parser=user_path, metavar="SWEEP", help="Folder of a sweep, such as multirun/DATE/TIME, or a store.")
+    Path,
+    typer.Argument(parser=sweep_path, metavar="SWEEP", help="Folder of a sweep, such as multirun/DATE/TIME, latest, or a store."),
 ]
 Trial = Annotated[
-    Path, typer.Argument(parser=user_path, metavar="TRIAL", help="Folder of a trial, such as multirun/DATE/TIME/3.")
+    str,
+    typer.Argument(metavar="TRIAL", help="Folder of a trial; or of the latest sweep 7, dense, best, best@0.25x, knee, its name."),
 ]
 Cost = Annotated[str, typer.Option(help="Axis of the front: any cost of the ledger.")]
 Margin = Annotated[float, typer.Option(help="A loss of accuracy that is accepted.")]

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from prunesweep.cli.shared import Trial
+from prunesweep.cli.shared import Trial, trial_path
 from prunesweep.paths import user_path
 
 
 def tokens(
     trial: Trial,
     other: Annotated[
-        Path | None, typer.Argument(parser=user_path, metavar="OTHER", help="A second trial; without it, the sweep's dense one.")
+        str | None, typer.Argument(metavar="OTHER", help="A second trial; without it, the sweep's dense one.")
     ] = None,
     sample: Annotated[list[str] | None, typer.Option(metavar="ID", help="Of a question; may be given several times.")] = None,
     flips: Annotated[int, typer.Option(min=1, help="Without --sample: draw so many flipped questions.")] = 1,
@@ -28,10 +28,11 @@ def tokens(
     from prunesweep.report.token_maps import load_trials
     from prunesweep.report.token_pictures import draw, flips_of
 
-    out = out or trial.parent / "tokens"
+    first = trial_path(trial)
+    out = out or first.parent / "tokens"
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder for the pictures with --out")
-    folders = [folder for folder in (trial, other) if folder]
+    folders = [first, *([trial_path(other, first.parent)] if other else [])]
     samples, folders = (list(sample), folders) if sample else flips_of(folders, flips)
     trials = load_trials(folders, trust)
     out.mkdir(parents=True, exist_ok=True)
