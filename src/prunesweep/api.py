@@ -109,12 +109,13 @@ def grid(name: str | Path, settings: Mapping[str, Sequence[Any]], /) -> list[Cho
 
     Raises ValueError as `reducer`, and for a key without values.
     """
-    for key, values in settings.items():
+    axes = [getattr(values, "tolist", lambda own=values: own)() for values in settings.values()]  # of numpy or torch
+    for (key, given), values in zip(settings.items(), axes, strict=True):
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise ValueError(f"grid: {key} takes a list of values, got {values!r}")
+            raise ValueError(f"grid: {key} takes a list of values, got {given!r}")
         for value in values:
             _checked(_choice("reducer", name, {key: value}))
-    combinations = itertools.product(*settings.values())
+    combinations = itertools.product(*axes)
     return [_choice("reducer", name, dict(zip(settings, values, strict=True))) for values in combinations]
 
 
@@ -397,7 +398,7 @@ def _without_answer(folder: Path) -> str:
     from prunesweep.results.records import read_trials
 
     summary = folder / "summary.parquet"
-    if not summary.is_file() or not pl.read_parquet(summary, columns=["errors"])["errors"].sum():
+    if not summary.is_file() or not pl.read_parquet(summary, columns=["errors"], glob=False)["errors"].sum():
         return ""
     found = failures(read_trials(folder))
     said = [

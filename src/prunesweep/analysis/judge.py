@@ -382,5 +382,5 @@ def read_scores(folder: Path, failures: Failures = "leave_out") -> dict[str, Sco
 
     if not (folder / JUDGEMENTS).is_file():
         return {}
-    judgements = pl.read_parquet(folder / JUDGEMENTS)
+    judgements = pl.read_parquet(folder / JUDGEMENTS, glob=False)
     return {**scores(judgements, failures), MEAN: mean_score(judgements, failures)}

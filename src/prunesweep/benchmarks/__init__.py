@@ -74,7 +74,7 @@ def read_parquet(files: Sequence[Path]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for file in sorted(files):
         try:
-            rows += pl.read_parquet(file).to_dicts()
+            rows += pl.read_parquet(file, glob=False).to_dicts()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise ValueError(f"{file} is no readable parquet file ({str(error).splitlines()[0]}); download it again") from error
     return rows

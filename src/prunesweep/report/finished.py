@@ -21,6 +21,7 @@ from prunesweep.analysis.varied import varied
 from prunesweep.analysis.wording import accuracy_text, difference_text
 from prunesweep.foreign import read_yaml
 from prunesweep.layout import count
+from prunesweep.report.notebook import shown
 from prunesweep.report.overview import as_html, overview
 from prunesweep.results.infeasible import infeasible_folders
 from prunesweep.results.read import is_store, number, read_folder, reread
@@ -195,7 +196,7 @@ class Sweep:
 
         if not (self.folder / SEARCH).is_file():
             raise ValueError(f"{self.folder} holds no {SEARCH}: it was no search, or has not ended")
-        return pl.read_parquet(self.folder / SEARCH)
+        return pl.read_parquet(self.folder / SEARCH, glob=False)
 
     def __repr__(self) -> str:
         try:
@@ -233,7 +234,7 @@ class Front:
         drawn = {title: points for title, points in panels.items() if points.points}
         if not drawn:
             raise ValueError(f"no trial of {self.sweep.folder} has an accuracy to draw")
-        return pareto_figure(drawn)
+        return shown(pareto_figure(drawn))
 
     def __repr__(self) -> str:
         return f"Front({str(self.sweep.folder)!r}: {count(len(self.table), 'trial')} of accuracy against {self.cost})"

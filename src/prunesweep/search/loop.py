@@ -420,20 +420,25 @@ def keeps(violations: Mapping[str, float]) -> bool:
 
 
 def described(config: DictConfig) -> dict[str, Any]:
-    """As a trial's description has it."""
+    """As a trial's description has it: the limit on decoding is no part of it."""
+    sections = _sections(config)
+    return {**sections, "video": {key: value for key, value in sections["video"].items() if key != "seconds"}}
+
+
+def _sections(config: DictConfig) -> dict[str, Any]:
     return {key: OmegaConf.to_container(config[key], resolve=True) for key in DESCRIBED}
 
 
 def made_with(base: DictConfig, task: Task) -> dict[str, Any]:
     """Everything that would make other trials of the same proposals."""
     race = OmegaConf.to_container(base.race, resolve=True)
-    return {"model": dict(task.loaded), "samples": task.samples_key, **without_places({"race": race, **described(base)})}
+    return {"model": dict(task.loaded), "samples": task.samples_key, **without_places({"race": race, **_sections(base)})}
 
 
 def fingerprint(base: DictConfig, model_key: str, task: Task) -> str:
     """The same in one, as searches were begun with before its parts were kept."""
     race = OmegaConf.to_container(base.race, resolve=True)
-    return digest({"model": model_key, "samples": task.samples_key, "race": race, **described(base)})
+    return digest({"model": model_key, "samples": task.samples_key, "race": race, **_sections(base)})
 
 
 def _require_task(metric: str, found: Numbers) -> None:

@@ -139,8 +139,8 @@ def _let_go(callbacks: Callbacks) -> None:
 
 
 def _last_words(stop: SystemExit) -> str:
-    """Of the command."""
-    return str(stop.code).removeprefix(f"{PROGRAM}: ")
+    """Of the command, on one line."""
+    return " ".join(str(stop.code).removeprefix(f"{PROGRAM}: ").split())
 
 
 @contextmanager
