@@ -150,7 +150,7 @@ def test_a_named_sweep_with_several_grids(run) -> None:
     trials = read_trials(only_folder("multirun/*/*"))
     assert {t.info.reducer for t in trials} == {"none", "random", "prunevid"}
     assert len(trials) == len({t.info.name for t in trials}) == 29
-    dense = next(line for line in out.splitlines() if line.startswith("none "))
+    dense = next(line for line in out.splitlines() if re.match(r"\d* *none ", line))
     assert "1.000x" in dense
 
 

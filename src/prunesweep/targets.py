@@ -146,10 +146,11 @@ def _again(node: Any) -> Any:
 
 
 def _frozen(target: Any) -> Any:
-    from hydra.utils import get_class
+    from hydra.utils import get_object
 
-    found: Any = get_class(target) if isinstance(target, str) and target in BUILT else None
-    if not is_dataclass(found) or not getattr(found, "__dataclass_params__").frozen:  # noqa: B009  # no type knows of it
+    found: Any = get_object(target) if isinstance(target, str) and target in BUILT else None
+    frozen = getattr(getattr(found, "__dataclass_params__", None), "frozen", False)
+    if not (isinstance(found, type) and is_dataclass(found) and frozen):
         raise _NotPlainError
     return found
 

@@ -6,9 +6,9 @@ whatever it is: it is resolved once for all of them.
 
 from __future__ import annotations
 
+import copy
 import functools
 import marshal
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -42,8 +42,8 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         return _by_omegaconf(config)
     known = _kind(kind)
     if not known:
-        known.append(pickle.dumps(_by_omegaconf(config)))
-    plain: dict[str, Any] = pickle.loads(known[0])
+        known.append(_by_omegaconf(config))
+    plain: dict[str, Any] = copy.deepcopy(known[0])
     for path, value in free.items():
         functools.reduce(lambda node, key: node[key], path[:-1], plain)[path[-1]] = value
     return plain
@@ -63,7 +63,7 @@ def lacks(plain: Any) -> bool:
 
 
 @functools.lru_cache(MOST)
-def _kind(_: bytes) -> list[bytes]:
+def _kind(_: bytes) -> list[dict[str, Any]]:
     """What configurations of a kind resolve to, once it is known."""
     return []
 
