@@ -42,7 +42,8 @@ def counterparts(outcomes: Outcomes) -> Counterparts:
     ]
     lacking = [i for i, d in enumerate(found) if d is None and outcomes.table[i].samples]
     shared = frozenset.intersection(*(frozenset(info.overrides) for info in outcomes.infos)) if outcomes.infos else frozenset()
-    return Counterparts(tuple(found), dict(Counter(_way_out(i, outcomes.infos, asked, shared) for i in lacking)))
+    varying = _varying([one.settings for one in asked]) if lacking else frozenset()
+    return Counterparts(tuple(found), dict(Counter(_way_out(outcomes.infos[i], asked[i], shared, varying) for i in lacking)))
 
 
 def wanted(outcomes: Outcomes) -> str:
@@ -76,12 +77,14 @@ def _alike(one: _Asked, other: _Asked) -> bool:
     return weights and one.benchmark == other.benchmark and all(one.settings[k] == other.settings[k] for k in both)
 
 
-def _way_out(trial: int, infos: Sequence[TrialInfo], asked: Sequence[_Asked], shared: frozenset[str]) -> str:
+def _way_out(info: TrialInfo, asked: _Asked, shared: frozenset[str], varying: frozenset[str]) -> str:
     """What to run: the trial's overrides that not all trials have; in a store, which keeps none, the settings that vary."""
-    given = [o for o in infos[trial].overrides if o not in shared and o.lstrip("+~").startswith(SHOWN)]
-    return " ".join(["reducer=none", *(given or _varying(asked[trial].settings, [one.settings for one in asked]))])
+    given = [o for o in info.overrides if o not in shared and o.lstrip("+~").startswith(SHOWN)]
+    told = (f"{name}={str(value)[:LONGEST]}" for name, value in asked.settings.items() if name in varying)
+    return " ".join(["reducer=none", *(given or told)])
 
 
-def _varying(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> list[str]:
-    varying = [name for name in own if len({str(other.get(name)) for other in everyone}) > 1]
-    return [f"{name}={str(own[name])[:LONGEST]}" for name in varying]
+def _varying(everyone: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Names of settings that are not the same everywhere."""
+    names = {name for own in everyone for name in own}
+    return frozenset(name for name in names if len({str(own.get(name)) for own in everyone}) > 1)
