@@ -19,7 +19,6 @@ from prunesweep.results.records import write_trial
 from test_statistics import made
 
 HEAVY = ("hydra", "lightning", "matplotlib", "numpy", "omegaconf", "optuna", "polars", "scipy", "torch", "transformers", "wandb")
-LOADED = "import json, sys; print(json.dumps([m for m in sys.argv[1:] if m in sys.modules]))"
 
 
 def verbs() -> list[tuple[str, ...]]:
@@ -66,31 +65,55 @@ def test_help_shows_four_panels_and_the_named_sweeps(typed) -> None:
     _, out, _ = typed("--help")
     places = [out.index(f" {panel} ") for panel in (RUN, READ, MODELS, UPKEEP)]
     assert places == sorted(places)
+    for name, command in typer.main.get_command(app.app).commands.items():
+        assert command.rich_help_panel in (RUN, READ, MODELS, UPKEEP), name
     _, out, _ = typed("sweep", "--help")
     for name in sweep.names():
         assert name in out
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; sys.argv = ['prunesweep', '--help']\nfrom prunesweep.cli.app import main\nmain()\n" + LOADED
-    out = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True).stdout
+    """Of any verb, all in one fresh process."""
+    code = f"""
+import json, sys
+from prunesweep.cli.app import main
+for verb in {[(), *VERBS]}:
+    sys.argv = ["prunesweep", *verb, "--help"]
+    main()
+print(json.dumps([m for m in {HEAVY} if m in sys.modules]))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.count("Usage:") == 1 + len(VERBS)
     assert json.loads(out.splitlines()[-1]) == []
 
 
-def test_the_version_is_ours(typed) -> None:
+@pytest.mark.parametrize("before", [(), ("show",), ("run", "-m"), ("reducer=none",), ("-m", "reducer=none"), ("cost",)])
+def test_the_version_is_ours_wherever_it_is_asked_for(before: tuple[str, ...], typed) -> None:
     from importlib.metadata import version
 
-    assert typed("--version") == (0, f"prunesweep {version('prunesweep')}\n", "")
+    assert typed(*before, "--version") == (0, f"prunesweep {version('prunesweep')}\n", "")
+
+
+def test_a_verb_without_its_part_shows_its_help(typed) -> None:
+    code, out, err = typed("store")
+    assert (code, err) == (2, "")
+    assert "Usage: prunesweep store" in out
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("swep", "demo"), "no verb 'swep'; did you mean sweep?"),
+        (("swep", "demo"), "no verb 'swep'; did you mean sweep? prunesweep --help shows"),
+        (("demo",), "no verb 'demo'; did you mean sweep demo?"),
         (("xyzzy",), "no verb 'xyzzy'; there are run, sweep"),
         (("store", "lst"), "No such command 'lst'. Did you mean 'list'?"),
         (("compare", "a"), "Missing argument"),
-        (("report", "a", "--cots", "b"), "No such option: --cots"),
+        (("report", "a", "--cots", "b"), "--cost"),
+        (("sweep", "-m", "demo"), "the sweep comes first: prunesweep sweep NAME -m"),
+        (("--confg-name", "demo"), "no option --confg-name; did you mean --config-name?"),
+        (("sweep", "demo", "--hlp"), "no option --hlp; did you mean --help?"),
+        (("-m", "--cfg"), "argument --cfg/-c: expected one argument"),
+        (("--cfg", "jb"), "invalid choice: 'jb'"),
         (("show", "a", "--table", "agianst"), "is not one of"),
         (("show", "a", "--tasks"), "--tasks adds columns to --table methods"),
     ],
@@ -106,9 +129,9 @@ def test_what_is_wrong_is_said_on_one_line(given: tuple[str, ...], says: str, ty
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("sweep", "dmo"), "no sweep 'dmo'; did you mean demo?"),
+        (("sweep", "dmo"), "unknown sweep 'dmo'; did you mean demo?"),
         (("sweep", "nowhere.yaml"), "nowhere.yaml does not exist"),
-        (("search", "serch"), "no sweep 'serch'; did you mean search?"),
+        (("search", "serch"), "unknown sweep 'serch'; did you mean search?"),
         (("show", "nowhere"), "nowhere is not a folder"),
     ],
 )
@@ -144,6 +167,35 @@ def test_a_sweep_by_name_is_the_sweep_by_hydras_options(tmp_path: Path) -> None:
     assert "limit: 3" in mine.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        ("prunesweep sh", ["show"]),
+        ("prunesweep sweep keep", ["keep_by_layer"]),
+        ("prunesweep show x --format m", ["markdown"]),
+        ("prunesweep reducer=", []),
+    ],
+)
+def test_a_shell_that_completes_is_answered_and_runs_nothing(words: str, goes_on: list[str], tmp_path: Path) -> None:
+    """It calls the command without arguments, which otherwise evaluates the defaults."""
+    asked = {"_PRUNESWEEP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    code = "import sys; sys.argv = ['prunesweep']\nfrom prunesweep.cli.app import main\nmain()"
+    environment = {**os.environ, **asked}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, goes_on, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_is_nearly_one_of_a_sweep_is_told_apart_from_a_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("defaults: [eval]\n")
+    (tmp_path / "other.yml").write_text("defaults: [eval]\n")
+    assert sweep.located(str(tmp_path / "mine.yaml")) == tmp_path / "mine.yaml"
+    with pytest.raises(ValueError, match=f"named by its file: {tmp_path}/mine.yaml"):
+        sweep.located(str(tmp_path / "mine"))
+    with pytest.raises(ValueError, match="Hydra reads files that end in .yaml; give .*other.yml such a name"):
+        sweep.located(str(tmp_path / "other.yml"))
+
+
 # Scripts of version 0.1
 
 
@@ -164,6 +216,25 @@ def test_a_former_script_warns_and_does_the_same(name: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(f"{name} is {former.now(name, former.today(name, []))}")
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "code"),
+    [
+        ("prunesweep-cost", "model=llava_onevision_7b reducer=fastv frames=32", 0),
+        ("prunesweep-cost", "model=llava_onevision_7b reducer=fsatv", 1),
+        ("prunesweep-store", "verify --store nowhere", 1),
+        ("prunesweep-stats", "nowhere --table agianst", 2),
+    ],
+)
+def test_a_former_script_says_what_its_verb_says(name: str, given: str, code: int) -> None:
+    verb = prunesweep(*former.today(name, given.split()))
+    script = f"import sys; sys.argv = ['/somewhere/{name}', *{given.split()}]\nfrom prunesweep.cli.former import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
+    assert (done.returncode, done.stdout) == (code, verb.stdout)
+    assert verb.returncode == code
+    assert done.stderr.partition("\n")[2] == verb.stderr
+    assert bool(verb.stdout) == (code == 0)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Nothing heavy is imported here or at the top of a verb's module, so that help an
 
 from __future__ import annotations
 
-import difflib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from prunesweep.cli import compare, cost, data, judge, methods, model, replay, report, show, store, sweep, tokens, wandb
-from prunesweep.cli.shared import HYDRA, MODELS, READ, RUN, UPKEEP, example
+from prunesweep.cli.shared import HYDRA, MODELS, READ, RUN, UPKEEP, Overrides, example
+from prunesweep.meant import closest
 
 INTRODUCTION = """Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars.
 
@@ -21,33 +22,27 @@ INTRODUCTION = """Sweep, search and compare token reduction settings of video LL
 [cyan]prunesweep -m reducer.prune.keep_ratio=0.2,0.4,0.8[/cyan]"""
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What a wrong argument is; typer has no name of its own for it."""
+VERSION = "--version"
 app = typer.Typer(
     name="prunesweep", help=INTRODUCTION, rich_markup_mode="rich", pretty_exceptions_enable=False, context_settings=HYDRA["names"]
 )
 
 
-def version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version as installed
-
-        print(f"prunesweep {installed('prunesweep')}")
-        raise typer.Exit
-
-
 @app.callback(epilog=example("prunesweep sweep demo"))
 def options(
-    own_version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option(VERSION, help="Print the version.")] = False,
 ) -> None:
-    pass
+    """`main` has seen to the version, which may be asked for behind any verb."""
 
 
-def run(context: typer.Context) -> None:
+def run(overrides: Overrides = None) -> None:
     """Evaluate one setting, or with -m several that share their work: what prunesweep does without a verb.
 
-    Every key of conf/ can be set: KEY=VALUE, GROUP=CHOICE, with -m KEY=VALUE,VALUE. --cfg job shows what would run,
-    --hydra-help what Hydra takes besides.
+    Every key of conf/ can be set; with -m to several values, as in KEY=VALUE,VALUE.
+
+    --cfg job shows what would run, --hydra-help what Hydra takes besides.
     """
-    _hydra(context.args)
+    _hydra(overrides or [])
 
 
 app.command(rich_help_panel=RUN, epilog=example("prunesweep run -m reducer=none,prunevid benchmark.limit=200"), **HYDRA["takes"])(
@@ -86,7 +81,12 @@ app.command(rich_help_panel=UPKEEP, epilog=example("prunesweep wandb multirun/DA
 def main() -> None:
     """Raises SystemExit with what went wrong, on one line."""
     arguments = sys.argv[1:]
-    if is_hydras(arguments):
+    if VERSION in arguments:
+        from importlib.metadata import version
+
+        print(f"prunesweep {version('prunesweep')}")
+        return
+    if is_hydras(arguments) and COMPLETES not in os.environ:
         _hydra(arguments)
         return
     from prunesweep.errors import reported
@@ -102,8 +102,9 @@ def _typed(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="prunesweep", standalone_mode=False)
     except USAGE_ERROR as error:
-        where = error.ctx.command_path if error.ctx else "prunesweep"
-        print(f"prunesweep: {_meant(error, arguments)}; {where} --help shows what it takes", file=sys.stderr)
+        if said := _meant(error, arguments):  # of a verb without its part, which shows its help, nothing is
+            where = error.ctx.command_path if error.ctx else "prunesweep"
+            print(f"prunesweep: {said}{' ' if said[-1] == '?' else '; '}{where} --help shows what it takes", file=sys.stderr)
         return 2
     except typer.Abort as error:
         raise KeyboardInterrupt from error
@@ -111,16 +112,19 @@ def _typed(arguments: Sequence[str]) -> int:
 
 
 def _meant(error: Any, arguments: Sequence[str]) -> str:
-    """A usage error on one line, of a verb that does not exist with the one that was probably meant."""
+    """A usage error on one line, of a verb that does not exist with the one, or the sweep, that was probably meant."""
     known = [str(name) for name in typer.main.get_command(app).commands]  # type: ignore[attr-defined]
     word = arguments[0] if arguments else ""
     if error.ctx is not None and error.ctx.parent is None and word not in known and not word.startswith("-"):
-        close = difflib.get_close_matches(word, known, 1)
-        return f"no verb {word!r}; {f'did you mean {close[0]}?' if close else 'there are ' + ', '.join(known)}"
+        close = closest(word, [*known, *sweep.names()])
+        meant = close if close in known else f"sweep {close}"
+        return f"no verb {word!r}; {f'did you mean {meant}?' if close else 'there are ' + ', '.join(known)}"
     return " ".join(error.format_message().split()).rstrip(".")
 
 
-OURS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
+COMPLETES = "_PRUNESWEEP_COMPLETE"
+"""Set by a shell that asks, without arguments, what the words so far may go on with: nothing is to run then."""
+OURS = ("--help", "-h", VERSION, "--install-completion", "--show-completion")
 
 
 def is_hydras(arguments: Sequence[str]) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import typer
+from prunesweep.cli.shared import Overrides
 
 
-def cost(context: typer.Context) -> None:
+def cost(overrides: Overrides = None) -> None:
     """Count what a setting costs on a model of given sizes: FLOPs by part, visual tokens, caches; nothing is loaded.
 
     Settings are those of prunesweep, and frames, text_tokens, generated, merged.
@@ -27,5 +27,5 @@ def cost(context: typer.Context) -> None:
             require_known_keys(config, HydraConfig.get(), "cost")
             print(report(config))
 
-    sys.argv = ["prunesweep cost", *context.args]
+    sys.argv = ["prunesweep cost", *(overrides or [])]
     run_hydra(run)

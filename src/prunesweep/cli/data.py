@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunesweep.cli.shared import HELP_NAMES, HYDRA, Trial, example, trial_path
+from prunesweep.cli.shared import HELP_NAMES, HYDRA, Overrides, Trial, example, trial_path
 from prunesweep.paths import user_path
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.command(epilog=example("prunesweep data check benchmark=mvbench benchmark.path=FOLDER video.frames=16"), **HYDRA["takes"])
 def check(
-    context: typer.Context,
+    overrides: Overrides = None,
     decord: Annotated[bool, typer.Option("--decord", help="Compare with the frames that the field's harnesses see.")] = False,
 ) -> None:
     """Read every question and every video as an evaluation would, and say what is missing or broken."""
@@ -29,7 +29,7 @@ def check(
     from prunesweep.sweep.data_check import run_check
 
     with run.reported():
-        if run_check(context.args, decord):
+        if run_check(overrides or [], decord):
             raise typer.Exit(1)
 
 

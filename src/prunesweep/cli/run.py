@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import env_override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep import errors
-from prunesweep.meant import unknown
+from prunesweep.meant import closest, unknown
 from prunesweep.paths import CONF, DATA, expand_home, typed
 from prunesweep.sweep.schema import (
     GROUPS,
@@ -147,9 +148,26 @@ def run_hydra(command: Callable[[], None]) -> None:
     """Runs a Hydra command; Hydra is told to raise to us instead of printing a report of its own."""
     with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
         sys.argv[1:] = typed(sys.argv[1:])
+        require_options(sys.argv[1:])
         require_choices(sys.argv[1:])
         require_whole_paths(sys.argv[1:])
         command()
+
+
+def require_options(arguments: Sequence[str]) -> None:
+    """Ends the command for an option that Hydra does not have, or with a wrong value: with argparse's exit code, on one line."""
+    parser = get_args_parser()
+
+    def end(message: str) -> NoReturn:
+        wrong = message.removeprefix("unrecognized arguments: ").split()[0]
+        if wrong.startswith("-"):
+            meant = closest(wrong.partition("=")[0], (name for name in parser._option_string_actions if name.startswith("--")))
+            message = f"no option {wrong}; {f'did you mean {meant}? ' if meant else ''}--hydra-help lists those of Hydra"
+        print(f"prunesweep: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+    parser.error = end
+    parser.parse_args(list(arguments))
 
 
 def explained(error: Exception) -> str:

@@ -13,12 +13,13 @@ RUN, READ, MODELS, UPKEEP = "Run", "Read", "Models and data", "Upkeep"
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 HYDRA: dict[str, Any] = {
     "names": HELP_NAMES,
-    "takes": {
-        "context_settings": {"ignore_unknown_options": True, "allow_extra_args": True, **HELP_NAMES},
-        "options_metavar": "[OVERRIDES]",
-    },
+    "takes": {"context_settings": {"ignore_unknown_options": True, **HELP_NAMES}},
 }
 """For verbs whose arguments are Hydra's."""
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="OVERRIDES", help="KEY=VALUE, GROUP=CHOICE, and options of Hydra's.", show_default=False),
+]
 COST = "llm_flops_ratio"
 
 LATEST = "latest"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +9,36 @@ from typing import Annotated
 
 import typer
 
+from prunesweep.cli.shared import Overrides
+from prunesweep.meant import unknown
 from prunesweep.paths import SWEEPS, user_path
 
 NO_HYDRA = ("wandb_sweep",)
 """Files among the sweeps that are for another program."""
 SEARCH = "search"
-Name = Annotated[
-    str | None, typer.Argument(metavar="NAME|PATH", help="Of a sweep below, or a YAML file of your own.", show_default=False)
-]
+FILE = ".yaml"
+SIGNS = ("-", "+", "~")
+"""With one of these Hydra's options begin, and overrides that add or take away."""
 
 
 def names() -> dict[str, Path]:
     """Sweeps that come with the package."""
     return {path.stem: path for path in sorted(SWEEPS.glob("*.yaml")) if path.stem not in NO_HYDRA}
+
+
+def _completed(incomplete: str) -> list[str]:
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME|PATH",
+        help="A named sweep, or a YAML file of your own.",
+        show_default=False,
+        autocompletion=_completed,
+    ),
+]
 
 
 def says(path: Path) -> str:
@@ -35,15 +51,17 @@ def says(path: Path) -> str:
 def located(given: str) -> Path:
     """A sweep's file; raises ValueError for none."""
     path = user_path(given)
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix == FILE:
         if not path.is_file():
             raise ValueError(f"{given} does not exist; prunesweep sweep lists the sweeps that come with the package")
         return path.absolute()
+    if path.is_file():
+        raise ValueError(f"Hydra reads files that end in {FILE}; give {given} such a name")
+    if path.with_name(f"{path.name}{FILE}").is_file() and path.name != given:
+        raise ValueError(f"a sweep of your own is named by its file: {given}{FILE}")
     known = names()
     if given not in known:
-        close = difflib.get_close_matches(given, known, 1)
-        meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-        raise ValueError(f"no sweep {given!r}; {meant} A sweep of your own is named by its file, which ends in .yaml")
+        raise ValueError(f"{unknown('sweep', given, known)}; a sweep of your own is named by its file, which ends in {FILE}")
     return known[given]
 
 
@@ -58,20 +76,29 @@ def help_text() -> str:
     return f"{first}\n\nNames: {', '.join(names())}.\n\nEvery setting can be overridden, as in prunesweep KEY=VALUE."
 
 
-def sweep(context: typer.Context, name: Name = None) -> None:
+def is_name(word: str) -> bool:
+    """Whether it is neither an override nor an option."""
+    return "=" not in word and not word.startswith(SIGNS)
+
+
+def sweep(name: Name = None, overrides: Overrides = None) -> None:
     if name is None:
         _list()
+    elif is_name(name):
+        _start(name, overrides or [])
     else:
-        _start(name, context.args)
+        raise typer.BadParameter(f"the sweep comes first: prunesweep sweep NAME {name}")
 
 
-def search(context: typer.Context) -> None:
-    """Search for the best settings with Optuna; the first word may name a search, `search` unless given.
+def search(name: Name = None, overrides: Overrides = None) -> None:
+    """Search for the best settings with Optuna: as the sweep search says, unless another is named.
 
     Running it again with the same hydra.sweep.dir goes on where it was.
     """
-    named = context.args and "=" not in context.args[0] and not context.args[0].startswith(("-", "+", "~"))
-    _start(*((context.args[0], context.args[1:]) if named else (SEARCH, context.args)))
+    if name is None or is_name(name):
+        _start(name or SEARCH, overrides or [])
+    else:
+        _start(SEARCH, [name, *(overrides or [])])
 
 
 def _start(name: str, overrides: Sequence[str]) -> None:
