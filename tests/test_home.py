@@ -13,8 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import CONF
-from prunesweep.paths import PACKAGE, expand_home, typed, user_path
+from prunesweep.paths import PACKAGE, expand_home, is_there, typed, user_path
 from prunesweep.search.study import open_storage
+from prunesweep.sweep.schema import require_whole_paths
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +126,12 @@ def test_a_folder_that_hydra_takes_for_a_number_is_to_be_quoted(run) -> None:
         code, _, _ = run("benchmark=jsonl", f"{key}=2024")
         assert f"{key} must be text, got 2024; quote it" in str(code)
     assert "model.checkpoint must be text, got ['a']" in str(run("model.checkpoint=[a]")[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [("", False), ("0.1," * 2000, False), ("~nobody-of-that-name/x,y", False), ("nul\0,", False), (".", True), ("~", True)],
+)
+def test_whatever_is_typed_may_be_asked_for_as_a_path(text: str, there: bool) -> None:
+    assert is_there(text) == there
+    require_whole_paths([f"reducer.merge.tau={text}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,12 @@ NO_PATHS = (("protocol",), ("hydra", "overrides"), ("hydra", "help"), ("hydra", 
 
 def user_path(text: str) -> Path:
     """A path that somebody typed."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # pathlib's raises for the home of nobody
+
+
+def is_there(text: str) -> bool:
+    """Whether something typed is a path to a file or folder that exists; text that can be none (too long) is not."""
+    return os.path.exists(os.path.expanduser(text))  # pathlib's raises for a name that is too long
 
 
 def typed(arguments: Sequence[str]) -> list[str]:

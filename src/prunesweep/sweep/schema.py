@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED
 from prunesweep.meant import CLOSE, closest, unknown
-from prunesweep.paths import CONF, SWEEPS
+from prunesweep.paths import CONF, SWEEPS, is_there
 from prunesweep.targets import TARGET
 
 EVALUATION = "eval"
@@ -174,7 +174,7 @@ def require_whole_paths(overrides: Sequence[str]) -> None:
     """Raises ValueError where Hydra would part a file's or a folder's name at its commas, and run what is no trial."""
     for override in overrides:
         key, _, value = override.partition("=")
-        if "," in value and not value.startswith(("'", '"', "[", "{")) and (key in ONE_ONLY or Path(value).expanduser().exists()):
+        if "," in value and not value.startswith(("'", '"', "[", "{")) and (key in ONE_ONLY or is_there(value)):
             raise ValueError(parted_at_commas(override))
 
 
