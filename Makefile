@@ -1,14 +1,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PROCESSES ?= auto
 
 .PHONY: demo test lint clean
 
 demo: $(INSTALLED)  ## install, then the demo sweep on the embedded model and benchmark
 	$(BIN)/prunesweep sweep demo
 
-test: $(INSTALLED)  ## install, then the test suite
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## install, then the test suite, a file to each process (PROCESSES=1: one after the other)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --maxprocesses 8 --dist loadfile
 
 lint: $(INSTALLED)  ## style, types and who may import whom
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of commands that tests start: several run at once
 
 from prunesweep.benchmarks import jsonl
 from prunesweep.cli import run as command
