@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from facts import tower_facts
 from prunesweep.engine.encoder_cache import ABANDONED_SECONDS, GIB, EncoderCache
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.stages import Decode, Encode, Kept
 from prunesweep.models.llava_onevision import LlavaOnevision, load
-from prunesweep.types import Sample, Tokens, Tower
+from prunesweep.types import Sample, Tokens
 from prunesweep.video.reader import VideoError
 from test_laws import CHOOSE, FRAMES, all_trials, answers, jobs_of, one_video
 
@@ -126,20 +127,24 @@ def test_the_folder_stays_below_its_bound_and_what_was_unused_for_longest_goes(t
 
 
 def test_an_entry_holds_all_there_is_of_tokens(tmp_path: Path) -> None:
-    tower = Tower(torch.randn(2, 9, 3), torch.randn(2, 9, 3), torch.randn(2, 9), flops=7)
-    whole = Tokens("video", torch.randn(2, 4, 3).bfloat16(), torch.randn(1, 3), (1, 4), 0.5, tower, 72, 9, 3)
+    facts = tower_facts(torch.randn(2, 9, 3), torch.randn(2, 9, 3).half(), torch.randn(2, 9))
+    whole = Tokens("video", torch.randn(2, 4, 3).bfloat16(), torch.randn(1, 3), (1, 4), 0.5, facts, 72, 9, 3)
     cache = EncoderCache(str(tmp_path))
     cache.write(tmp_path / "it.safetensors", whole)
     found = cache.read(tmp_path / "it.safetensors", "video", "cpu")
     assert found is not None
-    for one, other in ((found, whole), (found.tower, tower)):
-        for field in fields(other):
-            mine, its = getattr(one, field.name), getattr(other, field.name)
-            if isinstance(its, torch.Tensor):
-                assert mine.dtype == its.dtype
-                assert torch.equal(mine, its)
-            elif field.name != "tower":
-                assert mine == its
+    assert found.facts.keys() == facts.keys()
+    for name, fact in facts.items():
+        assert found.facts[name].flops == fact.flops
+        assert found.fact(name).dtype == fact.value.dtype
+        assert torch.equal(found.fact(name), fact.value)
+    for field in fields(whole):
+        mine, its = getattr(found, field.name), getattr(whole, field.name)
+        if isinstance(its, torch.Tensor):
+            assert mine.dtype == its.dtype
+            assert torch.equal(mine, its)
+        elif field.name != "facts":
+            assert mine == its
 
 
 def test_reading_an_entry_makes_it_recent(tmp_path: Path) -> None:

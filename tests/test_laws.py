@@ -28,11 +28,11 @@ from prunesweep.engine.stages import (
     Reduce,
 )
 from prunesweep.models.llava_onevision import LlavaOnevision, load
-from prunesweep.reducers import EarlierCaches, Reducer, earlier_caches, level_of
+from prunesweep.reducers import EarlierCaches, Reducer, earlier_caches, merges_patches
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
 from prunesweep.reducers.random import Prune as RandomPrune
-from prunesweep.types import Answer, Prefix, Sample, Tokens
+from prunesweep.types import FEATURES, Answer, Prefix, Sample, Tokens
 from prunesweep.video.reader import VideoError
 
 FRAMES = 8
@@ -362,7 +362,7 @@ def test_sources_name_tokens_and_every_token_has_a_source(samples: list[Sample],
     reducer = reducer_of(name)
     tokens = decoded(samples[0], model, reducer)
     merged = Reduce(reducer.merge)(tokens, model)
-    patches = tokens.tower.features.shape[1] if level_of(reducer.merge) == "tower" else tokens.x.shape[1]
+    patches = (tokens.fact(FEATURES) if merges_patches(reducer.merge) else tokens.x).shape[1]
     assert merged.source.shape == (FRAMES, patches)
     assert set(merged.source.unique().tolist()) - {-1} == set(range(len(merged.x)))
     assert len(merged.position) == len(merged.group) == len(merged.x)

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import CONF, REDUCERS
+from facts import tower_facts
 from prunesweep.engine.budget import counted
 from prunesweep.engine.stages import Reduce
 from prunesweep.reducers import Left, Reducer, left_by_merge, left_by_prune
@@ -17,7 +18,7 @@ from prunesweep.reducers.pooling import Pool
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.reducers.stride import Stride
 from prunesweep.report.costs import planned_tokens
-from prunesweep.types import KeyValue, Merged, Prefix, Tokens, Tower
+from prunesweep.types import KeyValue, Merged, Prefix, Tokens
 
 LAYERS = 4
 SHARES = (0.07, 0.29, 0.35, 0.5, 0.57, 0.7, 1.0)
@@ -28,7 +29,7 @@ TEXT = (5, 9)
 def tokens_of(frames: int, patches: int) -> Tokens:
     x = torch.randn(frames, patches, 4, generator=torch.Generator().manual_seed(0))
     attention = torch.rand(frames, patches, generator=torch.Generator().manual_seed(1))
-    return Tokens("video", x, x[:0, 0], tower=Tower(x, x, attention, flops=0))
+    return Tokens("video", x, x[:0, 0], facts=tower_facts(x, x, attention))
 
 
 def kept_by(prune: object, merged: Merged) -> int:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from facts import tower_facts
 from prunesweep.reducers.lookm import Evict
 from prunesweep.reducers.prumerge import PruMerge
-from prunesweep.types import KeyValue, Tokens, Tower
+from prunesweep.types import KeyValue, Tokens
 
 RELEASED = Path(__file__).parent / "data" / "released"
 
@@ -24,7 +25,7 @@ def test_prumerge_gives_the_released_tokens(case: dict, plus: bool) -> None:
     tensors = load_file(RELEASED / "prumerge.safetensors")
     name = "plus" if plus else "prumerge"
     features, key, attention = (tensors[f"{case['case']}.{part}"][None] for part in ("features", "keys", "attention"))
-    tokens = Tokens("video", features, features[:0, 0], tower=Tower(features, key, attention, flops=0))
+    tokens = Tokens("video", features, features[:0, 0], facts=tower_facts(features, key, attention))
     merged = PruMerge(plus=plus)(tokens)
     assert len(merged.x) == case[f"{name}_tokens"]
     torch.testing.assert_close(merged.x, tensors[f"{case['case']}.{name}"], atol=1e-5, rtol=1e-5)

@@ -11,19 +11,20 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
+from facts import PRUMERGE, tower_facts
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.stages import Decode, Encode, Layers
 from prunesweep.models.llava_onevision import LlavaOnevision
-from prunesweep.models.towers import last_layer_attention
+from prunesweep.models.towers import TowerPass, facts_of
 from prunesweep.reducers import EarlierCaches, Reducer
 from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.lookm import Evict, most_attended
 from prunesweep.reducers.prumerge import PruMerge, merge_similar, outlier_shares, pooled
 from prunesweep.reducers.random import Prune as RandomPrune
 from prunesweep.reducers.stride import Stride
-from prunesweep.types import KeyValue, Sample, Tokens, Tower
+from prunesweep.types import KeyValue, Sample, Tokens
 from test_laws import FRAMES, stock_inputs
 
 GENERATE = Protocol(style="words", answering="generate", most_tokens=5)
@@ -48,10 +49,11 @@ def test_a_stride_keeps_the_middle_of_every_block() -> None:
 @torch.inference_mode()
 def test_frames_of_full_size_are_encoded_as_the_stock_model_does(samples: list[Sample], model: LlavaOnevision) -> None:
     clip = Decode(samples[0].path, "v", FRAMES, None, None)(None, model)
-    stock, ours = model.encode(clip, tower=True), model._encode_smaller(clip, 1.0, tower=True)
+    stock, ours = model.encode(clip, needs=PRUMERGE), model._encode_smaller(clip, 1.0, needs=PRUMERGE)
     assert torch.equal(stock.x, ours.x)
     assert torch.equal(stock.suffix, ours.suffix)
-    assert torch.equal(stock.tower.attention, ours.tower.attention)
+    for name in PRUMERGE:
+        assert torch.equal(stock.fact(name), ours.fact(name))
     assert (ours.dense_tokens, ours.vision_patches) == (stock.dense_tokens, 144)
 
 
@@ -68,18 +70,45 @@ def test_smaller_frames_cost_less_in_tower_and_llm(samples: list[Sample], model:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("class_token", [False, True], ids=["SigLIP", "CLIP"])
-def test_the_attention_of_one_head_is_the_stock_layer_s(class_token: bool) -> None:
-    """Heads side by side as one: with one head that is the layer's own attention."""
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("layer", [-1, -2])
+def test_facts_are_the_stock_tower_s(class_token: bool, heads: int, layer: int) -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 1}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": heads}
     sizes |= {"image_size": 32, "patch_size": 8, "attn_implementation": "eager"}
     kind = (CLIPVisionModel, CLIPVisionConfig) if class_token else (SiglipVisionModel, SiglipVisionConfig)
     tower = kind[0](kind[1](**sizes)).eval()
     seen = tower(noise(2, 3, 32, 32), output_hidden_states=True, output_attentions=True)
-    ours = last_layer_attention(tower, seen.hidden_states[-2], seen.hidden_states[-1], class_token)
-    stock = seen.attentions[-1][:, 0]
-    torch.testing.assert_close(ours.attention, stock[:, 0, 1:] if class_token else stock.mean(1))
-    assert ours.key.shape == (2, 16, 16)
+    first, from_class = int(class_token), "attention.class"
+    names = {*PRUMERGE, "attention.received", "key.mean", "pooled.attention.received", "pooled.key.mean"}
+    names |= {from_class} if class_token else {"frame.head", "attention.probe"}
+    passed = TowerPass(tower, seen.hidden_states, seen.hidden_states[layer][:, first:], layer, class_token, halved)
+    facts = {name: fact.value for name, fact in facts_of(passed, names, "the tower").items()}
+    if heads == 1:  # heads side by side as one are the layer's own attention then
+        last = seen.attentions[-1][:, 0]
+        torch.testing.assert_close(facts["attention.joined"], last[:, 0, 1:] if class_token else last.mean(1))
+    by_head = seen.attentions[layer].mean(1)
+    torch.testing.assert_close(facts["attention.received"], by_head[:, first:, first:].mean(1))
+    torch.testing.assert_close(facts["pooled.attention.received"], halved(facts["attention.received"][..., None])[..., 0])
+    torch.testing.assert_close(
+        facts["key.mean"], facts["key.joined"].unflatten(-1, (heads, -1)).mean(-2)
+    ) if layer == -1 else None
+    assert facts["pooled.key.mean"].shape == (2, 4, 16 // heads)
+    if class_token:
+        torch.testing.assert_close(facts[from_class], by_head[:, 0, 1:])
+    elif layer == -1:
+        torch.testing.assert_close(facts["frame.head"], seen.pooler_output)
+        torch.testing.assert_close(facts["attention.probe"].sum(1), torch.ones(2))
+    missing = "frame.head" if class_token else from_class
+    with pytest.raises(ValueError, match=f"the vision tower of X has no {missing}: it (comes without|has no class token)"):
+        facts_of(passed, [missing], "X")
+    with pytest.raises(ValueError, match="the vision tower of X has no colour; it has attention.class, "):
+        facts_of(passed, ["colour"], "X")
+
+
+def halved(x: torch.Tensor) -> torch.Tensor:
+    """Of a grid of 4 x 4 patches, the middle of each 2 x 2."""
+    return x.unflatten(1, (2, 2, 2, 2)).mean((2, 4)).flatten(1, 2)
 
 
 # PruMerge.
@@ -88,13 +117,14 @@ def test_the_attention_of_one_head_is_the_stock_layer_s(class_token: bool) -> No
 def tower_tokens(frames: int = 2, side: int = 4) -> Tokens:
     patches = side**2
     attention = noise(frames, patches, seed=1).softmax(-1)
-    tower = Tower(noise(frames, patches, 8), noise(frames, patches, 6, seed=2), attention, flops=0)
-    return Tokens("video", noise(frames, patches // 4, 8, seed=3), torch.empty(0, 8), tower=tower)
+    facts = tower_facts(noise(frames, patches, 8), noise(frames, patches, 6, seed=2), attention)
+    return Tokens("video", noise(frames, patches // 4, 8, seed=3), torch.empty(0, 8), facts=facts)
 
 
-def plainly(tower: Tower, frame: int, kept: list[int], neighbours: int, normalise: bool = False) -> torch.Tensor:
+def plainly(tokens: Tokens, frame: int, kept: list[int], neighbours: int, normalise: bool = False) -> torch.Tensor:
     """One frame's merged tokens and the sum of the rest, one at a time."""
-    x, key, a = tower.features[frame], F.normalize(tower.key[frame], dim=-1), tower.attention[frame]
+    x, key, a = (tokens.fact(name)[frame] for name in PRUMERGE)
+    key = F.normalize(key, dim=-1)
     out = []
     for index in kept:
         others = [i for i in range(len(x)) if i != index]
@@ -112,13 +142,13 @@ def test_prumerge_merges_what_resembles_the_outliers(normalise: bool) -> None:
     merged = PruMerge(outlier_factor=0.5, neighbours=3, normalise=normalise)(tokens)
     expected, source = [], []
     for frame in range(2):
-        a = tokens.tower.attention[frame]
+        a = tokens.fact("attention.joined")[frame]
         low, high = torch.quantile(a, 0.25), torch.quantile(a, 0.75)
         count = int((a > high + 0.5 * (high - low)).sum())
         assert 0 < count < 16
         kept = a.argsort(descending=True)[:count].tolist()
         source.append([len(expected) + kept.index(i) if i in kept else len(expected) + count for i in range(16)])
-        expected += plainly(tokens.tower, frame, kept, 3, normalise)
+        expected += plainly(tokens, frame, kept, 3, normalise)
     torch.testing.assert_close(merged.x, torch.stack(expected), rtol=1e-4, atol=1e-5)
     assert merged.source.tolist() == source
     assert merged.position.tolist() == list(range(merged.span))
@@ -128,7 +158,7 @@ def test_prumerge_plus_adds_patches_at_even_steps() -> None:
     tokens = tower_tokens(frames=1, side=6)
     few = PruMerge(outlier_factor=50)(tokens)
     more = PruMerge(outlier_factor=50, plus=True)(tokens)
-    best = int(tokens.tower.attention.argmax())  # no outliers: one patch stays, and steps are of 36 // 3
+    best = int(tokens.fact("attention.joined").argmax())  # no outliers: one patch stays, and steps are of 36 // 3
     kept = {0, 12, 24} | {best}
     assert (len(few.x), len(more.x)) == (2, len(kept) + 1)
     assert more.source[0, best] == 0
@@ -151,9 +181,9 @@ def test_original_positions_of_patches_are_those_of_the_tokens_they_lie_in() -> 
 
 def test_more_neighbours_than_patches_are_all_patches() -> None:
     tokens = tower_tokens(frames=1, side=2)
-    t = tokens.tower
-    everything = merge_similar(t.features, t.key, t.attention, 32, normalise=True)
-    mean = t.attention @ t.features[0] / t.attention.sum()
+    features, key, attention = (tokens.fact(name) for name in PRUMERGE)
+    everything = merge_similar(features, key, attention, 32, normalise=True)
+    mean = attention @ features[0] / attention.sum()
     torch.testing.assert_close(everything[0], mean.expand(4, -1))
 
 
@@ -165,7 +195,7 @@ def test_pooled_attention_is_a_mean_over_blocks() -> None:
 
 
 def test_prumerge_says_what_it_lacks() -> None:
-    with pytest.raises(ValueError, match="needs the attention of the vision tower"):
+    with pytest.raises(ValueError, match="key.joined was not asked of the model"):
         PruMerge()(Tokens("video", noise(2, 4, 8), torch.empty(0, 8)))
 
 

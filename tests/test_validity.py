@@ -22,7 +22,7 @@ from prunesweep.reducers.pooling import Pool
 from prunesweep.reducers.prunevid import Merge
 from prunesweep.reducers.random import Drop
 from prunesweep.sweep.evaluate import evaluate
-from prunesweep.types import KeyValue, Merged, Prefix, Run, Sample, Seen, Tokens, Tower
+from prunesweep.types import Fact, KeyValue, Merged, Prefix, Run, Sample, Seen, Tokens
 
 FRAMES, PATCHES, CHANNELS = 2, 6, 4
 COUNT = FRAMES * PATCHES
@@ -199,11 +199,6 @@ def test_received_attention_that_is_not_finite_evicts_nothing() -> None:
         stages.Evict(Hands(lambda *_: small()))(prefix(received=received), None)  # type: ignore[arg-type]
 
 
-def tower(**changes: torch.Tensor) -> Tower:
-    whole = {"features": torch.zeros(2, 9, 3), "key": torch.zeros(2, 9, 3), "attention": torch.zeros(2, 9)}
-    return Tower(**{**whole, **changes}, flops=0)
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_features_that_are_not_finite_are_an_error(value: float, dtype: torch.dtype) -> None:
@@ -213,9 +208,8 @@ def test_features_that_are_not_finite_are_an_error(value: float, dtype: torch.dt
     bad = {
         "the visual tokens": replace(TOKENS, x=with_nan((2, 6, 4), value).to(dtype)),
         "the tokens after them": replace(TOKENS, suffix=with_nan((1, 4), value).to(dtype)),
-        "the tower's features": replace(TOKENS, tower=tower(features=with_nan((2, 9, 3), value))),
-        "the tower's key": replace(TOKENS, tower=tower(key=with_nan((2, 9, 3), value))),
-        "the tower's attention": replace(TOKENS, tower=tower(attention=with_nan((2, 9), value))),
+        "the fact features": replace(TOKENS, facts={"features": Fact(with_nan((2, 9, 3), value))}),
+        "the fact attention.joined": replace(TOKENS, facts={"attention.joined": Fact(with_nan((2, 9), value))}),
     }
     for name, tokens in bad.items():
         model = SimpleNamespace(encode=lambda *_, tokens=tokens: tokens)

@@ -8,7 +8,8 @@ States are frozen and their tensors are never written in place: trials that shar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -72,18 +73,30 @@ class Clip:
     """Seconds, one per frame."""
 
 
-@dataclass(frozen=True)
-class Tower:
-    """What the vision tower knows of its u patches, for methods that choose before the projector."""
+class Fact(NamedTuple):
+    """Something that a model knows of a video besides its visual tokens, for mergers that say that they need it."""
 
-    features: Float[Tensor, "t u v"]
-    """What the projector gets."""
-    key: Float[Tensor, "t u v"]
-    """Of the tower's last layer, heads side by side."""
-    attention: Float[Tensor, "t u"]
-    """Received in that layer, heads side by side as one: from the class token, or on average where a tower has none."""
-    flops: int
-    """Spent on this attention."""
+    value: Tensor
+    flops: int = 0
+    """Spent on it: multiply-adds twice, as in `prunesweep.cost`."""
+
+
+FACTS = {
+    "features": "t u v: what the projector gets, patch by patch; who needs it merges these, and the projector comes after",
+    "attention.joined": "t u: received in the last layer, heads side by side as one, from the class token or else on average",
+    "attention.class": "t u: from the class token, in the layer that the features come from; mean over the heads' softmaxes",
+    "attention.received": "t u: received on average from all patches, in that layer; mean over the heads' softmaxes",
+    "attention.probe": "t u: from the probe of the tower's own pooling head; mean over heads",
+    "key.joined": "t u w: keys of the last layer, heads side by side",
+    "key.mean": "t u d: keys of the layer that the features come from; mean over heads",
+    "frame.head": "t g: each frame as the tower's own pooling head sums it up",
+    "image.text_space": "t u e: patches in the space that the tower shares with a text tower",
+    "question.text_space": "m e: the question's pieces there",
+}
+"""What a merger may ask for, with its shape."""
+FEATURES = "features"
+POOLED = "pooled."
+"""Before the name of a fact of shape `t u ...`: on the grid of the p visual tokens, pooled as the model pools these."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +111,8 @@ class Tokens:
     """Rows and columns of a frame's tokens, where they are no square."""
     step: float = 1.0
     """From one t to the next, in the position embedding of models that place tokens in time."""
-    tower: Tower | None = None
-    """If asked for."""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """Those asked for, by their names in `FACTS`."""
     unreduced: int | None = None
     """Visual tokens of the video at full resolution, where `x` has fewer because the frames were made smaller."""
     vision_patches: int | None = None
@@ -112,6 +125,21 @@ class Tokens:
         """Visual tokens of the video without any reduction."""
         frames, patches, _ = self.x.shape
         return frames * patches if self.unreduced is None else self.unreduced
+
+    def fact(self, name: str) -> Tensor:
+        """Raises ValueError for one that was not asked for."""
+        if name not in self.facts:
+            raise ValueError(f"{name} was not asked of the model; a merger that reads it has it among its needs")
+        return self.facts[name].value
+
+
+class Contributions(NamedTuple):
+    """Which patches a token is made of: token = sum of share x patch."""
+
+    token: Int[Tensor, " m"]
+    patch: Int[Tensor, " m"]
+    """Counted through the video: frame x patches + place."""
+    share: Float[Tensor, " m"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +158,9 @@ class Merged:
     span: int
     """How many places the visual sequence takes up."""
     flops: int = 0
-    """Spent on reducing: multiply-adds twice, as in `prunesweep.cost`."""
+    """Spent on reducing, without the facts that were needed: multiply-adds twice, as in `prunesweep.cost`."""
+    contributions: Contributions | None = None
+    """Where tokens are no plain means of the patches that went to them; `source` is the token with the largest share then."""
 
 
 class KeyValue(NamedTuple):
@@ -250,10 +280,10 @@ class Model(Protocol):
         """Changes with whatever determines the result of `encode` besides the clip."""
         ...
 
-    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False, question: str | None = None) -> Tokens:
-        """Visual tokens of frames whose sides are `scale` of the model's own, with the tower's own knowledge if asked for.
+    def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
+        """Visual tokens of frames whose sides are `scale` of the model's own, with the facts that are needed.
 
-        Raises ValueError for what the family's vision tower cannot do.
+        Raises ValueError for what the family's vision tower cannot do, and for facts that it does not have.
         """
         ...
 

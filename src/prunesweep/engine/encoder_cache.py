@@ -24,14 +24,14 @@ from prunesweep.checks import require_number
 from prunesweep.files import PARTIAL, replace_file
 from prunesweep.lazy import torch
 from prunesweep.results.keys.fingerprint import Files, digest
-from prunesweep.types import Model, Tokens, Tower
+from prunesweep.types import Fact, Model, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever an entry's content would change for other reasons than those hashed."""
 LOOK_AFTER = 0.05
 """Of the bound: a process that has written so much looks through the folder and leaves so much room."""
@@ -127,15 +127,17 @@ def _entries(folder: Path) -> Iterator[_Entry]:
             Path(file.path).unlink(missing_ok=True)
 
 
-TOWER = "tower."
+FACT = "fact."
+FLOPS = "flops_of."
+"""Before the names of facts."""
 
 
 def _serialized(tokens: Tokens) -> bytes:
     from safetensors.torch import save
 
-    values = {field.name: getattr(tokens, field.name) for field in fields(Tokens) if field.name not in ("video_id", "tower")}
-    if tokens.tower is not None:
-        values |= {TOWER + field.name: getattr(tokens.tower, field.name) for field in fields(Tower)}
+    values = {field.name: getattr(tokens, field.name) for field in fields(Tokens) if field.name not in ("video_id", "facts")}
+    for name, fact in tokens.facts.items():
+        values |= {FACT + name: fact.value, FLOPS + name: fact.flops}
     tensors = {name: value.cpu().contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
     others = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
     return save(tensors, metadata={OTHERS: json.dumps({**others, CHECKSUM: _checksum(tensors)})})
@@ -157,9 +159,10 @@ def _read(path: Path, video_id: str, device: str) -> Tokens:
     if others.pop(CHECKSUM) != _checksum(tensors):
         raise ValueError("its content is not what was written")
     values = others | {name: tensor.to(device) for name, tensor in tensors.items()}
-    tower = {name.removeprefix(TOWER): values.pop(name) for name in list(values) if name.startswith(TOWER)}
+    names = [name.removeprefix(FACT) for name in values if name.startswith(FACT)]
+    facts = {name: Fact(values.pop(FACT + name), values.pop(FLOPS + name)) for name in names}
     values["grid"] = tuple(values["grid"]) if values["grid"] else None
-    return Tokens(video_id, **values, tower=Tower(**tower) if tower else None)
+    return Tokens(video_id, **values, facts=facts)
 
 
 def _one_line(error: Exception) -> str:

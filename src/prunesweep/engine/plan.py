@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prunesweep.checks import InfeasibleError, UnfitError
 from prunesweep.engine.protocol import Protocol, encoder_text, option_texts, question_text
 from prunesweep.engine.stages import Ask, Choose, Decode, Embed, Encode, Evict, Generate, Kept, Layers, Prune, Reduce
-from prunesweep.reducers import Reducer, level_of
+from prunesweep.reducers import Reducer, needs_of
 from prunesweep.types import Model, Sample
 from prunesweep.video.reader import DECODE_SECONDS
 
@@ -74,7 +74,7 @@ def encoding(reducer: Reducer, question: str | None = None) -> Encode:
     """How the frames are encoded for a reducer."""
     return Encode(
         scale=reducer.input.scale if reducer.input else 1.0,
-        tower=level_of(reducer.merge) != "tokens",
+        needs=needs_of(reducer.merge),
         question=question,
     )
 

@@ -31,7 +31,7 @@ from prunesweep.engine.validity import (
     valid_tokens,
 )
 from prunesweep.lazy import F, torch
-from prunesweep.reducers import Evictor, Merger, Pruner, earlier_caches, level_of
+from prunesweep.reducers import Evictor, Merger, Pruner, earlier_caches, merges_patches, needs_of
 from prunesweep.types import Answer, AttentionVariant, Clip, KeyValue, Merged, Model, Prefix, Sampling, Seen, Tokens
 from prunesweep.video.reader import DECODE_SECONDS, read_clip
 
@@ -67,14 +67,14 @@ class Encode:
 
     scale: float = 1.0
     """Of the sides of the frames that the tower sees."""
-    tower: bool = False
-    """Whether the next stage wants to know the tower's features and attention."""
+    needs: tuple[str, ...] = ()
+    """Facts that the next stage reads."""
     question: str | None = None
     """Of models whose vision tower reads it: such tokens are shared by trials only, not by questions on a video."""
     share = "encode"
 
     def __call__(self, clip: Clip, model: Model) -> Tokens:
-        return valid_tokens(model.encode(clip, self.scale, self.tower, self.question))
+        return valid_tokens(model.encode(clip, self.scale, self.needs, self.question))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class Reduce:
             return _unmerged(tokens)
         merged = self.merge(tokens)
         require_merged(self.merge, merged, tokens)
-        if level_of(self.merge) == "tower":
+        needed = sum(tokens.facts[name].flops for name in needs_of(self.merge))
+        merged = replace(merged, flops=merged.flops + needed)
+        if merges_patches(self.merge):
             merged = replace(merged, x=model.project(merged.x))
         require_valid_merge(self.merge, merged, tokens.x.shape[2])
         return merged

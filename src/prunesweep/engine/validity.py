@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.lazy import torch
-from prunesweep.reducers import Evicted, Evictor, Merger, Pruner, in_order, level_of
-from prunesweep.types import KeyValue, Merged, Prefix, Tokens
+from prunesweep.reducers import Evicted, Evictor, Merger, Pruner, in_order, merges_patches
+from prunesweep.types import FEATURES, KeyValue, Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,8 +59,7 @@ def called(method: Any) -> str:
 def valid_tokens(tokens: Tokens) -> Tokens:
     """The same tokens.  Raises InvalidError for those that are not finite."""
     faults = [not_finite("the visual tokens", tokens.x), not_finite("the tokens after them", tokens.suffix)]
-    if tokens.tower is not None:
-        faults += [not_finite(f"the tower's {name}", getattr(tokens.tower, name)) for name in ("features", "key", "attention")]
+    faults += [not_finite(f"the fact {name}", fact.value) for name, fact in tokens.facts.items()]
     require_none("the vision encoder", faults)
     return tokens
 
@@ -90,7 +89,7 @@ def require_merged(merge: Merger, merged: Merged, tokens: Tokens) -> None:
     count = len(merged.x)
     if not count:
         raise InvalidError(f"{who} hands on no token; keep at least one")
-    patches = tokens.tower.features if tokens.tower is not None and level_of(merge) == "tower" else tokens.x
+    patches = tokens.fact(FEATURES) if merges_patches(merge) else tokens.x
     if merged.x.dtype != patches.dtype:
         raise InvalidError(f"{who} must hand on tokens x of the type {_type(patches)} that it got, got {_type(merged.x)}")
     shapes = {"position": (count,), "group": (count,), "source": tuple(patches.shape[:2])}
@@ -114,7 +113,24 @@ def require_valid_merge(merge: Merger, merged: Merged, channels: int) -> None:
         Fault((low < 0) | (high >= merged.span), lambda: f"puts tokens at {int(low)} to {int(high)}, outside [0, {merged.span})"),
         Fault((first < -1) | (last >= count), lambda: f"sends patches to {int(first)} to {int(last)}; there are {count} tokens"),
     ]
+    faults += _contribution_faults(merged)
     require_none(who, faults + (_order_faults(merged, source) if in_order(merge) else []))
+
+
+def _contribution_faults(merged: Merged) -> list[Fault]:
+    if merged.contributions is None:
+        return []
+    token, patch, share = merged.contributions
+    count, patches = len(merged.x), merged.source.numel()
+    return [
+        not_finite("the shares that patches have in its tokens", share),
+        Fault(_outside(token, count), lambda: f"has shares of tokens outside [0, {count})"),
+        Fault(_outside(patch, patches), lambda: f"has shares of patches outside [0, {patches})"),
+    ]
+
+
+def _outside(index: Tensor, bound: int) -> Tensor:
+    return ((index < 0) | (index >= bound)).any()
 
 
 def _order_faults(merged: Merged, source: Tensor) -> list[Fault]:

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
-from prunesweep.models.towers import last_layer_attention
+from prunesweep.models.towers import TowerPass, facts_of
 from prunesweep.shares import nearest_share
-from prunesweep.types import Clip, Tokens, Tower
+from prunesweep.types import Clip, Fact, Tokens
 
 MODEL_TYPE = "llava_onevision"
 
@@ -35,9 +35,9 @@ class LlavaOnevision(Decoder):
         stop = self.network.generation_config.eos_token_id
         return frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop])
 
-    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False, question: str | None = None) -> Tokens:
+    def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
         if scale != 1:
-            return self._encode_smaller(clip, scale, tower)
+            return self._encode_smaller(clip, scale, needs)
         pixels = self._pixels(clip)
         seen = self.network.model.get_video_features(pixel_values_videos=pixels, output_hidden_states=True)
         features = seen.pooler_output[0]
@@ -45,14 +45,14 @@ class LlavaOnevision(Decoder):
             clip.video_id,
             x=features[:-1].unflatten(0, (len(clip.frames), -1)),
             suffix=features[-1:],
-            tower=self._tower(seen.hidden_states) if tower else None,
+            facts=self._facts(needs, seen.hidden_states),
         )
 
     def _pixels(self, clip: Clip, **size: Any) -> Float[Tensor, "1 t 3 side side"]:
         pixels = self.processor.video_processor(clip.frames.permute(0, 3, 1, 2), return_tensors="pt", **size)
         return pixels["pixel_values_videos"].to(self.network.device, self.network.dtype)
 
-    def _encode_smaller(self, clip: Clip, scale: float, tower: bool) -> Tokens:
+    def _encode_smaller(self, clip: Clip, scale: float, needs: tuple[str, ...]) -> Tokens:
         """The stock model has no frames of another size; its tower has, with interpolated position embeddings."""
         network, vision = self.network.model, self.network.config.vision_config
         full = vision.image_size // vision.patch_size
@@ -60,21 +60,20 @@ class LlavaOnevision(Decoder):
         pixels = self._pixels(clip, size={"height": side * vision.patch_size, "width": side * vision.patch_size})
         seen = network.vision_tower(pixels[0], interpolate_pos_encoding=True, output_hidden_states=True)
         features = network.multi_modal_projector(seen.hidden_states[self.network.config.vision_feature_layer])
-        half, full_half = math.ceil(side / 2), math.ceil(full / 2)
-        grid = features.unflatten(1, (side, side)).permute(0, 3, 1, 2).contiguous()
-        pooled = F.interpolate(grid, size=(half, half), mode="bilinear")  # as the stock model pools
         return Tokens(
             clip.video_id,
-            x=pooled.flatten(2).transpose(1, 2),
+            x=_pooled(features),
             suffix=network.image_newline[None],
-            tower=self._tower(seen.hidden_states) if tower else None,
-            unreduced=len(clip.frames) * full_half**2,
+            facts=self._facts(needs, seen.hidden_states),
+            unreduced=len(clip.frames) * math.ceil(full / 2) ** 2,
             vision_patches=side**2,
         )
 
-    def _tower(self, hidden_states: tuple[Tensor, ...]) -> Tower:
-        features = hidden_states[self.network.config.vision_feature_layer]
-        return last_layer_attention(self.network.model.vision_tower, hidden_states[-2], features, class_token=False)
+    def _facts(self, needs: tuple[str, ...], states: tuple[Tensor, ...]) -> dict[str, Fact]:
+        layer = self.network.config.vision_feature_layer
+        features, from_end = states[layer], layer if layer < 0 else layer - len(states)
+        tower = self.network.model.vision_tower
+        return facts_of(TowerPass(tower, states, features, from_end, class_token=False, pool=_pooled), needs, self.name)
 
     def project(self, features: Float[Tensor, "n v"]) -> Float[Tensor, "n c"]:
         return self.network.model.multi_modal_projector(features.to(self.network.dtype))
@@ -96,6 +95,13 @@ class LlavaOnevision(Decoder):
 
     def detokenize(self, ids: tuple[int, ...]) -> str:
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def _pooled(x: Float[Tensor, "t u v"]) -> Float[Tensor, "t p v"]:
+    """Of a square grid to half its sides, as the stock model pools."""
+    side = math.isqrt(x.shape[1])
+    grid = x.unflatten(1, (side, side)).permute(0, 3, 1, 2).contiguous()
+    return F.interpolate(grid, size=(math.ceil(side / 2),) * 2, mode="bilinear").flatten(2).transpose(1, 2)
 
 
 def load(name: str, checkpoint: str, dtype: str = "auto") -> LlavaOnevision:

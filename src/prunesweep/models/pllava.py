@@ -36,9 +36,9 @@ from prunesweep.models.checkpoints import (
     safetensors_sources,
 )
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
-from prunesweep.models.towers import last_layer_attention
+from prunesweep.models.towers import TowerPass, facts_of
 from prunesweep.shares import nearest_share
-from prunesweep.types import Clip, Tokens, Tower
+from prunesweep.types import Clip, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Pllava(Decoder):
         stop = self.tokenizer.eos_token_id
         return frozenset() if stop is None else frozenset([stop])
 
-    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False, question: str | None = None) -> Tokens:
+    def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
         vision = self.network.vision_tower.config
         full = vision.image_size // vision.patch_size
         side = max(1, nearest_share(full, scale))
@@ -114,14 +114,19 @@ class Pllava(Decoder):
         time, rows, columns = self.network.pooling_shape
         time = min(time, frames)
         pooled = (time, *(max(1, round(n * side / full)) for n in (rows, columns)))
-        grid = self.network.multi_modal_projector(features).unflatten(1, (side, side)).permute(3, 0, 1, 2)
-        x = F.adaptive_avg_pool3d(grid, pooled).flatten(2).permute(1, 2, 0)
+
+        def pool(x: Float[Tensor, "t u v"]) -> Float[Tensor, "t p v"]:
+            grid = x.unflatten(1, (side, side)).permute(3, 0, 1, 2)
+            return F.adaptive_avg_pool3d(grid, pooled).flatten(2).permute(1, 2, 0)
+
+        tower = TowerPass(self.network.vision_tower, seen.hidden_states, features, FEATURE_LAYER, class_token=True, pool=pool)
+        x = pool(self.network.multi_modal_projector(features))
         return Tokens(
             clip.video_id,
             x=x,
             suffix=x[:0, 0],
             grid=(pooled[1], pooled[2]),
-            tower=self._tower(seen.hidden_states, features) if tower else None,
+            facts=facts_of(tower, needs, self.name),
             unreduced=time * rows * columns,
             vision_patches=side**2,
             frames=frames,
@@ -135,9 +140,6 @@ class Pllava(Decoder):
         values = self.image_processor(images=list(frames), return_tensors="pt", **size)["pixel_values"]
         weight = self.network.multi_modal_projector.linear_1.weight
         return values.to(weight.device, weight.dtype)
-
-    def _tower(self, hidden_states: tuple[Tensor, ...], features: Tensor) -> Tower:
-        return last_layer_attention(self.network.vision_tower, hidden_states[-2], features, class_token=True)
 
     def project(self, features: Float[Tensor, "n v"]) -> Float[Tensor, "n c"]:
         return self.network.multi_modal_projector(features)

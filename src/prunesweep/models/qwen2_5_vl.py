@@ -51,10 +51,10 @@ class Qwen25VL(Decoder):
         stop = self.network.generation_config.eos_token_id
         return frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop])
 
-    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False, question: str | None = None) -> Tokens:
-        """Raises ValueError if the tower's attention is asked for: it has windows, and no method defined on them."""
-        if tower:
-            raise ValueError("PruMerge and its like are not defined for the window attention of Qwen2.5-VL; use another reducer")
+    def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
+        """Raises ValueError if facts are needed: the tower's attention has windows."""
+        if needs:
+            raise ValueError(f"no {needs[0]} is defined for the window attention of Qwen2.5-VL's tower; use another reducer")
         frames = clip.frames.permute(0, 3, 1, 2)
         pixels = self._pixels(frames)
         _, rows, columns = self._grid(pixels)

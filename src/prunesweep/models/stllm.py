@@ -179,11 +179,11 @@ class StLlm(Decoder):
         known = {self.tokenizer.eos_token_id, mark} - {None, self.tokenizer.unk_token_id}
         return frozenset(known)
 
-    def encode(self, clip: Clip, scale: float = 1.0, tower: bool = False, question: str | None = None) -> Tokens:
+    def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
         """Raises ValueError without a question, and for what the Q-Former leaves no room for."""
         if question is None:
             raise ValueError("ST-LLM's vision tower reads the question; give it one")
-        if scale != 1 or tower:
+        if scale != 1 or needs:
             raise ValueError(
                 "ST-LLM has a fixed number of queries a frame, whatever the frames' size and attention; use another reducer"
             )

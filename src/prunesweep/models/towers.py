@@ -1,34 +1,122 @@
-"""What vision towers have in common: the attention of the last layer of a stock CLIP or SigLIP."""
+"""What stock vision towers, CLIP and SigLIP, know besides the features that the projector gets: the facts of mergers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from prunesweep.types import Tower
+from prunesweep.types import FEATURES, POOLED, Fact
 
 
-def last_layer_attention(
-    tower: Any, entering: Float[Tensor, "t s v"], features: Float[Tensor, "t u v"], class_token: bool
-) -> Tower:
-    """How much each patch is attended to in the last layer, whose input is `entering`, heads side by side as one.
+@dataclass(frozen=True)
+class TowerPass:
+    """A tower's way through the frames of a video."""
 
-    With a class token (the first of s) that is its attention, else the mean over all patches.
-    """
-    vision = getattr(tower, "vision_model", tower)
-    layer = vision.encoder.layers[-1]
-    normed = layer.layer_norm1(entering)
-    query, key = layer.self_attn.q_proj(normed), layer.self_attn.k_proj(normed)
-    asking = query[:, :1] if class_token else query
-    scores = asking.float() @ key.float().transpose(1, 2) * query.shape[-1] ** -0.5
-    attention = scores.softmax(-1).mean(1)
-    frames, tokens, width = key.shape
-    first = 1 if class_token else 0
-    return Tower(
-        features=features,
-        key=key[:, first:],
-        attention=attention[:, first:],
-        flops=2 * frames * asking.shape[1] * tokens * width,
-    )
+    tower: Any
+    """The stock module."""
+    hidden_states: tuple[Tensor, ...]
+    """`t s v` each: the embedding, then what each layer gave."""
+    features: Float[Tensor, "t u v"]
+    feature_layer: int
+    """Which of the hidden states the features come from, counted from the end: -1 is the last."""
+    class_token: bool
+    """Whether the first of s is one."""
+    pool: Callable[[Tensor], Tensor]
+    """`t u v` to `t p v`, as the model pools its visual tokens."""
+
+    @property
+    def vision(self) -> Any:
+        return getattr(self.tower, "vision_model", self.tower)
+
+
+def facts_of(seen: TowerPass, needs: Iterable[str], model: str) -> dict[str, Fact]:
+    """The named facts.  Raises ValueError for one that the tower does not have."""
+    return {name: _pooled(seen, name, model) if name.startswith(POOLED) else _fact(seen, name, model) for name in needs}
+
+
+def _pooled(seen: TowerPass, name: str, model: str) -> Fact:
+    fact = _fact(seen, name.removeprefix(POOLED), model)
+    one = fact.value.ndim == 2
+    pooled = seen.pool(fact.value[..., None] if one else fact.value)
+    return fact._replace(value=pooled[..., 0] if one else pooled)
+
+
+def _fact(seen: TowerPass, name: str, model: str) -> Fact:
+    if name not in KNOWN:
+        raise ValueError(f"the vision tower of {model} has no {name}; it has {', '.join(sorted(KNOWN))}; use another reducer")
+    try:
+        return KNOWN[name](seen)
+    except LookupError as error:
+        raise ValueError(f"the vision tower of {model} has no {name}: {error.args[0]}; use another reducer") from None
+
+
+def _projected(seen: TowerPass, layer: int) -> tuple[Tensor, Tensor, int]:
+    """Queries and keys of a layer, counted from the end, `t s w`; and its number of heads."""
+    block = seen.vision.encoder.layers[layer]
+    normed = block.layer_norm1(seen.hidden_states[layer - 1])
+    return block.self_attn.q_proj(normed), block.self_attn.k_proj(normed), block.self_attn.num_heads
+
+
+def _joined(seen: TowerPass) -> Fact:
+    query, key, _ = _projected(seen, -1)
+    return _attention(seen, query[:, None], key[:, None], seen.class_token)
+
+
+def _by_head(seen: TowerPass, from_class: bool) -> Fact:
+    if from_class and not seen.class_token:
+        raise LookupError("it has no class token")
+    query, key, heads = _projected(seen, seen.feature_layer)
+    query, key = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
+    return _attention(seen, query, key, from_class)
+
+
+def _attention(seen: TowerPass, query: Float[Tensor, "t h s d"], key: Float[Tensor, "t h s d"], from_class: bool) -> Fact:
+    """What each patch receives: from the class token, or on average; mean over heads."""
+    first = 1 if seen.class_token else 0
+    asking = query[:, :, :1] if from_class else query[:, :, first:]
+    scores = asking.float() @ key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
+    frames, heads, rows, tokens = scores.shape
+    return Fact(scores.softmax(-1).mean((1, 2))[:, first:], 2 * frames * heads * rows * tokens * query.shape[-1])
+
+
+def _keys(seen: TowerPass, layer: int, heads_as_one: bool) -> Fact:
+    _, key, heads = _projected(seen, layer)
+    key = key[:, 1:] if seen.class_token else key
+    return Fact(key if heads_as_one else key.unflatten(-1, (heads, -1)).mean(-2))
+
+
+def _pooling_head(seen: TowerPass) -> tuple[Any, Tensor]:
+    head = getattr(seen.vision, "head", None)
+    if head is None or not hasattr(head, "probe"):
+        raise LookupError("it comes without a pooling head")
+    return head, seen.vision.post_layernorm(seen.features)
+
+
+def _summed_up(seen: TowerPass) -> Fact:
+    head, patches = _pooling_head(seen)
+    frames, count, width = patches.shape
+    return Fact(head(patches), 2 * frames * count * 2 * width**2 + 4 * frames * count * width)
+
+
+def _from_probe(seen: TowerPass) -> Fact:
+    head, patches = _pooling_head(seen)
+    probe = head.probe.repeat(len(patches), 1, 1)
+    return Fact(head.attention(probe, patches, patches)[1][:, 0].to(torch.float32))
+
+
+KNOWN: dict[str, Callable[[TowerPass], Fact]] = {
+    FEATURES: lambda seen: Fact(seen.features),
+    "attention.joined": _joined,
+    "attention.class": lambda seen: _by_head(seen, from_class=True),
+    "attention.received": lambda seen: _by_head(seen, from_class=False),
+    "attention.probe": _from_probe,
+    "key.joined": lambda seen: _keys(seen, -1, heads_as_one=True),
+    "key.mean": lambda seen: _keys(seen, seen.feature_layer, heads_as_one=False),
+    "frame.head": _summed_up,
+}
+"""The probe's attention is worked out again, but the head's FLOPs are booked once, with what it makes of a frame."""

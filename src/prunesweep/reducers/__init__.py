@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, 
 
 from prunesweep.checks import require_at_least, require_ratio
 from prunesweep.lazy import torch
-from prunesweep.types import AttentionVariant, KeyValue, Merged, Prefix, Tokens
+from prunesweep.types import FEATURES, AttentionVariant, KeyValue, Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-Level = Literal["tokens", "pooled", "tower"]
-"""What a merger works on: visual tokens; these, with the tower's attention pooled to their grid; or the tower's features,
-which are projected afterwards."""
-
 
 @runtime_checkable
 class Merger(Protocol):
-    """A frozen dataclass that maps Tokens to Merged; with a `level` if it needs the vision tower.
+    """A frozen dataclass that maps Tokens to Merged; with `needs` if it reads more than the tokens: names of `types.FACTS`.
+
+    One that needs `features` merges patches of the vision tower, which are projected afterwards.
 
     Its tokens are at least one, finite, and stand in the video's order, each at a place of its own and with a patch that went
     to it (`prunesweep.engine.validity`); a merger whose tokens do not says `in_order = False`.
@@ -87,8 +85,14 @@ def layer_tokens(prune: Pruner | None, layers: int, entering: int, kept: int) ->
     return LayerTokens(visual, visual if whole else (kept,) * layers)
 
 
-def level_of(merge: Merger | None) -> Level:
-    return getattr(merge, "level", "tokens")
+def needs_of(merge: Merger | None) -> tuple[str, ...]:
+    """Names of the facts that it reads, sorted."""
+    return tuple(sorted(getattr(merge, "needs", ())))
+
+
+def merges_patches(merge: Merger | None) -> bool:
+    """Whether it works on the vision tower's patches, before the projector."""
+    return FEATURES in needs_of(merge)
 
 
 EarlierCaches = Literal["whole", "cut"]

@@ -26,7 +26,7 @@ from prunesweep.checks import require_at_least, require_choice, require_flag, re
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Positions
 from prunesweep.shares import floor_share
-from prunesweep.types import Merged, Tokens
+from prunesweep.types import FEATURES, Merged, Tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -67,20 +67,23 @@ class PruMerge:
         require_choice("level", self.level, TowerLevel)
         require_choice("positions", self.positions, Positions)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        read = ("attention.joined", "key.joined")
+        return (*read, FEATURES) if self.level == "tower" else read
+
     def __call__(self, tokens: Tokens) -> Merged:
         """Raises ValueError for tokens without the tower's attention."""
-        tower = tokens.tower
-        if tower is None:
-            raise ValueError("PruMerge needs the attention of the vision tower, which this model does not hand out")
-        features, key, attention = tower.features, tower.key, tower.attention
-        if self.level == "pooled":
-            features = tokens.x
+        features, key, attention = tokens.x, tokens.fact("key.joined"), tokens.fact("attention.joined")
+        if self.level == "tower":
+            features = tokens.fact(FEATURES)
+        else:
             patches = features.shape[1]
             key, attention = pooled(key, patches), pooled(attention[..., None], patches)[..., 0]
         order = self._kept(attention)
         kept = [index.sort().values if self.order == "raster" else index for index in order]
         merged = merge_similar(features, key, attention, self.neighbours, self.normalise)
-        return self._assemble(tokens, features, merged, attention, kept, tower.flops)
+        return self._assemble(tokens, features, merged, attention, kept)
 
     def _kept(self, attention: Float[Tensor, "t u"]) -> list[Int[Tensor, " kept"]]:
         """Per frame, patches by importance, then those at even steps."""
@@ -102,7 +105,6 @@ class PruMerge:
         merged: Float[Tensor, "t u v"],
         attention: Float[Tensor, "t u"],
         kept: list[Int[Tensor, " kept"]],
-        flops: int,
     ) -> Merged:
         frames, patches, channels = features.shape
         device = features.device
@@ -131,7 +133,7 @@ class PruMerge:
             source=source,
             position=self._position(torch.cat(place), tokens, patches),
             span=tokens.x.shape[0] * tokens.x.shape[1] if self.positions == "original" else count,
-            flops=flops + 2 * frames * patches**2 * tokens.tower.key.shape[2] + 2 * weighted * channels,  # type: ignore[union-attr]
+            flops=2 * frames * patches**2 * tokens.fact("key.joined").shape[2] + 2 * weighted * channels,
         )
 
     def _position(self, place: Int[Tensor, " n"], tokens: Tokens, patches: int) -> Int[Tensor, " n"]:
