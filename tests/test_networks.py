@@ -493,7 +493,7 @@ def test_pllava_s_vision_is_counted_but_for_the_class_token(samples: list[Sample
 
 def test_what_a_family_cannot_do_is_said(samples: list[Sample], models: dict[str, Any]) -> None:
     for name, reducer, message in (
-        ("qwen", reducer_of("prumerge"), "not defined for the window attention of Qwen2.5-VL"),
+        ("qwen", reducer_of("prumerge"), "no attention.joined is defined for the window attention of Qwen2.5-VL"),
         ("stllm_qa", reducer_of("downsample"), "fixed number of queries a frame"),
         ("stllm_qa", reducer_of("pooling"), "must fit into 6 grids of 1 x 5 visual tokens"),
     ):

@@ -7,11 +7,12 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from conftest import CONF, REDUCERS
+from prunesweep.reducers import SLOTS
 
-SLOTS = ("input", "merge", "prune", "evict")
 VARIANTS = {
     "prumerge_plus": "prumerge",
     "prunevid_official": "prunevid",
+    "sparsevlm_plus": "sparsevlm",
     "temporal": "pooling",
 }
 """Files that set a class of another file differently, on purpose: what they differ in is listed in them."""
@@ -39,6 +40,7 @@ def test_python_and_yaml_have_one_truth(reducer: str, slot: str) -> None:
     for field in fields(kind):
         default = field.default
         if default is not MISSING:
+            default = list(default) if isinstance(default, tuple) else default  # YAML has no tuples
             assert (type(default), default) == (type(given[field.name]), given[field.name]), field.name
 
 

@@ -479,7 +479,7 @@ def test_a_method_of_the_same_name_elsewhere_is_another_method(store: Store, che
     assert len(reasons(store, now)) == 1, "the package's own modules have moved"
 
 
-@pytest.mark.parametrize("module", ["prunesweep.engine.stages", "prunesweep.engine.answers", "prunesweep.video.reader"])
+@pytest.mark.parametrize("module", ["prunesweep.engine.stages.llm", "prunesweep.engine.answers", "prunesweep.video.reader"])
 def test_a_module_of_today_keeps_its_name(module: str) -> None:
     """Some lie in packages that are called as modules once were."""
     assert today(module) == module
@@ -497,12 +497,12 @@ def test_a_changed_checkpoint_or_module_is_named(store: Store, checkpoint: Path,
         f"1 trial of the same settings in the store: checkpoint: config.json {hashes[0]} -> {hashes[1]}"
     ]
     shutil.rmtree(store.folder / "trials")
-    parts = {**now.about["parts"], "code": {**now.about["parts"]["code"], "prunesweep.engine.stages": "0123456789"}}
+    parts = {**now.about["parts"], "code": {**now.about["parts"]["code"], "prunesweep.engine.stages.llm": "0123456789"}}
     made = {**now.made_of, "code": "0" * 32}
     store.describe(StoredTrial(fingerprint.digest(made), made, {"parts": parts}))
     (line,) = reasons(store, now)
     assert line.endswith(
-        f"code: prunesweep.engine.stages 01234567 -> {now.about['parts']['code']['prunesweep.engine.stages'][:8]}"
+        f"code: prunesweep.engine.stages.llm 01234567 -> {now.about['parts']['code']['prunesweep.engine.stages.llm'][:8]}"
     )
 
 

@@ -53,8 +53,17 @@ def layer_flops(shape: Shape, rows: int, columns: int) -> int:
 
 def linear_flops(shape: Shape, rows: int) -> int:
     """One decoder layer's projections and feed-forward network."""
-    projections = 2 * shape.hidden * shape.heads * shape.head_size + 2 * shape.hidden * shape.kv_heads * shape.head_size
-    return 2 * rows * (projections + 3 * shape.hidden * shape.mlp)
+    return projection_flops(shape, rows) + feed_forward_flops(shape, rows)
+
+
+def projection_flops(shape: Shape, rows: int) -> int:
+    """One decoder layer's queries, keys, values and what is made of them."""
+    return 2 * rows * (2 * shape.hidden * shape.heads * shape.head_size + 2 * shape.hidden * shape.kv_heads * shape.head_size)
+
+
+def feed_forward_flops(shape: Shape, rows: int) -> int:
+    """One decoder layer's SwiGLU."""
+    return 2 * rows * 3 * shape.hidden * shape.mlp
 
 
 def attention_flops(shape: Shape, pairs: int) -> int:
@@ -74,9 +83,17 @@ def with_text(visual: Sequence[int], text: int) -> list[int]:
     return [sums[id(n)] for n in visual]
 
 
-def prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
-    """The decoder layers on the whole prompt; `visual_tokens` holds one count per layer."""
-    return over_layers(lambda n: layer_flops(shape, n + text_tokens, n + text_tokens), visual_tokens)
+def prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, fed_tokens: Sequence[int] | None = None) -> int:
+    """The decoder layers on the whole prompt; `visual_tokens` holds one count per layer.
+
+    So does `fed_tokens`, of the feed-forward networks, where these see others than the attention.
+    """
+    if fed_tokens is None:
+        return over_layers(lambda n: layer_flops(shape, n + text_tokens, n + text_tokens), visual_tokens)
+    mixed = over_layers(
+        lambda n: projection_flops(shape, n + text_tokens) + attention_flops(shape, (n + text_tokens) ** 2), visual_tokens
+    )
+    return mixed + over_layers(lambda n: feed_forward_flops(shape, n + text_tokens), fed_tokens)
 
 
 def causal_prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
@@ -109,11 +126,17 @@ def vision_flops(shape: Shape, frames: int, patches: int | None = None) -> int:
     return tower + 2 * tokens * (v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2)
 
 
-def decode_flops(shape: Shape, cached: Sequence[int], generated: int) -> int:
-    """All tokens after the first, one at a time, each attending to the `cached` tokens of a layer and those since."""
+def decode_flops(shape: Shape, cached: Sequence[int], generated: int, attended: Sequence[int] | None = None) -> int:
+    """All tokens after the first, one at a time, each attending to the `cached` tokens of a layer and those since.
+
+    Or to `attended` of the tokens before the first, per layer and summed over these tokens.
+    """
     steps = (generated > 0) * (generated - 1)
     since = steps * (steps + 1) // 2  # in all steps together
-    attention = over_layers(lambda n: attention_flops(shape, steps * n + since), cached)
+    if attended is None:
+        attention = over_layers(lambda n: attention_flops(shape, steps * n + since), cached)
+    else:
+        attention = over_layers(lambda n: attention_flops(shape, n + since), attended)
     return len(cached) * linear_flops(shape, steps) + attention + head_flops(shape, steps)
 
 
@@ -204,11 +227,23 @@ class Usage:
     """Per LLM layer: visual tokens in its cache while decoding; None: in every layer as many as the last one sees."""
     vision_patches: int | None = None
     """Patches per frame that the tower saw, where they are not those of the model's shape."""
+    fed_tokens: Sequence[int] | None = None
+    """Per LLM layer: visual tokens that its feed-forward network sees; None: those that its attention sees."""
+    attended_tokens: Sequence[int] | None = None
+    """Per LLM layer: visual tokens that the generated tokens after the first attend to, summed over these; None: all in cache."""
 
     def dense(self, vision_patches: int | None = None) -> Usage:
         """Of the same question to the model without any reduction."""
         whole = (self.dense_tokens,) * len(self.visual_tokens)
-        return replace(self, visual_tokens=whole, cached_tokens=None, reduction_flops=0, vision_patches=vision_patches)
+        return replace(
+            self,
+            visual_tokens=whole,
+            cached_tokens=None,
+            reduction_flops=0,
+            vision_patches=vision_patches,
+            fed_tokens=None,
+            attended_tokens=None,
+        )
 
 
 NOTHING = Usage()
@@ -247,12 +282,14 @@ def ledger(shape: Shape, usage: Usage) -> Ledger:
     visual, dense = usage.visual_tokens, usage.dense_tokens
     in_caches = [visual[-1]] * len(visual) if usage.cached_tokens is None else usage.cached_tokens
     cached = with_text(in_caches, usage.text_tokens)
+    steps = (usage.generated_tokens > 0) * (usage.generated_tokens - 1)
+    attended = None if usage.attended_tokens is None else with_text(usage.attended_tokens, steps * usage.text_tokens)
     return Ledger(
         vision=vision_flops(shape, usage.frames, usage.vision_patches),
         reduction=usage.reduction_flops,
-        prefill=prefill_flops(shape, visual, usage.text_tokens),
+        prefill=prefill_flops(shape, visual, usage.text_tokens, usage.fed_tokens),
         head=head_flops(shape),
-        decode=decode_flops(shape, cached, usage.generated_tokens),
+        decode=decode_flops(shape, cached, usage.generated_tokens, attended),
         options=option_flops(shape, cached, usage.option_rows, usage.option_pairs),
         entrance_ratio=visual[0] / dense,
         final_ratio=visual[-1] / dense,

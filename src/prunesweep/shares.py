@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any, Literal
 
 DIGITS = 15
 """That a number in double precision holds, whatever they are."""
@@ -29,6 +30,16 @@ def ceil_share(count: int, share: float | Fraction) -> int:
 def nearest_share(count: int, share: float | Fraction) -> int:
     """Of two that are as near the even one, as Python and the released code round."""
     return round(count * exact(share))
+
+
+Rounding = Literal["nearest", "floor", "ceil", "binary nearest", "binary floor", "binary ceil"]
+"""Of a share of a count: of the decimal number, or of the product in double precision, as released code has it."""
+
+
+def rounded_share(count: int, share: float, rounding: Rounding) -> int:
+    binary, product = rounding.startswith("binary"), count * share
+    how: Any = {"nearest": round, "floor": math.floor, "ceil": math.ceil}[rounding.removeprefix("binary ")]
+    return int(how(product if binary else count * exact(share)))
 
 
 def truncated_share(count: int, share: float) -> int:

@@ -24,10 +24,18 @@ AttentionVariant = Literal["causal", "before_rotary"]
 """Attention as the layer used it; or of the projected queries and keys before the rotary embedding, over all tokens without a
 mask and rounded to their type, as PruneVid's released code has it."""
 
+Look = Literal["causal", "before_rotary", "queries"]
+"""What is kept of the last of some layers for a step to read: the question's attention, in one of its variants; or the queries
+of all tokens, from which any row of the attention follows (the keys are in the layer's cache)."""
 
 Sampling = Literal["even", "released", "per_second"]
 """Which frames of a video: the middles of equal parts; the same with the rounding of PLLaVA's and PruneVid's released code;
 or one a second, but 4 at least and as many as asked for at most, as ST-LLM's released code does on MVBench."""
+
+
+ADDED_LATER = "added later"
+"""Metadata of a setting that is not told where it is at its default: what was stored before there was one stays in use."""
+LATER = {ADDED_LATER: True}
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,20 @@ class Seen(NamedTuple):
     visual: Bool[Tensor, " s"]
 
 
+class Looks(NamedTuple):
+    """What a step inside the LLM asked for besides the state itself."""
+
+    ahead: Float[Tensor, "h 1 n"] | None = None
+    """The last token's attention to the visual tokens in the layer ahead, which has not run."""
+    normed: Float[Tensor, "s c"] | None = None
+    """The hidden states after the LLM's final norm."""
+    rotation: tuple[Float[Tensor, "s d"], Float[Tensor, "s d"]] | None = None
+    """Cosines and sines of the position embedding of every token."""
+
+
+NO_LOOKS = Looks()
+
+
 @dataclass(frozen=True)
 class Prefix:
     """A sequence part-way through the LLM, after `len(kv)` layers."""
@@ -188,14 +210,30 @@ class Prefix:
     visual: Bool[Tensor, " s"]
     group: Int[Tensor, " n"]
     next_position: int
-    """Position of the next token, unaffected by pruning."""
+    """Position of the next token in the layers to come; unaffected by pruning, unless that counts positions anew."""
     kv: tuple[KeyValue, ...] = ()
+    next_positions: tuple[int, ...] = ()
+    """The same per layer run."""
     seen: tuple[Seen, ...] = ()
     """Per layer run: what its cache holds; nothing after an eviction, when heads may hold different tokens."""
     key: Float[Tensor, "1 k s d"] | None = None
     """Of the last layer run, before the rotary embedding, where a question may still ask for it."""
     attention: Float[Tensor, "h q n"] | None = None
     """Of the last layer run: how much each question token attends to each visual token."""
+    query: Float[Tensor, "h s d"] | None = None
+    """Of the last layer run, as rotated, if asked for."""
+    place: Int[Tensor, " n"] | None = None
+    """The first patch that went to each visual token, counted through the video."""
+    patches: int = 0
+    """Of a frame, in these places."""
+    entered: Float[Tensor, "N c"] | None = None
+    """The visual tokens that entered the LLM."""
+    words: Float[Tensor, "q c"] | None = None
+    """The question's tokens as they entered, once it was asked; they are the last of the sequence."""
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    """What steps leave for later ones, by their own names for it."""
+    looks: Looks = NO_LOOKS
+    """For the step that is about to read them."""
     received: tuple[Float[Tensor, "h s"], ...] = ()
     """Per layer run, if asked for: the attention that each token of its cache received from all tokens after it, summed."""
     usage: Usage = NOTHING
@@ -253,6 +291,8 @@ class Run(NamedTuple):
     """Per layer, if asked for: what cache and row tokens receive of all rows' attention, in float32."""
     key: Float[Tensor, "1 k s d"] | None = None
     """Of the last layer: the rows' keys before the rotary embedding."""
+    query: Float[Tensor, "h s d"] | None = None
+    """Of the last layer, if asked for: the rows' queries as rotated."""
 
 
 class Places(NamedTuple):
@@ -319,16 +359,39 @@ class Model(Protocol):
         start: int,
         stop: int,
         past: tuple[KeyValue, ...] = (),
-        attention: AttentionVariant | None = None,
+        look: Look | None = None,
         past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
 
-        Caches may differ in length: every row attends to the whole cache of its layer.  With `attention` the rows' attention in
-        the last of these layers is handed out; the variant before the rotary embedding needs the keys of that layer's
-        cache as they were before it.
+        Caches may differ in length: every row attends to the whole cache of its layer.  With `look` the rows' attention in
+        the last of these layers, or their queries, are handed out; the variant before the rotary embedding needs the keys of
+        that layer's cache as they were before it.
         """
+        ...
+
+    def attend(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int, look: bool = False) -> Run:
+        """The first half of one layer on a whole sequence, without the feed-forward network: `feed` is the other one.
+
+        With `look` its queries are handed out.
+
+        Raises ValueError where layers do not come apart there.
+        """
+        ...
+
+    def feed(self, hidden: Float[Tensor, "s c"], layer: int) -> Float[Tensor, "s c"]: ...
+
+    def ahead(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int) -> Float[Tensor, "h s"]:
+        """The last row's attention in a layer that has not run, from the hidden states that will enter it."""
+        ...
+
+    def normed(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s c"]:
+        """After the final norm."""
+        ...
+
+    def rotation(self, position: Int[Tensor, " s *axes"]) -> tuple[Float[Tensor, "s d"], Float[Tensor, "s d"]]:
+        """Cosines and sines of the position embedding."""
         ...
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]: ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import CONVENTIONS, Shape, Usage, ledger, published_prefill
-from prunesweep.results.records import USAGE
+from prunesweep.results.records import BY_LAYER, USAGE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +22,6 @@ ABSOLUTE = {f"{name}_ratio": name for name in FLOPS} | {f"{name}_ratio": f"{name
 """What each relative cost is a share of, by name."""
 DENSE = {f"{name}_ratio": f"dense_{name}" for name in FLOPS} | {f"{name}_ratio": "dense_tokens" for name in TOKENS}
 """The same of the dense model on the trial's own frames and prompts, counted from the trial's records."""
-BY_LAYER = ("visual_tokens", "cached_tokens")
-"""Of USAGE, lists."""
 WORD = 32
 """Bits."""
 RATIOS = ("entrance_ratio", "final_ratio", "layer_ratio", "kv_ratio")
@@ -104,10 +102,17 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, Any]:
 
 def _usages(answered: pl.DataFrame, shape: Shape) -> Any:
     """Of all records at once: arrays where Usage says numbers."""
+    import polars as pl
+
     visual = tokens_by_layer(answered["visual_tokens"])
     counts: dict[str, Any] = {name: answered[name].to_numpy() for name in USAGE if name not in BY_LAYER}
     counts["vision_patches"] = answered["vision_patches"].fill_null(shape.vision.patches).to_numpy()
-    return Usage(visual_tokens=visual, cached_tokens=cached_by_layer(answered, visual), **counts)
+    cached = cached_by_layer(answered, visual)
+    fed = None if _nothing(answered, "fed_tokens") else _filled(answered, "fed_tokens", pl.col("visual_tokens"))
+    steps = pl.max_horizontal(pl.col("generated_tokens") - 1, 0)
+    each_time = pl.coalesce("cached_tokens", _like_the_last()) * steps
+    attended = None if _nothing(answered, "attended_tokens") else _filled(answered, "attended_tokens", each_time)
+    return Usage(visual_tokens=visual, cached_tokens=cached, fed_tokens=fed, attended_tokens=attended, **counts)
 
 
 def _dense_patches(shape: Shape, tokens: Any, frames: Any) -> Any:
@@ -126,12 +131,28 @@ def tokens_by_layer(counts: pl.Series) -> list[Any]:
 
 def cached_by_layer(answered: pl.DataFrame, visual: list[Any]) -> list[Any]:
     """The same of the caches; a record that says nothing has in every layer what the last one sees."""
+    if _nothing(answered, "cached_tokens"):
+        return [visual[-1]] * len(visual)
+    return _filled(answered, "cached_tokens", _like_the_last())
+
+
+def _nothing(answered: pl.DataFrame, column: str) -> bool:
+    return answered[column].null_count() == len(answered)
+
+
+def _like_the_last() -> pl.Expr:
+    """In every layer what the last one sees."""
     import polars as pl
 
-    if answered["cached_tokens"].null_count() == len(answered):
-        return [visual[-1]] * len(visual)
     seen = pl.col("visual_tokens").list
-    return tokens_by_layer(answered.select(pl.coalesce("cached_tokens", seen.last().repeat_by(seen.len()))).to_series())
+    return seen.last().repeat_by(seen.len())
+
+
+def _filled(answered: pl.DataFrame, column: str, otherwise: pl.Expr) -> list[Any]:
+    """A column by layer, of records that say nothing what it is otherwise."""
+    import polars as pl
+
+    return tokens_by_layer(answered.select(pl.coalesce(column, otherwise)).to_series())
 
 
 def _mean(values: Int64[np.ndarray, " samples"]) -> float:

@@ -26,7 +26,7 @@ from prunesweep.targets import TARGET
 
 PROTOCOL = "prunesweep.engine.protocol.Protocol"
 MATCH = "prunesweep.reducers.Match"
-STEPS = ("evict", "input", "match", "merge", "prune")
+STEPS = ("decode", "evict", "inner", "input", "match", "merge", "prune")
 """Parts of a reducer, in the order in which `classes` names them."""
 
 

@@ -20,7 +20,20 @@ from prunesweep.checks import InfeasibleError
 from prunesweep.cost import Shape, prefill_flops
 from prunesweep.engine.plan import plan, require_fit
 from prunesweep.engine.protocol import Protocol
-from prunesweep.reducers import SLOTS, Cost, Evictor, Left, NoCounterpartError, Pruner, Reducer, layer_tokens, left_by_prune
+from prunesweep.engine.stages import Ask, Choose, Evict, Generate
+from prunesweep.reducers import (
+    SLOTS,
+    Cost,
+    Evictor,
+    LayerTokens,
+    Left,
+    NoCounterpartError,
+    Reducer,
+    Step,
+    bounds_of,
+    layer_tokens,
+    left_by_step,
+)
 from prunesweep.types import KeyValue, Merged, Model, Prefix, Sample, Tokens
 from prunesweep.video.reader import DECODE_SECONDS, VideoError
 
@@ -28,11 +41,7 @@ STEPS = 14
 """Of a bisection: to a token in ten thousand."""
 SHARES = (2.0**-12, 1.0)
 """Bounds of settings that are shares; powers of two give settings of few digits."""
-BOUNDS: dict[str, tuple[float, float]] = {
-    "static_threshold": (-1.0, 1.0),
-    "outlier_factor": (-16.0, 64.0),  # everything an outlier, to nothing
-}
-"""Of the others."""
+LAYERS = ("prune.layer", "inner.layer")
 GRID = ("rows", "columns", "frames")
 
 
@@ -60,8 +69,12 @@ class Counts:
 
     visual: tuple[int, ...]
     """Per layer."""
+    fed: tuple[int, ...]
+    """Per layer, of its feed-forward network."""
     cached: tuple[int, ...]
     """Per layer, while decoding."""
+    attended: tuple[int, ...]
+    """Of these, per layer, what a generated token attends to."""
     text: int
     dense: int
 
@@ -91,41 +104,51 @@ class Calibration:
     @torch.inference_mode()
     def counts(self, sample: Sample, reducer: Reducer, frames: int, protocol: Protocol) -> Counts:
         """Raises VideoError for a video that cannot be read."""
-        _, _, reduce, embed, _, ask, *_ = plan(sample, frames, reducer, protocol, self.model)
+        _, _, reduce, embed, *stages = plan(sample, frames, reducer, protocol, self.model)
         tokens = self.tokens(sample, reducer, frames, protocol)
-        before, after = len(embed.before), len(tokens.suffix) + len(ask.question)
-        return counted(reduce(tokens, self.model), reducer, self.model.layers, before, after)
+        question = next(stage.question for stage in stages if isinstance(stage, Ask))
+        before, after = len(embed.before), len(tokens.suffix) + len(question)
+        merged = reduce(tokens, self.model)
+        try:
+            by_layer = counted(merged, reducer, self.model.layers)
+        except LookupError:  # a step that depends on what the LLM makes of the video
+            by_layer = self._run(embed(merged, self.model), stages)
+        return finished(by_layer, reducer, merged.tokens.dense_tokens, before, after)
+
+    def _run(self, prefix: Prefix, stages: Sequence[Any]) -> LayerTokens:
+        """What the stages inside the LLM leave of this very video and question."""
+        for stage in stages:
+            if isinstance(stage, (Evict, Generate, Choose)):
+                break
+            prefix = stage(prefix, self.model)
+        usage = prefix.usage
+        return LayerTokens(*map(tuple, (usage.visual_tokens, usage.cached_tokens or (), usage.fed_tokens or usage.visual_tokens)))
 
 
-def counted(merged: Merged, reducer: Reducer, layers: int, before: int, after: int) -> Counts:
-    """What a reducer leaves of a video's merged tokens, between so many tokens of text."""
+def counted(merged: Merged, reducer: Reducer, layers: int) -> LayerTokens:
+    """What a reducer leaves of a video's merged tokens.  Raises LookupError for a step that cannot say so beforehand."""
+
+    def left(step: Step, now: Left) -> int:
+        said = left_by_step(step, now)
+        if said is None:
+            raise LookupError(step)
+        return said
+
     entering = Left(len(merged.group), tuple(torch.bincount(merged.group).tolist()))
-    kept = _kept(reducer.prune, merged, entering) if reducer.prune else entering.tokens
-    visual, cached = layer_tokens(reducer.prune, layers, entering.tokens, kept)
+    return layer_tokens(reducer.steps(layers), layers, entering, left)
+
+
+def finished(by_layer: LayerTokens, reducer: Reducer, dense: int, before: int, after: int) -> Counts:
+    """With what is evicted between so many tokens of text, and what decoding attends to."""
+    cached = by_layer.cached
     if reducer.evict is not None:
         left = {count: _left(reducer.evict, count, before, after) for count in set(cached)}
         cached = tuple(left[count] for count in cached)
-    return Counts(visual, cached, before + after, merged.tokens.dense_tokens)
-
-
-def _kept(prune: Pruner, merged: Merged, entering: Left) -> int:
-    """How many a pruner says that it keeps; of one that cannot say so, if attention is zero everywhere."""
-    said = left_by_prune(prune, entering)
-    if said is not None:
-        return said
-    count = len(merged.group)
-    nothing = torch.zeros(count, 1, device=merged.group.device)
-    everything = torch.ones(count, dtype=torch.bool, device=merged.group.device)
-    prefix = Prefix(
-        video_id=merged.tokens.video_id,
-        hidden=nothing,
-        position=merged.position,
-        visual=everything,
-        group=merged.group,
-        next_position=count,
-        attention=nothing.T[None],
-    )
-    return len(prune(prefix))
+    attended = cached
+    if reducer.decode is not None:
+        full = reducer.decode.full_layers
+        attended = (*cached[:full], *(reducer.decode.left(count) for count in cached[full:]))
+    return Counts(by_layer.visual, by_layer.fed, cached, attended, before + after, dense)
 
 
 def _left(evict: Evictor, visual: int, before: int, after: int) -> int:
@@ -142,12 +165,13 @@ def _left(evict: Evictor, visual: int, before: int, after: int) -> int:
 def mean_cost(cost: Cost, counts: Sequence[Counts], shape: Shape) -> float:
     """Of the dense model's on the same videos and questions."""
     if cost == "flops":
-        own = sum(prefill_flops(shape, c.visual, c.text) for c in counts)
+        own = sum(prefill_flops(shape, c.visual, c.text, None if c.fed == c.visual else c.fed) for c in counts)
         return own / sum(prefill_flops(shape, [c.dense] * shape.layers, c.text) for c in counts)
     share = {
         "layer_average": lambda c: sum(c.visual) / len(c.visual),
         "entrance": lambda c: c.visual[0],
         "kv": lambda c: sum(c.cached) / len(c.cached),
+        "attended": lambda c: sum(c.attended) / len(c.attended),
     }[cost]
     return sum(share(c) / c.dense for c in counts) / len(counts)
 
@@ -223,13 +247,14 @@ def _steps(
         if name not in {field.name for field in fields(part)}:
             raise ValueError(f"reducer.knob {knob!r}: {type(part).__name__} has no setting {name!r}")
         value = getattr(part, name)
+        if knob in LAYERS:
+            return {layer: _with(reducer, knob, layer) for layer in range(1, calibration.model.layers)}
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"reducer.knob must be a number, but {knob} is {value!r}")
         if isinstance(value, float):
             return None
-        if knob != "prune.layer":
-            raise ValueError(f"reducer.knob can be a share, prune.layer or a method's grid, not {knob}")
-        return {layer: _with(reducer, knob, layer) for layer in range(1, calibration.model.layers)}
+        low, high = _whole_bounds(part, knob, calibration, sample, reducer, frames, protocol)
+        return {count: _with(reducer, knob, count) for count in range(low, high + 1)}
     if not hasattr(part, "candidates"):
         raise ValueError(f"reducer.knob must name a setting of {slot}, such as {slot}.{fields(part)[0].name}")
     tokens = calibration.tokens(sample, reducer, frames, protocol)
@@ -244,9 +269,21 @@ def _difference(part: Any, candidate: Any) -> str:
 
 
 def _bounds(reducer: Reducer, knob: str) -> tuple[float, float]:
-    if knob == "evict.heavy_ratio":  # what the recent tokens leave of the cache
-        return 0.0, 1.0 - reducer.evict.recent_ratio  # type: ignore[union-attr]
-    return BOUNDS.get(knob.rpartition(".")[2], SHARES)
+    slot, _, name = knob.partition(".")
+    return bounds_of(getattr(reducer, slot)).get(name, SHARES)
+
+
+def _whole_bounds(
+    part: Any, knob: str, calibration: Calibration, sample: Sample, reducer: Reducer, frames: int, protocol: Protocol
+) -> tuple[int, int]:
+    """Of a setting that is a whole number: the method's own, or up to a frame's tokens.  Raises ValueError for none."""
+    name = knob.partition(".")[2]
+    own = bounds_of(part)
+    if name not in own:
+        raise ValueError(f"reducer.knob {knob} is a whole number; {type(part).__name__} must give its bounds in knob_bounds")
+    low, high = own[name]
+    tokens = calibration.tokens(sample, reducer, frames, protocol).x.shape
+    return int(low), int(min(high, tokens[1]))
 
 
 def _with(reducer: Reducer, knob: str, value: Any) -> Reducer:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.checks import InfeasibleError, UnfitError
 from prunesweep.engine.protocol import Protocol, encoder_text, option_texts, question_text
-from prunesweep.engine.stages import Ask, Choose, Decode, Embed, Encode, Evict, Generate, Kept, Layers, Prune, Reduce
-from prunesweep.reducers import Reducer, needs_of
+from prunesweep.engine.stages import (
+    Ask,
+    Attend,
+    Choose,
+    Decode,
+    Embed,
+    Encode,
+    Evict,
+    Feed,
+    Generate,
+    Kept,
+    Layers,
+    Prune,
+    Reduce,
+)
+from prunesweep.reducers import Left, Reducer, asks_first, left_by_step, look_of, needs_of, place_of, require_layers
 from prunesweep.types import Model, Sample
 from prunesweep.video.reader import DECODE_SECONDS
 
@@ -32,7 +46,6 @@ def plan(
     if sample.problem is not None:
         raise ValueError(sample.problem)
     before, question = model.prompt(question_text(sample, protocol), protocol.system, protocol.prefix)
-    prune, received = reducer.prune, reducer.evict is not None
     part = (sample.start, sample.end)
     see = (
         Decode(sample.path, sample.video_id, frames, *part, protocol.sampling, sample.frame_rate, seconds),
@@ -42,19 +55,46 @@ def plan(
         *((Kept(see, cache),) if cache else see),
         Reduce(reducer.merge),
         Embed(before),
-        Layers(0, prune.full_layers if prune else model.layers, received),
-        Ask(question, attention=prune.attention if prune else None, received=received),
+        *inside(reducer, question, model.layers, bool(before)),
     ]
-    if prune:
-        stages += [Prune(prune), Layers(prune.full_layers, model.layers, received)]
     if reducer.evict:
         stages.append(Evict(reducer.evict))
     if protocol.answering == "generate":
-        return (*stages, Generate(protocol.most_tokens))
+        return (*stages, Generate(protocol.most_tokens, reducer.decode))
     texts = option_texts(sample, protocol)
     if not texts:
         raise ValueError(f"sample {sample.id} has no options to choose from; use protocol.answering=generate")
-    return (*stages, Choose(tuple(continuation(model, protocol.prefix, text) for text in texts), texts))
+    options = tuple(continuation(model, protocol.prefix, text) for text in texts)
+    return (*stages, Choose(options, texts, reducer.decode))
+
+
+def inside(reducer: Reducer, question: tuple[int, ...], layers: int, text_before: bool = True) -> Iterator[Any]:
+    """The stages between the LLM's layers: the question is asked before the first step that reads it, or at the end.
+
+    Without text before the video also before a step that leaves no visual token, or nothing would go on.
+    """
+    received = reducer.evict is not None
+    at, asked = 0, False
+    for step in reducer.steps(layers):
+        full, inside_layer = place_of(step)
+        look = look_of(step)
+        empty = not text_before and left_by_step(step, Left(1)) == 0
+        asking = not asked and (asks_first(step) or empty)
+        if full > at:
+            yield Layers(at, full, received, look if asked or look == "queries" else None)
+        if asking:
+            yield Ask(question, None if inside_layer else look, received)
+        asked, at = asked or asking, full
+        if inside_layer:
+            yield Attend(full, look)
+        yield Prune(step)
+        if inside_layer:
+            yield Feed(full)
+            at += 1
+    if at < layers:
+        yield Layers(at, layers, received)
+    if not asked:
+        yield Ask(question, None, received)
 
 
 def continuation(model: Model, prefix: str, text: str) -> tuple[int, ...]:
@@ -80,13 +120,8 @@ def encoding(reducer: Reducer, question: str | None = None) -> Encode:
 
 
 def require_fit(reducer: Reducer, model: Model) -> None:
-    """Raises InfeasibleError if the reducer prunes where this model has no layer left."""
-    prune = reducer.prune
-    if prune and prune.full_layers >= model.layers:
-        most = model.layers - 1 - (prune.full_layers - prune.layer)
-        raise InfeasibleError(
-            f"reducer.prune.layer must be in [1, {most}] for {model.name} with {model.layers} layers, got {prune.layer}"
-        )
+    """Raises InfeasibleError if the reducer has a step where this model has no layer left."""
+    require_layers(reducer, model.name, model.layers)
 
 
 def require_all_fit(reducers: Mapping[str, Reducer], model: Model) -> None:

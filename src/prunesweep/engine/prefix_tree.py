@@ -71,7 +71,8 @@ def _pieces(stage: Any, bounds: list[int]) -> list[Any]:
         return [stage]
     inside = [layer for layer in bounds if stage.start < layer < stage.stop]
     edges = [stage.start, *inside, stage.stop]
-    return [replace(stage, start=a, stop=b) for a, b in pairwise(edges)]
+    looks = [None] * len(inside) + [stage.look]  # at the end of the whole range
+    return [replace(stage, start=a, stop=b, look=look) for (a, b), look in zip(pairwise(edges), looks, strict=True)]
 
 
 def evaluate_jobs(model: Model, jobs: Sequence[Job], clock: Clock, share: bool = True) -> list[Outcome]:

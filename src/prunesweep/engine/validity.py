@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.lazy import torch
-from prunesweep.reducers import Evicted, Evictor, Merger, Pruner, in_order, merges_patches
+from prunesweep.reducers import Change, Evicted, Evictor, Left, Merger, Step, in_order, left_by_step, merges_patches
 from prunesweep.types import FEATURES, KeyValue, Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
@@ -156,15 +156,30 @@ def _doubled_or_unsorted(index: Tensor) -> str:
 # What a pruner or an evictor hands on
 
 
-def require_valid_choice(pruner: Pruner, chosen: Tensor, prefix: Prefix) -> None:
-    """Raises InvalidError unless indices of visual tokens were chosen from finite attention, at least one, sorted, each once."""
-    who, count = called(pruner), len(prefix.group)
+def require_valid_change(step: Step, change: Change, prefix: Prefix) -> None:
+    """Raises InvalidError unless indices of visual tokens were chosen from finite attention, sorted, each once, and what has
+    become of the tokens is finite and of their shape.
+
+    A step may keep none where its `left` says so.
+    """
+    who, count, chosen = called(step), len(prefix.group), change.keep
     if not _are_integers(chosen) or chosen.ndim != 1:
         raise InvalidError(f"{who} must choose tokens by their indices, whole numbers of shape (kept,), got {_kind(chosen)}")
-    if not len(chosen):
-        raise InvalidError(f"{who} keeps no token; keep at least one")
-    low, high = chosen.aminmax()
     faults = [not_finite("the attention that it reads", prefix.attention)] if prefix.attention is not None else []
+    channels = prefix.hidden.shape[-1]
+    for name, x, rows in (("hidden", change.hidden, len(chosen)), ("extra", change.extra, None)):
+        if x is None:
+            continue
+        if x.ndim != 2 or x.shape[1] != channels or (rows is not None and len(x) != rows):
+            raise InvalidError(f"{who} must hand on {name} as ({rows or 'more'}, {channels}) floats, got {_kind(x)}")
+        faults.append(not_finite(f"the {name} tokens that it hands on", x))
+    if not len(chosen):
+        if left_by_step(step, Left(count, None, count)) != 0 and not (change.extra is not None and len(change.extra)):
+            raise InvalidError(f"{who} keeps no token; keep at least one")
+        if faults:
+            require_none(who, faults)
+        return
+    low, high = chosen.aminmax()
     faults += [
         Fault((low < 0) | (high >= count), lambda: f"chooses tokens {int(low)} to {int(high)}; there are {count}, from 0 on"),
         Fault(~(chosen[1:] > chosen[:-1]).all(), lambda: f"chooses {_doubled_or_unsorted(chosen)} tokens; sort them, each once"),

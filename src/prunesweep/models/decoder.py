@@ -23,7 +23,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.types import AttentionVariant, KeyValue, Merged, Places, Run
+from prunesweep.types import KeyValue, Look, Merged, Places, Run
 
 ATTENTION = "prunesweep_sdpa"
 ENCODING_PACKAGES = ("torch", "torchvision", "transformers")
@@ -37,11 +37,14 @@ def capturing_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     capture: list[tuple[Tensor, Tensor]] | None = None,
+    only_capture: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """SDPA that also hands out queries and keys as the layer used them, to a caller that passes a list."""
     if capture is not None:
         capture.append((query, key))
+    if only_capture:
+        return query.transpose(1, 2), None  # of the right shape; nobody reads it
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -136,7 +139,7 @@ class Decoder:
         start: int,
         stop: int,
         past: tuple[KeyValue, ...] = (),
-        attention: AttentionVariant | None = None,
+        look: Look | None = None,
         past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
     ) -> Run:
@@ -157,18 +160,66 @@ class Decoder:
                     position_embeddings=rotary,
                     position_ids=None,
                     use_cache=True,
-                    capture=captured if received or (attention and last) else None,
+                    capture=captured if received or (look and last) else None,
                     **{cache_argument(type(layer).forward): cache},
                 )
         rows = None
         scaling = self.language_model.layers[0].self_attn.scaling
-        if attention == "causal":
+        if look == "causal":
             rows = attention_rows(*captured[-1], scaling)
-        elif attention == "before_rotary":
+        elif look == "before_rotary":
             key = projections["k"] if past_key is None else torch.cat([past_key, projections["k"]], dim=2)
             rows = unmasked_rows(projections["q"], key, scaling)
         sums = tuple(attention_received(query, key, scaling) for query, key in captured) if received else ()
-        return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums, projections.get("k"))
+        query = captured[-1][0][0] if look == "queries" else None
+        return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums, projections.get("k"), query)
+
+    def attend(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int, look: bool = False) -> Run:
+        """Bit for bit the first half of what the stock layer does.  Raises ValueError for layers of another build."""
+        self._two_halves(layer)
+        whole = hidden[None]
+        captured: list[tuple[Tensor, Tensor]] = []
+        mixed, content = self._attention_of(layer, whole, position, capture=captured if look else None)
+        return Run((whole + mixed)[0], (content,), None, query=captured[0][0][0] if look else None)
+
+    def feed(self, hidden: Float[Tensor, "s c"], layer: int) -> Float[Tensor, "s c"]:
+        block = self._two_halves(layer)
+        return hidden + block.mlp(block.post_attention_layernorm(hidden[None]))[0]
+
+    def _two_halves(self, layer: int) -> Any:
+        block = self.language_model.layers[layer]
+        if {name for name, _ in block.named_children()} != LAYER_PARTS:
+            parts = ", ".join(name for name, _ in block.named_children())
+            raise ValueError(f"layers of {type(block).__name__} ({parts}) do not come apart after the attention")
+        return block
+
+    def ahead(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int) -> Float[Tensor, "h s"]:
+        """In float32, then in the type of the model, as PyramidDrop's released code has it."""
+        captured: list[tuple[Tensor, Tensor]] = []
+        self._attention_of(layer, hidden[None], position, capture=captured, only_capture=True)
+        query, key = captured[0]
+        scaling = self.language_model.layers[layer].self_attn.scaling
+        return attention_rows(query[:, :, -1:], key, scaling)[:, 0].to(hidden.dtype)
+
+    def _attention_of(self, layer: int, whole: Float[Tensor, "1 s c"], position: Int[Tensor, " s *axes"], **how: Any) -> Any:
+        block = self.language_model.layers[layer]
+        cache = LayerCache(None)
+        mixed, _ = block.self_attn(
+            hidden_states=block.input_layernorm(whole),
+            attention_mask=None,
+            position_embeddings=self._rotation(whole, position),
+            **how,
+            **{cache_argument(type(block).forward): cache},
+        )
+        return mixed, cache.content
+
+    def normed(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s c"]:
+        return self.language_model.norm(hidden)
+
+    def rotation(self, position: Int[Tensor, " s *axes"]) -> tuple[Float[Tensor, "s d"], Float[Tensor, "s d"]]:
+        weight = self.language_model.embed_tokens.weight
+        cos, sin = self._rotation(weight[None, :1], position)
+        return cos[0], sin[0]
 
     def _rotation(self, x: Tensor, position: Int[Tensor, " s *axes"]) -> tuple[Tensor, Tensor]:
         """Cosines and sines; several axes come first in the stock rotary embeddings."""
@@ -184,6 +235,10 @@ def chunk_mask(rows: int, cached: int, like: Tensor) -> Float[Tensor, "1 1 rows 
         return None
     mask = torch.full((rows, cached + rows), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device)
     return mask.triu(cached + 1)[None, None]
+
+
+LAYER_PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+"""Of layers that are an attention and a feed-forward network, one after the other."""
 
 
 ROWS_AT_ONCE = 512

@@ -1,20 +1,22 @@
 """Token reduction methods.  A method is one file here and one YAML in `conf/reducer/`.
 
-A reducer has four slots, each may be empty: `input` makes the frames smaller before the vision tower, `merge` turns the
-visual tokens of a video into fewer before they enter the LLM, `prune` picks the visual tokens that survive a decoder layer,
-and `evict` cuts the caches after the last one.
+A reducer is a set of named parts, each may be missing.  In the order of a video's way through the model: `input` makes the
+frames smaller before the vision tower, `merge` turns the visual tokens of a video into fewer before they enter the LLM,
+`prune` and `inner` leave fewer of them between its layers, `evict` cuts the caches after the last one, and `decode` says which
+of the cached tokens each generated token attends to.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
-from prunesweep.checks import require_at_least, require_ratio
+from prunesweep.checks import InfeasibleError, require_at_least, require_ratio
 from prunesweep.lazy import torch
-from prunesweep.types import FEATURES, AttentionVariant, KeyValue, Merged, Prefix, Tokens
+from prunesweep.types import FEATURES, LATER, KeyValue, Look, Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -45,6 +47,12 @@ class Left(NamedTuple):
     tokens: int
     groups: tuple[int, ...] | None = None
     """Sizes of the groups of `Merged.group`; None where they depend on the video."""
+    entered: int | None = None
+    """How many entered the LLM; None: these."""
+
+    @property
+    def at_first(self) -> int:
+        return self.tokens if self.entered is None else self.entered
 
 
 def left_by_merge(merge: Merger | None, frames: int, patches: int) -> Left | None:
@@ -55,34 +63,108 @@ def left_by_merge(merge: Merger | None, frames: int, patches: int) -> Left | Non
     return left(frames, patches) if left else None
 
 
-def left_by_prune(prune: Pruner | None, entering: Left) -> int | None:
-    """How many tokens stay of those that entered the LLM; None if that depends on the video."""
-    if prune is None:
-        return entering.tokens
-    left = getattr(prune, "left", None)
+def steps_of(part: Any, layers: int) -> tuple[Step, ...]:
+    """What a part of a reducer does inside an LLM of so many layers: its `steps`, or itself, once."""
+    if part is None:
+        return ()
+    return tuple(part.steps(layers)) if hasattr(part, "steps") else (part,)
+
+
+def inner_steps(parts: Iterable[Any], layers: int) -> tuple[Step, ...]:
+    """Of all parts together, in the order of their places.
+
+    Raises InfeasibleError where two stand at one place, or one cuts caches of layers that another has left whole.
+    """
+    steps = sorted((step for part in parts for step in steps_of(part, layers)), key=place_of)
+    for one, other in pairwise(steps):
+        if place_of(one) == place_of(other):
+            both = f"{_called(one)} and {_called(other)}"
+            raise InfeasibleError(f"{both} both stand after {one.full_layers} layers; move one of them")
+        if earlier_caches(other) == "cut" and earlier_caches(one) == "whole":
+            raise InfeasibleError(
+                f"{_called(other)} cuts the caches of earlier layers, which {_called(one)} leaves whole; "
+                "set earlier_caches of both to the same"
+            )
+    return tuple(steps)
+
+
+def place_of(step: Step) -> tuple[int, bool]:
+    """After so many layers; and whether after the attention of the next one, before its feed-forward network."""
+    return step.full_layers, getattr(step, "inside_layer", False)
+
+
+def asks_first(step: Step) -> bool:
+    """Whether the question has to be there already: it is read, or its way through earlier layers would become another."""
+    own = getattr(step, "reads_question", None)
+    return own if own is not None else look_of(step) is not None or earlier_caches(step) == "cut"
+
+
+def look_of(step: Step) -> Look | None:
+    """What it reads of the last layer before it."""
+    return getattr(step, "attention", None)
+
+
+def reads_of(step: Step) -> tuple[str, ...]:
+    """Fields of `types.Looks` that it reads."""
+    return getattr(step, "reads", ())
+
+
+def left_by_step(step: Step, entering: Left) -> int | None:
+    """How many tokens stay of those that come to a step; None if that depends on the video."""
+    left = getattr(step, "left", None)
     return left(entering) if left else None
 
 
-def earlier_caches(prune: Pruner) -> EarlierCaches:
-    """What a pruner that does not say anything has is `cut`."""
-    return getattr(prune, "earlier_caches", "cut")
+def fewest_by_step(step: Step, entering: Left) -> int:
+    """The least that may stay."""
+    known = left_by_step(step, entering)
+    if known is not None:
+        return known
+    return step.fewest(entering.tokens) if hasattr(step, "fewest") else 1
+
+
+def bounds_of(part: Any) -> Mapping[str, tuple[float, float]]:
+    """Between which values a part's settings may be solved for; those that it does not name are shares."""
+    return getattr(part, "knob_bounds", {})
+
+
+def earlier_caches(step: Step) -> EarlierCaches:
+    """What a step that does not say anything has is `cut`."""
+    return getattr(step, "earlier_caches", "cut")
+
+
+def _called(step: Any) -> str:
+    return f"{type(step).__module__.rpartition('.')[2]}.{type(step).__qualname__}"
 
 
 class LayerTokens(NamedTuple):
     """Visual tokens of each layer of the LLM."""
 
     visual: tuple[int, ...]
-    """Seen during prefill."""
+    """That its attention sees during prefill."""
     cached: tuple[int, ...]
     """Left in its cache while decoding, before any eviction."""
+    fed: tuple[int, ...]
+    """That its feed-forward network sees: fewer than its attention where a step stands between the two."""
 
 
-def layer_tokens(prune: Pruner | None, layers: int, entering: int, kept: int) -> LayerTokens:
-    """Of a reducer that lets `entering` tokens in and keeps `kept` of them where it prunes."""
-    full = prune.full_layers if prune else layers
-    visual = (entering,) * full + (kept,) * (layers - full)
-    whole = prune is None or earlier_caches(prune) == "whole"
-    return LayerTokens(visual, visual if whole else (kept,) * layers)
+def layer_tokens(steps: Sequence[Step], layers: int, entering: Left, left: Callable[[Step, Left], int]) -> LayerTokens:
+    """Of a reducer with these steps inside the LLM, each of which leaves what `left` says of what comes to it."""
+    visual: list[int] = []
+    cached: list[int] = []
+    fed: list[int] = []
+    now = entering
+    for step in steps:
+        full, inside = place_of(step)
+        for seen in (visual, cached):
+            seen += [now.tokens] * (full + inside - len(seen))
+        fed += [now.tokens] * (full - len(fed))
+        now = Left(left(step, now), None, entering.at_first)
+        if earlier_caches(step) == "cut":
+            cached = [now.tokens] * len(cached)
+    for seen in (visual, cached, fed):
+        seen += [now.tokens] * (layers - len(seen))
+    return LayerTokens(tuple(visual), tuple(cached), tuple(fed))
 
 
 def needs_of(merge: Merger | None) -> tuple[str, ...]:
@@ -104,36 +186,77 @@ def in_order(merge: Merger) -> bool:
     return getattr(merge, "in_order", True)
 
 
-@runtime_checkable
-class Pruner(Protocol):
-    """A frozen dataclass that picks visual tokens after `full_layers` layers have run.
+class Step(Protocol):
+    """A frozen dataclass that leaves fewer visual tokens, or others, after `full_layers` layers have run.
 
-    The caches of these layers are cut to the kept tokens unless it has `earlier_caches="whole"`.
+    What it reads of the question, and what becomes of the caches of earlier layers, it says in these attributes, each of
+    which may be missing:
+
+    inside_layer: whether it stands after the attention of the layer with the index `full_layers`, before its feed-forward
+        network (False)
+    attention: what it reads of the last of these layers, as `types.Look` names it (None: nothing)
+    reads: which of `types.Looks` it reads besides (none)
+    reads_question: whether it reads anything of the question; steps that do not, and leave earlier caches whole, are shared
+        by all questions on a video (True if it reads attention or cuts caches)
+    earlier_caches: `whole` or `cut` (cut)
+    left(entering: Left) -> int | None: how many tokens it leaves; None if that depends on the video (None)
+    fewest(tokens: int) -> int: the least that it may leave where `left` says None (1)
+
+    A part of a reducer may also be several: it has a method `steps(layers)` that gives them for a model of so many layers.
     """
 
     @property
-    def layer(self) -> int: ...
+    def full_layers(self) -> int: ...
 
-    @property
-    def keep_ratio(self) -> float: ...
-
-    @property
-    def attention(self) -> AttentionVariant | None:
-        """What it reads of the question's attention in the last full layer."""
+    def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"] | Change:
+        """Indices into the visual tokens, sorted, each once; or a `Change`."""
         ...
+
+
+Pruner = Step
+"""A part that is one step; its setting `layer` may count otherwise than `full_layers`."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a step does to the sequence."""
+
+    keep: Int[Tensor, " kept"]
+    """Indices into the visual tokens, sorted, each once."""
+    hidden: Float[Tensor, "kept c"] | None = None
+    """What becomes of the kept tokens; None: they stay as they are."""
+    extra: Float[Tensor, "more c"] | None = None
+    """Visual tokens that come to stand behind the kept ones."""
+    positions: Positions = "original"
+    """Of all tokens in the layers to come: as they were, or counted anew from 0."""
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    """For later steps, beside what is carried already."""
+    flops: int = 0
+    """Spent on choosing: multiply-adds twice, as in `prunesweep.cost`."""
+
+
+class Decoding(Protocol):
+    """A frozen dataclass that says which visual tokens each generated token attends to from some layer on."""
 
     @property
     def full_layers(self) -> int:
-        """How many layers run on all tokens."""
+        """So many layers attend to their whole caches."""
         ...
 
-    def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
-        """Indices into the visual tokens: at least one, sorted, each once."""
+    def __call__(self, attention: Float[Tensor, "h n"], earlier: Any) -> tuple[Int[Tensor, " kept"] | None, Any]:
+        """From the token's attention to the visual tokens in the last of these layers: indices of those that the later layers
+        attend to, or None for all; and what it wants to be told with the next token (None at the first).
+        """
+        ...
+
+    def left(self, tokens: int) -> int:
+        """How many of the visual tokens in a cache it attends to, where it leaves out any."""
         ...
 
 
-Cost = Literal["flops", "layer_average", "entrance", "kv"]
-"""Of the dense model: prefill of the LLM on the whole prompt; visual tokens per layer, at its entrance, in the caches."""
+Cost = Literal["flops", "layer_average", "entrance", "kv", "attended"]
+"""Of the dense model: prefill of the LLM on the whole prompt; visual tokens per layer, at its entrance, in the caches, and of
+these what a generated token attends to."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +267,7 @@ class Match:
     layer_average: float | None = None
     entrance: float | None = None
     kv: float | None = None
+    attended: float | None = field(default=None, metadata=LATER)
     videos: int = 8
     """Evenly spread over the benchmark, on which costs are counted: what a method keeps may depend on the video."""
     tolerance: float = 0.1
@@ -199,7 +323,9 @@ class Resizer(Protocol):
     scale: float
 
 
-SLOTS = ("input", "merge", "prune", "evict")
+SLOTS = ("input", "merge", "prune", "inner", "evict", "decode")
+INNER = ("prune", "inner")
+"""Parts that act between the LLM's layers."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +337,9 @@ class Reducer:
     prune: Pruner | None = None
     input: Resizer | None = None
     evict: Evictor | None = None
+    inner: Pruner | None = field(default=None, metadata=LATER)
+    """As `prune`, for combinations of methods."""
+    decode: Decoding | None = field(default=None, metadata=LATER)
     match: Match | None = None
     """What it should cost; `prunesweep.engine.budget` solves the knob for it."""
     knob: str | None = None
@@ -225,6 +354,32 @@ class Reducer:
                     f"reducer={self.name} has no {slot}, so that reducer.{slot}'s settings have no effect; in a sweep of several "
                     "methods give each its own settings with hydra/sweeper=grids"
                 )
+        if self.decode is not None and self.evict is not None:
+            raise ValueError(
+                f"reducer={self.name} has both evict and decode; after an eviction nobody knows which tokens are visual"
+            )
+
+    def steps(self, layers: int) -> tuple[Step, ...]:
+        """All that happens inside an LLM of so many layers, in order.  Raises InfeasibleError for contradictions."""
+        return inner_steps((getattr(self, slot) for slot in INNER), layers)
+
+
+def require_layers(reducer: Reducer, model: str, layers: int) -> None:
+    """Raises InfeasibleError if the reducer has a step where a model of so many layers has none left."""
+    for slot in (*INNER, "decode"):
+        part = getattr(reducer, slot)
+        for step in steps_of(part, layers):
+            if step.full_layers < layers:
+                continue
+            layer = getattr(part, "layer", None)
+            if isinstance(layer, int):
+                most = layers - 1 - (step.full_layers - layer)
+                raise InfeasibleError(
+                    f"reducer.{slot}.layer must be in [1, {most}] for {model} with {layers} layers, got {layer}"
+                )
+            raise InfeasibleError(
+                f"reducer.{slot} acts after {step.full_layers} layers; {model} has {layers}, so at most {layers - 1} can be given"
+            )
 
 
 class NoCounterpartError(ValueError):

@@ -61,6 +61,11 @@ class Evict:
         require_flag("text_prior", self.text_prior)
         require_choice("text_overflow", self.text_overflow, TextOverflow)
 
+    @property
+    def knob_bounds(self) -> dict[str, tuple[float, float]]:
+        """What the recent tokens leave of the cache."""
+        return {"heavy_ratio": (0.0, 1.0 - self.recent_ratio)}
+
     def budget(self, tokens: int) -> tuple[int, int]:
         """How many recent and how many much attended tokens stay of a cache."""
         recent, heavy = floor_share(tokens, self.recent_ratio), floor_share(tokens, self.heavy_ratio)

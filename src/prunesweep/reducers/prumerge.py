@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number
 from prunesweep.lazy import F, torch
@@ -55,6 +55,7 @@ class PruMerge:
     order: Order = "score"
     level: TowerLevel = "tower"
     positions: Positions = "renumbered"
+    knob_bounds: ClassVar = {"outlier_factor": (-16.0, 64.0)}  # everything an outlier, to nothing
     in_order = False  # by score, and several patches of the tower may lie in one visual token
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ dynamic because we say so.  A group too small for one cluster keeps its tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number, require_ratio
 from prunesweep.cost import clustering_flops
@@ -76,6 +76,7 @@ class Merge:
     """Of that noise."""
     counts: Counts = "exact"
     positions: Positions = "renumbered"
+    knob_bounds: ClassVar = {"static_threshold": (-1.0, 1.0)}
     in_order = False  # static tokens come before dynamic ones, and two clusters may have the same middle
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from prunesweep.cost import (
     published_prefill,
 )
 from prunesweep.layout import grid, with_prefix
-from prunesweep.reducers import LayerTokens, Left, layer_tokens, left_by_merge, left_by_prune, require_frames
+from prunesweep.reducers import LayerTokens, Left, Step, layer_tokens, left_by_merge, left_by_step, require_frames, require_layers
 from prunesweep.shares import ceil_share
 from prunesweep.targets import instantiate
 
@@ -38,16 +38,20 @@ def planned_tokens(config: DictConfig, layers: int) -> LayerTokens:
 
     Raises ValueError where they depend on the video, or on a layer that the model does not have.
     """
-    count = entering(config)
-    prune = instantiate(config.reducer.prune)
-    if prune is not None and prune.full_layers >= layers:
-        most = layers - 1 - (prune.full_layers - prune.layer)
-        raise ValueError(
-            f"reducer.prune.layer must be in [1, {most}] for {config.model.name} with {layers} layers, got {prune.layer}"
-        )
-    kept = left_by_prune(prune, count)
-    tokens = layer_tokens(prune, layers, count.tokens, prune.most(count.tokens) if kept is None else kept)
+    reducer = instantiate(config.reducer)
+    require_layers(reducer, config.model.name, layers)
+    tokens = layer_tokens(reducer.steps(layers), layers, entering(config), _most_by_step)
     return tokens._replace(cached=tuple(evicted(config, tokens.cached)))
+
+
+def _most_by_step(step: Step, now: Left) -> int:
+    """What a step leaves, or leaves at most.  Raises ValueError where neither is known without a video."""
+    left = left_by_step(step, now)
+    if left is None and not hasattr(step, "most"):
+        raise ValueError(
+            f"what {type(step).__name__} leaves after {step.full_layers} layers depends on the video; run prunesweep"
+        )
+    return step.most(now.tokens) if left is None else left  # type: ignore[attr-defined]
 
 
 def entering(config: DictConfig) -> Left:
@@ -113,7 +117,7 @@ def report(config: DictConfig) -> str:
     sources = [f"{name}: {convention.source}" for name, convention in CONVENTIONS.items()]
     sources.append("DyCoke decode: DyCoke (arXiv 2411.15024), per layer R(4d^2 + 2dm) + 2 sum d(n + i)")
     notes = ["FLOPs: 2 per multiply-add, grouped queries, attention in full; not counted: merging and scoring", *sources]
-    if left_by_prune(instantiate(config.reducer.prune), entering(config)) is None:
+    if any(left_by_step(step, entering(config)) is None for step in instantiate(config.reducer).steps(shape.layers)):
         notes.append("grouped selection rounds down in every group, so it keeps a little less than this")
     return "\n".join([title, "", grid(head, rows), "", grid(("visual tokens kept", "of dense"), ratios), "", *notes])
 

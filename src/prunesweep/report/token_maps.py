@@ -98,7 +98,7 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
 
     from prunesweep.engine.plan import plan
     from prunesweep.engine.scoring import score
-    from prunesweep.engine.stages import Prune
+    from prunesweep.engine.stages import Prune, changed, looked
     from prunesweep.reducers import earlier_caches
     from prunesweep.types import Answer, Clip, Merged, Tokens
 
@@ -108,9 +108,11 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
     with torch.inference_mode():
         for stage in plan(sample, frames, reducer, protocol, model):
             if isinstance(stage, Prune):
-                kept = stage.pruner(state)
-                layer = stage.pruner.full_layers
-                attention = None if state.attention is None else state.attention.float().amax((0, 1)).cpu().numpy()
+                chosen = changed(stage.pruner(looked(state, stage.pruner, model)[0])).keep
+                kept = chosen if kept is None else kept[chosen[chosen < len(kept)]]  # tokens that a step made come last
+                if layer is None:
+                    layer = stage.pruner.full_layers
+                    attention = None if state.attention is None else state.attention.float().amax((0, 1)).cpu().numpy()
             state = stage(state, model)
             seen[type(state)] = state
         segments = getattr(reducer.merge, "segment_lengths", None)
@@ -134,7 +136,7 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
         kept=survivors,
         attention=attention,
         layer=layer,
-        whole=reducer.prune is not None and earlier_caches(reducer.prune) == "whole",
+        whole=any(earlier_caches(step) == "whole" for step in reducer.steps(model.layers)),
     )
 
 

@@ -96,7 +96,7 @@ def schema() -> dict[str, Any]:
     import polars as pl
 
     text, number, yes = pl.String, pl.Int64, pl.Boolean
-    lists = {"choices": text, "choice_scores": pl.Float64, "visual_tokens": number, "cached_tokens": number}
+    lists = {"choices": text, "choice_scores": pl.Float64, **dict.fromkeys(BY_LAYER, number)}
     plain = {"correct": yes, "chosen": number, "named": number}
     plain |= {name: number for name in USAGE if name not in lists}
     own = [name for field in fields(Record) for name in (USAGE if field.name == "usage" else (field.name,))]
@@ -106,7 +106,9 @@ def schema() -> dict[str, Any]:
 USAGE = tuple(field.name for field in fields(Usage))
 
 
-ADDED = ("named",)
+BY_LAYER = ("visual_tokens", "cached_tokens", "fed_tokens", "attended_tokens")
+"""Of USAGE, lists."""
+ADDED = ("named", "fed_tokens", "attended_tokens")
 """Columns that records of earlier versions lack."""
 SOURCES = {"cached_tokens": ("visual_tokens",), "named": ("chosen", "correct", "error")}
 """What such columns, or columns of another meaning, are worked out from."""
@@ -119,6 +121,9 @@ def completed(frame: pl.DataFrame, columns: Sequence[str] = ADDED) -> pl.DataFra
     if "named" in columns and "named" not in frame.columns:
         known = set(SOURCES["named"]).issubset(frame.columns)
         frame = frame.with_columns(_named_once() if known else pl.lit(None, pl.Int64).alias("named"))
+    new = [name for name in columns if name in BY_LAYER and name in ADDED and name not in frame.columns]
+    if new:
+        frame = frame.with_columns(pl.lit(None, pl.List(pl.Int64)).alias(name) for name in new)
     return _cached_by_layer(frame)
 
 

@@ -19,20 +19,16 @@ if TYPE_CHECKING:
 
 def fewest_tokens(reducer: Reducer, frames: int, patches: int, layers: int) -> LayerTokens:
     """Visual tokens in each layer and its cache of which a video of `frames` frames has at least so many."""
-    from prunesweep.reducers import LayerTokens, Left, layer_tokens, left_by_merge, left_by_prune
+    from prunesweep.reducers import LayerTokens, Left, fewest_by_step, layer_tokens, left_by_merge
 
     none = (0,) * layers
     if reducer.input is not None or reducer.match is not None:  # smaller frames, or a setting that is not known yet
-        return LayerTokens((1,) * layers, none)
+        return LayerTokens((1,) * layers, none, (1,) * layers)
     merge: Any = reducer.merge
-    prune: Any = reducer.prune
     known = left_by_merge(merge, frames, patches)
     entering = known or Left(merge.fewest(frames, patches) if hasattr(merge, "fewest") else 1)
-    kept = left_by_prune(prune, entering)
-    if kept is None:
-        kept = prune.fewest(entering.tokens) if hasattr(prune, "fewest") else 1
-    visual, cached = layer_tokens(prune, layers, entering.tokens, kept)
-    return LayerTokens(visual, none if reducer.evict else cached)
+    least = layer_tokens(reducer.steps(layers), layers, entering, fewest_by_step)
+    return least._replace(cached=none) if reducer.evict else least
 
 
 def least_costs(reducer: Reducer, frames: int, dense: Trial) -> dict[str, float]:
@@ -51,7 +47,7 @@ def least_costs(reducer: Reducer, frames: int, dense: Trial) -> dict[str, float]
         patches = tokens // its_frames
         own = max(1, its_frames * frames // asked)  # a model may take several frames for one
         planned_frames = min(own, its_frames) if per_second else own  # of a short video there may be no more to take
-        visual, cached = fewest_tokens(reducer, planned_frames, patches, shape.layers)
+        visual, cached, fed = fewest_tokens(reducer, planned_frames, patches, shape.layers)
         rows.append(
             {
                 "visual_tokens": list(visual),
@@ -60,6 +56,7 @@ def least_costs(reducer: Reducer, frames: int, dense: Trial) -> dict[str, float]
                 "generated_tokens": 0,
                 "reduction_flops": 0,
                 "cached_tokens": list(cached),
+                "fed_tokens": None if fed == visual else list(fed),
                 "vision_patches": 0 if reducer.input or reducer.match else None,
             }
         )

@@ -21,7 +21,7 @@ from prunesweep.checks import EvaluationError
 from prunesweep.results.records import Trial
 from prunesweep.targets import instantiate
 
-PARTS = ("input", "merge", "prune", "evict")
+PARTS = ("input", "merge", "prune", "inner", "evict", "decode")
 """Of a reducer; a dense one has none of them."""
 
 

@@ -139,7 +139,7 @@ def _require_sections(raw: Mapping[str, Any], primary: str) -> None:
         raise ValueError(f"{said}; {way or 'they are ' + ', '.join(keys)}")
 
 
-SLOTS = ("input", "merge", "prune", "evict")
+SLOTS = ("input", "merge", "prune", "inner", "evict", "decode")
 """Parts of a method."""
 
 

@@ -18,14 +18,14 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from prunesweep.files import replace_file
 from prunesweep.results.keys.code import Code
-from prunesweep.types import Sample
+from prunesweep.types import ADDED_LATER, Sample
 
 LENGTH = 32
 """Hexadecimal digits of a fingerprint: 128 bits, so that billions of them do not collide."""
@@ -202,7 +202,8 @@ def described(value: Any) -> Any:
     """A frozen dataclass and all it holds, as JSON; raises ValueError for what has no such description."""
     if is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        return {"class": kind, **{field.name: described(getattr(value, field.name)) for field in fields(value)}}
+        own = {field.name: getattr(value, field.name) for field in fields(value) if not _is_as_before(field, value)}
+        return {"class": kind, **{name: described(item) for name, item in own.items()}}
     if isinstance(value, Mapping):
         return {str(key): described(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -210,6 +211,11 @@ def described(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise ValueError(f"a reducer must consist of frozen dataclasses and plain values, got a {type(value).__name__}: {value!r}")
+
+
+def _is_as_before(field: Field[Any], value: Any) -> bool:
+    """Whether a setting that was added later is at its default: what is said of the others is what was said before."""
+    return bool(field.metadata.get(ADDED_LATER)) and getattr(value, field.name) == field.default
 
 
 def unplaced(description: Any) -> Any:

@@ -1,0 +1,155 @@
+"""From the prompt to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from prunesweep.cost import Usage, scoring_flops
+from prunesweep.engine.stages.llm import through_all
+from prunesweep.engine.validity import (
+    require_finite_logit,
+    require_finite_scores,
+)
+from prunesweep.lazy import torch
+from prunesweep.reducers import Decoding
+from prunesweep.types import Answer, KeyValue, Model, Prefix
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Choose:
+    """The option with the highest log-likelihood as a continuation of the prompt."""
+
+    options: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...]
+    decoding: Decoding | None = None
+    """As in Generate: options of several tokens are scored token by token then."""
+    share = "LLM"
+
+    def __call__(self, prefix: Prefix, model: Model) -> Answer:
+        first = model.logits(prefix.hidden[-1:]).float().log_softmax(-1)
+        scores = tuple(self._score(option, first, prefix, model) for option in self.options)
+        require_finite_scores(scores)
+        best = scores.index(max(scores))
+        rows = [len(option) - 1 for option in self.options]
+        usage = replace(_asked(prefix), option_rows=sum(rows), option_pairs=sum(n * n for n in rows))
+        return Answer(self.texts[best], (), scores, usage)
+
+    def _score(self, option: tuple[int, ...], first: torch.Tensor, prefix: Prefix, model: Model) -> float:
+        score = first[0, option[0]]
+        if len(option) > 1:
+            following = _continue(prefix, option[:-1], model, self.decoding).log_softmax(-1)
+            score = score + following.gather(1, torch.tensor(option[1:], device=following.device)[:, None]).sum()
+        return float(score)
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Greedy decoding on the pruned caches."""
+
+    most_tokens: int
+    decoding: Decoding | None = None
+    """Which of the cached tokens each generated token attends to."""
+    share = "LLM"
+
+    def __call__(self, prefix: Prefix, model: Model) -> Answer:
+        ids: list[int] = []
+        writer = Writer(prefix, model, self.decoding)
+        for token in greedy(prefix, model, writer):
+            ids.append(token)
+            if token in model.stop_ids or len(ids) == self.most_tokens:
+                break
+        usage = replace(_asked(prefix), generated_tokens=len(ids), attended_tokens=writer.attended)
+        usage = replace(usage, reduction_flops=usage.reduction_flops + writer.flops)
+        return Answer(model.detokenize(tuple(ids)), tuple(ids), (), usage)
+
+
+def greedy(prefix: Prefix, model: Model, writer: Writer | None = None) -> Iterator[int]:
+    """The likeliest token after a prefix, then the likeliest after that, without end.
+
+    Raises InvalidError where the logits are NaN, or the largest one is infinite.
+    """
+    writer = writer or Writer(prefix, model)
+    logits = model.logits(prefix.hidden[-1:])
+    for step in count():
+        last = logits[-1].float()
+        index, best = torch.stack([last.argmax().float(), last.amax()]).tolist()  # one wait for the device; exact to 2^24
+        require_finite_logit(best, step + 1)
+        token = int(index)
+        yield token
+        logits = model.logits(writer.write(model.embed((token,))))
+
+
+class Writer:
+    """Runs generated tokens, one at a time, through all layers on caches that grow."""
+
+    def __init__(self, prefix: Prefix, model: Model, decoding: Decoding | None = None):
+        self.prefix, self.model, self.decoding = prefix, model, decoding
+        self.kv = prefix.kv
+        self.written = 0
+        self.earlier: Any = None
+        self.flops = 0
+        self._attended = [0] * model.layers
+
+    @property
+    def attended(self) -> tuple[int, ...] | None:
+        """Visual tokens attended to in each layer, summed over the tokens written; None: all in cache, each time."""
+        return None if self.decoding is None else tuple(self._attended)
+
+    def write(self, token: Float[Tensor, "1 c"]) -> Float[Tensor, "1 c"]:
+        """The token's hidden state after the last layer."""
+        if self.decoding is None:
+            run = through_all(self.prefix, token, self.model, self.written, kv=self.kv)
+            self.kv, self.written = run.kv, self.written + 1
+            return run.hidden
+        full, layers = self.decoding.full_layers, self.model.layers
+        before = through_all(self.prefix, token, self.model, self.written, "causal", kv=self.kv, layers=(0, full))
+        visual = self.prefix.seen[full - 1].visual.nonzero()[:, 0]
+        keep, self.earlier = self.decoding(before.attention[:, 0, visual], self.earlier)  # type: ignore[index]
+        self.flops += scoring_flops(self.model.shape, 1, before.attention.shape[2])  # type: ignore[union-attr]
+        reduced = tuple(self._reduced(layer, keep) for layer in range(full, layers))
+        after = through_all(
+            self.prefix, before.hidden, self.model, self.written, kv=(*self.kv[:full], *reduced), layers=(full, layers)
+        )
+        grown = tuple(_appended(self.kv[full + index], new) for index, new in enumerate(after.kv))
+        self.kv, self.written = (*before.kv, *grown), self.written + 1
+        for layer in range(layers):
+            there = int(self.prefix.seen[layer].visual.sum())
+            self._attended[layer] += there if layer < full or keep is None else len(keep)
+        return after.hidden
+
+    def _reduced(self, layer: int, keep: Int[Tensor, " kept"] | None) -> KeyValue:
+        """A layer's cache without the visual tokens that are left out for this token."""
+        if keep is None:
+            return self.kv[layer]
+        visual = self.prefix.seen[layer].visual
+        there = torch.ones(self.kv[layer].key.shape[2], dtype=torch.bool, device=visual.device)
+        place = visual.nonzero()[:, 0]
+        there[place] = False
+        there[place[keep]] = True
+        index = there.nonzero()[:, 0]
+        return KeyValue(*(x.index_select(2, index) for x in self.kv[layer]))
+
+
+def _appended(cache: KeyValue, longer: KeyValue) -> KeyValue:
+    """A cache with the last token of another."""
+    return KeyValue(*(torch.cat([old, new[:, :, -1:]], dim=2) for old, new in zip(cache, longer, strict=True)))
+
+
+def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model, decoding: Decoding | None = None) -> torch.Tensor:
+    """Logits after each of a few given tokens, `len(ids) vocabulary`, in float32."""
+    if decoding is not None:
+        writer = Writer(prefix, model, decoding)
+        return model.logits(torch.cat([writer.write(token[None]) for token in model.embed(ids)])).float()
+    return model.logits(through_all(prefix, model.embed(ids), model).hidden).float()
+
+
+def _asked(prefix: Prefix) -> Usage:
+    """What the prompt took."""
+    return replace(prefix.usage, text_tokens=int((~prefix.visual).sum()))

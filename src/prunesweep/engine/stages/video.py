@@ -1,0 +1,164 @@
+"""From a video to the prompt up to the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunesweep.cost import Usage
+from prunesweep.engine.encoder_cache import EncoderCache
+from prunesweep.engine.validity import (
+    require_merged,
+    require_valid_merge,
+    valid_tokens,
+)
+from prunesweep.lazy import torch
+from prunesweep.reducers import Merger, merges_patches, needs_of
+from prunesweep.types import Clip, Merged, Model, Prefix, Sampling, Tokens
+from prunesweep.video.reader import DECODE_SECONDS, read_clip
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Frames of a video file or of a folder of frames."""
+
+    path: Path
+    video_id: str
+    frames: int
+    start: float | None
+    end: float | None
+    sampling: Sampling = "even"
+    frame_rate: float | None = None
+    """Of a folder."""
+    seconds: float = field(default=DECODE_SECONDS, compare=False)
+    """Most processor time; it decides whether there is an answer, not which."""
+    share = "decode"
+
+    def __call__(self, _: None, model: Model) -> Clip:
+        part = (self.start, self.end)
+        return read_clip(self.path, self.video_id, self.frames, *part, self.sampling, self.frame_rate, self.seconds)
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Visual tokens: vision tower, projector, pooling."""
+
+    scale: float = 1.0
+    """Of the sides of the frames that the tower sees."""
+    needs: tuple[str, ...] = ()
+    """Facts that the next stage reads."""
+    question: str | None = None
+    """Of models whose vision tower reads it: such tokens are shared by trials only, not by questions on a video."""
+    share = "encode"
+
+    def __call__(self, clip: Clip, model: Model) -> Tokens:
+        return valid_tokens(model.encode(clip, self.scale, self.needs, self.question))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What decoding and encoding give, read from disk if it was computed before."""
+
+    stages: tuple[Decode, Encode]
+    cache: EncoderCache = field(compare=False)
+    share = "encode"
+
+    def __call__(self, _: None, model: Model) -> Tokens:
+        decode, encode = self.stages
+        path = self.cache.path_of(self.stages, model)
+        kept = self.cache.read(path, decode.video_id, str(model.network.device))
+        if kept is not None:
+            return valid_tokens(kept)
+        tokens = encode(decode(None, model), model)
+        self.cache.write(path, tokens)
+        return tokens
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """The visual tokens that enter the LLM: all of them, or what a merger makes of them."""
+
+    merge: Merger | None
+    share = "merge"
+
+    def __call__(self, tokens: Tokens, model: Model) -> Merged:
+        if self.merge is None:
+            return _unmerged(tokens)
+        merged = self.merge(tokens)
+        require_merged(self.merge, merged, tokens)
+        needed = sum(tokens.facts[name].flops for name in needs_of(self.merge))
+        merged = replace(merged, flops=merged.flops + needed)
+        if merges_patches(self.merge):
+            merged = replace(merged, x=model.project(merged.x))
+        require_valid_merge(self.merge, merged, tokens.x.shape[2])
+        return merged
+
+
+def _unmerged(tokens: Tokens) -> Merged:
+    frames, patches, _ = tokens.x.shape
+    index = torch.arange(frames * patches, device=tokens.x.device)
+    return Merged(
+        tokens=tokens,
+        x=tokens.x.flatten(0, 1),
+        group=index // patches,
+        source=index.view(frames, patches),
+        position=index,
+        span=frames * patches,
+    )
+
+
+@dataclass(frozen=True)
+class Embed:
+    """The prompt up to the question: text before the video, visual tokens, the model's suffix."""
+
+    before: tuple[int, ...]
+    share = "LLM"
+
+    def __call__(self, merged: Merged, model: Model) -> Prefix:
+        text = model.embed(self.before)
+        suffix = merged.tokens.suffix.to(text.dtype)
+        hidden = torch.cat([text, merged.x.to(text.dtype), suffix])
+        device = hidden.device
+        places = model.places(merged)
+        start, stop = len(text), len(text) + places.span
+        visual = torch.zeros(len(hidden), dtype=torch.bool, device=device)
+        visual[start : start + len(merged.x)] = True
+        position = torch.cat(
+            [
+                model.text_position(0, start),
+                start + places.visual,
+                model.text_position(stop, len(suffix)),
+            ]
+        )
+        return Prefix(
+            video_id=merged.tokens.video_id,
+            hidden=hidden,
+            position=position,
+            visual=visual,
+            group=merged.group,
+            next_position=stop + len(suffix),
+            place=first_patches(merged),
+            patches=merged.source.shape[1],
+            entered=hidden[visual],
+            usage=Usage(
+                frames=len(merged.tokens.x) if merged.tokens.frames is None else merged.tokens.frames,
+                dense_tokens=merged.tokens.dense_tokens,
+                reduction_flops=merged.flops,
+                cached_tokens=(),
+                vision_patches=merged.tokens.vision_patches,
+            ),
+        )
+
+
+def first_patches(merged: Merged) -> Int[Tensor, " n"]:
+    """The first patch that went to each token, counted through the video; of a token without one its position."""
+    source = merged.source.flatten()
+    patch = torch.arange(len(source), device=source.device)
+    none = torch.full((len(merged.x) + 1,), len(source), device=source.device)
+    first = none.scatter_reduce(0, source.where(source >= 0, len(merged.x)), patch, "amin")[:-1]
+    return first.where(first < len(source), merged.position)
