@@ -1,0 +1,136 @@
+"""Methods before the LLM against numbers of their released code: which tokens, from which patches, at which places.
+
+The numbers are data of runs of the official code on drawn inputs; `tests/data/methods/cases.json` says of which commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from prunesweep.reducers import Merger
+from prunesweep.reducers.divprune import DivPrune
+from prunesweep.reducers.evs import Evs
+from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
+from prunesweep.types import Contributions, Fact, Merged, Tokens
+
+FOLDER = Path(__file__).parents[1] / "data" / "methods"
+CASES = json.loads((FOLDER / "cases.json").read_text())
+TOLERANCE = 1e-5
+
+Make = Callable[[dict, dict], Merger]
+METHODS: dict[str, Make] = {
+    "evs": lambda s, _: Evs(s["q"]),
+    "vidcom2": lambda s, _: VidCom2(s["ratio"], positions="original"),
+    "divprune": lambda s, _: DivPrune(s["ratio"], positions="original"),
+}
+"""Of a case's settings and arrays; with original positions where the release keeps one place per token."""
+ORIGINAL = {"evs", "vidcom2", "divprune"}
+
+
+def part(case: dict) -> dict[str, Tensor]:
+    name = case["case"] + "."
+    stored = load_file(FOLDER / f"{case['method']}.safetensors")
+    return {key.removeprefix(name): value for key, value in stored.items() if key.startswith(name)}
+
+
+def tokens_of(case: dict, arrays: dict[str, Tensor]) -> Tokens:
+    x = arrays["tokens"]
+    grid = tuple(case["settings"]["grid"]) if "grid" in case["settings"] else None
+    facts = {name: Fact(arrays[array]) for name, array in FACTS_FROM.items() if array in arrays}
+    return Tokens("video", x, x[:0, 0], grid=grid, facts=facts)
+
+
+FACTS_FROM: dict[str, str] = {}
+
+
+def cases_of(*methods: str, failed: bool = False) -> list:
+    own = [case for case in CASES if case["method"] in methods and ("official_error" in case) == failed]
+    return [pytest.param(case, id=case["case"]) for case in own]
+
+
+def shares_of(merged: Merged) -> Contributions:
+    """What its tokens are made of; where it does not say, plain means of the patches that went to them."""
+    if merged.contributions is not None:
+        return merged.contributions
+    source = merged.source.flatten()
+    patch = (source >= 0).nonzero()[:, 0]
+    token = source[patch]
+    return Contributions(token, patch, 1 / torch.bincount(token, minlength=len(merged.x))[token].float())
+
+
+def dense(shares: Contributions, shape: tuple[int, int]) -> Tensor:
+    return torch.zeros(shape).index_put_((shares.token.long(), shares.patch.long()), shares.share.float(), accumulate=True)
+
+
+def require_what_it_says(merged: Merged, tokens: Tokens) -> None:
+    """Contributions times tokens are the tokens handed on, and the source has the largest share."""
+    flat = tokens.x.flatten(0, 1)
+    weights = dense(shares_of(merged), (len(merged.x), len(flat)))
+    torch.testing.assert_close(weights @ flat.float(), merged.x.float(), atol=TOLERANCE, rtol=TOLERANCE)
+    there = weights.amax(0) > 0
+    source = merged.source.flatten()
+    assert torch.equal(there, source >= 0)
+    own = weights[source.clamp(min=0), torch.arange(len(source))]
+    assert torch.equal(own[there], weights.amax(0)[there])
+
+
+@pytest.mark.parametrize("case", cases_of(*METHODS))
+def test_a_method_gives_the_released_tokens(case: dict) -> None:
+    if not case["compare"].startswith("exact"):
+        pytest.skip(case["compare"])
+    arrays = part(case)
+    tokens = tokens_of(case, arrays)
+    merged = METHODS[case["method"]](case["settings"], arrays)(tokens)
+    require_what_it_says(merged, tokens)
+    if case["case"] in OWN_WAY:
+        OWN_WAY[case["case"]](merged, arrays)
+        return
+    torch.testing.assert_close(merged.x, arrays["merged"], atol=TOLERANCE, rtol=TOLERANCE)
+    if "kept" in arrays and case["method"] in ORIGINAL:
+        assert merged.position.tolist() == arrays["kept"].tolist()
+    if "per_frame" in arrays and case["method"] in ORIGINAL:
+        assert torch.bincount(merged.group, minlength=len(tokens.x)).tolist() == arrays["per_frame"].tolist()
+    shape = (len(merged.x), tokens.x.shape[0] * tokens.x.shape[1])
+    weights = dense(shares_of(merged), shape)
+    torch.testing.assert_close(weights.sum(1), arrays["weight_sums"].float(), atol=TOLERANCE, rtol=TOLERANCE)
+    if "weights.value" in arrays:
+        released = Contributions(*(arrays[f"weights.{name}"] for name in ("out", "in", "value")))
+        torch.testing.assert_close(weights, dense(released, shape), atol=TOLERANCE, rtol=TOLERANCE)
+    if "source" in arrays and case["single_source"]:
+        assert merged.source.tolist() == arrays["source"].tolist()
+
+
+def six_kinds(merged: Merged, arrays: dict[str, Tensor]) -> None:
+    """The release repeats the first token after six picks; ours picks each once."""
+    kept = merged.position.tolist()
+    assert len(set(kept)) == len(kept) == len(arrays["merged"])
+    assert set(arrays["picked"][:6].tolist()) < set(kept)
+
+
+OWN_WAY: dict[str, Callable[[Merged, dict[str, Tensor]], None]] = {"divprune_ties": six_kinds}
+"""Cases that the release answers with a fault that ours does not have."""
+
+
+@pytest.mark.parametrize("case", cases_of("vidcom2"))
+def test_vidcom2_scores_as_released(case: dict) -> None:
+    arrays = part(case)
+    scores = likeness(arrays["tokens"])
+    torch.testing.assert_close(scores.video, arrays["video_score"], atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(scores.frame, arrays["frame_score"], atol=TOLERANCE, rtol=TOLERANCE)
+    ratios = frame_ratios(scores.video, case["settings"]["ratio"])
+    torch.testing.assert_close(ratios, arrays["frame_ratio"], atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("case", cases_of("divprune"))
+def test_divprune_picks_as_released(case: dict) -> None:
+    arrays = part(case)
+    picked = DivPrune(case["settings"]["ratio"]).picks(arrays["tokens"].flatten(0, 1)[None])[0].tolist()
+    sure = 6 if case["case"] == "divprune_ties" else len(picked)
+    assert picked[:sure] == arrays["picked"].tolist()[:sure]
