@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REDUCERS
+from conftest import RUNNABLE
 from prunesweep.cost import ledger
 from prunesweep.engine.budget import Calibration, solve
 from prunesweep.engine.plan import plan
@@ -30,7 +30,7 @@ def matched(name: str, calibration: Calibration, match: Match, **changes: object
     return solve(replace(reducer_of(name, **changes), match=match), calibration, FRAMES, CHOOSE)
 
 
-@pytest.mark.parametrize("name", [name for name in REDUCERS if name not in ("none", "lookm")])
+@pytest.mark.parametrize("name", [name for name in RUNNABLE if name not in ("none", "lookm")])
 @pytest.mark.parametrize("cost", ["flops", "layer_average", "entrance"])
 def test_what_a_solved_reducer_costs_is_what_the_solution_says(
     samples: list[Sample], model: LlavaOnevision, calibration: Calibration, name: str, cost: str

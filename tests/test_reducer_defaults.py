@@ -13,6 +13,7 @@ VARIANTS = {
     "prumerge_plus": "prumerge",
     "prunevid_official": "prunevid",
     "temporal": "pooling",
+    "visionzip_clip": "visionzip",
 }
 """Files that set a class of another file differently, on purpose: what they differ in is listed in them."""
 PARTS = [

@@ -14,10 +14,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from prunesweep.reducers import Merger
+from prunesweep.reducers import Merger, NoCounterpartError
 from prunesweep.reducers.divprune import DivPrune
+from prunesweep.reducers.dycoke import DyCoke
 from prunesweep.reducers.evs import Evs
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
+from prunesweep.reducers.visionzip import VisionZip
 from prunesweep.types import Contributions, Fact, Merged, Tokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "methods"
@@ -29,9 +31,15 @@ METHODS: dict[str, Make] = {
     "evs": lambda s, _: Evs(s["q"]),
     "vidcom2": lambda s, _: VidCom2(s["ratio"], positions="original"),
     "divprune": lambda s, _: DivPrune(s["ratio"], positions="original"),
+    "visionzip_video": lambda s, _: VisionZip(s["tokens_per_frame"] / patches_of(_)),
+    "dycoke": lambda s, _: DyCoke(s["merging_ratio"], positions="original"),
 }
 """Of a case's settings and arrays; with original positions where the release keeps one place per token."""
-ORIGINAL = {"evs", "vidcom2", "divprune"}
+ORIGINAL = {"evs", "vidcom2", "divprune", "dycoke"}
+
+
+def patches_of(arrays: dict[str, Tensor]) -> int:
+    return arrays["tokens"].shape[1]
 
 
 def part(case: dict) -> dict[str, Tensor]:
@@ -47,7 +55,7 @@ def tokens_of(case: dict, arrays: dict[str, Tensor]) -> Tokens:
     return Tokens("video", x, x[:0, 0], grid=grid, facts=facts)
 
 
-FACTS_FROM: dict[str, str] = {}
+FACTS_FROM = {"pooled.attention.received": "attention", "pooled.key.mean": "key"}
 
 
 def cases_of(*methods: str, failed: bool = False) -> list:
@@ -134,3 +142,41 @@ def test_divprune_picks_as_released(case: dict) -> None:
     picked = DivPrune(case["settings"]["ratio"]).picks(arrays["tokens"].flatten(0, 1)[None])[0].tolist()
     sure = 6 if case["case"] == "divprune_ties" else len(picked)
     assert picked[:sure] == arrays["picked"].tolist()[:sure]
+
+
+@pytest.mark.parametrize("case", cases_of("visionzip"))
+def test_visionzip_of_clip_gives_the_released_tokens_but_the_class_token(case: dict) -> None:
+    arrays, settings = part(case), case["settings"]
+    features, key = arrays["hidden"][:, 1:], arrays["key"][:, 1:]
+    facts = {"features": Fact(features), "key.mean": Fact(key), "attention.class": Fact(arrays["attention_heads"].mean(1))}
+    tokens = Tokens("video", features, features[:0, 0], facts=facts)
+    merge = VisionZip(
+        dominant=settings["dominant"] - 1,
+        contextual=settings["contextual"],
+        level="tower",
+        attention="class",
+        positions="original",
+    )
+    merged = merge(tokens)
+    require_what_it_says(merged, tokens)
+    frames, size = len(features), settings["dominant"] + settings["contextual"]
+    torch.testing.assert_close(
+        merged.x.unflatten(0, (frames, -1)), arrays["merged"].unflatten(0, (frames, size))[:, 1:], atol=TOLERANCE, rtol=TOLERANCE
+    )
+    dominant = merged.position.unflatten(0, (frames, -1))[:, : settings["dominant"] - 1] % features.shape[1]
+    assert dominant.tolist() == (arrays["all_indices"].sort(1).values[:, 1:] - 1).tolist()
+    frame = torch.arange(frames)[:, None]
+    assert merged.source.tolist() == (arrays["source"][:, 1:] - frame - 1).tolist()
+    sums = torch.bincount(merged.contributions.token, merged.contributions.share)
+    expected = arrays["weight_sums"].unflatten(0, (frames, size))[:, 1:].flatten()
+    torch.testing.assert_close(sums.float(), expected.float(), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("case", cases_of("dycoke", failed=True))
+def test_where_the_release_fails_ours_says_so(case: dict) -> None:
+    arrays = part(case)
+    with pytest.raises(NoCounterpartError, match=FAILURES[case["case"]]):
+        METHODS[case["method"]](case["settings"], arrays)(tokens_of(case, arrays))
+
+
+FAILURES = {"dycoke_four": "needs more than 4"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prunesweep.lazy import torch
@@ -17,19 +19,31 @@ BLOCK_VALUES = 2**24
 
 
 def placed(
-    tokens: Tokens, place: Int[Tensor, " n"], x: Float[Tensor, "n c"], source: Int[Tensor, "t p"], positions: Positions
+    tokens: Tokens, place: Int[Tensor, " n"], x: Float[Tensor, "n c"], source: Int[Tensor, "t u"], positions: Positions
 ) -> Merged:
-    """Tokens in their final order, each with the place that it stands at, counted through the video; groups are frames."""
+    """Tokens in their final order, each with the place that it stands at among the patches, counted through the video.
+
+    Groups are frames.  Original positions of patches of the tower are those of the visual tokens that they lie in.
+    """
     frames, patches, _ = tokens.x.shape
     original = positions == "original"
     return Merged(
         tokens=tokens,
         x=x,
-        group=place // patches,
+        group=place // source.shape[1],
         source=source,
-        position=place if original else torch.arange(len(place), device=place.device),
+        position=pooled_place(place, source.shape[1], patches) if original else torch.arange(len(place), device=place.device),
         span=frames * patches if original else len(place),
     )
+
+
+def pooled_place(place: Int[Tensor, " n"], own: int, patches: int) -> Int[Tensor, " n"]:
+    """From square grids of `own` patches to coarser ones of `patches` visual tokens; the same where these are as many."""
+    if own == patches:
+        return place
+    fine, coarse = math.isqrt(own), math.isqrt(patches)
+    row, column = place % own // fine, place % fine
+    return place // own * patches + row * coarse // fine * coarse + column * coarse // fine
 
 
 def kept_in_order_of(tokens: Tokens, place: Int[Tensor, " n"], positions: Positions) -> Merged:
@@ -40,13 +54,21 @@ def kept_in_order_of(tokens: Tokens, place: Int[Tensor, " n"], positions: Positi
     return placed(tokens, place, tokens.x.flatten(0, 1)[place], source.view(frames, patches), positions)
 
 
-def summed(tokens: Tokens, place: Int[Tensor, " n"], shares: Contributions, positions: Positions) -> Merged:
-    """Weighted sums of patches; a patch's source is the token that it has the largest share of, the first of equals."""
-    frames, patches, _ = tokens.x.shape
-    x = weighted_sums(tokens.x.flatten(0, 1), shares, len(place))
+def summed(
+    tokens: Tokens,
+    place: Int[Tensor, " n"],
+    shares: Contributions,
+    positions: Positions,
+    features: Float[Tensor, "t u v"] | None = None,
+) -> Merged:
+    """Weighted sums of visual tokens, or of the tower's patches; a patch's source is the token that it has the largest share of,
+    of equals the first.
+    """
+    x = tokens.x if features is None else features
+    frames, patches, _ = x.shape
     source = largest_share(shares, frames * patches).view(frames, patches)
-    merged = placed(tokens, place, x, source, positions)
-    return Merged(**{**merged.__dict__, "contributions": shares})
+    merged = placed(tokens, place, weighted_sums(x.flatten(0, 1), shares, len(place)), source, positions)
+    return replace(merged, contributions=shares)
 
 
 def weighted_sums(flat: Float[Tensor, "m c"], shares: Contributions, count: int) -> Float[Tensor, "count c"]:
