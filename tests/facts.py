@@ -38,7 +38,10 @@ def all_facts(x: torch.Tensor, attention: torch.Tensor) -> dict[str, Fact]:
 
 def reducer_in(name: str) -> Reducer:
     """As in conf/reducer, without what depends on a model."""
-    return Reducer(name, merge=instantiate(OmegaConf.load(CONF / f"{name}.yaml").get("merge")))
+    config = OmegaConf.load(CONF / f"{name}.yaml")
+    for base in config.get("defaults", []):
+        config = config if base == "_self_" else OmegaConf.merge(OmegaConf.load(CONF / f"{base}.yaml"), config)
+    return Reducer(name, merge=instantiate(config.get("merge")))
 
 
 def lacking(name: str) -> list[str]:

@@ -18,8 +18,11 @@ from prunesweep.reducers import Merger, NoCounterpartError
 from prunesweep.reducers.divprune import DivPrune
 from prunesweep.reducers.dycoke import DyCoke
 from prunesweep.reducers.evs import Evs
+from prunesweep.reducers.holitom import HoliTom
+from prunesweep.reducers.similarity import paired_cosine
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
+from prunesweep.reducers.windows import best_windows, static_patches
 from prunesweep.types import Contributions, Fact, Merged, Tokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "methods"
@@ -32,6 +35,7 @@ METHODS: dict[str, Make] = {
     "vidcom2": lambda s, _: VidCom2(s["ratio"], positions="original"),
     "divprune": lambda s, _: DivPrune(s["ratio"], positions="original"),
     "visionzip_video": lambda s, _: VisionZip(s["tokens_per_frame"] / patches_of(_)),
+    "holitom": lambda s, _: HoliTom(s["ratio"], s["tau"], None if s.get("no_beta") else 0.6),
     "dycoke": lambda s, _: DyCoke(s["merging_ratio"], positions="original"),
 }
 """Of a case's settings and arrays; with original positions where the release keeps one place per token."""
@@ -134,6 +138,18 @@ def test_vidcom2_scores_as_released(case: dict) -> None:
     torch.testing.assert_close(scores.frame, arrays["frame_score"], atol=TOLERANCE, rtol=TOLERANCE)
     ratios = frame_ratios(scores.video, case["settings"]["ratio"])
     torch.testing.assert_close(ratios, arrays["frame_ratio"], atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("case", cases_of("holitom"))
+def test_holitom_finds_the_released_windows(case: dict) -> None:
+    arrays, settings = part(case), case["settings"]
+    x = arrays["tokens"]
+    alike = paired_cosine(x[1:], x[:-1]) > settings["tau"]
+    lengths, saved = best_windows(alike, 1024)
+    assert (lengths, saved) == (arrays["segment_lengths"].tolist(), int(arrays["saved"]))
+    assert static_patches(alike, lengths).tolist() == arrays["static"].bool().tolist()
+    found = HoliTom(settings["ratio"]).effective_ratio(x.shape[0] * x.shape[1], saved)
+    assert found == pytest.approx(float(arrays["effective_ratio"]), abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("case", cases_of("divprune"))
