@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from prunesweep.reducers import Merger, NoCounterpartError
 from prunesweep.reducers.divprune import DivPrune
 from prunesweep.reducers.dycoke import DyCoke
 from prunesweep.reducers.evs import Evs
+from prunesweep.reducers.flashvid import FlashVid
 from prunesweep.reducers.holitom import HoliTom
 from prunesweep.reducers.similarity import paired_cosine
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
-from prunesweep.reducers.windows import best_windows, static_patches
+from prunesweep.reducers.windows import best_windows, cut, frame_similarity, static_patches
 from prunesweep.types import Contributions, Fact, Merged, Tokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "methods"
@@ -36,10 +38,20 @@ METHODS: dict[str, Make] = {
     "divprune": lambda s, _: DivPrune(s["ratio"], positions="original"),
     "visionzip_video": lambda s, _: VisionZip(s["tokens_per_frame"] / patches_of(_)),
     "holitom": lambda s, _: HoliTom(s["ratio"], s["tau"], None if s.get("no_beta") else 0.6),
+    "flashvid": lambda s, _: FlashVid(
+        s["ratio"],
+        selected_share=s.get("alpha", 0.7),
+        segments=s.get("min_segments", 8) if s.get("segment", True) else 1,
+        segment_threshold=0.9 if s.get("segment", True) else -1.0,
+        selection=s.get("selection", "attn_div_v2"),
+        tree_mean="release",
+        single="release",
+        positions="original",
+    ),
     "dycoke": lambda s, _: DyCoke(s["merging_ratio"], positions="original"),
 }
 """Of a case's settings and arrays; with original positions where the release keeps one place per token."""
-ORIGINAL = {"evs", "vidcom2", "divprune", "dycoke"}
+ORIGINAL = {"flashvid", "evs", "vidcom2", "divprune", "dycoke"}
 
 
 def patches_of(arrays: dict[str, Tensor]) -> int:
@@ -104,19 +116,33 @@ def test_a_method_gives_the_released_tokens(case: dict) -> None:
     if case["case"] in OWN_WAY:
         OWN_WAY[case["case"]](merged, arrays)
         return
-    torch.testing.assert_close(merged.x, arrays["merged"], atol=TOLERANCE, rtol=TOLERANCE)
+    order = torch.arange(len(merged.x))
+    if case["compare"] == TWICE:
+        order = matched(merged, arrays)
+    torch.testing.assert_close(merged.x[order], arrays["merged"], atol=TOLERANCE, rtol=TOLERANCE)
     if "kept" in arrays and case["method"] in ORIGINAL:
         assert merged.position.tolist() == arrays["kept"].tolist()
     if "per_frame" in arrays and case["method"] in ORIGINAL:
         assert torch.bincount(merged.group, minlength=len(tokens.x)).tolist() == arrays["per_frame"].tolist()
     shape = (len(merged.x), tokens.x.shape[0] * tokens.x.shape[1])
-    weights = dense(shares_of(merged), shape)
+    weights = dense(shares_of(merged), shape)[order]
     torch.testing.assert_close(weights.sum(1), arrays["weight_sums"].float(), atol=TOLERANCE, rtol=TOLERANCE)
     if "weights.value" in arrays:
         released = Contributions(*(arrays[f"weights.{name}"] for name in ("out", "in", "value")))
         torch.testing.assert_close(weights, dense(released, shape), atol=TOLERANCE, rtol=TOLERANCE)
     if "source" in arrays and case["single_source"]:
         assert merged.source.tolist() == arrays["source"].tolist()
+
+
+TWICE = "exact up to the order of tokens with one place"
+
+
+def matched(merged: Merged, arrays: dict[str, Tensor]) -> Tensor:
+    """For each released token ours of the same place that is nearest to it."""
+    elsewhere = merged.position != arrays["kept"][:, None]
+    order = torch.cdist(arrays["merged"], merged.x).masked_fill(elsewhere, torch.inf).argmin(1)
+    assert sorted(order.tolist()) == list(range(len(merged.x)))
+    return order
 
 
 def six_kinds(merged: Merged, arrays: dict[str, Tensor]) -> None:
@@ -150,6 +176,21 @@ def test_holitom_finds_the_released_windows(case: dict) -> None:
     assert static_patches(alike, lengths).tolist() == arrays["static"].bool().tolist()
     found = HoliTom(settings["ratio"]).effective_ratio(x.shape[0] * x.shape[1], saved)
     assert found == pytest.approx(float(arrays["effective_ratio"]), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("case", cases_of("flashvid"))
+def test_flashvid_cuts_and_counts_as_released_or_as_it_should(case: dict) -> None:
+    arrays = part(case)
+    tokens = tokens_of(case, arrays)
+    released = METHODS["flashvid"](case["settings"], arrays)
+    lengths = cut(frame_similarity(tokens.x.mean(1)), released.segment_threshold, released.segments)
+    assert lengths == [length for length in arrays["segment_lengths"].tolist() if length]  # it cuts twice at one place
+    assert released.budget(tokens.x.shape[1]) == tuple(arrays["budget"].tolist())
+    ours = replace(released, tree_mean="true", single="unselected")(tokens)
+    require_what_it_says(ours, tokens)
+    sums = torch.zeros(len(ours.x)).index_add(0, ours.contributions.token, ours.contributions.share)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+    assert (ours.position[1:] > ours.position[:-1]).all()
 
 
 @pytest.mark.parametrize("case", cases_of("divprune"))

@@ -108,3 +108,8 @@ def mean_shares(token: Int[Tensor, " m"], patch: Int[Tensor, " m"]) -> Contribut
     """Every token as the plain mean of its patches."""
     size = torch.bincount(token)
     return Contributions(token, patch, 1 / size[token].float())
+
+
+def reordered(shares: Contributions, order: Int[Tensor, " n"]) -> Contributions:
+    """The same tokens, put into an order of their indices."""
+    return shares._replace(token=order.argsort()[shares.token])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.lazy import torch
+from prunesweep.reducers.similarity import best, paired_cosine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
 
@@ -55,3 +57,20 @@ def bounds(lengths: Iterable[int]) -> list[tuple[int, int]]:
     for length in lengths:
         ends.append(ends[-1] + length)
     return list(pairwise(ends))
+
+
+def frame_similarity(frames: Float[Tensor, "t g"]) -> Float[Tensor, " t-1"]:
+    """Cosine of each frame with the next."""
+    return paired_cosine(frames[:-1], frames[1:])
+
+
+def cut(similarity: Float[Tensor, " t-1"], threshold: float, least: int) -> list[int]:
+    """Lengths of the segments between frames less alike than the threshold, and between as many others, least alike first, as
+    make `least` segments, if there are that many.
+    """
+    cuts = similarity < threshold
+    missing = least - 1 - int(cuts.sum())
+    if missing > 0:
+        cuts = cuts | best(-similarity.masked_fill(cuts, math.inf), missing)
+    ends = [index + 1 for index, is_cut in enumerate(cuts.tolist()) if is_cut]
+    return [stop - first for first, stop in pairwise([0, *ends, len(similarity) + 1])]
