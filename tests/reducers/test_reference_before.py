@@ -19,9 +19,10 @@ from prunesweep.reducers import Merger, NoCounterpartError
 from prunesweep.reducers.divprune import DivPrune
 from prunesweep.reducers.dycoke import DyCoke
 from prunesweep.reducers.evs import Evs
+from prunesweep.reducers.fastvid import FastVid
 from prunesweep.reducers.flashvid import FlashVid
 from prunesweep.reducers.holitom import HoliTom
-from prunesweep.reducers.similarity import paired_cosine
+from prunesweep.reducers.similarity import best, paired_cosine
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
 from prunesweep.reducers.windows import best_windows, cut, frame_similarity, static_patches
@@ -31,6 +32,12 @@ FOLDER = Path(__file__).parents[1] / "data" / "methods"
 CASES = json.loads((FOLDER / "cases.json").read_text())
 TOLERANCE = 1e-5
 
+SPREAD = {"anchor_in_mean": False, "remainder": "spread"}
+FASTVID = {
+    "fastvid_video_a": SPREAD,
+    "fastvid_qwen_a": {**SPREAD, "features": "mean", "still_threshold": 0.95},
+}
+"""The other two codes of its release."""
 Make = Callable[[dict, dict], Merger]
 METHODS: dict[str, Make] = {
     "evs": lambda s, _: Evs(s["q"]),
@@ -48,10 +55,13 @@ METHODS: dict[str, Make] = {
         single="release",
         positions="original",
     ),
+    "fastvid": lambda s, _: FastVid(
+        s["ratio"], s["c"], s["tau"], s["d"], s["p"], s["beta"], **FASTVID.get(_["case"], {}), positions="original"
+    ),
     "dycoke": lambda s, _: DyCoke(s["merging_ratio"], positions="original"),
 }
 """Of a case's settings and arrays; with original positions where the release keeps one place per token."""
-ORIGINAL = {"flashvid", "evs", "vidcom2", "divprune", "dycoke"}
+ORIGINAL = {"fastvid", "flashvid", "evs", "vidcom2", "divprune", "dycoke"}
 
 
 def patches_of(arrays: dict[str, Tensor]) -> int:
@@ -61,7 +71,7 @@ def patches_of(arrays: dict[str, Tensor]) -> int:
 def part(case: dict) -> dict[str, Tensor]:
     name = case["case"] + "."
     stored = load_file(FOLDER / f"{case['method']}.safetensors")
-    return {key.removeprefix(name): value for key, value in stored.items() if key.startswith(name)}
+    return {"case": case["case"]} | {key.removeprefix(name): value for key, value in stored.items() if key.startswith(name)}
 
 
 def tokens_of(case: dict, arrays: dict[str, Tensor]) -> Tokens:
@@ -71,7 +81,12 @@ def tokens_of(case: dict, arrays: dict[str, Tensor]) -> Tokens:
     return Tokens("video", x, x[:0, 0], grid=grid, facts=facts)
 
 
-FACTS_FROM = {"pooled.attention.received": "attention", "pooled.key.mean": "key"}
+FACTS_FROM = {
+    "pooled.attention.received": "attention",
+    "pooled.attention.probe": "attention",
+    "pooled.key.mean": "key",
+    "frame.head": "frame_features",
+}
 
 
 def cases_of(*methods: str, failed: bool = False) -> list:
@@ -191,6 +206,30 @@ def test_flashvid_cuts_and_counts_as_released_or_as_it_should(case: dict) -> Non
     sums = torch.zeros(len(ours.x)).index_add(0, ours.contributions.token, ours.contributions.share)
     torch.testing.assert_close(sums, torch.ones_like(sums))
     assert (ours.position[1:] > ours.position[:-1]).all()
+
+
+@pytest.mark.parametrize("case", cases_of("fastvid", failed=True))
+def test_fastvid_takes_less_where_the_release_fails(case: dict) -> None:
+    """Fewer frames than segments, or more anchors than a frame has other tokens."""
+    arrays, settings = part(case), case["settings"]
+    tokens = tokens_of(case, arrays)
+    merge = METHODS["fastvid"](settings, arrays)
+    merged = merge(tokens)
+    require_what_it_says(merged, tokens)
+    assert merge.fewest(*tokens.x.shape[:2]) <= len(merged.x) <= len(tokens.x) * merge.budget(tokens.x.shape[1])
+
+
+@pytest.mark.parametrize("case", cases_of("fastvid"))
+def test_fastvid_finds_the_released_segments_and_salient_tokens(case: dict) -> None:
+    arrays, settings = part(case), case["settings"]
+    x = arrays["tokens"]
+    frames = arrays.get("frame_features", x.mean(1))
+    assert cut(frame_similarity(frames), settings["tau"], settings["c"]) == arrays["segment_lengths"].tolist()
+    if "salient" in arrays:
+        merge = METHODS["fastvid"](settings, arrays)
+        (salient, *_), *_ = (plan.salient for _, plan in merge.plans(frame_similarity(frames), x.shape[1]))
+        found = best(arrays["attention"], salient).flatten().nonzero()[:, 0]
+        assert found.tolist() == sorted(arrays["salient"].tolist())
 
 
 @pytest.mark.parametrize("case", cases_of("divprune"))
