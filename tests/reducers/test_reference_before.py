@@ -22,7 +22,9 @@ from prunesweep.reducers.evs import Evs
 from prunesweep.reducers.fastvid import FastVid
 from prunesweep.reducers.flashvid import FlashVid
 from prunesweep.reducers.holitom import HoliTom
+from prunesweep.reducers.scissor import Scissor
 from prunesweep.reducers.similarity import best, paired_cosine
+from prunesweep.reducers.sttm import Sttm
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
 from prunesweep.reducers.windows import best_windows, cut, frame_similarity, static_patches
@@ -58,10 +60,18 @@ METHODS: dict[str, Make] = {
     "fastvid": lambda s, _: FastVid(
         s["ratio"], s["c"], s["tau"], s["d"], s["p"], s["beta"], **FASTVID.get(_["case"], {}), positions="original"
     ),
+    "sttm": lambda s, _: Sttm(
+        s["threshold"],
+        s["temporal"] if s["temporal"] > 0 else None,
+        s["root_level"],
+        s.get("weighted", False),
+        positions="original",
+    ),
+    "scissor": lambda s, _: Scissor(s["tau"], s.get("epsilon", 0.05), positions="original"),
     "dycoke": lambda s, _: DyCoke(s["merging_ratio"], positions="original"),
 }
 """Of a case's settings and arrays; with original positions where the release keeps one place per token."""
-ORIGINAL = {"fastvid", "flashvid", "evs", "vidcom2", "divprune", "dycoke"}
+ORIGINAL = {"sttm", "fastvid", "flashvid", "evs", "vidcom2", "divprune", "dycoke"}
 
 
 def patches_of(arrays: dict[str, Tensor]) -> int:
@@ -230,6 +240,29 @@ def test_fastvid_finds_the_released_segments_and_salient_tokens(case: dict) -> N
         (salient, *_), *_ = (plan.salient for _, plan in merge.plans(frame_similarity(frames), x.shape[1]))
         found = best(arrays["attention"], salient).flatten().nonzero()[:, 0]
         assert found.tolist() == sorted(arrays["salient"].tolist())
+
+
+@pytest.mark.parametrize("case", cases_of("sttm"))
+def test_sttm_with_real_children_or_whole_groups_leaves_what_was_counted(case: dict) -> None:
+    arrays = part(case)
+    tokens = tokens_of(case, arrays)
+    released = METHODS["sttm"](case["settings"], arrays)
+    if "tokens_if_valid_children_only" in arrays:
+        real = replace(released, missing_children="ignored")(tokens)
+        require_what_it_says(real, tokens)
+        assert len(real.x) == int(arrays["tokens_if_valid_children_only"])
+    if case["case"] == "sttm_groups":
+        assert len(replace(released, groups="components")(tokens).x) == 31
+
+
+def test_scissor_loses_no_token_of_a_draw() -> None:
+    """Which are drawn is ours, so that the release's case with a draw cannot be had; the same seed draws the same."""
+    (case,) = (case for case in CASES if case["case"] == "scissor_sampled")
+    tokens = tokens_of(case, part(case))
+    one, same, other = (Scissor(0.9, 0.5, seed)(tokens) for seed in (0, 0, 1))
+    require_what_it_says(one, tokens)
+    assert torch.equal(one.x, same.x)
+    assert one.x.shape != other.x.shape or not torch.equal(one.x, other.x)
 
 
 @pytest.mark.parametrize("case", cases_of("divprune"))
