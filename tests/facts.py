@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from prunesweep.reducers import Reducer, needs_of
 from prunesweep.targets import instantiate
-from prunesweep.types import FEATURES, POOLED, Fact
+from prunesweep.types import POOLED, Fact
 
 PRUMERGE = ("features", "key.joined", "attention.joined")
 OF_THE_SMALL_MODEL = ("features", "attention.joined", "attention.received", "key.joined", "key.mean")
@@ -31,8 +31,8 @@ def all_facts(x: torch.Tensor, attention: torch.Tensor) -> dict[str, Fact]:
         "image.text_space": x,
         **{f"attention.{kind}": attention for kind in ("joined", "class", "received", "probe")},
     }
-    pooled = {POOLED + name: value for name, value in by_patch.items() if name != FEATURES}
-    whole = {"frame.head": x.mean(1), "question.text_space": x[0, :2]}
+    pooled = {POOLED + name: value for name, value in by_patch.items()}
+    whole = {"frame.head": x.mean(1), "question.text_space": x[0, :2], "question.embedded": x[0, :3]}
     return {name: Fact(value) for name, value in {**by_patch, **pooled, **whole}.items()}
 
 

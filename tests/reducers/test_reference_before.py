@@ -16,15 +16,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from prunesweep.reducers import Merger, NoCounterpartError
+from prunesweep.reducers.aim import Aim
+from prunesweep.reducers.cdpruner import CdPruner
 from prunesweep.reducers.divprune import DivPrune
 from prunesweep.reducers.dycoke import DyCoke
 from prunesweep.reducers.evs import Evs
 from prunesweep.reducers.fastvid import FastVid
 from prunesweep.reducers.flashvid import FlashVid
 from prunesweep.reducers.holitom import HoliTom
+from prunesweep.reducers.mmtok import MmTok
 from prunesweep.reducers.scissor import Scissor
 from prunesweep.reducers.similarity import best, paired_cosine
 from prunesweep.reducers.sttm import Sttm
+from prunesweep.reducers.tome import merge_layer, schedule
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
 from prunesweep.reducers.windows import best_windows, cut, frame_similarity, static_patches
@@ -32,6 +36,7 @@ from prunesweep.types import Contributions, Fact, Merged, Tokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "methods"
 CASES = json.loads((FOLDER / "cases.json").read_text())
+TWO_MORE = json.loads((FOLDER / "cases_of_two_more.json").read_text())
 TOLERANCE = 1e-5
 
 SPREAD = {"anchor_in_mean": False, "remainder": "spread"}
@@ -68,10 +73,11 @@ METHODS: dict[str, Make] = {
         positions="original",
     ),
     "scissor": lambda s, _: Scissor(s["tau"], s.get("epsilon", 0.05), positions="original"),
+    "cdpruner": lambda s, _: CdPruner(tokens_per_frame=s["tokens_per_frame"], positions="original"),
     "dycoke": lambda s, _: DyCoke(s["merging_ratio"], positions="original"),
 }
 """Of a case's settings and arrays; with original positions where the release keeps one place per token."""
-ORIGINAL = {"sttm", "fastvid", "flashvid", "evs", "vidcom2", "divprune", "dycoke"}
+ORIGINAL = {"cdpruner", "sttm", "fastvid", "flashvid", "evs", "vidcom2", "divprune", "dycoke"}
 
 
 def patches_of(arrays: dict[str, Tensor]) -> int:
@@ -96,6 +102,8 @@ FACTS_FROM = {
     "pooled.attention.probe": "attention",
     "pooled.key.mean": "key",
     "frame.head": "frame_features",
+    "pooled.image.text_space": "image_embeds",
+    "question.text_space": "text_embeds",
 }
 
 
@@ -309,3 +317,91 @@ def test_where_the_release_fails_ours_says_so(case: dict) -> None:
 
 
 FAILURES = {"dycoke_four": "needs more than 4"}
+
+
+def test_cdpruner_picks_each_once_beyond_the_rank_of_the_features() -> None:
+    (case,) = (case for case in CASES if case["case"] == "cdpruner_rank")
+    arrays = part(case)
+    merged = METHODS["cdpruner"](case["settings"], arrays)(tokens_of(case, arrays))
+    assert len(merged.position.unique()) == case["settings"]["tokens_per_frame"] > len(arrays["kept"])
+
+
+def two_more(method: str) -> list:
+    return [pytest.param(case, id=case["case"]) for case in TWO_MORE if case["method"] == method]
+
+
+@pytest.mark.parametrize("case", two_more("aim"))
+def test_aim_gives_the_released_tokens(case: dict) -> None:
+    arrays, settings = part(case), case["settings"]
+    x = arrays["hidden_unmerged"][arrays["visual_unmerged"].bool()].view(settings["frames"], settings["patches"], -1)
+    tokens = Tokens("video", x, x[:0, 0])
+    merge = Aim(0.5 ** settings["merges"])
+    merged = merge(tokens)
+    require_what_it_says(merged, tokens)
+    assert merge.left(*x.shape[:2]).groups == (case["numbers"]["merged_per_frame"],) * len(x)
+    torch.testing.assert_close(merged.x, arrays["merged"].flatten(0, 1), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("case", two_more("mmtok"))
+def test_mmtok_keeps_the_released_tokens(case: dict) -> None:
+    arrays, settings = part(case), case["settings"]
+    x, tower = (arrays[name].unflatten(0, (settings["frames"], settings["patches"])) for name in ("x", "tower"))
+    tokens = Tokens("video", x, x[:0, 0], facts={"pooled.features": Fact(tower), "question.embedded": Fact(arrays["text"])})
+    merge = MmTok(
+        tokens=settings["keep"],
+        visual_weight=settings["alpha"],
+        text_temperature=settings["text_temperature"],
+        visual_temperature=settings["visual_temperature"],
+        positions="original",
+    )
+    merged = merge(tokens)
+    require_what_it_says(merged, tokens)
+    assert merged.position.tolist() == arrays["kept"].tolist()
+
+
+@pytest.mark.parametrize("case", [case for case in cases_of("tome") if "layer" in case.id])
+def test_a_layer_of_tome_gives_the_released_tokens(case: dict) -> None:
+    arrays, settings = part(case), case["settings"]
+    x = arrays["x"]
+    size = arrays["size"][..., 0] if "size" in arrays else torch.ones(x.shape[:2])
+    layer = merge_layer(arrays["metric"], x, size, settings["r"], class_token=settings["class_token"])
+    torch.testing.assert_close(layer.x.flatten(0, 1), arrays["merged"], atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(layer.size, arrays["merged_size"], atol=TOLERANCE, rtol=TOLERANCE)
+    first = torch.arange(len(x))[:, None] * layer.x.shape[1]
+    assert (layer.goes_to + first).tolist() == arrays["source"].tolist()
+
+
+@pytest.mark.parametrize("case", [case for case in cases_of("tome") if "vit" in case.id])
+def test_layers_of_tome_give_the_released_tokens_in_a_tower(case: dict) -> None:
+    """A small transformer of pre-norm blocks; proportional attention adds the logarithm of sizes."""
+    arrays, settings = part(case), case["settings"]
+    fewer, inflection = settings["r"] if isinstance(settings["r"], list) else (settings["r"], 0.0)
+    numbers = schedule(fewer, settings["layers"], inflection)
+    assert numbers == arrays["r_schedule"].tolist()
+    x = arrays["x"]
+    size = torch.ones(x.shape[:2])
+    source = torch.arange(x.shape[1]).expand(len(x), -1)
+    for number, count in enumerate(numbers):
+        weights = {name.removeprefix(f"w.{number}."): value for name, value in arrays.items() if name.startswith(f"w.{number}.")}
+        x, size, goes_to = block(x, size, weights, count, settings)
+        source = goes_to.gather(1, source)
+    torch.testing.assert_close(x.flatten(0, 1), arrays["merged"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(size, arrays["merged_size"], atol=TOLERANCE, rtol=TOLERANCE)
+    assert (source + torch.arange(len(x))[:, None] * x.shape[1]).tolist() == arrays["source"].tolist()
+
+
+def block(x: Tensor, size: Tensor, weights: dict[str, Tensor], count: int, settings: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def linear(name: str, value: Tensor) -> Tensor:
+        return torch.nn.functional.linear(value, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def norm(name: str, value: Tensor) -> Tensor:
+        return torch.nn.functional.layer_norm(value, value.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-5)
+
+    query, key, value = linear("attn.qkv", norm("norm1", x)).unflatten(-1, (3, settings["heads"], -1)).permute(2, 0, 3, 1, 4)
+    logits = query @ key.mT * query.shape[-1] ** -0.5
+    if settings["prop_attn"]:
+        logits = logits + size.log()[:, None, None]
+    x = x + linear("attn.proj", (logits.softmax(-1) @ value).transpose(1, 2).flatten(2))
+    layer = merge_layer(key.mean(1), x, size, count, class_token=settings["class_token"])
+    inner = torch.nn.functional.gelu(linear("mlp.0", norm("norm2", layer.x)))
+    return layer.x + linear("mlp.2", inner), layer.size, layer.goes_to

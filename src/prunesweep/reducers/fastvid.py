@@ -101,6 +101,11 @@ class FastVid:
         attention = f"pooled.attention.{self.attention}"
         return (attention, "frame.head") if self.features == "head" else (attention,)
 
+    @property
+    def in_order(self) -> bool:
+        """Below half its weight an anchor may belong more to other tokens than to its own, which no patch went to then."""
+        return self.anchor_weight > 0.5
+
     def budget(self, patches: int) -> int:
         """Of a frame.  Raises NoCounterpartError where it is none."""
         budget = truncated_share(patches, self.keep_ratio)
@@ -161,7 +166,7 @@ class FastVid:
             [own],
             [Contributions(torch.arange(len(own), device=own.device), own, torch.ones(len(own), device=own.device))],
         )
-        flops = count = 0
+        flops = sum(clustering_flops(patches - count, channels) for count in salient_counts.tolist())
         for first, plan in plans:
             others = (~salient[first : first + len(plan.anchors)]).flatten().nonzero()[:, 0] + first * patches
             vectors = unit(x.flatten(0, 1)[others]) if any(plan.anchors) else others
@@ -171,8 +176,7 @@ class FastVid:
                     shares = self._shares(others, vectors, anchor)
                     parts.append(shares._replace(token=shares.token + sum(map(len, places))))
                     places.append(anchor)
-                    count = int((~salient[frame]).sum())
-                    flops += clustering_flops(count, channels) + 2 * len(others) * anchors * channels
+                    flops += 2 * len(others) * anchors * channels
         order = torch.cat(places).argsort(stable=True)
         shares = Contributions(*(torch.cat(part) for part in zip(*parts, strict=True)))
         merged = summed(tokens, torch.cat(places)[order], reordered(shares, order), self.positions)
@@ -189,14 +193,16 @@ class FastVid:
         """Of the anchors of one frame: what they and the tokens that went to them have of the merged ones."""
         at = torch.searchsorted(others, anchor)
         goes_to = best_match(vectors, vectors[at]).index
-        if not self.anchor_in_mean:
-            comes = torch.ones_like(others, dtype=torch.bool).index_fill(0, at, False)
-            others, goes_to = others[comes], goes_to[comes]
-        came = torch.bincount(goes_to, minlength=len(anchor)).float()
+        comes = torch.ones_like(others, dtype=torch.bool).index_fill(0, at, self.anchor_in_mean)
+        came = torch.bincount(goes_to[comes], minlength=len(anchor)).float()
         own = (1 / (came + 1)).clamp(min=self.anchor_weight).masked_fill(came == 0, 1)
-        each = ((1 - own) / came.clamp(min=1))[goes_to]
+        each = (1 - own) / came.clamp(min=1)
         itself = torch.arange(len(anchor), device=anchor.device)
-        return Contributions(torch.cat([itself, goes_to]), torch.cat([anchor, others]), torch.cat([own, each]))
+        at_home = comes[at] & (goes_to[at] == itself)
+        comes[at[at_home]] = False
+        goes_to = goes_to[comes]
+        share = torch.cat([own + each.where(at_home, 0), each[goes_to]])
+        return Contributions(torch.cat([itself, goes_to]), torch.cat([anchor, others[comes]]), share)
 
 
 def spread(count: int, parts: int) -> list[int]:

@@ -112,7 +112,8 @@ class FlashVid:
         clusters, sizes = self._clusters(x, trees, selected, lengths)
         merged = self._merged(tokens, selected, trees, clusters)
         compared = (0 if self.selection == "attn" else frames) + sum(length - 1 for length in lengths)
-        flops = 2 * (compared * patches**2 + frames * patches) * channels
+        relevance = sum(length**2 for length in lengths) if self.selection == "attn_div_v2" else 0
+        flops = 2 * (compared * patches**2 + relevance * patches) * channels
         return replace(merged, flops=flops + sum(clustering_flops(size, channels) for size in sizes))
 
     def _selected(self, tokens: Tokens, vectors: Float[Tensor, "t p c"], lengths: list[int]) -> Bool[Tensor, "t p"]:

@@ -82,7 +82,7 @@ class Scissor:
     def _components(self, x: Float[Tensor, "n c"], generator: torch.Generator) -> Int[Tensor, " n"]:
         """In order of their most connected members, the first of equals."""
         count = len(x)
-        drawn = count if not self.epsilon else min(count, math.ceil(math.log(count) / self.epsilon**2))
+        drawn = max(1, math.ceil(math.log(count) / self.epsilon**2)) if self.epsilon else count
         nodes = torch.arange(count) if drawn >= count else torch.randperm(count, generator=generator)[:drawn].sort().values
         label, degree = components(unit(x), self.threshold, nodes.to(x.device))
         order = degree.argsort(descending=True, stable=True)
