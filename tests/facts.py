@@ -1,14 +1,50 @@
-"""Facts of a vision tower as PruMerge and its like read them."""
+"""Facts of a vision tower as methods read them, and what of them the small random model knows."""
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
 
-from prunesweep.types import Fact
+import torch
+from omegaconf import OmegaConf
+
+from prunesweep.reducers import Reducer, needs_of
+from prunesweep.targets import instantiate
+from prunesweep.types import POOLED, Fact
 
 PRUMERGE = ("features", "key.joined", "attention.joined")
+OF_THE_SMALL_MODEL = ("features", "attention.joined", "attention.received", "key.joined", "key.mean")
+"""Its tower is a SigLIP without pooling head or text tower, and has no class token."""
+CONF = Path(__file__).parents[1] / "conf" / "reducer"
 
 
 def tower_facts(features: torch.Tensor, key: torch.Tensor, attention: torch.Tensor) -> dict[str, Fact]:
     """Of `t u v`, `t u k` and `t u`; the attention has cost 7 FLOPs."""
     return dict(zip(PRUMERGE, (Fact(features), Fact(key), Fact(attention, 7)), strict=True))
+
+
+def all_facts(x: torch.Tensor, attention: torch.Tensor) -> dict[str, Fact]:
+    """Every fact there is, made of tokens `t p c` and an attention `t p`, as if nothing had been pooled."""
+    by_patch = {
+        "features": x,
+        "key.joined": x,
+        "key.mean": x,
+        "image.text_space": x,
+        **{f"attention.{kind}": attention for kind in ("joined", "class", "received", "probe")},
+    }
+    pooled = {POOLED + name: value for name, value in by_patch.items()}
+    whole = {"frame.head": x.mean(1), "question.text_space": x[0, :2], "question.embedded": x[0, :3]}
+    return {name: Fact(value) for name, value in {**by_patch, **pooled, **whole}.items()}
+
+
+def reducer_in(name: str) -> Reducer:
+    """As in conf/reducer, without what depends on a model."""
+    config = OmegaConf.load(CONF / f"{name}.yaml")
+    for base in config.get("defaults", []):
+        config = config if base == "_self_" else OmegaConf.merge(OmegaConf.load(CONF / f"{base}.yaml"), config)
+    return Reducer(name, merge=instantiate(config.get("merge")))
+
+
+def lacking(name: str) -> list[str]:
+    """Facts that a reducer needs and the small model does not have: it can only be refused there."""
+    needs = needs_of(reducer_in(name).merge)
+    return [need for need in needs if need.removeprefix(POOLED) not in OF_THE_SMALL_MODEL]

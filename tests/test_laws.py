@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from conftest import CONF, REDUCERS
+from conftest import CONF, RUNNABLE
 from prunesweep.engine.plan import encoding, inside, plan
 from prunesweep.engine.prefix_tree import Clock, Job, Outcome, cut, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
@@ -57,7 +57,7 @@ def reducer_of(name: str, **changes: float) -> Reducer:
 def all_trials() -> dict[str, Reducer]:
     """Every reducer as configured, and neighbours of some that share stages with them."""
     return {
-        **{name: reducer_of(name) for name in REDUCERS},
+        **{name: reducer_of(name) for name in RUNNABLE},
         "prumerge on pooled tokens": reducer_of("prumerge", merge__level="pooled"),
         "lookm pruned": replace(reducer_of("lookm"), prune=RandomPrune(layer=3, keep_ratio=0.5)),
         "lookm pruned, whole": replace(reducer_of("lookm"), prune=RandomPrune(3, 0.5, earlier_caches="whole")),
@@ -244,7 +244,7 @@ def test_keep_one_and_no_merge_answer_as_the_dense_model(samples: list[Sample], 
 # 4. Kept tokens.
 
 
-@pytest.mark.parametrize("name", REDUCERS)
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_kept_indices_are_sorted_unique_and_never_text(samples: list[Sample], model: LlavaOnevision, name: str) -> None:
     reducer = reducer_of(name)
     if not reducer.steps(model.layers):
@@ -374,7 +374,7 @@ def test_pruned_decoding_equals_a_dense_run_whose_mask_hides_the_pruned_tokens(
 # 5. Merges (weighted sums: test_prunevid.py).
 
 
-@pytest.mark.parametrize("name", REDUCERS)
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_sources_name_tokens_and_every_token_has_a_source(samples: list[Sample], model: LlavaOnevision, name: str) -> None:
     reducer = reducer_of(name)
     tokens = decoded(samples[0], model, reducer)

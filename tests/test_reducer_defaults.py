@@ -14,6 +14,7 @@ VARIANTS = {
     "prunevid_official": "prunevid",
     "sparsevlm_plus": "sparsevlm",
     "temporal": "pooling",
+    "visionzip_clip": "visionzip",
 }
 """Files that set a class of another file differently, on purpose: what they differ in is listed in them."""
 PARTS = [

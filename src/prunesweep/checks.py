@@ -42,6 +42,13 @@ def require_ratio(name: str, value: float) -> None:
         raise ValueError(f"{name} must be in (0, 1], got {value:g}")
 
 
+def require_share(name: str, value: float) -> None:
+    """Raises ValueError unless 0 <= value <= 1."""
+    require_number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value:g}")
+
+
 def require_at_least(name: str, value: int, bound: int) -> None:
     """Raises ValueError unless value is a whole number of at least the bound."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -100,6 +100,7 @@ FACTS = {
     "frame.head": "t g: each frame as the tower's own pooling head sums it up",
     "image.text_space": "t u e: patches in the space that the tower shares with a text tower",
     "question.text_space": "m e: the question's pieces there",
+    "question.embedded": "m c: the question's tokens as the LLM embeds them",
 }
 """What a merger may ask for, with its shape."""
 FEATURES = "features"

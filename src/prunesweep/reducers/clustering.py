@@ -1,14 +1,14 @@
 """Density-peaks clustering with k nearest neighbours (DPC-KNN), and means over groups.
 
-DPC-KNN: Du, Ding, Jia, "Study on density peaks clustering based on k-nearest neighbors" (2016), as used by PruneVid
-(arXiv 2412.16117, section 3.2).  Ties go to the lower index; noise on the densities, if asked for, is seeded.
+DPC-KNN: Du, Ding, Jia, "Study on density peaks clustering based on k-nearest neighbors" (2016), as used by PruneVid (arXiv
+2412.16117, section 3.2).  Ties go to the lower index; noise on the densities, if asked for, is seeded.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.lazy import torch
 
@@ -186,3 +186,36 @@ def _absorb(runs: list[tuple[int | None, int]]) -> list[tuple[int | None, int]]:
         runs[at] = (runs[at - 1][0] if left >= right else runs[at + 1][0], runs[at][1])
         runs = _join(runs)
     return runs
+
+
+class Peaks(NamedTuple):
+    """Clusters with their centres, in the order of the centres' places."""
+
+    centre: Int[Tensor, "b k"]
+    """Sorted; padded at the end with the number of points."""
+    label: Int[Tensor, "b n"]
+
+
+def score_ranks(
+    x: Float[Tensor, "b n c"], neighbours: int, noise: Noise = NO_NOISE, size: Int[Tensor, " b"] | None = None
+) -> Int[Tensor, "b n"]:
+    """How many points of its item have a higher score in DPC-KNN than each has."""
+    return dpc_knn(x, x.shape[1] if size is None else size, neighbours, noise, size)
+
+
+def dpc_peaks(
+    x: Float[Tensor, "b n c"],
+    clusters: Int[Tensor, " b"],
+    neighbours: int,
+    noise: Noise = NO_NOISE,
+    size: Int[Tensor, " b"] | None = None,
+) -> Peaks:
+    """DPC-KNN with as many clusters of each item as asked for.  Raises ValueError as `dpc_knn` does."""
+    points, most = x.shape[1], int(clusters.max())
+    there = torch.arange(points, device=x.device) < (points if size is None else size[:, None])
+    rank = score_ranks(x, neighbours, noise, size).masked_fill(~there, points)
+    centre = rank.argsort(dim=1, stable=True)[:, :most]  # by score
+    centre = centre.masked_fill(torch.arange(most, device=x.device) >= clusters[:, None], points)
+    by_place = centre.argsort(dim=1, stable=True).argsort(1)
+    label = dpc_knn(x, clusters, neighbours, noise, size).clamp(max=most - 1)  # of the others it means nothing
+    return Peaks(centre.sort(1).values, by_place.gather(1, label))
