@@ -13,7 +13,17 @@ import torch
 
 from prunesweep.engine.plan import inside
 from prunesweep.engine.stages import Prune, Writer, changed, looked
-from prunesweep.reducers import Reducer, aim_inner, dart, dycoke_decode, fastv, framefusion, holitom_inner, pyramiddrop, sparsevlm
+from prunesweep.reducers import (
+    Reducer,
+    aim_inner,
+    dart,
+    dycoke_decode,
+    flashvid_inner,
+    framefusion,
+    holitom_inner,
+    pyramiddrop,
+    sparsevlm,
+)
 from tiny_decoder import TinyDecoder, arrays_of, cases_of, entering
 
 LAYERS = 8
@@ -28,7 +38,7 @@ def reducer_of(case: dict[str, Any]) -> Reducer:
         case "holitom_inner":
             return Reducer("it", prune=holitom_inner.Fold(s["layer"], s["drop_ratio"]))
         case "flashvid_inner":
-            return Reducer("it", prune=fastv.Prune(s["layer"], s["keep_ratio"], rounding="binary ceil"))
+            return Reducer("it", prune=flashvid_inner.Prune(s["layer"], s["keep_ratio"]))
         case "dart":
             return Reducer(
                 "it", prune=dart.Prune(s["layer"], s["drop_ratio"], s["visual_pivots"], s["text_pivots"], s["pivot_order"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from prunesweep.checks import require_at_least, require_choice, require_number
 from prunesweep.lazy import torch
 from prunesweep.reducers import Change, EarlierCaches, Left
+from prunesweep.reducers.similarity import best
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Stage:
         importance = page_rank(prefix.query, key, self.temperature, self.iterations)[prefix.visual]
         heads, tokens, width = prefix.query.shape
         flops = 2 * heads * tokens**2 * (width + self.iterations)
-        return Change(importance.sort(descending=True, stable=True).indices[:budget].sort().values, flops=flops)
+        return Change(best(importance, budget).nonzero()[:, 0], flops=flops)
 
 
 def page_rank(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_number
 from prunesweep.lazy import F
+from prunesweep.reducers.similarity import best
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -54,5 +55,5 @@ class Decode:
         if before is not None and float(F.cosine_similarity(mean, before, dim=0)) >= self.similarity_threshold:
             selection = selection if self.when_alike == "previous" else None
         else:
-            selection = mean.sort(descending=True, stable=True).indices[: self.left(len(mean))].sort().values
+            selection = best(mean, self.left(len(mean))).nonzero()[:, 0]
         return selection, (mean, selection)

@@ -9,13 +9,13 @@ reading of the paper here: tokens that come before the question are not asked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_ratio
 from prunesweep.reducers import EarlierCaches, Left
-from prunesweep.shares import Rounding, rounded_share
-from prunesweep.types import LATER, Prefix
+from prunesweep.shares import nearest_share
+from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -35,8 +35,6 @@ class Prune:
     """One minus the paper's R."""
     rows: Rows = "last"
     earlier_caches: EarlierCaches = "whole"
-    rounding: Rounding = field(default="nearest", metadata=LATER)
-    """Of keep_ratio n; FlashVID's step inside the LLM rounds up, in double precision."""
     attention = "causal"
 
     def __post_init__(self) -> None:
@@ -44,14 +42,13 @@ class Prune:
         require_ratio("keep_ratio", self.keep_ratio)
         require_choice("rows", self.rows, Rows)
         require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
-        require_choice("rounding", self.rounding, Rounding)
 
     @property
     def full_layers(self) -> int:
         return self.layer
 
     def left(self, entering: Left) -> int:
-        return max(1, rounded_share(entering.tokens, self.keep_ratio, self.rounding))
+        return max(1, nearest_share(entering.tokens, self.keep_ratio))
 
     def __call__(self, prefix: Prefix) -> Int[Tensor, " kept"]:
         if prefix.attention is None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from prunesweep.checks import require_at_least, require_choice, require_number, require_ratio
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Change, EarlierCaches, NoCounterpartError
+from prunesweep.reducers.similarity import best
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
@@ -122,8 +123,7 @@ class Call:
             shares = (*shares, share)
             what = "prune" if share < self.ratio_threshold else "merge"
         else:
-            most = likeness.sort(descending=True, stable=True).indices[: int(upper * count)]
-            go = torch.zeros_like(go).index_fill(0, most, True)
+            go = best(likeness, int(upper * count))
             what = "nothing"
         kept, means = runs_as_means(hidden[order], go)
         kept_places = order[kept]
@@ -136,7 +136,7 @@ class Call:
             raise ValueError("FrameFusion needs the queries of the layer that it prunes in")
         importance = last_row(prefix)[:, prefix.visual].mean(0)
         budget = max(1, round(len(importance) * (1 - upper)))
-        kept = importance.sort(descending=True, stable=True).indices[:budget].sort().values
+        kept = best(importance, budget).nonzero()[:, 0]
         heads, tokens, width = prefix.query.shape
         return Change(kept, carried={STATE: (shares, "nothing")}, flops=2 * heads * tokens * width)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prunesweep.checks import require_choice, require_ratio
 from prunesweep.reducers import Change, EarlierCaches, Left, Positions
 from prunesweep.reducers.schedules import require_layers_rise, require_shares_fall, whole_numbers
+from prunesweep.reducers.similarity import best
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
@@ -88,4 +89,4 @@ class Stage:
             raise ValueError("a stage needs the last token's attention, and to know what entered the LLM")
         importance = rows[:, -1].mean(0)
         budget = self.left(Left(len(importance), None, len(prefix.entered)))
-        return Change(importance.sort(descending=True, stable=True).indices[:budget].sort().values, positions=self.positions)
+        return Change(best(importance, budget).nonzero()[:, 0], positions=self.positions)

@@ -50,7 +50,7 @@ PATHS = ("store.folder", "engine.cache", "benchmark.path", "model.checkpoint")
 ONE_ONLY = ("store.folder", "engine.cache")
 """Folders that all trials of a sweep share."""
 METHOD, DEFAULT_METHOD = "prunesweep.reducers.Reducer", "prunevid"
-GROUPS = tuple(sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"))
+GROUPS = tuple(sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "step")))
 
 
 def require_known_keys(config: DictConfig, hydra: DictConfig | None = None, primary: str = EVALUATION) -> None:
