@@ -22,9 +22,6 @@ from prunesweep.embedded.network import TinyShape, build_network, build_processo
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.types import Sample
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-REDUCERS = sorted(path.stem for path in (CONF / "reducer").glob("*.yaml"))
 SMALL = TinyShape(layers=8, hidden=48, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
 
 
@@ -65,12 +62,6 @@ def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def samples(benchmark_folder: Path) -> list[Sample]:
     return jsonl.load(str(benchmark_folder))
-
-
-def only_folder(pattern: str) -> Path:
-    """The only match in the working folder, by its own name."""
-    (folder,) = (path for path in Path.cwd().glob(pattern) if "latest" not in path.parts)
-    return folder
 
 
 @pytest.fixture

@@ -17,14 +17,13 @@ from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
 
 import prunesweep as ps
-from conftest import CONF, only_folder
 from prunesweep import api
 from prunesweep.checks import EvaluationError
 from prunesweep.foreign import read_yaml
 from prunesweep.results.infeasible import Infeasible, write_infeasible
 from prunesweep.results.records import RECORDS, TRIAL, read_info, read_trials, write_trial
-from test_sources import store_of
-from test_statistics import drawn, made
+from support.places import CONF, only_folder
+from support.records import drawn, made, store_of
 
 HEAVY = ("torch", "hydra", "polars", "lightning", "wandb", "matplotlib", "optuna", "transformers", "numpy", "scipy")
 

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 import prunesweep as ps
 from prunesweep.results.records import write_trial
-from test_statistics import drawn
+from support.records import drawn
 
 ODD = "odd, [x] é 'q' = (1)"
 
