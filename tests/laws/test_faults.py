@@ -1,58 +1,34 @@
 """Faults: whatever ends a sweep, what it had finished is kept, and the same command goes on to the same records.
 
-Sweeps run in forked processes (see forks.py), write a shard after every video, and are killed without warning.
+Sweeps run in forked processes (see support/forks.py), write a shard after every video, and are killed without warning.
 """
 
 from __future__ import annotations
 
-import errno
-import functools
-import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
-from prunesweep.benchmarks import jsonl
-from prunesweep.checks import EvaluationError
-from prunesweep.engine.candidate import Candidate
-from prunesweep.engine.protocol import Protocol
-from prunesweep.models.llava_onevision import LlavaOnevision, load
-from prunesweep.reducers import Reducer
-from prunesweep.results import store as storing
 from prunesweep.results.records import read_trials
-from prunesweep.results.store import Store, StoredTrial, read_file, to_rows
-from prunesweep.sweep.evaluate import evaluate
+from prunesweep.results.store import Store
 from prunesweep.sweep.upkeep import problems
-from prunesweep.sweep.work import Addresses
-from prunesweep.types import Record, Sample
 from support import forks
-from support.mutants import KINDS, UNREADABLE, write_mutants
-from support.places import ROOT
+from support.stored import rows_in
 
 KILLS = 20
 TRIALS = 5
 GRIDS = (
     "hydra.sweeper.grids=[{reducer: prunevid, reducer.prune.layer: '2,4', reducer.prune.keep_ratio: '0.2,0.4'}, {reducer: none}]"
 )
-KEPT = "what was finished is in the store, and the same command goes on from there"
-
-
-@pytest.fixture(scope="module")
-def settings(checkpoint: Path, benchmark_folder: Path) -> list[str]:
-    plain = ["logger=none", "trainer.progress=false", "trainer.accelerator=cpu", "model.frames=4", "benchmark=jsonl"]
-    return [f"model.checkpoint={checkpoint}", f"benchmark.path={benchmark_folder}", *plain]
 
 
 @dataclass(frozen=True)
@@ -83,11 +59,6 @@ def unbroken(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> U
 
 def records_in(sweep: Path) -> dict[str, bytes]:
     return {trial.folder.name: (trial.folder / "records.parquet").read_bytes() for trial in read_trials(sweep)}
-
-
-def rows_in(store: Store) -> list[tuple[str, str]]:
-    """The addresses of all rows in all files, as often as they are there."""
-    return [row for path in store.folder.rglob("*.parquet") for row in read_file(path).select("key", "sample_key").iter_rows()]
 
 
 def assert_whole(folder: Path, unbroken: Unbroken) -> None:
@@ -143,263 +114,6 @@ def progress_of(folder: Path) -> str:
         return "before the store was opened"
     rows = len(set(rows_in(Store.existing(folder / "store"))))
     return "before the first record" if rows == 0 else "while evaluating" if rows < TRIALS * 20 else "after the last record"
-
-
-def record(sample: str, error: str | None = None) -> Record:
-    answer = {"prediction": None, "correct": None} if error else {"prediction": "red", "correct": True}
-    return Record("trial", sample, "v", "t", ("red", "blue"), "red", **answer, error=error)
-
-
-def work_on_store(folder: Path, acknowledged: Path | None = None) -> None:
-    """Three shards of two trials, each committed in between; notes each shard that is safely written."""
-    store = Store.open(folder)
-    for number in range(3):
-        samples = [record(f"s{number}"), record(f"t{number}")]
-        for key in ("k", "l"):
-            store.describe(StoredTrial(key, {}, {}))
-        store.add(to_rows((key, one.sample_id, one) for key in ("k", "l") for one in samples))
-        if acknowledged:
-            acknowledged.write_text(str(number + 1))
-        if number:
-            store.commit(["k"])
-    store.commit(["k", "l"])
-
-
-STEPS = (
-    ("os.fsync", os, "fsync"),
-    ("Path.replace", Path, "replace"),
-    ("Path.unlink", Path, "unlink"),
-    ("Path.mkdir", Path, "mkdir"),
-)
-"""What a store asks of the file system."""
-
-
-def at_step(step: int, act: Callable[[], None], patch: Callable[[Any, str, Any], None]) -> list[int]:
-    """Acts before the file system's step of that number; returns a list whose length counts the steps."""
-    taken: list[int] = []
-
-    def wrapped(original: Callable) -> Callable:
-        @functools.wraps(original)
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            taken.append(len(taken))
-            if len(taken) == step:
-                act()
-            return original(*arguments, **keywords)
-
-        return call
-
-    for _, owner, name in STEPS:
-        patch(owner, name, wrapped(getattr(owner, name)))
-    return taken
-
-
-def kill_at_every_step(folder: Path) -> None:
-    """One process after the other, each killed before another step, until one is done before its step comes."""
-    status, step = -1, 0
-    while status:
-        step += 1
-        (folder / str(step)).mkdir()
-        child = os.fork()
-        if not child:
-            at_step(step, lambda: os.kill(os.getpid(), signal.SIGKILL), setattr)
-            work_on_store(folder / str(step) / "store", folder / str(step) / "acknowledged")
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        (folder / str(step) / "status").write_text(str(os.waitstatus_to_exitcode(status)))
-
-
-def assert_kept(folder: Path, acknowledged: int) -> None:
-    """What was acknowledged is there, and doing all of it again gives all of it."""
-    store = Store.open(folder)
-    expected = {f"{name}{number}" for number in range(acknowledged) for name in "st"}
-    for key in ("k", "l"):
-        assert expected <= set(store.records([key])["sample_id"])
-    work_on_store(folder)
-    for key in ("k", "l"):
-        assert store.records([key])["sample_id"].to_list() == ["s0", "s1", "s2", "t0", "t1", "t2"]
-    assert store.shards() == set()
-    assert len(rows_in(store)) == 12
-
-
-def test_a_kill_before_any_step_of_writing_loses_nothing_that_was_written(tmp_path: Path) -> None:
-    process = forks.CONTEXT.Process(target=kill_at_every_step, args=(tmp_path,))
-    process.start()
-    process.join(forks.PATIENCE)
-    statuses = []
-    for folder in sorted(tmp_path.iterdir(), key=lambda folder: int(folder.name)):
-        noted = folder / "acknowledged"
-        assert_kept(folder / "store", int(noted.read_text()) if noted.exists() else 0)
-        statuses.append(int((folder / "status").read_text()))
-    print(f"killed before each of {len(statuses) - 1} steps")
-    assert statuses == [-signal.SIGKILL] * (len(statuses) - 1) + [0]
-    assert len(statuses) > 20
-
-
-class NoSpaceError(OSError):
-    """Told from any other error."""
-
-
-def test_a_full_disk_at_any_step_of_writing_loses_nothing_that_was_written(tmp_path: Path) -> None:
-    def full() -> None:
-        raise NoSpaceError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    for step in range(1, 1000):
-        folder, noted = tmp_path / str(step), tmp_path / f"{step}.acknowledged"
-        with pytest.MonkeyPatch.context() as patch:
-            taken = at_step(step, full, patch.setattr)
-            with suppress(NoSpaceError):
-                work_on_store(folder, noted)
-        assert_kept(folder, int(noted.read_text()) if noted.exists() else 0)
-        if len(taken) < step:
-            break
-    assert step > 20
-
-
-def dying_load(checkpoint: str, name: str = "small") -> LlavaOnevision:
-    """A model whose second process is killed when it encodes its third video."""
-    import torch.distributed
-
-    storing.FLUSH_SECONDS = storing.FLUSH_SHARE = 0.0  # every video is written at once, however long the start took
-    model = load(name, checkpoint)
-    if torch.distributed.get_rank() == 1:
-        encode, calls = model.encode, []
-
-        def until_killed(*arguments: Any) -> Any:
-            calls.append(1)
-            if len(calls) == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return encode(*arguments)
-
-        model.encode = until_killed
-    return model
-
-
-def test_a_rank_that_is_killed_ends_the_evaluation_with_its_reason_and_a_store_to_resume(
-    samples: list[Sample], model: LlavaOnevision, checkpoint: Path, tmp_path: Path
-) -> None:
-    trials = [Candidate(name, Reducer(name), 4, Protocol("words", "choose")) for name in ("one", "other")]
-    where = Addresses({trial.name: trial.name for trial in trials}, {sample.id: sample.id for sample in samples})
-    run = functools.partial(
-        evaluate,
-        samples=samples,
-        trials=trials,
-        accelerator="cpu",
-        progress=False,
-        addresses=where,
-        store=Store.open(tmp_path / "s"),
-    )
-    begin = time.monotonic()
-    with pytest.raises(EvaluationError, match=f"process 2 of 2 was ended by SIGKILL .out of memory.*; {KEPT}"):
-        run(functools.partial(dying_load, str(checkpoint)), devices=2)
-    assert time.monotonic() - begin < forks.PATIENCE, "the other process ends as well"
-    resumed = run(lambda: model)
-    assert resumed.timing.reused >= 2 * 2 * 2, "two videos of two questions by two trials"
-    assert resumed.timing.evaluated > 0
-    fresh = evaluate(lambda: model, samples, trials, accelerator="cpu", progress=False)
-    for name, expected in fresh.records.items():
-        assert resumed.records[name].equals(expected)
-
-
-# Several workers on one study
-
-
-@dataclass(frozen=True)
-class Hang:
-    """The first batch of proposals is never evaluated: its worker waits until it is killed."""
-
-    mark: Path
-
-    def __call__(self) -> None:
-        from prunesweep.sweep import configs as sweep
-
-        evaluate_configs = sweep.evaluate_configs
-
-        def hang(configs: Any, *others: Any) -> Any:
-            if str(configs[0].hydra.sweep.subdir).isdigit():
-                self.mark.touch()
-                time.sleep(600)
-            return evaluate_configs(configs, *others)
-
-        sweep.evaluate_configs = hang
-
-
-POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-
-
-@pytest.fixture
-def postgresql() -> Iterator[str]:
-    """The URL of a database on a server of its own, in a temporary folder, on loopback."""
-    programs = POSTGRESQL[-1] if POSTGRESQL else None
-    if programs is None or not (programs / "initdb").exists():
-        pytest.skip("no PostgreSQL server under /usr/lib/postgresql (Debian: apt-get install postgresql)")
-    pytest.importorskip("psycopg")
-    import socket
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as name, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        folder = Path(name)
-        own = {}
-        if os.getuid() == 0:  # the server refuses to run as root
-            shutil.chown(folder, "postgres", "postgres")
-            own = {"user": "postgres", "group": "postgres", "cwd": name}
-        call = functools.partial(subprocess.run, check=True, capture_output=True, timeout=120, **own)
-        data = folder / "data"
-        call([programs / "initdb", "-D", data, "-U", "tester", "--auth=trust", "--no-sync", "-E", "UTF8"])
-        options = f"-c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-        call([programs / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"])
-        try:
-            yield f"postgresql+psycopg://tester:secret@127.0.0.1:{port}/postgres"
-        finally:
-            call([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"])
-
-
-SEARCH = ["--config-dir", str(ROOT / "sweeps"), "--config-name", "search"]
-
-
-@pytest.mark.parametrize("storage", ["journal", "postgresql"])
-def test_a_killed_worker_of_three_loses_and_doubles_no_trial(
-    storage: str, settings: list[str], tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    from optuna import load_study
-    from optuna.trial import TrialState
-
-    from prunesweep.search.study import is_own, open_storage
-
-    url = None if storage == "journal" else request.getfixturevalue("postgresql")
-    budget = ["hydra.sweeper.trials=9", "hydra.sweeper.batch=2", "hydra.sweep.dir=sweep"]
-    arguments = [*SEARCH, *settings, *budget, *([f"hydra.sweeper.storage={url}"] if url else [])]
-    mark = tmp_path / "hanging"
-    victim = forks.start(arguments, tmp_path, tmp_path / "victim.log", Hang(mark))
-    until(mark.exists, victim, tmp_path / "victim.log")
-    others = [forks.start(arguments, tmp_path, tmp_path / f"{number}.log") for number in range(2)]
-    time.sleep(1)
-    victim.kill()
-    for number, other in enumerate(others):
-        other.join(forks.PATIENCE)
-        assert other.exitcode == 0, (tmp_path / f"{number}.log").read_text()
-    study = load_study(study_name="prunesweep", storage=open_storage(url, tmp_path / "sweep"))
-    own = [trial for trial in study.trials if is_own(trial)]
-    assert [trial.state for trial in own] == [TrialState.COMPLETE] * 9
-    settings_tried = [json.dumps(trial.params, sort_keys=True) for trial in own]
-    assert len(set(settings_tried)) == 9, "no proposal was made twice"
-    folders = sorted(trial.folder.name for trial in read_trials(tmp_path / "sweep") if trial.folder.name.isdigit())
-    assert folders == sorted(str(trial.number) for trial in own)
-    workers = {trial.user_attrs["worker"] for trial in own}
-    assert 1 <= len(workers) <= 2, "the killed one has none: its trials were taken over"
-    for path in (tmp_path / "sweep").rglob("*"):
-        assert not path.is_file() or b"secret" not in path.read_bytes(), f"{path} has the password"
-
-
-def until(there: Callable[[], bool], process: Any, log: Path) -> None:
-    for _ in range(10 * forks.PATIENCE):
-        if there():
-            return
-        assert process.exitcode is None, log.read_text()
-        time.sleep(0.1)
-    pytest.fail(log.read_text())
 
 
 # Disks
@@ -488,32 +202,3 @@ def test_damaged_files_are_named_by_verify_and_their_records_made_again(unbroken
     assert records_in(tmp_path / "sweep") == unbroken.records
     named = {problem.path.name for problem in problems(store)}
     assert named == {truncated.name, garbage.name, foreign.name, "notes.txt"}
-
-
-# Videos
-
-MUTANTS = 300
-
-
-def test_300_damaged_videos_give_an_error_record_each_and_leave_the_others_alone(
-    samples: list[Sample], model: LlavaOnevision, tmp_path: Path
-) -> None:
-    paths = write_mutants(tmp_path, MUTANTS)
-    good = sorted(tmp_path.glob("good*.mp4"))
-    question = {"question": "what moves ?", "choices": ["red", "blue"], "answer": "red"}
-    lines = [json.dumps({"video": path.name, "task": path.stem.partition("_")[2], **question}) for path in [*good, *paths, *good]]
-    (tmp_path / "questions.jsonl").write_text("\n".join(lines))
-    trials = [Candidate("dense", Reducer("none"), 2, Protocol("words", "choose"))]
-    begin = time.monotonic()
-    records = evaluate(lambda: model, jsonl.load(str(tmp_path)), trials, progress=False).records["dense"]
-    seconds = time.monotonic() - begin
-    assert len(records) == MUTANTS + 4
-    failed = records["error"].is_not_null()
-    assert (records["prediction"].is_null() == failed).all(), "an answer or an error, never both"
-    healthy = records.filter(pl.col("video_id").str.starts_with("good"))
-    assert healthy["error"].null_count() == 4
-    errors = dict(records.filter(failed).group_by("task").len().iter_rows())
-    print(f"{MUTANTS} damaged videos in {seconds:.0f} s, {sum(errors.values())} error records: {errors}")
-    for kind in KINDS:
-        count = sum(path.stem.endswith(f"_{kind}") for path in paths)
-        assert errors.get(kind, 0) == count if kind in UNREADABLE else errors.get(kind, 0) <= count

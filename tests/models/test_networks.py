@@ -1,11 +1,7 @@
-"""Every family's small random checkpoint against stock transformers, or a plain reading of the published structure; and the
-laws on it."""
+"""Every family's small random checkpoint against stock transformers, or a plain reading of the published structure."""
 
 from __future__ import annotations
 
-import functools
-import math
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,84 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
-from prunesweep.analysis.costs import mean_costs
-from prunesweep.cost import Shape, prefill_flops, vision_flops
-from prunesweep.dev.bench_engine import operator_counter
-from prunesweep.engine.plan import encoding, plan
+from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol, encoder_text
-from prunesweep.engine.scoring import score
 from prunesweep.engine.stages import (
     Choose,
-    Decode,
     Generate,
-    Layers,
-    Prune,
-    Reduce,
 )
 from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
-from prunesweep.models.convert import examine, finish_stllm, read_qformer_tokenizer, write
 from prunesweep.reducers import Reducer
-from prunesweep.reducers.downsample import Resize
-from prunesweep.reducers.prumerge import PruMerge
-from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
-from prunesweep.report.costs import shape_in
-from prunesweep.results import records as recording
-from prunesweep.types import Clip, Prefix, Sample
+from prunesweep.types import Clip, Sample
 from support import networks
-from support.places import CONF
-from support.trials import reducer_of
-
-FRAMES = 6
-CHOOSE = Protocol(style="words", answering="choose")
-GENERATE = Protocol(style="words", answering="generate", most_tokens=5)
-DENSE = Reducer("none")
-FAMILIES = ("qwen", "pllava", "stllm_qa", "stllm_conversation")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoints as released, and ST-LLM's converted."""
-    root = tmp_path_factory.mktemp("networks")
-    made = {"qwen": networks.qwen(root / "qwen"), "pllava": networks.pllava_checkpoint(root / "pllava")}
-    for variant in ("qa", "conversation"):
-        released = networks.stllm_checkpoint(root / f"stllm_{variant}_released", variant)
-        found, config = examine("stllm", released, variant)
-        assert found.faults == []
-        out = root / f"stllm_{variant}"
-        write(found, config, released, out)
-        finish_stllm(out, read_qformer_tokenizer(str(released)), networks.SIDE)
-        made |= {f"stllm_{variant}_released": released, f"stllm_{variant}": out}
-    return made
-
-
-@pytest.fixture(scope="module")
-def models(folders: dict[str, Path]) -> dict[str, Any]:
-    return {
-        "qwen": qwen2_5_vl.load("qwen", str(folders["qwen"])),
-        "pllava": pllava.load("pllava", str(folders["pllava"])),
-        **{name: stllm.load(name, str(folders[name])) for name in ("stllm_qa", "stllm_conversation")},
-    }
-
-
-def state_after(sample: Sample, model: Any, stages: int, reducer: Reducer = DENSE) -> Any:
-    state = None
-    with torch.inference_mode():
-        for stage in plan(sample, FRAMES, reducer, CHOOSE, model)[:stages]:
-            state = stage(state, model)
-    return state
-
-
-def whole_prompt(sample: Sample, model: Any) -> Prefix:
-    """After embedding, with the question's own embeddings beside it."""
-    return state_after(sample, model, 4)
-
-
-# Against stock transformers, or a plain reading.
+from support.families import FRAMES, state_after, whole_prompt
+from support.trials import CHOOSE, DENSE, GENERATE, reducer_of
 
 
 def qwen_inputs(sample: Sample, model: Any, clip: Clip) -> dict[str, Any]:
@@ -383,111 +317,6 @@ def test_st_llm_encodes_a_video_anew_for_every_question(samples: list[Sample], m
         model.encode(state_after(samples[0], model, 1))
 
 
-# The laws, on every family.
-
-
-@functools.cache
-def applicable(name: str) -> dict[str, Reducer]:
-    reducers = {n: reducer_of(n) for n in ("none", "random", "frames", "temporal", "prunevid", "fastv", "lookm")}
-    reducers["prunevid_official"] = reducer_of("prunevid_official", merge__counts="exact")  # the release needs 7 frames
-    if not name.startswith("stllm"):
-        reducers["small frames"] = Reducer("small", input=Resize(0.5))
-    if name == "pllava":
-        reducers["prumerge"] = Reducer("prumerge", merge=PruMerge(neighbours=4))
-    if name == "qwen":
-        reducers["prunevid original"] = reducer_of("prunevid", merge__positions="original")
-    return reducers
-
-
-def one_video(samples: list[Sample]) -> list[Sample]:
-    return [replace(samples[0], id=str(i), question=q) for i, q in enumerate((samples[0].question, "what color is it ?"))]
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_shared_equals_separate_in_any_order(samples: list[Sample], models: dict[str, Any], name: str) -> None:
-    """Of trials and samples: permuting these permutes the answers."""
-    model = models[name]
-    jobs = [
-        Job((r, s.id), plan(s, FRAMES, reducer, GENERATE, model))
-        for r, reducer in applicable(name).items()
-        for s in one_video(samples)
-    ]
-    shared = {o.key: o.result for o in evaluate_jobs(model, jobs, Clock())}
-    assert [r for r in shared.values() if isinstance(r, Exception)] == []
-    shuffled = random.Random(0).sample(jobs, len(jobs))
-    assert {o.key: o.result for o in evaluate_jobs(model, shuffled, Clock())} == shared
-    assert {o.key: o.result for o in evaluate_jobs(model, jobs, Clock(), share=False)} == shared
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@torch.inference_mode()
-def test_layer_ranges_compose_and_keeping_all_is_the_identity(samples: list[Sample], models: dict[str, Any], name: str) -> None:
-    model = models[name]
-    prefix = whole_prompt(samples[0], model)
-    parts = Layers(2, 6)(Layers(0, 2)(prefix, model), model)
-    assert torch.equal(Layers(0, 6)(prefix, model).hidden, parts.hidden)
-    everything = state_after(samples[0], model, 4, Reducer("all", merge=Drop(1.0)))
-    assert torch.equal(everything.hidden, prefix.hidden)
-    assert torch.equal(everything.position, prefix.position)
-    kept = Reducer("kept", prune=AttentionPrune(3, 1.0))
-    dense, same = (
-        evaluate_jobs(model, [Job("it", plan(samples[0], FRAMES, r, GENERATE, model))], Clock())[0].result for r in (DENSE, kept)
-    )
-    assert same.token_ids == dense.token_ids
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_sources_name_tokens_and_costs_follow_from_what_is_kept(samples: list[Sample], models: dict[str, Any], name: str) -> None:
-    model = models[name]
-    for reducer in applicable(name).values():
-        merged = state_after(samples[0], model, 3, reducer)
-        assert set(merged.source.unique().tolist()) - {-1} == set(range(len(merged.x)))
-        (outcome,) = evaluate_jobs(model, [Job("it", plan(samples[0], FRAMES, reducer, CHOOSE, model))], Clock())
-        answer = outcome.result
-        assert answer.usage.dense_tokens == merged.tokens.dense_tokens
-        assert answer.usage.visual_tokens[0] == len(merged.x)
-        assert answer.usage.visual_tokens[-1] <= answer.usage.visual_tokens[0]
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("method", ["prunevid", "prunevid_official", "fastv"])
-def test_kept_tokens_are_sorted_once_each_and_never_text(
-    samples: list[Sample], models: dict[str, Any], name: str, method: str
-) -> None:
-    model, reducer = models[name], applicable(name)[method]
-    before = state_after(samples[0], model, 6, reducer)
-    kept, after = reducer.prune(before), Prune(reducer.prune)(before, model)
-    assert kept.tolist() == sorted(set(kept.tolist()))
-    assert 0 < len(kept) <= math.ceil(round(reducer.prune.keep_ratio * len(before.group), 9))
-    assert torch.equal(after.hidden[~after.visual], before.hidden[~before.visual])
-    assert torch.equal(after.hidden[after.visual], before.hidden[before.visual][kept])
-    assert torch.equal(after.position[~after.visual], before.position[~before.visual])
-    assert {kv.key.shape[2] for kv in after.kv} == {len(before.hidden if method == "fastv" else after.hidden)}
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("name", FAMILIES)
-def test_the_ledger_s_prefill_is_what_the_operators_count(samples: list[Sample], models: dict[str, Any], name: str) -> None:
-    model = models[name]
-    prefix = whole_prompt(samples[0], model)
-    with operator_counter() as measured:
-        Layers(0, model.layers)(prefix, model)
-    text = len(prefix.hidden) - len(prefix.group)
-    expected = prefill_flops(model.shape, [len(prefix.group)] * model.layers, text)
-    assert expected == pytest.approx(measured.get_total_flops(), rel=1e-3)
-
-
-@torch.inference_mode()
-def test_pllava_s_vision_is_counted_but_for_the_class_token(samples: list[Sample], models: dict[str, Any]) -> None:
-    model = models["pllava"]
-    clip = state_after(samples[0], model, 1)
-    with operator_counter() as measured:
-        model.encode(clip)
-    patches = model.shape.vision.patches
-    assert vision_flops(model.shape, FRAMES) == pytest.approx(measured.get_total_flops() * patches / (patches + 1), rel=0.03)
-
-
 # What cannot be.
 
 
@@ -513,105 +342,3 @@ def test_a_checkpoint_of_another_family_is_refused(folders: dict[str, Path], che
     ):
         with pytest.raises(ValueError, match=message):
             load("x", str(folder))
-
-
-# The published sizes, without weights.
-
-
-def configured(name: str) -> Shape:
-    """The sizes in conf/model, which `prunesweep cost` counts with."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return shape_in(compose("cost", [f"model={name}", *(["model.checkpoint=x"] if "stllm" in name else [])]))
-
-
-def test_pllava_7b_has_2304_tokens() -> None:
-    """On the meta device: no weights, but every shape."""
-    with torch.device("meta"):
-        llava = pllava.Network({"pooling_shape": [16, 12, 12], "vision_config": CLIP_L, "text_config": {}})
-        seen = llava.vision_tower(torch.zeros(16, 3, 336, 336), output_hidden_states=True).hidden_states[-2][:, 1:]
-        grid = llava.multi_modal_projector(seen).unflatten(1, (24, 24)).permute(3, 0, 1, 2)
-        pooled = F.adaptive_avg_pool3d(grid, llava.pooling_shape)
-    assert pooled.shape == (4096, 16, 12, 12)
-    assert pooled[0].numel() == 2304
-    assert pllava.shape_of(llava.vision_tower.config, llava.language_model.config) == configured("pllava_7b")
-    assert sum(p.numel() for p in llava.parameters()) == pytest.approx(7.06e9, rel=0.01)
-
-
-@pytest.mark.parametrize(("variant", "frames", "tokens"), [("qa", 16, 512), ("conversation", 64, 512)])
-def test_st_llm_7b_has_32_tokens_a_frame(variant: str, frames: int, tokens: int) -> None:
-    """The conversation variant: of the 16 frames that go to the LLM, whatever it has seen."""
-    with torch.device("meta"):
-        st = stllm.Network({**stllm.FULL_SIZE, **stllm.VARIANTS[variant]})
-        x = st.combine(st.query(st.see(torch.zeros(frames, 3, 224, 224)), torch.zeros(1, 9, dtype=torch.long)))
-    assert x.shape[1:] == (32, 4096)
-    assert x.shape[0] * x.shape[1] == tokens
-    assert stllm.shape_of(st) == configured(f"stllm_7b_{variant}")
-
-
-CLIP_L = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-}
-
-
-def test_the_token_count_of_llava_onevision_is_196_a_frame_and_a_newline() -> None:
-    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
-
-    vision = SiglipVisionConfig(
-        hidden_size=1152,
-        intermediate_size=4304,
-        num_hidden_layers=26,
-        num_attention_heads=16,
-        image_size=384,
-        patch_size=14,
-        vision_use_head=False,
-    )
-    text = Qwen2Config(
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-    )
-    with torch.device("meta"):
-        network = LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig(vision_config=vision, text_config=text))
-        pixels = torch.zeros(1, 4, 3, 384, 384)
-        features = network.model.get_video_features(
-            pixel_values_videos=pixels, vision_feature_layer=-1, vision_feature_select_strategy="full"
-        ).pooler_output
-    assert features.shape == (1, 4 * 196 + 1, 3584)
-    assert llava_onevision.shape_of(network.config) == configured("llava_onevision_7b")
-
-
-def test_qwen2_5_vl_7b_has_the_configured_sizes() -> None:
-    """Parameters only: which patches share a window depends on values, which the meta device has none of."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-    text = {"vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28}
-    heads = {"num_attention_heads": 28, "num_key_value_heads": 4}
-    vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
-    with torch.device("meta"):
-        network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text | heads, vision_config=vision))
-    configured_sizes = configured("qwen2_5_vl_7b")
-    any_resolution = replace(configured_sizes.vision, patches=0, token_patches=4)
-    assert qwen2_5_vl.shape_of(network.config) == replace(configured_sizes, vision=any_resolution)
-    assert sum(p.numel() for p in network.parameters()) == pytest.approx(8.29e9, rel=0.01)
-
-
-def test_a_dense_qwen_costs_what_a_dense_qwen_costs(samples: list[Sample], models: dict[str, Any]) -> None:
-    model = models["qwen"]
-    answer = state_after(samples[0], model, len(plan(samples[0], FRAMES, DENSE, CHOOSE, model)))
-    row = score(samples[0], "dense", answer, CHOOSE)
-    assert mean_costs(recording.to_frame([row]), model.shape)["total_flops_ratio"] == pytest.approx(1)
-
-
-def test_encoding_asks_for_the_question_only_where_it_is_read(samples: list[Sample], models: dict[str, Any]) -> None:
-    assert encoding(DENSE) == plan(samples[0], FRAMES, DENSE, CHOOSE, models["pllava"])[1]
-    assert plan(samples[0], FRAMES, DENSE, CHOOSE, models["stllm_qa"])[1].question == samples[0].question
-    assert isinstance(plan(samples[0], FRAMES, DENSE, CHOOSE, models["qwen"])[0], Decode)
-    assert isinstance(plan(samples[0], FRAMES, DENSE, CHOOSE, models["qwen"])[2], Reduce)
