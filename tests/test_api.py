@@ -124,7 +124,7 @@ def test_a_search_is_the_sweepers_and_goes_on(run, small) -> None:
 
 def test_results_are_where_the_commands_are_and_its_tools_read_them(small) -> None:
     sweep = ps.evaluate(*small, TRIALS, progress=False)
-    assert sweep.folder == only_folder("multirun/*/*").relative_to(Path.cwd())
+    assert sweep.folder == only_folder("multirun/*/*")
     assert ps.read("latest").folder == ps.read("multirun/latest").folder == sweep.folder
     assert {path.name for path in sweep.folder.iterdir()} >= {"0", "1", "multirun.yaml", "summary.csv", "pareto.png"}
     page = sweep.report("report.html").read_text()
@@ -393,6 +393,17 @@ def test_a_store_is_read_like_a_sweep(tmp_path: Path) -> None:
     assert store.trial("dense").info.reducer == "none"
     assert store.trial("dense").records.height == 60
     assert store.compare("prunevid layer=3", "none").difference.samples > 0
+
+
+def test_a_sweep_is_where_it_was_when_the_working_folder_changes(sweep: ps.Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sweep.folder.parent)
+    (sweep.folder.parent / "elsewhere").mkdir()
+    found = [ps.read("sweep"), ps.Sweep(Path("sweep")), ps.read("sweep/0")]
+    monkeypatch.chdir("elsewhere")
+    assert [one.folder for one in found] == [sweep.folder, sweep.folder, sweep.folder / "0"]
+    assert [len(one.table) for one in found] == [7, 7, 1]
+    assert found[1].compare("3", "dense").difference.samples > 0
+    assert found[1].report() == sweep.folder / "report.html"
 
 
 def test_one_run_is_read_like_a_sweep(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import csv
 import math
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,11 +16,10 @@ from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.accuracy import accuracy
 from prunesweep.analysis.comparison import paired
 from prunesweep.analysis.front import hypervolume, knee_point, on_front, pareto_front
-from prunesweep.analysis.outcomes import collect, read_outcomes
-from prunesweep.cli import app
+from prunesweep.analysis.outcomes import collect
 from prunesweep.report import tables
 from prunesweep.report.verdict import headline, lines, text, verdict
-from prunesweep.results.records import Trial, TrialInfo, write_trial
+from prunesweep.results.records import Trial, TrialInfo
 from support.records import drawn, grid_trials, made
 
 
@@ -347,45 +345,3 @@ def test_a_sweep_without_a_dense_trial_says_what_to_add() -> None:
     assert ("dense", "no trial without reduction: add reducer=none to compare with it") in lines(
         verdict(collect([made("random 1", "+-", visual=(4, 4))])[0])
     )
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    def call(*arguments: str) -> tuple[object, str]:
-        monkeypatch.setattr("sys.argv", ["prunesweep", "show", *arguments])
-        code: object = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, capsys.readouterr().out
-
-    return call
-
-
-def test_the_command_prints_words_and_tables(command, tmp_path: Path) -> None:
-    for index, one in enumerate(drawn()):
-        write_trial(tmp_path / str(index), one.info, one.records)
-    code, out = command(str(tmp_path), "--samples", "4000")
-    assert code == 0
-    assert [line.split()[0] for line in out.splitlines()][:2] == ["trials", "dense"]
-    assert "4,000 questions like these, on videos in proportion, would tell" in out
-    assert command(str(tmp_path), "--tasks")[0] == 2
-    assert command(str(tmp_path), "--format", "csv")[0] == 2
-    for table, form in product(("against", "methods", "components", "tasks", "effects"), tables.FORMATS):
-        assert command(str(tmp_path), "--table", table, "--format", form)[0] == 0
-
-
-def test_the_command_says_what_is_wrong_with_a_folder(command, tmp_path: Path) -> None:
-    assert command(str(tmp_path / "none"))[0] == (
-        f"prunesweep: {tmp_path / 'none'} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME, or a store"
-    )
-    assert "holds no finished trial" in command(str(tmp_path))[0]
-    one = made("none", "+-")
-    write_trial(tmp_path / "0", one.info, one.records.drop("frames"))
-    assert "0 cannot be read as a trial (" in command(str(tmp_path))[0]
-    write_trial(tmp_path / "0", one.info, one.records)
-    assert "prunesweep: cost must be one of" in command(str(tmp_path), "--cost", "dollars")[0]
-    (tmp_path / "0" / "records.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(ValueError, match="0 cannot be read as a trial"):
-        read_outcomes(tmp_path)

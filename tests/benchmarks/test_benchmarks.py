@@ -7,7 +7,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from prunesweep.benchmarks import blocks, by_video, jsonl, remarks, spread
+from prunesweep.benchmarks import blocks, by_video, jsonl, remarks, take_evenly
 from prunesweep.embedded.questions import ANSWERS
 from prunesweep.types import Sample
 from support import trees
@@ -64,13 +64,13 @@ def test_a_missing_file_and_doubled_ids_are_refused(tmp_path: Path) -> None:
         jsonl.load(write(tmp_path, {**GOOD, "id": "q"}, {**GOOD, "id": "q"}))
 
 
-def test_spread_takes_tasks_evenly_and_keeps_the_order(tmp_path: Path) -> None:
+def test_samples_are_taken_evenly_of_tasks_and_keeps_the_order(tmp_path: Path) -> None:
     lines = [{**GOOD, "id": f"{task}{i}", "task": task} for task, n in (("a", 5), ("b", 1), ("c", 5)) for i in range(n)]
     samples = jsonl.load(write(tmp_path, *lines))
-    assert [s.id for s in spread(samples, 5)] == ["a0", "a1", "b0", "c0", "c1"]
-    assert spread(samples, None) == samples
+    assert [s.id for s in take_evenly(samples, 5)] == ["a0", "a1", "b0", "c0", "c1"]
+    assert take_evenly(samples, None) == samples
     with pytest.raises(ValueError, match="benchmark.limit must be at least 1, got 0"):
-        spread(samples, 0)
+        take_evenly(samples, 0)
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from prunesweep.benchmarks import blocks, spread
+from prunesweep.benchmarks import blocks, take_evenly
 from prunesweep.dev import evidence
 from prunesweep.dev.blocks_page import constant_policy, exchanged, static_shares
 from prunesweep.engine.candidate import Candidate
@@ -69,7 +69,7 @@ def test_prunevid_never_costs_more_than_its_budget_where_it_is_chosen(folder: Pa
 
 def test_answers_are_the_same_in_repeats_and_for_one_or_two_threads() -> None:
     model = load("tiny", str(DATA / "tiny"))
-    samples = spread(blocks.load(), 40)
+    samples = take_evenly(blocks.load(), 40)
     words = Protocol("words", "choose")
     trials = [Candidate("dense", Reducer("none"), 12, words), Candidate("pruned", Reducer("p", Merge(), Prune(4)), 12, words)]
     found = []
@@ -83,7 +83,7 @@ def test_answers_are_the_same_in_repeats_and_for_one_or_two_threads() -> None:
 
 
 def test_questions_about_another_video_keep_their_words() -> None:
-    samples = spread(blocks.load(), 30)
+    samples = take_evenly(blocks.load(), 30)
     for own, other in zip(samples, exchanged(samples), strict=True):
         assert own.video_id != other.video_id
         assert (own.question, own.choices, own.target) == (other.question, other.choices, other.target)

@@ -14,7 +14,7 @@ from prunesweep.engine.latency import (
     PeakMemory,
     as_columns,
     measure,
-    spread,
+    quartiles,
 )
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Reducer
@@ -54,8 +54,8 @@ def test_a_sample_without_an_answer_is_no_time(samples: list[Sample], model: Lla
         measure(model, [gone], [Candidate("it", DENSE, FRAMES, CHOOSE)], Measuring())
 
 
-def test_spread_is_median_and_quartiles() -> None:
-    assert spread([5.0, 1.0, 2.0, 3.0, 4.0]) == (3.0, 2.0, 4.0)
+def test_of_repeats_the_median_and_quartiles_are_told() -> None:
+    assert quartiles([5.0, 1.0, 2.0, 3.0, 4.0]) == (3.0, 2.0, 4.0)
 
 
 def test_peak_memory_sees_what_was_allocated_and_freed() -> None:

@@ -13,14 +13,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from prunesweep.engine.protocol import Protocol
-from prunesweep.foreign import build, targets
+from prunesweep.foreign import build, read_json, read_yaml, targets
 from prunesweep.paths import PACKAGE
 from prunesweep.results.keys.syntax import find_installed
-from prunesweep.targets import MOVED, instantiate, today
+from prunesweep.targets import MOVED, TARGET, instantiate, today
 from prunesweep.video import read_clip, reader
-from support.places import CONF, ROOT
+from support.places import CONF, DATA, ROOT
 
 MOVED_PROTOCOL = "prunesweep.protocol.Protocol"
+SAVED = [path for kind in ("json", "yaml") for path in sorted(DATA.rglob(f"*.{kind}")) if TARGET in path.read_text("utf-8")]
+"""Descriptions and configurations that earlier versions wrote."""
 FILES = [*sorted(CONF.rglob("*.yaml")), *sorted((ROOT / "sweeps").glob("*.yaml"))]
 
 
@@ -29,6 +31,13 @@ def test_every_target_of_the_configuration_imports_and_has_its_name_of_today(pat
     for name in targets(OmegaConf.to_container(OmegaConf.load(path), resolve=False)):
         assert get_object(name) is not None
         assert today(name) == name
+
+
+def test_every_target_of_saved_files_is_found_whether_it_has_moved_or_not() -> None:
+    named = {name for path in SAVED for name in targets(read_json(path) if path.suffix == ".json" else read_yaml(path))}
+    assert {today(name) == name for name in named} == {True, False}
+    for name in named:
+        assert get_object(today(name)) is not None
 
 
 @pytest.mark.parametrize("former", MOVED)

@@ -20,8 +20,9 @@ from prunesweep.results.timing import read_timing
 from prunesweep.search import study as proposals
 from prunesweep.search.report import outcome
 from prunesweep.search.study import open_storage
-from support.places import ROOT
+from support.places import ROOT, only_folder
 from support.searches import (
+    KEEP,
     LAYER,
 )
 
@@ -53,6 +54,27 @@ def test_a_real_search_has_its_numbers_from_the_records_and_evaluates_nothing_tw
     code, out, _ = run(*real("benchmark.limit=4", trials=6))
     assert (code, read_timing(sweep)) == (0, [])
     assert {path: path.read_bytes() for path in sweep.glob("*/records.parquet")} == before
+
+
+def test_the_latest_search_starts_another_one_and_is_gone_on_with(run, tmp_path: Path) -> None:
+    space = f"+hydra.sweeper.space={{{KEEP}: 'interval(0.1,0.9)'}}"
+    named = ("-m", "hydra/sweeper=search", "+sampler=random", space, "benchmark.limit=2")
+    assert "there is no multirun/latest" in str(run(*named, "hydra.sweeper.warm_start=[latest]")[0])
+    assert run(*named, "hydra.sweeper.trials=2")[0] == 0
+    first = only_folder("multirun/*/*")
+    code, _, err = run(*named, "hydra.sweeper.trials=1", "hydra.sweeper.warm_start=[latest]", "hydra.sweeper.seed=1")
+    assert code == 0, err
+    second = (tmp_path / "multirun" / "latest").resolve()
+    assert second != first
+    assert OmegaConf.load(second / "multirun.yaml").hydra.sweeper.warm_start == [str(first.relative_to(tmp_path))]
+    sources = pl.read_parquet(second / "search.parquet")["from"].drop_nulls().to_list()
+    assert len(sources) == 2
+    assert all(first.name in source for source in sources)
+    code, out, err = run(*named, "hydra.sweeper.trials=3", "hydra.sweeper.seed=1", "hydra.sweep.dir=latest")
+    assert code == 0, err
+    assert "search: 3 proposals" in out
+    assert len(read_trials(second)) == 3
+    assert not (tmp_path / "latest").exists()
 
 
 def test_a_real_race_stops_trials_that_carry_their_interval(run) -> None:

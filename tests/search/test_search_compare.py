@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from prunesweep.cli import app
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.results.folders import link_latest
 from prunesweep.results.records import Stopped, TrialInfo, schema, write_trial
 from prunesweep.search import replay
 from prunesweep.search.curves import read_curve
@@ -55,15 +56,15 @@ def test_the_hypervolume_grows_by_what_a_trial_adds_and_stopped_trials_add_nothi
     assert read_curve(folder, COST, 0.6).volumes[-1] == pytest.approx(0.5 * 0.1 / 0.6)
 
 
-def test_searches_are_compared_by_sampler_and_with_the_whole_pool(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_searches_are_compared_by_sampler_and_with_the_whole_grid(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folders = [
         write_search(tmp_path / "t0", "TPESampler", [(0.5, 0.5), (0.8, 0.25)]),
         write_search(tmp_path / "t1", "TPESampler", [(0.8, 0.25), (0.5, 0.5), (0.9, 0.9)]),
         write_search(tmp_path / "r0", "RandomSampler", [(0.2, 0.5), (0.4, 0.5)]),
     ]
-    write(tmp_path / "pool", "best", 25, [True] * 8 + [False] * 2, 10)
+    write(tmp_path / "grid", "best", 25, [True] * 8 + [False] * 2, 10)
     picture = tmp_path / "p.png"
-    run("hypervolume", *map(str, folders), "--pool", str(tmp_path / "pool"), "--cost", COST, "--picture", str(picture))
+    run("hypervolume", *map(str, folders), "--grid", str(tmp_path / "grid"), "--cost", COST, "--picture", str(picture))
     tpe, random = (line for line in capsys.readouterr().out.splitlines() if line.startswith(("TPE", "Random")))
     assert tpe.split()[1] == "2"
     assert "0.4250 (0.2500 to 0.6000)" in tpe
@@ -114,7 +115,27 @@ def test_replayed_races_stop_what_real_ones_would(tmp_path: Path, capsys: pytest
         assert cells[2] == f"{1200 / evaluations:.2f}x"
 
 
-def write_pool(folder: Path) -> None:
+def test_a_sweep_may_be_called_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        run("race", "latest")
+    assert capsys.readouterr().err.startswith("prunesweep: there is no multirun/latest: nothing has been run from here")
+    folder = Path("multirun/2030-01-31/12-00-00")
+    write_grid(folder)
+    link_latest(Path("multirun"), folder)
+    write_search(tmp_path / "found", "TPESampler", [(0.5, 0.5)])
+    for arguments in (("race", "latest"), ("search", "latest", "--samplers", "grid", "--trials", "6", "--seeds", "1")):
+        run(*arguments, "--cost", COST)
+    run("hypervolume", "found", "--grid", "latest", "--cost", COST)
+    run("savings", "latest", "multirun/latest", "--cost", COST)
+    out = capsys.readouterr().out
+    assert "12 trials on 100 samples" in out
+    assert "12 settings: 4 tokens x 3 kind" in out
+    assert out.count("all settings of the grid: ") == 2
+    assert "1200 instead of 1200" in out.replace(",", "")
+
+
+def write_grid(folder: Path) -> None:
     """Accuracy grows with tokens and is best with the third of three kinds."""
     for tokens in (10, 20, 40, 80):
         for kind in ("x", "y", "z"):
@@ -123,23 +144,23 @@ def write_pool(folder: Path) -> None:
             write(folder, f"{tokens}{kind}", tokens, answers, 100, own)
 
 
-def test_replayed_searches_try_what_the_pool_has_and_find_its_front(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    write_pool(tmp_path)
-    pool = replay.read_pool(tmp_path, COST)
-    assert pool.values == {"tokens": (10, 20, 40, 80), "kind": ("x", "y", "z")}
-    assert pool.found[40, "y"] == (pytest.approx(0.55), pytest.approx(0.4))
-    assert pool.coarse(4) == [(10, "x"), (10, "z"), (80, "x"), (80, "z")]
-    assert [len(pool.coarse(trials)) for trials in (1, 3, 6, 7, 8, 12)] == [1, 3, 6, 6, 8, 12]
+def test_replayed_searches_try_what_the_grid_has_and_find_its_front(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_grid(tmp_path)
+    whole = replay.read_grid(tmp_path, COST)
+    assert whole.values == {"tokens": (10, 20, 40, 80), "kind": ("x", "y", "z")}
+    assert whole.found[40, "y"] == (pytest.approx(0.55), pytest.approx(0.4))
+    assert whole.coarse(4) == [(10, "x"), (10, "z"), (80, "x"), (80, "z")]
+    assert [len(whole.coarse(trials)) for trials in (1, 3, 6, 7, 8, 12)] == [1, 3, 6, 6, 8, 12]
     for sampler in ("tpe", "nsga2", "random", "qmc"):
-        one, again, other = (replay.replay(pool, sampler, seed, 6, 2, 1.0) for seed in (0, 0, 1))
+        one, again, other = (replay.replay(whole, sampler, seed, 6, 2, 1.0) for seed in (0, 0, 1))
         assert one.volumes.tolist() == again.volumes.tolist() != other.volumes.tolist()
         assert (np.diff(one.volumes) >= 0).all()
     best = 0.1 * 0.3 + 0.2 * 0.4 + 0.4 * 0.6 + 0.2 * 1.0  # 0.1 to 0.2, to 0.4, to 0.8, to 1
-    assert replay.replay(pool, "grid", 0, 12, 4, 1.0).volumes[-1] == pytest.approx(best)
+    assert replay.replay(whole, "grid", 0, 12, 4, 1.0).volumes[-1] == pytest.approx(best)
     run("search", str(tmp_path), "--cost", COST, "--trials", "6", "--seeds", "2", "--samplers", "random,grid")
     out = capsys.readouterr().out
     assert "12 settings: 4 tokens x 3 kind; a coarse grid has 6 of them" in out
-    assert f"all settings of the pool: {best:.4f}" in out
+    assert f"all settings of the grid: {best:.4f}" in out
 
 
 @pytest.mark.parametrize(
@@ -147,7 +168,7 @@ def test_replayed_searches_try_what_the_pool_has_and_find_its_front(tmp_path: Pa
     [
         (("hypervolume", "nothing"), "holds no search.parquet"),
         (("hypervolume", "search", "--cost", "kv_bytes"), "did not search for kv_bytes"),
-        (("hypervolume", "search", "--cost", COST, "--pool", "nothing"), "holds no complete trials"),
+        (("hypervolume", "search", "--cost", COST, "--grid", "nothing"), "holds no complete trials"),
         (("race", "nothing"), "holds no complete trials"),
         (("race", "raced", "--rounds", "1"), "--rounds must be at least 2, got 1"),
         (("search", "nothing"), "holds no complete trials"),

@@ -45,11 +45,11 @@ def trial_path(text: str, sweep: Path | None = None) -> Path:
     return trial_called(text if sweep or LATEST in path.parts else f"{LATEST}/{text}", sweep)
 
 
-Sweep = Annotated[
+SweepFolder = Annotated[
     Path,
     typer.Argument(parser=sweep_path, metavar="SWEEP", help="Folder of a sweep, such as multirun/DATE/TIME, latest, or a store."),
 ]
-Trial = Annotated[
+TrialName = Annotated[
     str,
     typer.Argument(metavar="TRIAL", help="Folder of a trial; or of the latest sweep 7, dense, best, best@0.25x, knee, its name."),
 ]
