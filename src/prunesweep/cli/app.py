@@ -119,12 +119,9 @@ def _meant(error: Any, arguments: Sequence[str]) -> str:
         close = closest(word, [*known, *sweep.names()])
         meant = close if close in known else f"sweep {close}"
         return f"no verb {word!r}; {f'did you mean {meant}?' if close else 'there are ' + ', '.join(known)}"
-    said = " ".join(error.format_message().split()).rstrip(".")
-    return said.partition(OF_A_PARSER)[2] or said
+    return " ".join(error.format_message().split()).rstrip(".")
 
 
-OF_A_PARSER = ": Value error, "
-"""Before what a parser of ours raised, which says all."""
 COMPLETES = "_PRUNESWEEP_COMPLETE"
 """Set by a shell that asks, without arguments, what the words so far may go on with: nothing is to run then."""
 OURS = ("--help", "-h", VERSION, "--install-completion", "--show-completion")
