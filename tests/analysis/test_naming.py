@@ -164,6 +164,13 @@ def configuration(folder: str) -> object:
     return OmegaConf.create({"root": "results", "hydra": {"sweep": {"dir": folder}, "overrides": {"hydra": []}}})
 
 
+@pytest.mark.parametrize("typed", ["latest/3", "latest/knee"])
+def test_where_nothing_has_been_run_there_is_no_latest_trial(typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="^there is no multirun/latest: nothing has been run from here"):
+        trial_called(typed)
+
+
 def test_the_latest_sweep_has_a_link_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     OmegaConf.register_new_resolver("now", lambda pattern: pattern.replace("%", ""), replace=True)

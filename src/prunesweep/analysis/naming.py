@@ -132,6 +132,8 @@ def _parted(text: str) -> tuple[Path, str]:
             if _named(sweep):
                 return sweep, text[end + 1 :]
             break
+    if text.startswith(f"{LATEST}/"):
+        sweep_called(LATEST)  # there may be none
     if "/" in text:
         raise ValueError(_no_folder(Path(text).expanduser()))
     raise ValueError(f"{text!r} is no folder; a trial is called by its sweep, too: {LATEST}/{text or 'NUMBER'}")
