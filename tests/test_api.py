@@ -343,6 +343,13 @@ def test_reloaded_code_has_records_of_its_own(small, own_method: Path) -> None:
 # What is read
 
 
+def test_an_error_comes_without_the_traceback_of_hydra() -> None:
+    with pytest.raises(ValueError, match="^unknown reducer") as caught:
+        ps.reducer("prunvid")
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> ps.Sweep:
     for number, one in enumerate(drawn()):
@@ -364,6 +371,7 @@ def test_a_sweep_is_a_table_fronts_comparisons_pictures_and_words(sweep: ps.Swee
     assert (compared.trial, compared.baseline) == ("prunevid layer=3 on blocks, tiny", "none on blocks, tiny")
     assert compared.difference.samples > 0
     assert str(compared).count("\n") == 2
+    assert repr(compared) == str(compared)
     assert f"{compared.difference.mean:+.3f} ± " in str(compared)
     assert sweep.trial("prunevid prune.layer=3").records.height == 60
     assert "6 trials of tiny on blocks" in sweep.verdict()

@@ -269,7 +269,8 @@ def test_a_store_that_is_gone_is_one_line(tmp_path: Path, monkeypatch) -> None:
         app.main()
 
 
-def test_a_log_gets_a_line_every_few_percent(run) -> None:
+def test_a_log_gets_a_line_every_few_percent(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunesweep.sweep.evaluate.LOG_SECONDS", 0.0)
     _, _, err = run("reducer=none", "trainer.progress=true")
     lines = [line for line in err.splitlines() if line.startswith("evaluated ")]
     assert 1 < len(lines) <= 20

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +12,7 @@ from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
-from prunesweep.sweep.evaluate import Unpadded, evaluate
+from prunesweep.sweep.evaluate import Lines, Unpadded, evaluate
 from prunesweep.types import Sample
 
 TRIALS = [
@@ -25,6 +27,21 @@ def test_every_sample_is_drawn_once_over_all_processes() -> None:
         shares = [list(Unpadded(length, rank, 3)) for rank in range(3)]
         assert sorted(index for share in shares for index in share) == list(range(length))
         assert [len(Unpadded(length, rank, 3)) for rank in range(3)] == [len(share) for share in shares]
+
+
+def test_a_log_has_a_line_every_few_seconds_and_one_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    trainer, module = SimpleNamespace(world_size=1, is_global_zero=True), SimpleNamespace(videos=range(100))
+    for seconds, said in ((0.125, [40, 80, 100]), (10.0, range(5, 101, 5))):
+        now = itertools.count(0, seconds)
+        monkeypatch.setattr("prunesweep.sweep.evaluate.time.monotonic", now.__next__)
+        lines = Lines()
+        lines.on_predict_start(trainer, module)
+        for index in range(100):
+            lines.on_predict_batch_end(trainer, module, None, None, index)
+        out = capsys.readouterr().err.splitlines()
+        assert [int(line.split()[1]) for line in out] == list(said)
 
 
 def test_records_come_in_the_order_of_the_samples(samples: list[Sample], model: LlavaOnevision) -> None:

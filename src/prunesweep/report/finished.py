@@ -41,7 +41,7 @@ SEARCH = "search.parquet"
 REPORT = "report.html"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two trials on the questions that both answered.
 
@@ -57,6 +57,9 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"{accuracy_text(*own)}  {name}" for own, name in zip(self.scores, (self.trial, self.baseline), strict=True)]
         return "\n".join([*lines, difference_text(self.difference)])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
