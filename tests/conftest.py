@@ -15,7 +15,6 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of commands that tests start: several run at once
 
-from facts import lacking
 from prunesweep.benchmarks import jsonl
 from prunesweep.cli import run as command
 from prunesweep.embedded.build import draw_split
@@ -23,11 +22,6 @@ from prunesweep.embedded.network import TinyShape, build_network, build_processo
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.types import Sample
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-REDUCERS = sorted(path.stem for path in (CONF / "reducer").glob("*.yaml"))
-RUNNABLE = [name for name in REDUCERS if not lacking(name)]
-"""Those that the small model can run: of some its vision tower does not have what they read."""
 SMALL = TinyShape(layers=8, hidden=48, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
 
 
@@ -68,12 +62,6 @@ def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def samples(benchmark_folder: Path) -> list[Sample]:
     return jsonl.load(str(benchmark_folder))
-
-
-def only_folder(pattern: str) -> Path:
-    """The only match in the working folder, by its own name."""
-    (folder,) = (path for path in Path.cwd().glob(pattern) if "latest" not in path.parts)
-    return folder
 
 
 @pytest.fixture

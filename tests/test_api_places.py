@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 import prunesweep as ps
 from prunesweep.results.records import write_trial
-from test_statistics import drawn
+from support.records import drawn
 
 ODD = "odd, [x] é 'q' = (1)"
 
@@ -26,7 +26,7 @@ def test_folders_of_any_name_are_written_and_read(
         ps.load_benchmark("jsonl", path=benchmark_folder, limit=2),
     )
     sweep = ps.evaluate(model, data, ["none", "random"], folder=ODD, store=f"{ODD} too", progress=False)
-    assert sweep.folder == Path(ODD)
+    assert sweep.folder == tmp_path / ODD
     assert len(ps.read(ODD).table) == len(ps.read(f"{ODD} too").table) == 2
     assert sweep.compare("none", "random").difference.samples == 2
     assert sweep.report().read_text()

@@ -12,10 +12,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from conftest import CONF
 from prunesweep.paths import PACKAGE, expand_home, is_there, typed, user_path
 from prunesweep.search.study import open_storage
 from prunesweep.sweep.schema import require_whole_paths
+from support.places import CONF
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from conftest import ROOT
 from prunesweep import locks
 from prunesweep.locks import LockFile, kernel_locks, lock, lock_by_files
 from prunesweep.results import folders
 from prunesweep.results.records import read_trial, read_trials
 from prunesweep.search.workers import Worker
+from support.places import ROOT
 
 
 def refused(*_: object) -> None:

@@ -175,16 +175,17 @@ def _given(group: Group, value: Choice | str) -> Choice:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Hydra's errors as the command words them."""
+    """Hydra's errors as the command words them; its traceback as well with HYDRA_FULL_ERROR=1."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from prunesweep.cli.run import explained  # it also teaches OmegaConf the functions that conf/ calls
+    from prunesweep.errors import WANTS_TRACEBACK
 
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explained(error)) from error
+        raise ValueError(explained(error)) from error if WANTS_TRACEBACK else None
 
 
 # Evaluating

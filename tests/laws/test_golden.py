@@ -2,7 +2,7 @@
 
 A rewrite that changes no answer passes the first test and not the second: `python -m prunesweep.dev.alike BEFORE` then says that
 the new code counts as the old, and stored records stay in use.  One that changes answers needs both files of `data/` anew:
-`python tests/golden.py`, `python tests/laws/test_golden.py`.
+`python tests/support/golden.py`, `python tests/laws/test_golden.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-import golden
 from prunesweep.dev.alike import combinations
 from prunesweep.results.keys.code import code_of
 from prunesweep.results.records import completed
+from support import golden
 
 CODE = golden.KEPT.with_name("code.json")
 SCORES = "choice_scores"

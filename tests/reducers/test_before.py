@@ -9,8 +9,6 @@ import pytest
 import torch
 from test_reference_before import require_what_it_says
 
-from conftest import REDUCERS
-from facts import all_facts, lacking, reducer_in
 from prunesweep.engine.stages import Reduce
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Merger, NoCounterpartError, left_by_merge, merges_patches, needs_of
@@ -28,6 +26,8 @@ from prunesweep.reducers.sttm import Sttm
 from prunesweep.reducers.vidcom2 import VidCom2
 from prunesweep.reducers.visionzip import VisionZip
 from prunesweep.types import Clip, Tokens
+from support.facts import all_facts, lacking, reducer_in
+from support.places import REDUCERS
 
 SIZES = ((1, 36), (2, 9), (5, 16), (7, 36), (8, 49), (9, 25), (12, 4))
 SHARES = (0.02, 0.1, 0.25, 0.29, 0.5, 0.75, 0.9, 1.0)

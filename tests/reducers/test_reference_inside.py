@@ -24,7 +24,7 @@ from prunesweep.reducers import (
     pyramiddrop,
     sparsevlm,
 )
-from tiny_decoder import TinyDecoder, arrays_of, cases_of, entering
+from support.tiny_decoder import TinyDecoder, arrays_of, cases_of, entering
 
 LAYERS = 8
 CLOSE: dict[str, float] = {"atol": 1e-5, "rtol": 1e-5}

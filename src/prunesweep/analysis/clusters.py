@@ -32,7 +32,7 @@ ROUNDING = 1e-12
 """Below this an error is one of adding: all videos are alike."""
 SHRINKAGE = 1.0
 """Videos' worth of belief that a video's questions are all answered alike: the fewest that keep 95 % intervals of shares at
-93 % or more in `tests/test_clusters.py`; with half of it accuracies near 1 of very unequal videos fall below that."""
+93 % or more in `tests/analysis/test_clusters.py`; with half of it accuracies near 1 of very unequal videos fall below that."""
 
 
 FEW_TELLING = 3.0

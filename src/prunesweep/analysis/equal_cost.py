@@ -162,7 +162,7 @@ def _accuracy(right: np.ndarray, video: np.ndarray) -> Accuracy:
 
 
 def gap(entry: Entry, reference: Entry, video: np.ndarray) -> Gap:
-    """Paired, as `statistics.compared`; where no answer differs, p is 1 and the interval that of zero flips."""
+    """Paired, as `significance.compared`; where no answer differs, p is 1 and the interval that of zero flips."""
     difference = entry.right - reference.right
     found = difference_means(*_by_video(difference, video))
     one = significance.compared(found, np.array([np.count_nonzero(np.nan_to_num(difference))]))
@@ -225,7 +225,7 @@ def compared(found: Sequence[Entry], chosen: dict[Budget, Entry], video: np.ndar
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
-    """Of rivals the best setting at each budget; all of PruneVid's."""
+    """Of other methods the best setting at each budget; all of PruneVid's."""
     seen: set[tuple[Budget, str]] = set()
     kept = []
     for row in rows:

@@ -87,7 +87,7 @@ def _no_folder(path: Path) -> str:
 # Trials
 
 
-class Candidate(NamedTuple):
+class Named(NamedTuple):
     """A trial, as far as it can be called."""
 
     folder: Path
@@ -129,9 +129,11 @@ def _parted(text: str) -> tuple[Path, str]:
     for end in reversed([match.start() for match in re.finditer("/", text)]):
         if _is_folder(text[:end]):
             sweep = sweep_called(text[:end])
-            if _candidates(sweep):
+            if _named(sweep):
                 return sweep, text[end + 1 :]
             break
+    if text.startswith(f"{LATEST}/"):
+        sweep_called(LATEST)  # there may be none
     if "/" in text:
         raise ValueError(_no_folder(Path(text).expanduser()))
     raise ValueError(f"{text!r} is no folder; a trial is called by its sweep, too: {LATEST}/{text or 'NUMBER'}")
@@ -142,7 +144,7 @@ def _of_folder(folder: Path) -> Path:
         return folder
     if failed := read_infeasible(folder):
         raise ValueError(f"{folder} could not be run: {failed.line}")
-    trials = _candidates(folder)
+    trials = _named(folder)
     if not trials:
         raise ValueError(f"{folder} holds no {RECORDS}; name the numbered folder of a trial, such as multirun/DATE/TIME/3")
     raise ValueError(f"{folder} is a sweep; name one of its trials, such as {folder}/{number(trials[0].folder)}")
@@ -158,14 +160,14 @@ def _in_sweep(text: str, sweep: Path, cost: str) -> Path:
         return folder
     if "/" not in text and (failed := read_infeasible(sweep / text)):
         raise ValueError(f"{sweep / text} could not be run: {failed.line}")
-    return called(text, _candidates(sweep), str(sweep)).folder
+    return called(text, _named(sweep), str(sweep)).folder
 
 
-def _candidates(sweep: Path) -> list[Candidate]:
-    return [Candidate(*one) for one in read_infos(sweep)]
+def _named(sweep: Path) -> list[Named]:
+    return [Named(*one) for one in read_infos(sweep)]
 
 
-def called(text: str, trials: Sequence[Candidate], where: str) -> Candidate:
+def called(text: str, trials: Sequence[Named], where: str) -> Named:
     """The trial of that number or name, or the only one of which all words are true; `where` is for the message.
 
     Raises ValueError if none is, or several are.
@@ -173,7 +175,7 @@ def called(text: str, trials: Sequence[Candidate], where: str) -> Candidate:
     if not trials:
         raise ValueError(f"{where} holds no finished trial")
     words = text.split()
-    of: tuple[Callable[[Candidate], bool], ...] = (
+    of: tuple[Callable[[Named], bool], ...] = (
         lambda one: text in (number(one.folder), one.folder.name),
         lambda one: one.info.name == text,
         lambda one: all(_is_true(word, one.info) for word in words),
@@ -209,12 +211,12 @@ def _same(has: Any, text: str) -> bool:
         return text.strip("'\"") == str(has)
 
 
-def _few(found: Sequence[Candidate]) -> str:
+def _few(found: Sequence[Named]) -> str:
     more = f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
     return f"{', '.join(one.shown for one in found[:MOST_LISTED])}{more}"
 
 
-def _meant(text: str, trials: Sequence[Candidate]) -> str:
+def _meant(text: str, trials: Sequence[Named]) -> str:
     names = {one.info.name: one for one in reversed(trials)}
     if text.isdigit():
         return f"it has {_few(trials)}"

@@ -52,7 +52,7 @@ def paired_bootstrap(
     return Interval(*(float(q) for q in np.nanquantile(differences, [tail, 1 - tail])))
 
 
-class Front(NamedTuple):
+class ResampledFront(NamedTuple):
     """A Pareto front and how sure it is."""
 
     probability: Float[np.ndarray, " trials"]
@@ -74,7 +74,7 @@ class Front(NamedTuple):
     """Of the same trial to be the knee, videos drawn anew."""
 
 
-def front(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE) -> Front:
+def front(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0, confidence: float = CONFIDENCE) -> ResampledFront:
     """The front of all trials on the outcomes' cost axis."""
     accuracy = np.array([scores.mean for scores in accuracies(outcomes)])
     return front_of(outcomes.costs, accuracy, resampled(outcomes, replicates, seed), confidence, outcomes.by_video)
@@ -86,22 +86,24 @@ def front_of(
     drawn: Float[np.ndarray, "replicates trials"],
     confidence: float = CONFIDENCE,
     by_video: ByVideo | None = None,
-) -> Front:
+) -> ResampledFront:
     """The front on any axis; `drawn` holds the accuracies on videos drawn anew, as `resampled` gives them."""
     if np.isnan(costs + accuracy).all():
         none, unknown = np.zeros(0), math.nan
-        return Front(np.zeros(len(costs)), none, none, none, none, unknown, Interval(unknown, unknown), unknown, None, unknown)
+        return ResampledFront(
+            np.zeros(len(costs)), none, none, none, none, unknown, Interval(unknown, unknown), unknown, None, unknown
+        )
     level, best = steps(costs, accuracy)
-    spread = steps(costs, drawn).best
-    spread = np.where(np.isinf(spread), math.nan, spread)
+    bests = steps(costs, drawn).best
+    bests = np.where(np.isinf(bests), math.nan, bests)
     tail = (1 - confidence) / 2
     with warnings.catch_warnings():  # where no draw has an answer the band is NaN
         warnings.simplefilter("ignore", RuntimeWarning)
-        low, high = np.nanquantile(spread, [tail, 1 - tail], axis=0)
+        low, high = np.nanquantile(bests, [tail, 1 - tail], axis=0)
     worst = float(level[-1])
     knee = knee_point(costs, accuracy)
     again = [knee_point(costs, row) for row in drawn[:KNEE_DRAWS]] if knee is not None else []
-    return Front(
+    return ResampledFront(
         probability=on_front(costs, drawn).mean(0),
         cost=level,
         best=best,

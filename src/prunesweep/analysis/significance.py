@@ -96,7 +96,7 @@ def by_task(outcomes: Outcomes) -> dict[str, list[Accuracy]]:
     return {task: accuracies(outcomes.of_task(task)) for task in sorted(set(outcomes.tasks))}
 
 
-class Paired(NamedTuple):
+class Differences(NamedTuple):
     """Every trial minus a reference on the samples that both answered, one entry per trial."""
 
     mean: Float[np.ndarray, " trials"]
@@ -118,7 +118,7 @@ class Paired(NamedTuple):
     """Degrees of freedom of the error."""
 
 
-def paired_with(outcomes: Outcomes, reference: int | Int[np.ndarray, " trials"], confidence: float = CONFIDENCE) -> Paired:
+def paired_with(outcomes: Outcomes, reference: int | Int[np.ndarray, " trials"], confidence: float = CONFIDENCE) -> Differences:
     """All trials against the trial with index `reference`, or each against its own, below 0 for none.
 
     NaN where the two have no answer in common.
@@ -131,7 +131,7 @@ def paired_with(outcomes: Outcomes, reference: int | Int[np.ndarray, " trials"],
     samples, count = both.sum(1), outcomes.per_video(both)
     found = difference_means(outcomes.per_video(change), outcomes.per_video(change != 0), _sizes(count))
     numbers = compared(found, gained + lost, confidence)
-    return Paired(*numbers, mcnemar(gained, lost), gained, lost, samples, found.videos, found.design, found.freedom)
+    return Differences(*numbers, mcnemar(gained, lost), gained, lost, samples, found.videos, found.design, found.freedom)
 
 
 class Compared(NamedTuple):
@@ -233,7 +233,7 @@ class AgainstDense(NamedTuple):
     """The dense trial that each is paired with, below 0 where the sweep has none."""
     missing: dict[str, int]
     """The overrides of each dense trial that is missing, and how many trials are left out for it."""
-    difference: Paired
+    difference: Differences
     holm: Float[np.ndarray, " trials"]
     """P-values corrected over all other trials; NaN for the dense ones."""
     fdr: Float[np.ndarray, " trials"]
@@ -299,14 +299,14 @@ def against_dense(outcomes: Outcomes, level: float = 1 - CONFIDENCE) -> AgainstD
     )
 
 
-def _losses(difference: Paired, complete: Sequence[int], margin: float) -> Float[np.ndarray, " trials"]:
+def _losses(difference: Differences, complete: Sequence[int], margin: float) -> Float[np.ndarray, " trials"]:
     d, loss = difference, np.full(len(difference.mean), math.nan)
     known = loss_p_values(d.gained, d.lost, d.samples, d.design, d.freedom, margin)
     loss[complete] = known[complete]
     return holm(loss)
 
 
-def _needed(difference: Paired, trial: int, margin: float, safe: float, worse: float) -> int:
+def _needed(difference: Differences, trial: int, margin: float, safe: float, worse: float) -> int:
     """Questions, by the trial's own flips and design; 0 where a single video tells of no error."""
     d = difference
     pair = Pair(*(float(of[trial]) for of in (d.gained, d.lost, d.samples, d.design, d.freedom)))

@@ -23,8 +23,8 @@ def accuracy_text(mean: float, error: float, samples: int, videos: int = 0, effe
     if mean in (0.0, 1.0) and videos:
         low, high = accuracy_interval(Accuracy(mean, error, samples, videos, effective))
         return f"{mean:.3f} [{low:.3f}, {high:.3f}] (n={samples})"
-    spread = "± n/a" if math.isnan(error) else f"± {error:.3f}"
-    return f"{mean:.3f} {spread} (n={samples})"
+    plus_minus = "± n/a" if math.isnan(error) else f"± {error:.3f}"
+    return f"{mean:.3f} {plus_minus} (n={samples})"
 
 
 def summary_text(row: Summary) -> str:

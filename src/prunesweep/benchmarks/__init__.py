@@ -25,7 +25,7 @@ def by_video(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def spread(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+def take_evenly(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     """At most `limit` samples, the same number of each task as far as they go, in the order of the file.
 
     Raises ValueError if the limit is below 1.

@@ -19,7 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from prunesweep.benchmarks import choice_sample, inside, read_items, read_json, read_parquet, require_unique, root_folder, spread
+from prunesweep.benchmarks import (
+    choice_sample,
+    inside,
+    read_items,
+    read_json,
+    read_parquet,
+    require_unique,
+    root_folder,
+    take_evenly,
+)
 from prunesweep.checks import require_choice
 from prunesweep.types import Sample
 
@@ -39,7 +48,7 @@ def load(path: str, limit: int | None = None, split: Split = "subset") -> list[S
         if not samples:
             raise ValueError(f"{root} has no subset_answers.json and no other answers: the subset cannot be scored")
     require_unique(samples, str(root))
-    return spread(samples, limit)
+    return take_evenly(samples, limit)
 
 
 def _samples(root: Path, split: Split) -> list[Sample]:

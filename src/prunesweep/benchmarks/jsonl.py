@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunesweep.benchmarks import inside, spread
+from prunesweep.benchmarks import inside, take_evenly
 from prunesweep.types import Sample
 
 QUESTIONS = "questions.jsonl"
@@ -41,7 +41,7 @@ def load(path: str, limit: int | None = None) -> list[Sample]:
     _require_unique_ids(samples, file)
     if any(sample.task != WITHOUT_TASK for sample in samples):
         samples = [replace(sample, task="no task") if sample.task == WITHOUT_TASK else sample for sample in samples]
-    return spread(samples, limit)
+    return take_evenly(samples, limit)
 
 
 def _lines(file: Path) -> list[str]:

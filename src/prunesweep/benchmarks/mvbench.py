@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from prunesweep.benchmarks import choice_sample, inside, read_items, require_unique, root_folder, seconds, spread
+from prunesweep.benchmarks import choice_sample, inside, read_items, require_unique, root_folder, seconds, take_evenly
 from prunesweep.types import Sample
 
 FRAME_RATE = 3.0
@@ -71,7 +71,7 @@ def load(path: str, limit: int | None = None, tasks: Sequence[str] | None = None
             raise ValueError(f"unknown task {name!r} in benchmark.tasks; known: {', '.join(TASKS)}")
     samples = [sample for name in wanted for sample in _task_samples(root, name, precut)]
     require_unique(samples, str(root))
-    return spread(samples, limit)
+    return take_evenly(samples, limit)
 
 
 def _task_samples(root: Path, name: str, precut: bool) -> list[Sample]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunesweep.benchmarks import inside, read_items, require_unique, root_folder, spread
+from prunesweep.benchmarks import inside, read_items, require_unique, root_folder, take_evenly
 from prunesweep.types import Sample
 
 QUESTIONS = {"generic_qa": ("Q",), "temporal_qa": ("Q",), "consistency_qa": ("Q1", "Q2")}
@@ -37,7 +37,7 @@ def load(path: str, limit: int | None = None, parts: Sequence[str] = tuple(QUEST
         for sample in _of_item(root, part, number, item)
     ]
     require_unique(samples, str(root))
-    return spread(samples, limit)
+    return take_evenly(samples, limit)
 
 
 def _of_item(root: Path, part: str, number: int, item: dict[str, Any]) -> list[Sample]:

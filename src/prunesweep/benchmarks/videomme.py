@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from prunesweep.benchmarks import choice_sample, inside, read_items, read_parquet, require_unique, root_folder, spread
+from prunesweep.benchmarks import choice_sample, inside, read_items, read_parquet, require_unique, root_folder, take_evenly
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.types import Sample
 
@@ -62,7 +62,7 @@ def load(
         raise ValueError(
             f"{root / 'subtitle'} does not exist, which benchmark.subtitles={subtitles} needs; fetch it, or set none"
         )
-    chosen = spread(samples, limit)
+    chosen = take_evenly(samples, limit)
     return chosen if subtitles == "none" else [_with_subtitles(root, s, subtitles, frames) for s in chosen]
 
 

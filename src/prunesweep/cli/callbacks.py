@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import expand_home
 from prunesweep.results.folders import claim, in_use, is_named_by_time
-from prunesweep.results.records import CONFIG, RECORDS
+from prunesweep.results.records import CONFIG, LATEST, RECORDS
 from prunesweep.results.timing import TIMING
 from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
 
@@ -83,6 +83,9 @@ class SummaryCallback(Callback):
         with _ending():
             require_known_hydra_keys(OmegaConf.to_container(config.hydra, resolve=False))  # type: ignore[arg-type]
         searches = config.hydra.runtime.choices["hydra/sweeper"] == "search"
+        if searches:
+            with _ending():
+                _follow_latest(config)
         if not searches or is_named_by_time(config, SWEEP_DIR):  # a search's workers share a folder that was named by hand
             self._take(config, SWEEP_DIR)
         sweep = Path(config.hydra.sweep.dir)
@@ -143,6 +146,23 @@ def _ending() -> Iterator[None]:
         yield
     except ValueError as error:
         raise SystemExit(f"prunesweep: {error}") from error
+
+
+def _follow_latest(config: DictConfig) -> None:
+    """Puts the folder that `latest` leads to in its place where a search names it, before a new search has that name.
+
+    Jobs are composed anew, from overrides: there the search's own folder is one more.  Raises ValueError if there is none.
+    """
+    own, warm = str(config.hydra.sweep.dir), [str(one) for one in config.hydra.sweeper.warm_start]
+    if not any(LATEST in Path(one).parts for one in (own, *warm)):
+        return
+    from prunesweep.analysis.naming import sweep_called
+
+    with open_dict(config):
+        config.hydra.sweeper.warm_start = [str(sweep_called(one)) if LATEST in Path(one).parts else one for one in warm]
+        if LATEST in Path(own).parts:
+            config.hydra.sweep.dir = str(sweep_called(own))
+            config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, f"{SWEEP_DIR}='{config.hydra.sweep.dir}'"]
 
 
 def is_same_sweep(saved: Path, config: DictConfig) -> bool:

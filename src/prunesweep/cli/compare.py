@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from prunesweep.cli.shared import Trial, sweep_path, trial_path
+from prunesweep.cli.shared import TrialName, sweep_path, trial_path
 
 
 def compare(
-    trial: Trial,
+    trial: TrialName,
     baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="The trial to compare with, likewise, of the same sweep.")],
     third: Annotated[str | None, typer.Argument(hidden=True)] = None,
 ) -> None:

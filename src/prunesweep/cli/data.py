@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunesweep.cli.shared import HELP_NAMES, HYDRA, Overrides, Trial, example, trial_path
+from prunesweep.cli.shared import HELP_NAMES, HYDRA, Overrides, TrialName, example, trial_path
 from prunesweep.paths import user_path
 
 app = typer.Typer(
@@ -34,7 +34,9 @@ def check(
 
 
 @app.command(epilog=example("prunesweep data submission outputs/DATE/TIME answers.json"))
-def submission(trial: Trial, file: Annotated[Path, typer.Argument(parser=user_path, metavar="FILE", help="To write.")]) -> None:
+def submission(
+    trial: TrialName, file: Annotated[Path, typer.Argument(parser=user_path, metavar="FILE", help="To write.")]
+) -> None:
     """Write a trial's answers as EgoSchema's server takes them."""
     from prunesweep.sweep.data_check import run_submission
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from prunesweep.cli.shared import trial_path
 from prunesweep.paths import user_path
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -15,7 +16,10 @@ INTERRUPTED = "interrupted; the verdicts so far are cached, and the same command
 
 
 def judge(
-    trials: Annotated[list[Path], typer.Argument(parser=user_path, metavar="TRIAL...", help="Folders of trials on vcgbench.")],
+    trials: Annotated[
+        list[Path],
+        typer.Argument(parser=trial_path, metavar="TRIAL...", help="On vcgbench: folders, or latest/7."),
+    ],
     url: Annotated[str, typer.Option(help="Of an OpenAI-compatible endpoint, such as http://localhost:8000/v1.")],
     model: Annotated[str, typer.Option(help="The judge; the paper used gpt-3.5-turbo-0125.")],
     key_variable: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = KEY_VARIABLE,

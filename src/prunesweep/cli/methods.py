@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from prunesweep.cli.shared import Sweep
+from prunesweep.cli.shared import SweepFolder
 from prunesweep.paths import user_path
 
 
 def methods(
-    sweep: Sweep,
+    sweep: SweepFolder,
     reference: Annotated[
         str, typer.Option(metavar="'[REDUCER] KEY=VALUE ...'", help="Trials to compare with, of PruneVid unless named.")
     ] = "",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunesweep.cli.shared import COST, HELP_NAMES, example
+from prunesweep.cli.shared import COST, HELP_NAMES, example, sweep_path
 from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Say what searching and racing gained, from the folders that sweeps and searches left; no model runs.",
     rich_markup_mode="rich",
-    epilog=example("prunesweep replay race multirun/DATE/TIME"),
+    epilog=example("prunesweep replay race latest"),
     context_settings=HELP_NAMES,
     no_args_is_help=True,
 )
@@ -29,7 +29,7 @@ Seeds = Annotated[int, typer.Option(help="Of the sampler.")]
 
 
 def _folder(text: str) -> typer.models.ArgumentInfo:
-    return typer.Argument(parser=user_path, metavar="FOLDER", help=text)
+    return typer.Argument(parser=sweep_path, metavar="FOLDER", help=text)
 
 
 @app.command(epilog=example("prunesweep replay search GRID --samplers tpe,random"))
@@ -46,38 +46,38 @@ def search(
     """Search among a finished grid's trials, sampler by sampler and seed by seed."""
     from prunesweep.checks import require_at_least
     from prunesweep.search.curves import by_sampler
-    from prunesweep.search.replay import read_pool, replay
+    from prunesweep.search.replay import read_grid, replay
 
     for name, value in (("--seeds", seeds), ("--trials", trials), ("--batch", batch)):
         require_at_least(name, value, 1)
-    pool = read_pool(grid, cost)
-    curves = [replay(pool, sampler, seed, trials, batch, worst) for sampler in samplers.split(",") for seed in range(seeds)]
-    best = float(pool.curve(list(pool.found), worst)[-1])
-    sizes = " x ".join(f"{len(values)} {key.rpartition('.')[2]}" for key, values in pool.values.items())
-    print(f"{len(pool.found)} settings: {sizes}; a coarse grid has {len(pool.coarse(trials))} of them")
-    _show(by_sampler(curves), best, f"searches among {len(pool.found)} settings: accuracy against {cost}", picture)
+    whole = read_grid(grid, cost)
+    curves = [replay(whole, sampler, seed, trials, batch, worst) for sampler in samplers.split(",") for seed in range(seeds)]
+    best = float(whole.curve(list(whole.found), worst)[-1])
+    sizes = " x ".join(f"{len(values)} {key.rpartition('.')[2]}" for key, values in whole.values.items())
+    print(f"{len(whole.found)} settings: {sizes}; a coarse grid has {len(whole.coarse(trials))} of them")
+    _show(by_sampler(curves), best, f"searches among {len(whole.found)} settings: accuracy against {cost}", picture)
 
 
-@app.command(epilog=example("prunesweep replay hypervolume SEARCH SEARCH --pool GRID"))
+@app.command(epilog=example("prunesweep replay hypervolume SEARCH SEARCH --grid GRID"))
 def hypervolume(
     searches: Annotated[list[Path], _folder("Of finished searches.")],
-    pool: Annotated[
+    grid: Annotated[
         Path | None,
-        typer.Option(parser=user_path, metavar="FOLDER", help="Of a sweep over all settings: the best front there is."),
+        typer.Option(parser=sweep_path, metavar="FOLDER", help="Of a sweep over all settings: the best front there is."),
     ] = None,
     worst: Worst = 1.0,
     picture: Picture = None,
     cost: Cost = COST,
 ) -> None:
     """Say how good the front of finished searches is after so many trials, sampler by sampler."""
-    from prunesweep.search.curves import by_sampler, pool_volume, read_curve
+    from prunesweep.search.curves import by_sampler, read_curve, whole_volume
 
     groups = by_sampler([read_curve(folder, cost, worst) for folder in searches])
-    best = pool_volume(pool, cost, worst) if pool else None
+    best = whole_volume(grid, cost, worst) if grid else None
     _show(groups, best, f"searches: accuracy against {cost}", picture)
 
 
-@app.command(epilog=example("prunesweep replay race multirun/DATE/TIME --rounds 10"))
+@app.command(epilog=example("prunesweep replay race latest --rounds 10"))
 def race(
     sweep: Annotated[Path, _folder("Of a sweep without a race.")],
     rounds: Annotated[int, typer.Option(help="Looks at the results.")] = 10,

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from prunesweep.checks import MARGIN
-from prunesweep.cli.shared import COST, Cost, Margin, Sweep
+from prunesweep.cli.shared import COST, Cost, Margin, SweepFolder
 from prunesweep.paths import user_path
 
 
 def report(
-    sweep: Sweep,
+    sweep: SweepFolder,
     out: Annotated[
         Path | None,
         typer.Option(parser=user_path, metavar="FILE", help="The page; report.html in the sweep's folder, or here for a store."),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from prunesweep.errors import reported
 from prunesweep.paths import user_path
 
 RUN, READ, MODELS, UPKEEP = "Run", "Read", "Models and data", "Upkeep"
@@ -26,30 +27,38 @@ LATEST = "latest"
 
 
 def sweep_path(text: str) -> Path:
-    """A sweep as it was typed; `latest` is followed, so that its own name is shown."""
+    """A sweep as it was typed; `latest` is followed, so that its own name is shown.
+
+    Ends the command if there is no such sweep: Typer, which calls this, words ValueErrors its own way.
+    """
     path = user_path(text)
     if LATEST not in path.parts:
         return path
     from prunesweep.analysis.naming import sweep_called
 
-    return sweep_called(text)
+    with reported():
+        return sweep_called(text)
 
 
 def trial_path(text: str, sweep: Path | None = None) -> Path:
-    """A trial as it was typed: a folder, or what it is called in a sweep, the latest one unless named."""
+    """A trial as it was typed: a folder, or what it is called in a sweep, the latest one unless named.
+
+    Ends the command if there is no such trial, or several.
+    """
     path = user_path(text)
     if path.exists() or (len(path.parts) > 1 and LATEST not in path.parts):
         return path
-    from prunesweep.analysis.naming import trial_called
+    from prunesweep.analysis.naming import sweep_called, trial_called
 
-    return trial_called(text if sweep or LATEST in path.parts else f"{LATEST}/{text}", sweep)
+    with reported():
+        return trial_called(text, sweep if sweep or LATEST in path.parts else sweep_called(LATEST))
 
 
-Sweep = Annotated[
+SweepFolder = Annotated[
     Path,
     typer.Argument(parser=sweep_path, metavar="SWEEP", help="Folder of a sweep, such as multirun/DATE/TIME, latest, or a store."),
 ]
-Trial = Annotated[
+TrialName = Annotated[
     str,
     typer.Argument(metavar="TRIAL", help="Folder of a trial; or of the latest sweep 7, dense, best, best@0.25x, knee, its name."),
 ]

@@ -8,15 +8,16 @@ from typing import Annotated, Literal
 import typer
 
 from prunesweep.checks import MARGIN
-from prunesweep.cli.shared import COST, Cost, Margin, Sweep
+from prunesweep.cli.shared import COST, Cost, Margin, SweepFolder
 
 Table = Literal["against", "methods", "components", "tasks", "effects"]
 Format = Literal["text", "markdown", "latex", "csv"]
 
 
 def show(
-    sweep: Sweep,
+    sweep: SweepFolder,
     table: Annotated[Table | None, typer.Option(help="Print this table instead of the words.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Print a line for every trial instead of the words.")] = False,
     form: Annotated[Format, typer.Option("--format", help="Of the table.")] = "text",
     tasks: Annotated[bool, typer.Option("--tasks", help="With --table methods: a column per task, too.")] = False,
     samples: Annotated[
@@ -28,6 +29,8 @@ def show(
     """Say what a sweep's records tell so far, with errors and tests; also of one that runs or was killed."""
     if tasks and table != "methods":
         raise typer.BadParameter("--tasks adds columns to --table methods")
+    if everything and (table or samples):
+        raise typer.BadParameter("--all prints the trials; leave out --table and --samples")
     if form != "text" and not table:
         raise typer.BadParameter(f"--format {form} is for a table; name one with --table")
     from prunesweep.analysis.outcomes import read_outcomes
@@ -38,11 +41,15 @@ def show(
     from prunesweep.results.records import trial_folders
 
     some, notes = bool(trial_folders(sweep)), read_pending(sweep)
-    if notes and not some and (table or samples):
-        option = f"--table {table}" if table else f"--samples {samples}"
+    if notes and not some and (table or samples or everything):
+        option = f"--table {table}" if table else f"--samples {samples}" if samples else "--all"
         raise ValueError(f"{option} takes finished trials: {unfinished(sweep)}")
     for one in notes:  # beside a table, which may be piped into a file
-        print("\n".join(lines(one)), file=sys.stderr if table else sys.stdout)
-    if some or not notes:
+        print("\n".join(lines(one)), file=sys.stderr if table or everything else sys.stdout)
+    if everything:
+        from prunesweep.report.finished import read
+
+        print(read(sweep, cost).text(everything=True))
+    elif some or not notes:
         found = read_outcomes(sweep, cost, margin)
         print(table_text(found, table, form, tasks) if table else said(found, all_infeasible(sweep), samples))

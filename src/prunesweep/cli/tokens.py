@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from prunesweep.cli.shared import Trial, trial_path
+from prunesweep.cli.shared import TrialName, trial_path
 from prunesweep.paths import user_path
 
 
 def tokens(
-    trial: Trial,
+    trial: TrialName,
     other: Annotated[
         str | None, typer.Argument(metavar="OTHER", help="A second trial; without it, the sweep's dense one.")
     ] = None,

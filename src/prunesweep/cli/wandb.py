@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from prunesweep.checks import MARGIN
-from prunesweep.cli.shared import COST, Cost, Margin, Sweep
+from prunesweep.cli.shared import COST, Cost, Margin, SweepFolder
 from prunesweep.paths import user_path
 
 
 def wandb(
-    sweep: Sweep,
+    sweep: SweepFolder,
     mode: Annotated[Literal["online", "offline"] | None, typer.Option(help="Offline unless given here or by WANDB_MODE.")] = None,
     project: Annotated[str, typer.Option(envvar="WANDB_PROJECT", show_envvar=False)] = "prunesweep",
     group: Annotated[str | None, typer.Option(help="Of all runs; the folder's date and time, or its name.")] = None,

@@ -83,8 +83,8 @@ def _table(taken: dict[str, list[Timing]]) -> str:
         seconds = [timing.evaluating for timing in timings]
         start = statistics.median(timing.total - timing.evaluating for timing in timings)
         rate = timings[0].evaluated / statistics.median(seconds)
-        spread = f"{statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
-        rows.append((name, spread, f"{rate:.0f}", f"{start:.1f} s"))
+        said = f"{statistics.median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
+        rows.append((name, said, f"{rate:.0f}", f"{start:.1f} s"))
     one, several = ([timing.evaluating for timing in timings] for timings in taken.values())
     ratios = [alone / together for alone, together in zip(one, several, strict=True)]
     rows.append(("one / several", f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", "", ""))

@@ -233,8 +233,8 @@ def contests(rows: Sequence[Row], validation: Sequence[Row]) -> Iterator[Contest
         own = next(row for row in rows if row.name == chosen)
         yield Contest(frames, own, None)
         for baseline in BASELINES:
-            if rivals := affordable(rows, baseline, budget(rows, frames)):
-                best = max(rivals, key=lambda row: row.summary.accuracy)
+            if within_budget := affordable(rows, baseline, budget(rows, frames)):
+                best = max(within_budget, key=lambda row: row.summary.accuracy)
                 yield Contest(frames, best, own.over(best))
 
 

@@ -24,7 +24,7 @@ SPLIT_SEEDS = {"validation": 100_000, "test": 200_000, "final": 300_000}
 def draw_split(first_seed: int, folder: Path, per_family: int) -> None:
     """Scenes from consecutive seeds until every family has its questions, its answers equally often (within one)."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = {(task, answer): n for task, pool in ANSWERS.items() for answer, n in _shares(pool, per_family)}
+    missing = {(task, answer): n for task, answers in ANSWERS.items() for answer, n in _shares(answers, per_family)}
     asked: Counter[str] = Counter()
     items: list[dict[str, object]] = []
     seed = first_seed
@@ -44,8 +44,8 @@ def draw_split(first_seed: int, folder: Path, per_family: int) -> None:
     print(f"{len(items)} questions on {len({item['video'] for item in items})} videos in {folder}")
 
 
-def _shares(pool: tuple[str, ...], total: int) -> list[tuple[str, int]]:
-    return [(answer, total // len(pool) + (i < total % len(pool))) for i, answer in enumerate(pool)]
+def _shares(answers: tuple[str, ...], total: int) -> list[tuple[str, int]]:
+    return [(answer, total // len(answers) + (i < total % len(answers))) for i, answer in enumerate(answers)]
 
 
 def _choose(questions: list[Question], missing: dict[tuple[str, str], int], rng: np.random.Generator) -> list[Question]:

@@ -31,19 +31,19 @@ class Question:
 def ask(scene: Scene, rng: np.random.Generator) -> list[Question]:
     """Every question that has one right answer in this scene, family by family, choices shuffled."""
     return [
-        Question(task, text, _choices(answer, near, pool, rng), answer)
+        Question(task, text, _choices(answer, near, others, rng), answer)
         for task, family in FAMILIES.items()
-        for text, answer, near, pool in family(scene)
+        for text, answer, near, others in family(scene)
     ]
 
 
 Draft = tuple[str, str, Iterable[str], Iterable[str]]
-"""Question text, answer, the wrong options to prefer, and the pool that the others come from."""
+"""Question text, answer, the wrong options to prefer, and what the others come from."""
 
 
-def _choices(answer: str, near: Iterable[str], pool: Iterable[str], rng: np.random.Generator) -> tuple[str, ...]:
+def _choices(answer: str, near: Iterable[str], others: Iterable[str], rng: np.random.Generator) -> tuple[str, ...]:
     near = rng.permutation(sorted(set(near) - {answer})).tolist()
-    far = rng.permutation(sorted(set(pool) - {answer, *near})).tolist()
+    far = rng.permutation(sorted(set(others) - {answer, *near})).tolist()
     return tuple(rng.permutation([answer, *(near + far)[: MAX_CHOICES - 1]]).tolist())
 
 
@@ -188,12 +188,12 @@ def balanced(questions: list[Question], rng: np.random.Generator, most: int) -> 
         for task in rng.permutation(sorted(by_task)).tolist():
             if len(chosen) == most:
                 break
-            pool = by_task[task]
-            answer = rng.choice(sorted({q.answer for q in pool}))
-            matching = [q for q in pool if q.answer == answer]
+            asked = by_task[task]
+            answer = rng.choice(sorted({q.answer for q in asked}))
+            matching = [q for q in asked if q.answer == answer]
             pick = matching[int(rng.integers(len(matching)))]
             chosen.append(pick)
-            by_task[task] = [q for q in pool if q is not pick]
+            by_task[task] = [q for q in asked if q is not pick]
             if not by_task[task]:
                 del by_task[task]
     return chosen

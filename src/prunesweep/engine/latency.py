@@ -26,7 +26,7 @@ from prunesweep.types import Model, Sample
 from prunesweep.video.reader import DECODE_SECONDS
 
 
-class Spread(NamedTuple):
+class Quartiles(NamedTuple):
     """Median and quartiles of repeated measurements."""
 
     median: float
@@ -40,13 +40,13 @@ class Spread(NamedTuple):
 class Measured:
     """What one trial took, over all samples and repeats."""
 
-    first_token_seconds: Spread
+    first_token_seconds: Quartiles
     """From the video file to the first token: decoding, vision, merging, prefill, output head."""
-    llm_seconds: Spread
+    llm_seconds: Quartiles
     """Of these, what the LLM took from its first layer to the first token, with the scoring of visual tokens."""
-    tokens_per_second: Spread
+    tokens_per_second: Quartiles
     """Of decoding, after the first token."""
-    peak_memory_bytes: Spread
+    peak_memory_bytes: Quartiles
     """Allocated by torch on a GPU; resident memory of the whole process, model included, on a CPU."""
     samples: int
     repeats: int
@@ -136,14 +136,14 @@ def _now(device: torch.device) -> float:
 
 
 def _measured(times: Sequence[Timed], samples: int, repeats: int, device: str) -> Measured:
-    first, llm, speed, memory = (spread([float(once[index]) for once in times]) for index in range(len(Timed._fields)))
+    first, llm, speed, memory = (quartiles([float(once[index]) for once in times]) for index in range(len(Timed._fields)))
     return Measured(first, llm, speed, memory, samples, repeats, device)
 
 
-def spread(values: Sequence[float]) -> Spread:
+def quartiles(values: Sequence[float]) -> Quartiles:
     """Median and quartiles (inclusive method) of at least two values."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, low, high)
+    return Quartiles(median, low, high)
 
 
 def accelerator_device(accelerator: str) -> torch.device:
@@ -165,7 +165,7 @@ def as_columns(measured: Measured) -> dict[str, Any]:
     """One flat record, for JSON and tables: `first_token_seconds`, `first_token_seconds_low`, ..."""
     columns: dict[str, Any] = {}
     for name, value in asdict(measured).items():
-        if isinstance(value, Spread):
+        if isinstance(value, Quartiles):
             columns |= {name: value.median, f"{name}_low": value.low, f"{name}_high": value.high}
         else:
             columns[name] = value

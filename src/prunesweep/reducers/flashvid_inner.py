@@ -1,7 +1,7 @@
 """FlashVID's step inside the LLM (arXiv 2602.08024, ICLR 2026): the tokens go that the prompt's last token attends to least.
 
-After 20 of 28 layers ceil(keep_ratio n) stay, of the product in double precision; with 0.3 and a quarter more at the entrance than
-asked for, the mean over the layers is what was asked for.
+After 20 of 28 layers ceil(keep_ratio n) stay, of the product in double precision; with 0.3 and a quarter more at the entrance
+than asked for, the mean over the layers is what was asked for.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> Figure:
-    """Accuracy against cost, a line per method; of rivals the best setting at each budget."""
+    """Accuracy against cost, a line per method; of other methods the best setting at each budget."""
     from matplotlib.figure import Figure
 
     names = {id(e): f"{e.reducer} (reference)" for e in chosen.values()}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prunesweep.analysis.ablation import Ablation, Factor, Importance, Interaction
     from prunesweep.analysis.outcomes import Outcomes
-    from prunesweep.analysis.resampling import Front
+    from prunesweep.analysis.resampling import ResampledFront
 
 
 def _figure(columns: int, width: float, height: float, sharey: bool = False, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -43,7 +43,7 @@ def _nothing(why: str) -> Figure:
 # The front
 
 
-def front_figure(outcomes: Outcomes, front: Front) -> Figure:
+def front_figure(outcomes: Outcomes, front: ResampledFront) -> Figure:
     """`statistics.front` with its band; a trial is the darker, the surer it is on the front."""
     figure, (axes,) = _figure(1, 8, 5)
     axes.fill_between(

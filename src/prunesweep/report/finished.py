@@ -23,6 +23,7 @@ from prunesweep.foreign import read_yaml
 from prunesweep.layout import count
 from prunesweep.report.notebook import shown
 from prunesweep.report.overview import as_html, overview
+from prunesweep.report.overview import shown as on_stdout
 from prunesweep.results.infeasible import infeasible_folders
 from prunesweep.results.read import is_store, number, read_folder, reread
 from prunesweep.results.records import CONFIG, RECORDS, Trial, schema
@@ -40,7 +41,7 @@ SEARCH = "search.parquet"
 REPORT = "report.html"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two trials on the questions that both answered.
 
@@ -57,6 +58,9 @@ class Comparison:
         lines = [f"{accuracy_text(*own)}  {name}" for own, name in zip(self.scores, (self.trial, self.baseline), strict=True)]
         return "\n".join([*lines, difference_text(self.difference)])
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
 
@@ -71,11 +75,13 @@ class Sweep:
     """
 
     folder: Path
+    """Absolute, so that a notebook may change its working folder."""
     cost: str = COST
     """The axis of fronts, unless another one is given: a cost of the ledger, such as `total_flops_ratio`."""
 
     def __post_init__(self) -> None:
         require_cost(self.cost)
+        object.__setattr__(self, "folder", Path(self.folder).absolute())
 
     @cached_property
     def all_outcomes(self) -> tuple[Outcomes, ...]:
@@ -207,6 +213,10 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         return self._html(self.cost, self._rows(self.cost))
+
+    def text(self, everything: bool = False) -> str:
+        """Its trials, a line each; on a terminal those of many that are chosen, and as wide as that, unless `everything`."""
+        return on_stdout(self._rows(self.cost), varied(self._trials, self._failed), self.cost, everything)
 
     def _html(self, cost: str, rows: Sequence[Summary]) -> str:
         return as_html(overview(rows, varied(self._trials, self._failed), cost))

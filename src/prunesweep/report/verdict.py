@@ -11,7 +11,7 @@ from prunesweep.analysis.ablation import Ablation, Importance, ablations, import
 from prunesweep.analysis.counterparts import wanted
 from prunesweep.analysis.margins import MOST_QUESTIONS
 from prunesweep.analysis.outcomes import Outcomes
-from prunesweep.analysis.resampling import Front
+from prunesweep.analysis.resampling import ResampledFront
 from prunesweep.analysis.significance import CONFIDENCE, POWER, AgainstDense
 from prunesweep.analysis.summary import Summary, says_enough, scores_of
 from prunesweep.analysis.wording import p_text
@@ -35,7 +35,7 @@ class Verdict:
     """Everything that is said about the trials of one model and benchmark."""
 
     outcomes: Outcomes
-    front: Front
+    front: ResampledFront
     against: AgainstDense | None
     ablations: tuple[Ablation, ...]
     importances: tuple[Importance, ...]
@@ -251,8 +251,8 @@ def _front(found: Verdict, names: Sequence[str]) -> list[tuple[str, str]]:
         words += f", as {'is' if len(missed) == 1 else 'are'} {len(missed)} that missed it here"
     if not math.isnan(front.hypervolume):
         low, high = front.hypervolume_interval
-        spread = f"the true one's 95 % interval, luck of choosing included: {_interval(low, high)}"
-        words += f"; hypervolume {front.hypervolume:.3f} ({spread}) up to "
+        interval = f"the true one's 95 % interval, luck of choosing included: {_interval(low, high)}"
+        words += f"; hypervolume {front.hypervolume:.3f} ({interval}) up to "
         words += cost_text(outcomes.cost, front.reference_cost)
     said = [("front", words)]
     if front.knee is not None:

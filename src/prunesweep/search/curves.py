@@ -88,7 +88,7 @@ def by_sampler(curves: Sequence[Curve]) -> list[Curves]:
     return [Curves(name, np.array([curve.volumes[:budget] for curve in own])) for name, own in grouped.items()]
 
 
-def pool_volume(folder: Path, cost: str, worst: float) -> float:
+def whole_volume(folder: Path, cost: str, worst: float) -> float:
     """Of all complete trials of a sweep; raises ValueError if there is none."""
     rows = rows_of([trial for trial in read_trials(folder) if trial.info.stopped is None])
     if not rows:
@@ -101,15 +101,17 @@ def volumes_text(groups: Sequence[Curves], best: float | None) -> str:
     budget = groups[0].volumes.shape[1]
     looks = sorted({max(1, budget // 3), max(1, 2 * budget // 3), budget})
     head = ["sampler", "searches", *(f"hypervolume after {n}: mean (range)" for n in looks)]
-    rows = [[group.sampler, str(len(group.volumes)), *(_spread(group.volumes[:, n - 1]) for n in looks)] for group in groups]
+    rows = [
+        [group.sampler, str(len(group.volumes)), *(_mean_and_range(group.volumes[:, n - 1]) for n in looks)] for group in groups
+    ]
     if best is not None:
-        head.append(f"trials to {ENOUGH:.0%} of the pool's")
+        head.append(f"trials to {ENOUGH:.0%} of the grid's")
         rows = [[*row, _soon(group.volumes, ENOUGH * best)] for row, group in zip(rows, groups, strict=True)]
     text = grid(head, [tuple(row) for row in rows])
-    return text if best is None else f"{text}\nall settings of the pool: {best:.4f}"
+    return text if best is None else f"{text}\nall settings of the grid: {best:.4f}"
 
 
-def _spread(values: Float[np.ndarray, " searches"]) -> str:
+def _mean_and_range(values: Float[np.ndarray, " searches"]) -> str:
     return f"{values.mean():.4f} ({values.min():.4f} to {values.max():.4f})"
 
 

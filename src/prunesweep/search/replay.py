@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pool:
+class FinishedGrid:
     """A finished grid: every combination of the values of some settings, with what it scored."""
 
     values: dict[str, tuple[Any, ...]]
@@ -63,7 +63,7 @@ def _spread_out(values: Sequence[Any], levels: int) -> list[Any]:
     return [values[round(i * (len(values) - 1) / (levels - 1))] for i in range(levels)]
 
 
-def read_pool(folder: Path, cost: str) -> Pool:
+def read_grid(folder: Path, cost: str) -> FinishedGrid:
     """Raises ValueError unless the folder holds all combinations of the settings that its trials differ in."""
     trials = [trial for trial in read_trials(folder) if trial.info.stopped is None]
     flat = [settings(trial.info) for trial in trials]
@@ -75,7 +75,7 @@ def read_pool(folder: Path, cost: str) -> Pool:
     found = {tuple(own[key] for key in values): (row.accuracy, getattr(row, cost)) for own, row in zip(flat, rows, strict=True)}
     if len(found) != math.prod(map(len, values.values())):
         raise ValueError(f"{folder} holds {len(found)} settings and not all combinations of {', '.join(values)}")
-    return Pool(values, found)
+    return FinishedGrid(values, found)
 
 
 def _order(value: Any) -> tuple[bool, Any]:
@@ -83,18 +83,18 @@ def _order(value: Any) -> tuple[bool, Any]:
     return (not number, value if number else str(value))
 
 
-def replay(pool: Pool, sampler: str, seed: int, trials: int, batch: int, worst: float) -> Curve:
+def replay(whole: FinishedGrid, sampler: str, seed: int, trials: int, batch: int, worst: float) -> Curve:
     """A search in batches whose results are looked up; `sampler` is one of conf/sampler, or `grid` for a coarse grid."""
     if sampler == "grid":
-        tried = pool.coarse(trials)
+        tried = whole.coarse(trials)
         random.Random(seed).shuffle(tried)
         tried = [*tried, *[tried[-1]] * (trials - len(tried))]  # what a grid does not use is lost
     else:
-        tried = _searched(pool, sampler, seed, trials, batch)
-    return Curve(sampler, seed, pool.curve(tried, worst))
+        tried = _searched(whole, sampler, seed, trials, batch)
+    return Curve(sampler, seed, whole.curve(tried, worst))
 
 
-def _searched(pool: Pool, sampler: str, seed: int, trials: int, batch: int) -> list[tuple[Any, ...]]:
+def _searched(whole: FinishedGrid, sampler: str, seed: int, trials: int, batch: int) -> list[tuple[Any, ...]]:
     from omegaconf import OmegaConf
 
     from prunesweep.paths import CONF
@@ -106,7 +106,7 @@ def _searched(pool: Pool, sampler: str, seed: int, trials: int, batch: int) -> l
         known = ", ".join(sorted(path.stem for path in (CONF / "sampler").glob("*.yaml")))
         raise ValueError(f"unknown sampler {sampler!r}; known: {known}")
     make = instantiate(OmegaConf.load(CONF / "sampler" / f"{sampler}.yaml"))
-    axes = {key: _axis(values) for key, values in pool.values.items()}
+    axes = {key: _axis(values) for key, values in whole.values.items()}
     objectives = {"accuracy": "maximize", "cost": "minimize"}
     tried: list[tuple[Any, ...]] = []
     with tempfile.TemporaryDirectory() as folder, quiet(), Worker(Path(folder)) as worker, worker.alone():
@@ -114,8 +114,8 @@ def _searched(pool: Pool, sampler: str, seed: int, trials: int, batch: int) -> l
         while len(tried) < trials:
             asked = [proposals.ask() for _ in range(min(batch, trials - len(tried)))]
             for trial in asked:
-                key = tuple(pool.values[name][trial.params[name]] for name in pool.values)
-                proposals.tell(trial, pool.found[key], {}, {})
+                key = tuple(whole.values[name][trial.params[name]] for name in whole.values)
+                proposals.tell(trial, whole.found[key], {}, {})
                 tried.append(key)
     return tried
 

@@ -93,12 +93,12 @@ def _values(distribution: BaseDistribution, points: int) -> list[Value]:
         return list(distribution.choices)
     if isinstance(distribution, IntDistribution):
         return list(range(distribution.low, distribution.high + 1, distribution.step))
-    spread = cast(FloatDistribution, distribution)
-    if spread.step is not None:
-        return [spread.low + i * spread.step for i in range(round((spread.high - spread.low) / spread.step) + 1)]
-    low, high = (math.log(edge) if spread.log else edge for edge in (spread.low, spread.high))
+    numbers = cast(FloatDistribution, distribution)
+    if numbers.step is not None:
+        return [numbers.low + i * numbers.step for i in range(round((numbers.high - numbers.low) / numbers.step) + 1)]
+    low, high = (math.log(edge) if numbers.log else edge for edge in (numbers.low, numbers.high))
     inner = [low + (high - low) * i / max(points - 1, 1) for i in range(1, points - 1)]
-    return [spread.low, *(math.exp(v) if spread.log else v for v in inner), *([spread.high] if points > 1 else [])]
+    return [numbers.low, *(math.exp(v) if numbers.log else v for v in inner), *([numbers.high] if points > 1 else [])]
 
 
 def require_inside(settings: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], what: str) -> dict[str, Value]:
@@ -141,12 +141,12 @@ def _param(value: Any, distribution: BaseDistribution) -> Any:
 
     if isinstance(distribution, CategoricalDistribution):
         return next((choice for choice in distribution.choices if _same(_unquoted(choice), value)), _OUTSIDE)
-    spread: Any = distribution
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not spread.low <= value <= spread.high:
+    numbers: Any = distribution
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not numbers.low <= value <= numbers.high:
         return _OUTSIDE
     if isinstance(distribution, IntDistribution):
-        return value if isinstance(value, int) and (value - spread.low) % spread.step == 0 else _OUTSIDE
-    steps = (value - spread.low) / spread.step if spread.step else 0
+        return value if isinstance(value, int) and (value - numbers.low) % numbers.step == 0 else _OUTSIDE
+    steps = (value - numbers.low) / numbers.step if numbers.step else 0
     return float(value) if math.isclose(steps, round(steps), abs_tol=RELATIVE_TOLERANCE) else _OUTSIDE
 
 

@@ -96,19 +96,23 @@ class Progress(TQDMProgressBar):
 
 
 LOGGED = 20
-"""Lines in a log: one every five percent."""
+"""Lines in a log at the most: one every five percent."""
+LOG_SECONDS = 5.0
+"""At least, between two of them: a log, or a notebook that searches, is read by people."""
 
 
 class Lines(L.Callback):
     """In place of the bar where stderr is no terminal: now and then a line, by the first process of its own videos."""
 
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.began = time.monotonic()
+        self.began = self.told = time.monotonic()
 
     def on_predict_batch_end(self, trainer: L.Trainer, module: Evaluation, _: Any, __: Any, index: int, *___: Any) -> None:
         done, total = index + 1, len(range(0, len(module.videos), trainer.world_size))
-        if trainer.is_global_zero and done * LOGGED // total > index * LOGGED // total:
-            gone = time.monotonic() - self.began
+        now = time.monotonic()
+        due = done == total or (now - self.told >= LOG_SECONDS and done * LOGGED // total > index * LOGGED // total)
+        if trainer.is_global_zero and due:
+            self.told, gone = now, now - self.began
             whose = f" of process 1 of {trainer.world_size}" if trainer.world_size > 1 else ""
             left = f", about {duration_text(gone / done * (total - done))} left" if done < total else ""
             print(

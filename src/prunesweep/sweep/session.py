@@ -89,7 +89,7 @@ def run_sweep(overrides: Sequence[str], sweeper: Mapping[str, Any], progress: bo
     Without `progress` nothing is printed; warnings of the log become Python's.  Raises ValueError for what cannot be begun.
     """
     _begin_anew()
-    with _apart(), _printed(progress), ExitStack() as at_end:
+    with _apart(), _printed(progress), _without_widgets(), ExitStack() as at_end:
         at_end.callback(_end_decoder)
         config = _loader().load_configuration(EVALUATION, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
         with open_dict(config):
@@ -158,6 +158,14 @@ def _apart() -> Iterator[None]:
         yield
     finally:
         base.version_base, settings.cfg, runtime.conf, root.level, root.handlers[:] = before
+
+
+@contextmanager
+def _without_widgets() -> Iterator[None]:
+    """Libraries draw bars with ipywidgets where there are any; no bar of theirs is shown, so nobody need install these."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield
 
 
 @contextmanager
