@@ -15,6 +15,7 @@ from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Match, Reducer
 from prunesweep.types import Sample
+from support.facts import RUNNABLE
 from support.trials import FRAMES, reducer_of
 
 CHOOSE = Protocol(style="words", answering="choose")
