@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def mergers() -> Iterator[tuple[str, Merger]]:
 
 
 def _read(path: Path) -> Any:
-    own = OmegaConf.load(path)
+    own: Any = OmegaConf.load(path)
     parents = [entry for entry in own.get("defaults", []) if entry != "_self_"]
     return OmegaConf.merge(*(_read(path.with_stem(name)) for name in parents), own)
 
@@ -77,7 +78,7 @@ def bench_methods(shape: tuple[int, int, int], rounds: int, names: Sequence[str]
             begin = time.perf_counter()
             merge(tokens)
             taken.append(time.perf_counter() - begin)
-        count = operations(lambda merge=merge, tokens=tokens: merge(tokens))
+        count = operations(partial(merge, tokens))
         grown = [extra_memory(name, shape) for _ in range(rounds)]
         cells = (median_and_range(taken, "s", 2), median_and_range(grown, "MiB", 0))
         rows.append((name, f"{len(merged.x)}", f"{count}", *cells, f"{with_prefix(merged.flops, 3)}"))
