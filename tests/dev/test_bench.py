@@ -6,6 +6,7 @@ import torch
 from prunesweep.dev import bench_processes as processes
 from prunesweep.dev.bench import as_released, bench_merge, drawn_video, operations, plain_merge
 from prunesweep.dev.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
+from prunesweep.dev.bench_methods import bench_methods, mergers
 from prunesweep.embedded.network import TinyShape
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
@@ -47,6 +48,14 @@ def test_the_bench_prints_both_sides() -> None:
     text = bench_merge((8, 20, 8), rounds=1)
     assert "equals the loop" in text
     assert "loop, by float32 products" in text
+
+
+def test_the_bench_of_methods_prints_each_that_merges() -> None:
+    text = bench_methods((8, 16, 8), 1, ["evs"])
+    assert "\nevs " in text
+    assert "prumerge_plus" in dict(mergers())
+    with pytest.raises(ValueError, match="no reducer fastv that merges; those that do: aim, "):
+        bench_methods((8, 16, 8), 1, ["fastv"])
 
 
 def test_the_processes_bench_prints_both_sides_and_their_ratio() -> None:

@@ -324,6 +324,9 @@ def test_cdpruner_picks_each_once_beyond_the_rank_of_the_features() -> None:
     arrays = part(case)
     merged = METHODS["cdpruner"](case["settings"], arrays)(tokens_of(case, arrays))
     assert len(merged.position.unique()) == case["settings"]["tokens_per_frame"] > len(arrays["kept"])
+    rank = arrays["tokens"].shape[2]
+    first = CdPruner(tokens_per_frame=rank, positions="original")(tokens_of(case, arrays))
+    assert set(first.position.tolist()) <= set(arrays["kept"].tolist())
 
 
 def two_more(method: str) -> list:

@@ -1,6 +1,6 @@
 """Speed, memory and work of the package's own parts, each against a plain reference in the same run.
 
-    python -m prunesweep.dev.bench merge      PruneVid's merge against a loop over frames
+    python -m prunesweep.dev.bench merge      PruneVid's merge against a loop over frames; --methods: all that merge
     python -m prunesweep.dev.bench engine     shared trials against one at a time, with and without kept vision features
     python -m prunesweep.dev.bench processes  several processes of one thread each against one
     python -m prunesweep.dev.bench start      what a trial costs besides its questions, in sweeps and searches of many trials
@@ -21,17 +21,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunesweep.dev.bench_engine import SCALES, as_released, bench_engine
+from prunesweep.dev.bench_methods import bench_methods
 from prunesweep.dev.bench_store import FEW, bench_resume, bench_start
+from prunesweep.dev.drawn import drawn_video, median_and_range, operations
 from prunesweep.engine.latency import PeakMemory, resident_bytes
 from prunesweep.errors import reported
 from prunesweep.layout import grid
@@ -39,26 +39,8 @@ from prunesweep.reducers.clustering import contiguous_segments
 from prunesweep.reducers.prunevid import Merge
 from prunesweep.types import Tokens
 
-SCENES = 4
-MOVING_SHARE = 0.3
-"""Of the patches of a scene: what is left static is averaged, what moves is clustered frame by frame."""
-STILL_NOISE = 0.05
 TOLERANCE = 1e-4
 """Two merged tokens further apart than this, in any channel, are not means of the same tokens."""
-
-
-def drawn_video(frames: int, patches: int, channels: int) -> Tokens:
-    """Scenes of equal length: the same patches move through a scene, the others hardly change."""
-    generator = torch.Generator().manual_seed(0)
-    parts = []
-    for scene in range(SCENES):
-        length = (scene + 1) * frames // SCENES - scene * frames // SCENES
-        still = torch.randn(1, patches, channels, generator=generator)
-        part = still + STILL_NOISE * torch.randn(length, patches, channels, generator=generator)
-        moving = torch.rand(patches, generator=generator) < MOVING_SHARE
-        part[:, moving] = torch.randn(length, int(moving.sum()), channels, generator=generator)
-        parts.append(part)
-    return Tokens("drawn", torch.cat(parts), torch.empty(0, channels))
 
 
 DIFFERENCES, PRODUCTS = "donot_use_mm_for_euclid_dist", "use_mm_for_euclid_dist_if_necessary"
@@ -102,24 +84,6 @@ def plain_merge(tokens: Tokens, merge: Merge, distances: str = DIFFERENCES) -> F
         for frame in part:
             out.append(plain_means(frame[~static], merge, distances))
     return torch.cat(out)
-
-
-class Counted(TorchDispatchMode):
-    """How many torch operations are dispatched."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operations += 1
-        return function(*args, **(kwargs or {}))
-
-
-def operations(work: Callable[[], object]) -> int:
-    with Counted() as counted:
-        work()
-    return counted.operations
 
 
 def alternating(works: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
@@ -170,7 +134,7 @@ def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
     times = alternating(works, rounds)
     memory = [[extra_memory(name, tokens) for _ in range(rounds)] for name in SIDES]
     rows: list[tuple[str, ...]] = [
-        (name, f"{count}", *(_median_and_range(*own) for own in ((taken, "s", 2), (grown, "MiB", 0))))
+        (name, f"{count}", *(median_and_range(*own) for own in ((taken, "s", 2), (grown, "MiB", 0))))
         for name, count, taken, grown in zip(SIDES, counts, times, memory, strict=True)
     ]
     medians = [tuple(counts), *(tuple(map(statistics.median, all_sides)) for all_sides in (times, memory))]
@@ -184,10 +148,6 @@ def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
         f"differences and {lost[1]} of that with products"
     )
     return f"{title}\n{grid(('', 'operations', f'median of {rounds} (range)', 'extra memory'), rows)}"
-
-
-def _median_and_range(values: list[float], unit: str, digits: int) -> str:
-    return f"{statistics.median(values):.{digits}f} {unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def _lost(rounded: Float[Tensor, "m c"], ours: Float[Tensor, "n c"]) -> str:
@@ -204,6 +164,7 @@ def main() -> None:
     merge = parts.add_parser("merge", help="PruneVid's merge against a loop over frames")
     merge.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))
     merge.add_argument("--rounds", type=int, default=5)
+    merge.add_argument("--methods", nargs="*", metavar="NAME", help="what these take, or all that merge, beside their FLOPs")
     engine = parts.add_parser("engine", help="what sharing saves on a grid of configurations and on several questions")
     engine.add_argument("--scale", choices=SCALES, default="0.5b", help="proportion of vision to LLM FLOPs")
     engine.add_argument("--rounds", type=int, default=3)
@@ -234,7 +195,8 @@ def main() -> None:
         elif arguments.part == "resume":
             print(bench_resume(arguments.millions, not arguments.shards))
         elif arguments.part == "merge":
-            print(bench_merge(tuple(arguments.shape), arguments.rounds))
+            shape, methods = tuple(arguments.shape), arguments.methods
+            print(bench_merge(shape, arguments.rounds) if methods is None else bench_methods(shape, arguments.rounds, methods))
         else:
             print(bench_engine(arguments.scale, SCALES[arguments.scale], arguments.rounds))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.lazy import torch
 from prunesweep.reducers import Positions
@@ -110,6 +112,29 @@ def mean_shares(token: Int[Tensor, " m"], patch: Int[Tensor, " m"]) -> Contribut
     return Contributions(token, patch, 1 / size[token].float())
 
 
-def reordered(shares: Contributions, order: Int[Tensor, " n"]) -> Contributions:
-    """The same tokens, put into an order of their indices."""
-    return shares._replace(token=order.argsort()[shares.token])
+class Part(NamedTuple):
+    """Some of a video's tokens."""
+
+    place: Int[Tensor, " n"]
+    """That each stands at."""
+    shares: Contributions
+    """Tokens counted within the part."""
+
+
+def untouched(place: Int[Tensor, " n"]) -> Part:
+    """The visual tokens at these places, as they are."""
+    token = torch.arange(len(place), device=place.device)
+    return Part(place, Contributions(token, place, torch.ones(len(place), device=place.device)))
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """The tokens of all parts, one part after the other."""
+    firsts = accumulate((len(part.place) for part in parts), initial=0)
+    token = [part.shares.token + first for first, part in zip(firsts, parts, strict=False)]
+    shares = (torch.cat([part.shares[column] for part in parts]) for column in (1, 2))
+    return Part(torch.cat([part.place for part in parts]), Contributions(torch.cat(token), *shares))
+
+
+def reordered(part: Part, order: Int[Tensor, " n"]) -> Part:
+    """The same tokens, those at `order` one after the other."""
+    return Part(part.place[order], part.shares._replace(token=order.argsort()[part.shares.token]))

@@ -25,7 +25,7 @@ from prunesweep.checks import require_at_least, require_choice, require_flag, re
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import torch
 from prunesweep.reducers import NoCounterpartError, Positions
-from prunesweep.reducers.assembling import reordered, summed
+from prunesweep.reducers.assembling import Part, joined, reordered, summed, untouched
 from prunesweep.reducers.clustering import Noise, score_ranks
 from prunesweep.reducers.similarity import best, best_match, unit
 from prunesweep.reducers.windows import bounds, cut, frame_similarity
@@ -161,26 +161,19 @@ class FastVid:
         plans = list(self.plans(frame_similarity(frames), patches))
         salient_counts = torch.tensor([count for _, plan in plans for count in plan.salient], device=x.device)
         salient = best(tokens.fact(f"pooled.attention.{self.attention}").float(), salient_counts)
-        own = salient.flatten().nonzero()[:, 0]
-        places, parts = (
-            [own],
-            [Contributions(torch.arange(len(own), device=own.device), own, torch.ones(len(own), device=own.device))],
-        )
+        parts = [untouched(salient.flatten().nonzero()[:, 0])]
         flops = sum(clustering_flops(patches - count, channels) for count in salient_counts.tolist())
         for first, plan in plans:
             others = (~salient[first : first + len(plan.anchors)]).flatten().nonzero()[:, 0] + first * patches
             vectors = unit(x.flatten(0, 1)[others]) if any(plan.anchors) else others
-            for frame, anchors in enumerate(plan.anchors, first):
-                if anchors:
-                    anchor = self._anchors(x[frame], ~salient[frame], anchors) + frame * patches
-                    shares = self._shares(others, vectors, anchor)
-                    parts.append(shares._replace(token=shares.token + sum(map(len, places))))
-                    places.append(anchor)
-                    flops += 2 * len(others) * anchors * channels
-        order = torch.cat(places).argsort(stable=True)
-        shares = Contributions(*(torch.cat(part) for part in zip(*parts, strict=True)))
-        merged = summed(tokens, torch.cat(places)[order], reordered(shares, order), self.positions)
-        return replace(merged, flops=flops)
+            for frame, count in enumerate(plan.anchors, first):
+                if count:
+                    anchors = self._anchors(x[frame], ~salient[frame], count) + frame * patches
+                    parts.append(Part(anchors, self._shares(others, vectors, anchors)))
+                    flops += 2 * len(others) * count * channels
+        whole = joined(parts)
+        place, shares = reordered(whole, whole.place.argsort(stable=True))
+        return replace(summed(tokens, place, shares, self.positions), flops=flops)
 
     def _anchors(self, x: Float[Tensor, "p c"], candidate: Bool[Tensor, " p"], count: int) -> Int[Tensor, " k"]:
         """A frame's densest tokens; the densest first, or, where remainders are spread, in order of place; as released."""

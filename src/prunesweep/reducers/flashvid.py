@@ -22,7 +22,7 @@ from prunesweep.checks import require_at_least, require_choice, require_number, 
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import torch
 from prunesweep.reducers import Positions
-from prunesweep.reducers.assembling import reordered, summed, weighted_sums
+from prunesweep.reducers.assembling import Part, joined, reordered, summed, untouched, weighted_sums
 from prunesweep.reducers.clustering import Noise, dpc_peaks
 from prunesweep.reducers.similarity import Match, best, farthest, unit
 from prunesweep.reducers.windows import bounds, cut, frame_similarity
@@ -189,18 +189,14 @@ class FlashVid:
 
     def _merged(self, tokens: Tokens, selected: Bool[Tensor, "t p"], trees: _Trees, clusters: _Clusters) -> Merged:
         """All tokens in order of place."""
-        own = selected.flatten().nonzero()[:, 0]
         token = clusters.label[trees.root]
         patch = (token >= 0).nonzero()[:, 0]
         size = torch.bincount(clusters.label[clusters.label >= 0], minlength=len(clusters.place))
         share = trees.share[patch] / size[token[patch]]
-        alone = torch.arange(len(own), device=own.device)
-        shares = Contributions(
-            torch.cat([alone, len(own) + token[patch]]), torch.cat([own, patch]), torch.cat([torch.ones_like(own).float(), share])
-        )
-        place = torch.cat([own, clusters.place])
-        order = place.argsort(stable=True)
-        return summed(tokens, place[order], reordered(shares, order), self.positions)
+        merged = Part(clusters.place, Contributions(token[patch], patch, share))
+        whole = joined([untouched(selected.flatten().nonzero()[:, 0]), merged])
+        place, shares = reordered(whole, whole.place.argsort(stable=True))
+        return summed(tokens, place, shares, self.positions)
 
 
 class _Trees(NamedTuple):

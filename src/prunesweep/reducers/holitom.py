@@ -21,7 +21,7 @@ from prunesweep.checks import require_at_least, require_choice, require_number, 
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import torch
 from prunesweep.reducers import Positions
-from prunesweep.reducers.assembling import summed
+from prunesweep.reducers.assembling import Part, joined, reordered, summed, untouched
 from prunesweep.reducers.clustering import Noise, dpc_peaks
 from prunesweep.reducers.similarity import best, paired_cosine
 from prunesweep.reducers.windows import best_windows, bounds, static_patches
@@ -113,25 +113,20 @@ class HoliTom:
 
     def _merged(self, tokens: Tokens, clusters: list[_Clusters], kept: Int[Tensor, " n"]) -> Merged:
         """Window by window: what is static, then frame by frame what is not."""
-        patches, count = tokens.x.shape[1], 0
-        group, places, parts = [], [], []
+        patches = tokens.x.shape[1]
+        parts, group = [untouched(kept)], [2 * (kept // patches) + 1]
         for cluster in clusters:
-            frame = torch.arange(cluster.frames.start, cluster.frames.stop, device=kept.device)[:, None]
+            first = cluster.frames.start
+            frame = torch.arange(first, cluster.frames.stop, device=kept.device)[:, None]
             patch = frame * patches + cluster.patch
-            token, share = (part.expand(patch.shape).flatten() for part in (count + cluster.label, cluster.share))
-            parts.append(Contributions(token, patch.flatten(), share))
-            places.append(cluster.frames.start * patches + cluster.centre)
-            group.append(torch.full_like(cluster.centre, 2 * cluster.frames.start))
-            count += len(cluster.centre)
-        parts.append(
-            Contributions(count + torch.arange(len(kept), device=kept.device), kept, torch.ones(len(kept), device=kept.device))
-        )
-        group = torch.cat([*group, 2 * (kept // patches) + 1])
-        order = group.argsort(stable=True)
-        token, patch, share = (torch.cat(part) for part in zip(*parts, strict=True))
-        shares = Contributions(order.argsort()[token], patch, share)
-        merged = summed(tokens, torch.cat([*places, kept])[order], shares, self.positions)
-        return replace(merged, group=group[order].unique(return_inverse=True)[1])
+            token, share = (part.expand(patch.shape).flatten() for part in (cluster.label, cluster.share))
+            parts.append(Part(first * patches + cluster.centre, Contributions(token, patch.flatten(), share)))
+            group.append(torch.full_like(cluster.centre, 2 * first))
+        own = torch.cat(group)
+        order = own.argsort(stable=True)
+        place, shares = reordered(joined(parts), order)
+        merged = summed(tokens, place, shares, self.positions)
+        return replace(merged, group=own[order].unique(return_inverse=True)[1])
 
 
 class _Clusters(NamedTuple):
