@@ -321,6 +321,11 @@ class Model(Protocol):
         """Changes with whatever determines the result of `encode` besides the clip."""
         ...
 
+    @property
+    def facts(self) -> frozenset[str]:
+        """Names of the facts that `encode` can give."""
+        ...
+
     def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
         """Visual tokens of frames whose sides are `scale` of the model's own, with the facts that are needed.
 

@@ -120,8 +120,14 @@ def encoding(reducer: Reducer, question: str | None = None) -> Encode:
 
 
 def require_fit(reducer: Reducer, model: Model) -> None:
-    """Raises InfeasibleError if the reducer has a step where this model has no layer left."""
+    """Raises InfeasibleError if the reducer has a step where this model has no layer left, or reads what it does not know."""
+    missing = [name for name in needs_of(reducer.merge) if name not in model.facts]
+    if missing:
+        raise InfeasibleError(
+            f"{reducer.name} reads {missing[0]}, which {model.name} does not have; use another reducer or model"
+        )
     require_layers(reducer, model.name, model.layers)
+    reducer.steps(model.layers)
 
 
 def require_all_fit(reducers: Mapping[str, Reducer], model: Model) -> None:

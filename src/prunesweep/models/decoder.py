@@ -117,6 +117,7 @@ class Decoder:
         return digest.hexdigest()
 
     question_conditioned = False
+    facts: frozenset[str] = frozenset()
 
     def places(self, merged: Merged) -> Places:
         """One after the other, as the reducer counts them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
-from prunesweep.models.towers import TowerPass, facts_of
+from prunesweep.models.towers import TowerPass, facts_of, known_facts
 from prunesweep.shares import nearest_share
 from prunesweep.types import Clip, Fact, Tokens
 
@@ -34,6 +35,10 @@ class LlavaOnevision(Decoder):
     def stop_ids(self) -> frozenset[int]:
         stop = self.network.generation_config.eos_token_id
         return frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop])
+
+    @functools.cached_property
+    def facts(self) -> frozenset[str]:  # type: ignore[override]
+        return known_facts(self.network.model.vision_tower, class_token=False)
 
     def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
         if scale != 1:

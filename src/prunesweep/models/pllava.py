@@ -11,6 +11,7 @@ shorter, then by CLIP's processor, which cuts out the middle.  The projector com
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import re
@@ -36,7 +37,7 @@ from prunesweep.models.checkpoints import (
     safetensors_sources,
 )
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
-from prunesweep.models.towers import TowerPass, facts_of
+from prunesweep.models.towers import TowerPass, facts_of, known_facts
 from prunesweep.shares import nearest_share
 from prunesweep.types import Clip, Tokens
 
@@ -101,6 +102,10 @@ class Pllava(Decoder):
     def stop_ids(self) -> frozenset[int]:
         stop = self.tokenizer.eos_token_id
         return frozenset() if stop is None else frozenset([stop])
+
+    @functools.cached_property
+    def facts(self) -> frozenset[str]:  # type: ignore[override]
+        return known_facts(self.network.vision_tower, class_token=True)
 
     def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
         vision = self.network.vision_tower.config

@@ -39,6 +39,16 @@ def facts_of(seen: TowerPass, needs: Iterable[str], model: str) -> dict[str, Fac
     return {name: _pooled(seen, name, model) if name.startswith(POOLED) else _fact(seen, name, model) for name in needs}
 
 
+def known_facts(tower: Any, class_token: bool) -> frozenset[str]:
+    """Names of what a stock tower can give, pooled or not."""
+    vision = getattr(tower, "vision_model", tower)
+    missing = set() if class_token else {"attention.class"}
+    if not hasattr(getattr(vision, "head", None), "probe"):
+        missing |= {"frame.head", "attention.probe"}
+    there = KNOWN.keys() - missing
+    return frozenset(there | {POOLED + name for name in there if name != "frame.head"})
+
+
 def _pooled(seen: TowerPass, name: str, model: str) -> Fact:
     fact = _fact(seen, name.removeprefix(POOLED), model)
     one = fact.value.ndim == 2
