@@ -167,7 +167,7 @@ def solve(reducer: Reducer, calibration: Calibration, frames: int, protocol: Pro
             "give it a grid of its own without, or set reducer.knob"
         )
     model = calibration.model
-    require_fit(reducer, model)
+    require_fit(reducer, model.name, model.layers)
     samples = _readable(calibration, match.videos, reducer, frames, protocol)
 
     def cost(candidate: Reducer) -> float:

@@ -79,14 +79,12 @@ def encoding(reducer: Reducer, question: str | None = None) -> Encode:
     )
 
 
-def require_fit(reducer: Reducer, model: Model) -> None:
-    """Raises InfeasibleError if the reducer prunes where this model has no layer left."""
+def require_fit(reducer: Reducer, name: str, layers: int) -> None:
+    """Raises InfeasibleError if the reducer prunes where the model of this name has no layer left."""
     prune = reducer.prune
-    if prune and prune.full_layers >= model.layers:
-        most = model.layers - 1 - (prune.full_layers - prune.layer)
-        raise InfeasibleError(
-            f"reducer.prune.layer must be in [1, {most}] for {model.name} with {model.layers} layers, got {prune.layer}"
-        )
+    if prune and prune.full_layers >= layers:
+        most = layers - 1 - (prune.full_layers - prune.layer)
+        raise InfeasibleError(f"reducer.prune.layer must be in [1, {most}] for {name} with {layers} layers, got {prune.layer}")
 
 
 def require_all_fit(reducers: Mapping[str, Reducer], model: Model) -> None:
@@ -94,7 +92,7 @@ def require_all_fit(reducers: Mapping[str, Reducer], model: Model) -> None:
     reasons = {}
     for name, reducer in reducers.items():
         try:
-            require_fit(reducer, model)
+            require_fit(reducer, model.name, model.layers)
         except InfeasibleError as error:
             reasons[name] = str(error)
     if reasons:

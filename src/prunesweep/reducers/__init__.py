@@ -227,14 +227,21 @@ class NoCounterpartError(ValueError):
     """A method as released is asked for what its released code cannot run."""
 
 
-def require_frames(reducer: Reducer, frames: int, frames_per_step: int = 1) -> None:
+def require_frames(reducer: Reducer, frames: int, frames_per_step: int = 1, key: str = "frames") -> None:
     """Raises ValueError if a merger has no answer for so few frames, of which the tower puts some together.
 
-    Mergers with such a bound have a method of this name; others take any number.
+    Mergers with such a bound have a method of this name; others take any number.  `key` is where frames are set.
     """
     bound = getattr(reducer.merge, "require_frames", None)
-    if bound is not None:
-        bound(math.ceil(frames / frames_per_step))
+    if bound is None:
+        return
+    steps = math.ceil(frames / frames_per_step)
+    try:
+        bound(steps)
+    except ValueError as error:
+        if steps == frames:
+            raise
+        raise type(error)(f"{error} ({key}={frames} are {steps}: the vision tower puts {frames_per_step} together)") from None
 
 
 Positions = Literal["renumbered", "original"]

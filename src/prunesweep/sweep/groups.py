@@ -18,7 +18,7 @@ from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.table import rows_of
 from prunesweep.benchmarks import by_video, remarks
 from prunesweep.checks import UnfitError
-from prunesweep.models.checkpoints import located
+from prunesweep.models.checkpoints import located, stated_layers
 from prunesweep.results.changes import why_not_reused
 from prunesweep.results.infeasible import Infeasible
 from prunesweep.results.keys.fingerprint import Files, digest
@@ -80,7 +80,8 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         for remark in remarks(samples):
             log.warning("%s", remark)
         begin = time.perf_counter()
-        reasons = {one.name: why for one in group if (why := one.too_few_frames())}
+        layers = stated_layers(load)
+        reasons = {one.name: why for one in group if (why := one.unfit(layers))}
         feasible, unsolved = matched([one for one in group if one.name not in reasons], make_model, samples)
         reasons |= unsolved
         matching = time.perf_counter() - begin
