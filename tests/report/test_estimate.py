@@ -72,6 +72,10 @@ def test_the_table_of_fastv_on_onevision_shows_the_published_number() -> None:
             "reducer.prune.layer must be in [1, 27] for llava_onevision_7b with 28 layers, got 28",
         ),
         (("reducer=fastv", "frames=0"), "frames must be at least 1, got 0"),
+        (
+            ("model=qwen2_5_vl_7b", "reducer=prunevid_official", "frames=12"),
+            "at least neighbours=7 frames, got 6; use reducer=prunevid or counts=exact (frames=12 are 6: the vision tower puts 2",
+        ),
     ],
 )
 def test_what_cannot_be_counted_is_said_on_one_line(overrides: tuple[str, ...], message: str) -> None:

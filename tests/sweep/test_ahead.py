@@ -181,12 +181,20 @@ def test_a_sweep_says_what_it_will_do_before_anything_heavy_is_imported(tmp_path
 
 
 @pytest.mark.parametrize(
-    "bad", ["reducer.prune.keep_ratio=1.4", "reducer.merge.static_threshold=x", "video.frames=0", "protocol.style=rhyme"]
+    "bad",
+    [
+        "reducer.prune.keep_ratio=1.4",
+        "reducer.merge.static_threshold=x",
+        "reducer.prune.layer=8",
+        "video.frames=0",
+        "protocol.style=rhyme",
+    ],
 )
 def test_bad_values_are_refused_before_anything_heavy_is_imported(bad: str, tmp_path: Path) -> None:
     done = started(tmp_path, bad)
     assert done.returncode == 1
     assert bad.partition("=")[0].rpartition(".")[2] in done.stderr
+    assert "plan  " not in done.stderr
     assert done.stderr.splitlines()[-1] == "imported []"
 
 

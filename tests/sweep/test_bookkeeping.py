@@ -13,8 +13,9 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from prunesweep.results import store
 from prunesweep.results.keys import code, fingerprint
-from prunesweep.sweep import resolved
+from prunesweep.sweep import kept, resolved
 from prunesweep.sweep.jobs import Composer
+from prunesweep.targets import instantiate
 
 COUNTED = {
     "composed from files": (ConfigLoaderImpl, "load_configuration"),
@@ -74,20 +75,31 @@ def test_a_trial_of_a_sweep_costs_as_little_as_it_can(run: Any, calls: Calls) ->
         assert more["descriptions read"] <= (2 if not again else 1) * 4 + 4
 
 
-def test_a_search_reads_a_trial_as_often_late_as_early(run: Any, calls: Calls, tmp_path: Path) -> None:
-    """Nothing per trial grows with the trials before it."""
-    (tmp_path / "space.yaml").write_text(
+def searched(run: Any, folder: Path, trials: int, sweep: str) -> Any:
+    (folder / "space.yaml").write_text(
         "defaults: [eval, {sampler: random}, {override hydra/sweeper: search}, _self_]\n"
         'hydra: {mode: MULTIRUN, sweeper: {space: {reducer.prune.keep_ratio: "interval(0.1, 0.9)"}, batch: 2}}\n'
     )
+    flags = ["--config-dir", str(folder), "--config-name", "space", f"hydra.sweeper.trials={trials}"]
+    return run(*flags, f"hydra.sweep.dir={sweep}", f"store.folder={sweep}-store")
+
+
+def test_a_search_reads_a_trial_as_often_late_as_early(run: Any, calls: Calls, tmp_path: Path) -> None:
+    """Nothing per trial grows with the trials before it."""
     taken = []
     for trials in (2, 4, 8):
         before = Counter(calls)
-        flags = ["--config-dir", str(tmp_path), "--config-name", "space"]
-        exit_code, _, err = run(*flags, f"hydra.sweeper.trials={trials}", f"hydra.sweep.dir=s{trials}", f"store.folder=t{trials}")
+        exit_code, _, err = searched(run, tmp_path, trials, f"s{trials}")
         assert exit_code == 0, err
         taken.append(Counter(calls) - before)
     for name in COUNTED:
         first, second = taken[1][name] - taken[0][name], taken[2][name] - taken[1][name]
         assert second <= 2 * max(first, 0), (name, json.dumps(taken))
     assert taken[2]["composed from parts"] - taken[1]["composed from parts"] == 4
+
+
+def test_a_search_loads_its_model_and_its_questions_once(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    monkeypatch.setattr(kept, "instantiate", lambda node, **where: loaded.append(node["_target_"]) or instantiate(node, **where))
+    assert searched(run, tmp_path, 6, "s")[0] == 0
+    assert sorted(loaded) == ["prunesweep.benchmarks.jsonl.load", "prunesweep.models.llava_onevision.load"]

@@ -65,6 +65,7 @@ def test_a_layer_that_the_model_lacks_is_a_row_too(run) -> None:
         f"reducer.prune.layer must be in [1, 7] for tiny with 8 layers, got {layer}" for layer in (8, 9)
     ]
     assert "2 of 3 trials could not be run" in out
+    assert "plan        1 trial x 2 questions" in err, "said of what will run"
 
 
 FEW = "PruneVid as released has no counterpart: its code clusters at least neighbours=7 frames, got 6"

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, open_dict
 if TYPE_CHECKING:
     from prunesweep.results.infeasible import Infeasible
     from prunesweep.sweep.batch import Finished, Spread
+    from prunesweep.sweep.kept import Kept
 
 
 @dataclass
@@ -38,6 +39,7 @@ class SharedLauncher(Launcher):
         hydra_context.config_loader = Composer(hydra_context.config_loader)  # the sweeper composes by it, too
         self.hydra_context = hydra_context
         self.config = config
+        self.kept: Kept | None = None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         began = time.perf_counter()
@@ -53,7 +55,7 @@ class SharedLauncher(Launcher):
         configs = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         tasks = [list(config.hydra.overrides.task) for config in configs]
         composed = time.perf_counter()
-        finished = evaluate_configs(configs, tasks, self._spread())
+        finished = evaluate_configs(configs, tasks, self._spread(), self.kept)
         evaluated = time.perf_counter()
         returns = [self._deliver(config, result) for config, result in zip(configs, finished, strict=True)]
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)

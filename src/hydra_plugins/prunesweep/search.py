@@ -96,6 +96,7 @@ class SearchSweeper(Sweeper):
         from prunesweep.search.loop import Plan, Search
         from prunesweep.search.report import report
         from prunesweep.search.space import parse_space
+        from prunesweep.sweep.kept import Kept
 
         begin = time.perf_counter()
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -108,7 +109,10 @@ class SearchSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        print(report(plan, Search(plan, folder, arguments, self).run(), folder))
+        self.launcher.kept = Kept()
+        trials = Search(plan, folder, arguments, self).run()
+        self.launcher.kept = None
+        print(report(plan, trials, folder))
         if self.launching:
             add_timing(folder, [], 0.0, {"search": time.perf_counter() - begin - self.launching})
 

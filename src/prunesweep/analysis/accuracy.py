@@ -31,11 +31,17 @@ def accuracy(records: pl.DataFrame) -> Accuracy:
     """Over the samples that have an answer; mean and error are NaN if none has."""
     import numpy as np
 
-    answered = records.select("correct", "video_id").drop_nulls("correct")
+    answered = _answered(records, "correct", "video_id")
     if not len(answered):
         return Accuracy(math.nan, math.nan, 0)
     right, video = answered["correct"].to_numpy(), codes(answered["video_id"])
     return accuracies_of(np.bincount(video, right)[None], np.bincount(video)[None].astype(float))[0]
+
+
+def _answered(records: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """These columns of the samples that have an answer, without a query where all have one: there may be many small trials."""
+    own = records[list(columns)]
+    return own.drop_nulls("correct") if own["correct"].null_count() else own
 
 
 def accuracies_of(right: Float[np.ndarray, "rows videos"], sizes: Float[np.ndarray, "rows videos"]) -> list[Accuracy]:
@@ -76,7 +82,7 @@ def macro_accuracy(records: pl.DataFrame) -> Accuracy:
     """Mean over tasks of each task's accuracy; its error counts that tasks may share videos."""
     import numpy as np
 
-    answered = records.select("correct", "video_id", "task").drop_nulls("correct")
+    answered = _answered(records, "correct", "video_id", "task")
     samples = len(answered)
     if samples == 0:
         return Accuracy(math.nan, math.nan, 0)
@@ -92,7 +98,8 @@ def macro_accuracy(records: pl.DataFrame) -> Accuracy:
 
 def task_accuracies(records: pl.DataFrame) -> dict[str, Accuracy]:
     """Accuracy per task, by name."""
-    return {task: accuracy(part) for (task,), part in sorted(records.group_by("task"))}
+    own = records[["task", "correct", "video_id"]]  # and none of the lists, which are most of a record
+    return {task: accuracy(part) for (task,), part in sorted(own.group_by("task"))}
 
 
 class Naming(NamedTuple):

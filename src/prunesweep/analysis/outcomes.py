@@ -133,14 +133,14 @@ class Finding(NamedTuple):
     correct: Int8[np.ndarray, " samples"]
 
 
-def find(trial: Trial) -> Finding:
-    """Raises ValueError if the records lack what numbers need."""
+def find(trial: Trial, summary: Summary | None = None) -> Finding:
+    """With the trial's own summary, if it is there already; raises ValueError if the records lack what numbers need."""
     import polars as pl
 
     try:
         correct = trial.records["correct"].cast(pl.Int8).fill_null(UNANSWERED).to_numpy()
         samples = trial.records.select("sample_id", "video_id", "task", "target")
-        return Finding(trial.info, trial.folder, summarize(trial), samples, correct)
+        return Finding(trial.info, trial.folder, summary or summarize(trial), samples, correct)
     except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
         raise unreadable(trial.folder or Path(trial.info.name), error) from error
 

@@ -64,23 +64,29 @@ def numbers(summary: Summary, trial: Trial) -> dict[str, float]:
     return {name: value for name, value in asdict(summary).items() if isinstance(value, (int, float))} | tasks
 
 
-def sweep_table(trials: Sequence[Trial], cost: str = "llm_flops_ratio") -> list[Summary]:
+def sweep_table(
+    trials: Sequence[Trial], cost: str = "llm_flops_ratio", summaries: Sequence[Summary] | None = None
+) -> list[Summary]:
     """Summaries of all trials, Pareto-optimal ones marked; each model and benchmark has its own axis and its own front.
 
-    Those of one model and benchmark stand together, cheapest first.
+    Those of one model and benchmark stand together, cheapest first.  `summaries` are the trials' own, if they are there already.
 
     Raises ValueError if `cost` is not one of COSTS.
     """
     require_cost(cost)
-    groups: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault((trial.info.model, trial.info.benchmark), []).append(trial)
-    return [row for own in groups.values() for row in cheapest_first(mark_front(rows_of(own), cost), cost)]
+    groups: dict[tuple[str, str], list[tuple[Trial, Summary]]] = {}
+    for trial, row in zip(trials, summaries or map(summarize, trials), strict=True):
+        groups.setdefault((trial.info.model, trial.info.benchmark), []).append((trial, row))
+    return [row for own in groups.values() for row in cheapest_first(mark_front(_on_one_axis(own), cost), cost)]
 
 
 def rows_of(trials: Sequence[Trial]) -> list[Summary]:
     """Of trials of one model and benchmark, on one axis: relative to their dearest dense run."""
-    return on_one_axis([t.info for t in trials], [summarize(t) for t in trials], [t.folder for t in trials])
+    return _on_one_axis([(trial, summarize(trial)) for trial in trials])
+
+
+def _on_one_axis(found: Sequence[tuple[Trial, Summary]]) -> list[Summary]:
+    return on_one_axis([trial.info for trial, _ in found], [row for _, row in found], [trial.folder for trial, _ in found])
 
 
 def mark_front(table: Sequence[Summary], cost: str) -> list[Summary]:

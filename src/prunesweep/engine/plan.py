@@ -127,7 +127,6 @@ def require_fit(reducer: Reducer, model: Model) -> None:
             f"{reducer.name} reads {missing[0]}, which {model.name} does not have; use another reducer or model"
         )
     require_layers(reducer, model.name, model.layers)
-    reducer.steps(model.layers)
 
 
 def require_all_fit(reducers: Mapping[str, Reducer], model: Model) -> None:

@@ -227,6 +227,22 @@ def located(load: Mapping[str, Any]) -> dict[str, Any]:
     return {**load, "checkpoint": str(local_folder(name))} if looks_like_hub_name(name) else dict(load)
 
 
+def stated_layers(load: Mapping[str, Any]) -> int | None:
+    """Decoder layers by a checkpoint's config.json; None where it does not say, or where another loader reads it in its own way.
+
+    What is wrong with the file is said when it is loaded.
+    """
+    if not str(load.get("_target_")).startswith(OWN_MODELS):
+        return None
+    try:
+        config = read_object(Path(str(load.get("checkpoint"))).expanduser() / "config.json")
+    except (OSError, ValueError):
+        return None
+    text = config.get("text_config", config)
+    layers = text.get("num_hidden_layers") if isinstance(text, dict) else None
+    return layers if type(layers) is int and layers > 0 else None
+
+
 class Source(NamedTuple):
     """A tensor of a checkpoint, not read yet."""
 

@@ -365,7 +365,7 @@ class Reducer:
 
 
 def require_layers(reducer: Reducer, model: str, layers: int) -> None:
-    """Raises InfeasibleError if the reducer has a step where a model of so many layers has none left."""
+    """Raises InfeasibleError if the reducer has a step where a model of so many layers has none left, or contradicts itself."""
     for slot in (*INNER, "decode"):
         part = getattr(reducer, slot)
         for step in steps_of(part, layers):
@@ -380,20 +380,28 @@ def require_layers(reducer: Reducer, model: str, layers: int) -> None:
             raise InfeasibleError(
                 f"reducer.{slot} acts after {step.full_layers} layers; {model} has {layers}, so at most {layers - 1} can be given"
             )
+    reducer.steps(layers)
 
 
 class NoCounterpartError(ValueError):
     """A method as released is asked for what its released code cannot run."""
 
 
-def require_frames(reducer: Reducer, frames: int, frames_per_step: int = 1) -> None:
+def require_frames(reducer: Reducer, frames: int, frames_per_step: int = 1, key: str = "frames") -> None:
     """Raises ValueError if a merger has no answer for so few frames, of which the tower puts some together.
 
-    Mergers with such a bound have a method of this name; others take any number.
+    Mergers with such a bound have a method of this name; others take any number.  `key` is where frames are set.
     """
     bound = getattr(reducer.merge, "require_frames", None)
-    if bound is not None:
-        bound(math.ceil(frames / frames_per_step))
+    if bound is None:
+        return
+    steps = math.ceil(frames / frames_per_step)
+    try:
+        bound(steps)
+    except ValueError as error:
+        if steps == frames:
+            raise
+        raise type(error)(f"{error} ({key}={frames} are {steps}: the vision tower puts {frames_per_step} together)") from None
 
 
 Positions = Literal["renumbered", "original"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.analysis.failures import failures
-from prunesweep.analysis.outcomes import collect
+from prunesweep.analysis.outcomes import find, gather
 from prunesweep.analysis.summary import Summary, not_run
 from prunesweep.analysis.table import summarize, sweep_table, table_frame
 from prunesweep.analysis.varied import varied
@@ -49,7 +49,8 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     if not trials:
         return  # the sweep itself failed and says why
     not_run_rows = [not_run(one.name, one.reducer, one.reason, number(folder)) for folder, one in failed]
-    table = [*sweep_table(trials, cost), *not_run_rows]
+    summaries = [summarize(trial) for trial in trials]
+    table = [*sweep_table(trials, cost, summaries), *not_run_rows]
     settings = varied([(trial.folder, trial.info) for trial in trials], failed)
     write_table(table, settings, sweep)
     if any(row.samples for row in table):
@@ -58,7 +59,7 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
         figure = plots.pareto_figure(_panels(trials, table, cost))
         figure.savefig(sweep / "pareto.png", dpi=150)
     print(shown(table, settings, cost))
-    for one in collect(trials, cost, margin):
+    for one in gather(map(find, trials, summaries), cost, margin):
         print(f"\n{words(verdict(one, with_importance=False))}")
     reporting = time.time() - begin
     if entries := own_timing(sweep):

@@ -333,6 +333,8 @@ def _resolved(parts: Sequence[pl.DataFrame], columns: Sequence[str] | None = Non
 
     if len(parts) == 1 and _is_resolved(parts[0]):
         return parts[0][_kept(columns)]
+    if not parts:
+        return pl.DataFrame(schema={name: row_schema()[name] for name in _kept(columns)})
     rows = pl.concat([pl.DataFrame(schema=row_schema()).select(*_kept(columns, NEEDED)), *parts])
     failed = pl.col("error").is_not_null()
     order = [*ADDRESS, failed, pl.when(failed).then(-pl.col("at")).otherwise(pl.col("at"))]

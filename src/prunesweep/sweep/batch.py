@@ -75,10 +75,9 @@ Spread = Callable[[Batch, Sequence[Planned], Work], Timing]
 
 
 def make_batch(
-    group: Sequence[Planned], samples: tuple[Sample, ...], store: Store, results: Path | None, load: dict[str, Any]
+    group: Sequence[Planned], samples: tuple[Sample, ...], store: Store, results: Path | None, load: dict[str, Any], files: Files
 ) -> Batch:
     spec = group[0].spec
-    files = Files(store.files)
     device = device_kind(spec.trainer["accelerator"])
     trials = tuple(Candidate(one.name, one.reducer, one.frames, one.protocol) for one in group)
     origins = {trial.name: made_of(trial, load, device, files, spec.benchmark["name"]) for trial in trials}

@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from prunesweep.results.infeasible import Infeasible
 from prunesweep.sweep.batch import Finished, Spread
 from prunesweep.sweep.groups import evaluate_specs
+from prunesweep.sweep.kept import Kept
 from prunesweep.sweep.spec import spec_of
 
 
 def evaluate_configs(
-    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]], spread: Spread | None = None
+    configs: Sequence[DictConfig], overrides: Sequence[Sequence[str]], spread: Spread | None = None, kept: Kept | None = None
 ) -> list[Finished | Infeasible]:
     """All configurations, evaluated together as far as they use one model and benchmark; in the order given.
 
@@ -25,7 +26,7 @@ def evaluate_configs(
     """
     names = trial_names(configs, overrides)
     specs = [spec_of(*one) for one in zip(names, configs, overrides, strict=True)]
-    return evaluate_specs(specs, results_folder(configs[0]), spread)
+    return evaluate_specs(specs, results_folder(configs[0]), spread, kept)
 
 
 def trial_name(config: DictConfig, overrides: Sequence[str], shared: frozenset[str]) -> str:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from prunesweep.analysis.axis import counted_name, kept, relative
 from prunesweep.analysis.costs import Denominator, counted
-from prunesweep.analysis.summary import Summary
+from prunesweep.analysis.summary import OBJECTIVES, Summary
 from prunesweep.analysis.table import numbers, summarize
 from prunesweep.results.infeasible import INFEASIBLE, Infeasible, write_infeasible
 from prunesweep.results.records import CONFIG, Trial, TrialInfo, write_trial
@@ -41,10 +41,13 @@ def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -
     measured = as_columns(finished.measured) if finished.measured else None
     trial = Trial(finished.info, finished.records, folder, measured)
     write_trial(folder, trial.info, trial.records, measured)
-    (folder / CONFIG).write_text(to_yaml(resolved(config)), encoding="utf-8")
+    settings = resolved(config)
+    (folder / CONFIG).write_text(to_yaml(settings), encoding="utf-8")
     summary = summarize(trial)
     log.info("%s", asdict(summary))
-    return returned(numbers(relative(summary, _sweepers_axis(config, summary, trial.info)), trial), config.analysis.returned)
+    names = settings["analysis"]["returned"]
+    row = relative(summary, _sweepers_axis(config, summary, trial.info))
+    return returned(vars(row) if set(names).issubset(OBJECTIVES) else numbers(row, trial), names)
 
 
 def _sweepers_axis(config: DictConfig, row: Summary, info: TrialInfo) -> Denominator | None:

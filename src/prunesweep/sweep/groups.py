@@ -18,16 +18,17 @@ from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.table import rows_of
 from prunesweep.benchmarks import by_video, remarks
 from prunesweep.checks import UnfitError
-from prunesweep.models.checkpoints import located
+from prunesweep.models.checkpoints import located, stated_layers
 from prunesweep.results.changes import why_not_reused
 from prunesweep.results.infeasible import Infeasible
-from prunesweep.results.keys.fingerprint import digest
+from prunesweep.results.keys.fingerprint import Files, digest
 from prunesweep.results.pending import noted
 from prunesweep.results.records import Stopped, read_trials
 from prunesweep.results.store import Store
 from prunesweep.results.timing import Timing, sum_timings
 from prunesweep.sweep.ahead import forecast, largest, note_speed, place_of
 from prunesweep.sweep.batch import Batch, Finished, Spread, describe, info_of, make_batch
+from prunesweep.sweep.kept import Kept
 from prunesweep.sweep.planned import Planned, matched, plan_trial
 from prunesweep.sweep.racing import Race, Rival, run_race
 from prunesweep.sweep.spec import Spec
@@ -48,39 +49,46 @@ SHARED = ("model", "benchmark", "trainer", "engine", "store", "race", "retry_err
 """Trials that agree in these, and in how long a video may take, are evaluated together."""
 
 
-def evaluate_specs(specs: Sequence[Spec], results: Path | None, spread: Spread | None = None) -> list[Finished | Infeasible]:
+def evaluate_specs(
+    specs: Sequence[Spec], results: Path | None, spread: Spread | None = None, kept: Kept | None = None
+) -> list[Finished | Infeasible]:
     """All specs, evaluated together as far as they use one model and benchmark; in the order given.
 
     A trial that its model or benchmark does not allow comes back with the reason.  What the store has is not evaluated again.
     With `spread` the rest is evaluated elsewhere.  Whatever can be checked without a model is checked before anything runs.
-    `results` is the folder in which trials get theirs; rivals of a race that ran before are read there.
+    `results` is the folder in which trials get theirs; rivals of a race that ran before are read there.  `kept` has what was
+    loaded for earlier ones.
     Raises ValueError, or Hydra's InstantiationException around it.
     """
     groups: dict[str, list[Planned]] = {}
     for one in [plan_trial(spec) for spec in specs]:
         shared = [[getattr(one.spec, section) for section in SHARED], one.spec.video["seconds"]]
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(one)
-    finished = {result.name: result for group in groups.values() for result in _evaluate_group(group, results, spread)}
+    finished = {
+        result.name: result for group in groups.values() for result in _evaluate_group(group, results, spread, kept or Kept())
+    }
     return [finished[spec.name] for spec in specs]
 
 
-def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread | None) -> list[Finished | Infeasible]:
+def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread | None, kept: Kept) -> list[Finished | Infeasible]:
     spec = group[0].spec
     with _open_store(spec) as store:
         load = located(spec.model["load"])
-        make_model = functools.cache(functools.partial(instantiate, load))
-        samples = tuple(instantiate(spec.benchmark["load"], at="benchmark.load"))
+        files = Files(store.files)
+        make_model = functools.cache(functools.partial(kept.model, load, files))
+        samples = kept.samples(spec.benchmark["load"])
         for remark in remarks(samples):
             log.warning("%s", remark)
         begin = time.perf_counter()
-        reasons = {one.name: why for one in group if (why := one.too_few_frames())}
+        layers = stated_layers(load)
+        reasons = {one.name: why for one in group if (why := one.unfit(layers))}
         feasible, unsolved = matched([one for one in group if one.name not in reasons], make_model, samples)
         reasons |= unsolved
         matching = time.perf_counter() - begin
         out: list[Finished | Infeasible] = [one.infeasible(reasons[one.name]) for one in group if one.name in reasons]
         if not feasible:
             return out
-        batch = make_batch(feasible, samples, store, results, load)
+        batch = make_batch(feasible, samples, store, results, load, files)
         _say_why_not_reused(batch)
         try:
             return [*out, *_with(_evaluate_feasible(batch, feasible, spread, make_model), "match", matching)]
@@ -90,7 +98,7 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         fitting = [one for one in feasible if one.name not in unfit]
         if not fitting:
             return out
-        batch = make_batch(fitting, samples, store, results, load)
+        batch = make_batch(fitting, samples, store, results, load, files)
         return [*out, *_with(_evaluate_feasible(batch, fitting, spread, make_model), "match", matching)]
 
 

@@ -28,7 +28,7 @@ from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep.paths import expand_home
-from prunesweep.sweep.resolved import unresolved
+from prunesweep.sweep.resolved import plain, unresolved
 from prunesweep.sweep.schema import require_known_keys
 
 SEARCH_PATH = "hydra.searchpath"
@@ -146,7 +146,7 @@ def end_job(context: HydraContext, config: DictConfig, deliver: Callable[[Path, 
         folder.mkdir(parents=True, exist_ok=True)
         configure_log(config.hydra.job_logging, config.hydra.verbose)
         if config.hydra.output_subdir is not None:
-            _save(result, config, folder / config.hydra.output_subdir)
+            _save(config, folder / config.hydra.output_subdir)
         with env_override(config.hydra.job.env_set):
             context.callbacks.on_job_start(config=config, task_function=deliver)
             try:
@@ -184,19 +184,19 @@ def _parted(config: DictConfig) -> tuple[DictConfig, Any]:
     return task, own
 
 
-def _save(result: JobReturn, config: DictConfig, folder: Path) -> None:
+def _save(config: DictConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    hydra = OmegaConf.to_container(result.hydra_cfg.hydra, enum_to_str=True)
-    task = OmegaConf.to_container(config.hydra.overrides.task)
-    for name, plain in {"config.yaml": unresolved(config), "hydra.yaml": {"hydra": hydra}, "overrides.yaml": task}.items():
-        (folder / name).write_text(to_yaml(plain), encoding="utf-8")
+    hydra = plain(config._get_node("hydra"))
+    files = {"config.yaml": unresolved(config), "hydra.yaml": {"hydra": hydra}, "overrides.yaml": hydra["overrides"]["task"]}
+    for name, content in files.items():
+        (folder / name).write_text(to_yaml(content), encoding="utf-8")
 
 
-def to_yaml(plain: Any) -> str:
+def to_yaml(settings: Any) -> str:
     """As `OmegaConf.to_yaml` writes plain values; sections that have been written before are not put into text again."""
-    if not isinstance(plain, dict) or not plain:
-        return _text(plain)
-    return "".join(_section(key, value) for key, value in plain.items())
+    if not isinstance(settings, dict) or not settings:
+        return _text(settings)
+    return "".join(_section(key, value) for key, value in settings.items())
 
 
 def _section(key: Any, value: Any) -> str:
@@ -218,10 +218,10 @@ def _remembered_text(section: bytes) -> str:
     return _text(marshal.loads(section))
 
 
-def _text(plain: Any) -> str:
+def _text(settings: Any) -> str:
     if DUMPER is None:
-        return OmegaConf.to_yaml(plain)
-    return yaml.dump(plain, Dumper=DUMPER, default_flow_style=False, allow_unicode=True, sort_keys=False)
+        return OmegaConf.to_yaml(settings)
+    return yaml.dump(settings, Dumper=DUMPER, default_flow_style=False, allow_unicode=True, sort_keys=False)
 
 
 def _dumper() -> Any:

@@ -12,7 +12,7 @@ from prunesweep.analysis.summary import require_objective
 from prunesweep.checks import InfeasibleError, require_at_least, require_flag, require_seconds
 from prunesweep.engine.devices import require_accelerator
 from prunesweep.engine.protocol import Protocol
-from prunesweep.reducers import Reducer, require_frames
+from prunesweep.reducers import Reducer, require_frames, require_layers
 from prunesweep.results.infeasible import Infeasible
 from prunesweep.sweep.spec import Spec
 from prunesweep.targets import instantiate
@@ -50,10 +50,12 @@ class Planned(NamedTuple):
         reducer, model, benchmark = self.spec.names
         return {"reducer": reducer, "model": model, "benchmark": benchmark, "settings": self.settings()}
 
-    def too_few_frames(self) -> str | None:
-        """Why its merger has no answer for so few frames."""
+    def unfit(self, layers: int | None) -> str | None:
+        """Why it cannot be: too few frames for its merger, or no layer left to prune after in a model of so many `layers`."""
         try:
-            require_frames(self.reducer, self.frames, self.spec.model.get("frames_per_step", 1))
+            if layers is not None:
+                require_layers(self.reducer, self.spec.names[1], layers)
+            require_frames(self.reducer, self.frames, self.spec.model.get("frames_per_step", 1), "video.frames")
         except ValueError as error:
             return str(error)
         return None

@@ -11,6 +11,7 @@ import functools
 import marshal
 import re
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -51,8 +52,17 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def unresolved(config: DictConfig) -> dict[str, Any]:
     """All sections but Hydra's, with interpolations as they stand."""
-    nodes: dict[Any, Any] = {key: config._get_node(key) for key in config if key != HYDRA}
-    return {key: OmegaConf.to_container(n) if OmegaConf.is_config(n) else n._value() for key, n in nodes.items()}
+    return {key: plain(node) for key, node in config.__dict__["_content"].items() if key != HYDRA}
+
+
+def plain(node: Any) -> Any:
+    """What `OmegaConf.to_container` makes of a node without resolving it, enumerations by their names."""
+    value = node._value()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else value
 
 
 def lacks(plain: Any) -> bool:

@@ -134,7 +134,8 @@ def _done(store: Store, samples: Sequence[Sample], addresses: Addresses, counts:
     """Which records there are of those for which `counts` holds."""
     done = Done(addresses.trials.values(), (addresses.samples[sample.id] for sample in samples))
     for key, rows in store.each(done.trials, ("error",)):
-        done.add(key, rows.filter(counts)["sample_key"])
+        if len(rows):  # a query takes longer than all else that is asked of a trial that has none
+            done.add(key, rows.filter(counts)["sample_key"])
     return done
 
 
@@ -152,6 +153,8 @@ class Assembled(Mapping[str, "pl.DataFrame"]):
         self._order = pl.DataFrame({"sample_key": keys, "order": range(len(samples))})
         self._sorted, self._rank = keys.sort(), keys.arg_sort().arg_sort()
         """How a whole trial's rows are stored, and which of them is each sample's."""
+        self.at_once = max(1, PORTION_ROWS // max(1, len(samples)))
+        """Trials in a portion."""
         self._portion: dict[str, pl.DataFrame] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -164,7 +167,7 @@ class Assembled(Mapping[str, "pl.DataFrame"]):
         if name not in self._portion:
             names = list(self.addresses.trials)
             start = names.index(name)
-            self._portion = self._read(names[start : start + max(1, PORTION_ROWS // max(1, len(self._order)))])
+            self._portion = self._read(names[start : start + self.at_once])
         return self._portion[name]
 
     def _read(self, names: Sequence[str]) -> dict[str, pl.DataFrame]:
@@ -192,7 +195,7 @@ def assembled(store: Store, samples: Sequence[Sample], addresses: Addresses) -> 
     import polars as pl
 
     found = Assembled(store, samples, addresses)
-    if not _done(store, samples, addresses, pl.lit(True)).has.all():
+    if len(found) <= found.at_once or not _done(store, samples, addresses, pl.lit(True)).has.all():
         for name in found:
             _ = found[name]  # says which trial lacks how many
     return found
