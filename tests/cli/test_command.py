@@ -238,7 +238,7 @@ BAD_INPUT = {
     "store among other things": (["store.folder=/etc"], r"/etc holds other things than a store; set store.folder"),
     "unknown reducer": (
         ["reducer=prunvid"],
-        r"unknown reducer 'prunvid'; did you mean prunevid\? known: .*fastv, frames, .*none, .*random_layer",
+        r"unknown reducer 'prunvid'; did you mean prunevid\? known: .*fastv, .*frames, .*none, .*random_layer",
     ),
     "unknown model": (["model=tinny"], r"unknown model 'tinny'; did you mean tiny\? known: llava_onevision_0_5b, .*tiny"),
     "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; did you mean blocks\? known: blocks, .*jsonl"),

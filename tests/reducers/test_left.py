@@ -62,6 +62,8 @@ def composed(reducer: str, share: float, frames: int, patches: int) -> tuple[Red
     knob = OmegaConf.load(CONF / "reducer" / f"{reducer}.yaml").get("knob") or ""
     share = min(share, 0.99) if knob.endswith("drop_ratio") else share
     changes = [f"reducer.{knob}={share}"] if knob.endswith("_ratio") and knob != "merge.cluster_ratio" else []
+    if reducer == "evs_prunevid":
+        changes = ["reducer.inner.layer=1", f"reducer.inner.keep_ratio={share}"]
     if reducer.startswith("prunevid"):
         changes = ["reducer.prune.layer=1", f"reducer.prune.keep_ratio={share}", "reducer.merge.static_threshold=null"]
     if reducer == "lookm":

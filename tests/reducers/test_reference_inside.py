@@ -50,7 +50,7 @@ def reducer_of(case: dict[str, Any]) -> Reducer:
             return Reducer(
                 "it",
                 prune=sparsevlm.SparseVLM(
-                    keep=s["keep"] or None,
+                    tokens=s["keep"] or None,
                     layers=s["full_layers"],
                     budget="rank" if s["version"] == "rank" else "share",
                     recycle=not plus,

@@ -68,8 +68,10 @@ def _as_described(node: Any) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     raw: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    parents = [entry for entry in raw.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"]
-    return {**{key: value for name in parents for key, value in _read(path.with_stem(name)).items()}, **raw}
+    named = [entry for entry in raw.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"]
+    base = {key: value for name in named if "@" not in name for key, value in _read(path.with_stem(name)).items()}
+    parts = [name.partition("@")[::2] for name in named if "@" in name]
+    return {**base, **{slot: _read(CONF / f"{place.strip('/')}.yaml") for place, slot in parts}, **raw}
 
 
 if __name__ == "__main__":

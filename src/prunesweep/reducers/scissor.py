@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from prunesweep.checks import require_choice, require_number
 from prunesweep.lazy import torch
 from prunesweep.reducers import Positions
-from prunesweep.reducers.assembling import summed
-from prunesweep.reducers.clustering import group_mean
+from prunesweep.reducers.assembling import mean_shares, summed, weighted_sums
 from prunesweep.reducers.similarity import best_match, unit
 from prunesweep.types import Contributions, Merged, Tokens
 
@@ -68,10 +67,11 @@ class Scissor:
             means.append(_means(frame, label))
             count += len(means[-1])
         in_space = torch.cat(own)
-        label = self._components(torch.cat(means), generator)
+        in_frames = torch.cat(means)
+        label = self._components(in_frames, generator)
         component = label[in_space]
         size = torch.bincount(in_space)[in_space] * torch.bincount(label)[component]
-        whole = _means(torch.cat(means), label)
+        whole = _means(in_frames, label)
         goes_to = best_match(unit(x.flatten(0, 1)), unit(whole)).index
         shares = _shares(component, 1 / size.float(), goes_to, len(whole))
         every = torch.arange(frames * patches, device=x.device)
@@ -92,7 +92,7 @@ class Scissor:
 
 
 def _means(x: Float[Tensor, "n c"], label: Int[Tensor, " n"]) -> Float[Tensor, "k c"]:
-    return group_mean(x[None], label[None], int(label.max()) + 1)[0]
+    return weighted_sums(x, mean_shares(label, torch.arange(len(x), device=x.device)), int(label.max()) + 1)
 
 
 def _shares(component: Int[Tensor, " n"], share: Float[Tensor, " n"], goes_to: Int[Tensor, " n"], count: int) -> Contributions:

@@ -45,8 +45,8 @@ class SparseVLM:
     """Of all shares in keep_ratios; none gets above 1."""
     keep_ratios: tuple[float, ...] = (300 / TABLE, 200 / TABLE, 110 / TABLE)
     """Of those that entered the LLM, for each stage."""
-    keep: tuple[int, ...] | None = None
-    """Numbers of tokens in place of keep_ratios."""
+    tokens: tuple[int, ...] | None = None
+    """Numbers of tokens that stay, in place of keep_ratios."""
     layers: tuple[int, ...] | None = None
     """Layers that have run before each stage; None: as deep as released."""
     budget: Budget = "share"
@@ -62,7 +62,7 @@ class SparseVLM:
     knob_bounds: ClassVar = {"scale": (2.0**-12, TABLE / 300)}  # to all tokens after the first stage
 
     def __post_init__(self) -> None:
-        for name in ("layers", "keep", "keep_ratios"):
+        for name in ("layers", "tokens", "keep_ratios"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(getattr(self, name)))  # YAML has lists
         require_number("scale", self.scale)
@@ -70,8 +70,8 @@ class SparseVLM:
             raise ValueError(f"scale must be above 0, got {self.scale:g}")
         require_layers_rise("layers", self.layers)
         require_shares_fall("keep_ratios", self.keep_ratios)
-        for count in self.keep or ():
-            require_at_least("keep", count, 1)
+        for count in self.tokens or ():
+            require_at_least("tokens", count, 1)
         require_choice("budget", self.budget, Budget)
         require_flag("recycle", self.recycle)
         require_flag("corrected", self.corrected)
@@ -83,8 +83,8 @@ class SparseVLM:
         rest: Any = (self.recycle, self.corrected, self.positions, Noise(self.density_noise, self.seed), self.earlier_caches)
         if self.budget == "rank":
             return tuple(Stage(full, None, None, *rest) for full in after)
-        if self.keep is not None:
-            return tuple(Stage(full, None, count, *rest) for full, count in zip(after, self.keep, strict=False))
+        if self.tokens is not None:
+            return tuple(Stage(full, None, count, *rest) for full, count in zip(after, self.tokens, strict=False))
         shares = (min(1.0, self.scale * share) for share in self.keep_ratios)
         return tuple(Stage(full, share, None, *rest) for full, share in zip(after, shares, strict=False))
 

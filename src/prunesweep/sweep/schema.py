@@ -235,7 +235,9 @@ def _declared(group: str, choice: Any, sources: tuple[str, ...]) -> set[str] | N
         return None
     content = _file(str(files[0]))
     named = [entry for entry in content.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"]
-    return set(content).union(*(_declared(group, entry, sources) or set() for entry in named))
+    parts = {entry.partition("@")[2] for entry in named if "@" in entry}  # of another method, by the name that it gets here
+    own = (_declared(group, entry, sources) or set() for entry in named if "@" not in entry)
+    return set(content).union(parts, *own)
 
 
 @cache
