@@ -87,7 +87,7 @@ def test_arguments_are_expanded_where_neither_the_shell_nor_hydra_does(home: Pat
     ]
 
 
-PATHS = re.compile(r"Annotated\[\s*(?:list\[)?Path\b.*?\]\s*(?==|,\n|\n|$)", re.DOTALL)
+PATHS = re.compile(r"Annotated\[\s*(?:list\[)?Path\b.*?\),?\s*\]", re.DOTALL)
 
 
 def test_no_command_reads_a_path_without_expanding_it() -> None:

@@ -12,12 +12,12 @@ SHORTENED = 3
 
 
 def closest(name: str, known: Iterable[str], likeness: float = CLOSE) -> str | None:
-    """The most similar name, else the only one that begins like it (`keep` for `keep_ratio`); None where none is close."""
+    """The most similar name, else the only one that begins like it, plurals aside (`keep` for `keep_ratio`); None where none is close."""
     names = list(dict.fromkeys(known))
     if similar := difflib.get_close_matches(name, names, 1, likeness):
         return similar[0]
-    longer = [other for other in names if other.startswith(name)] if len(name) >= SHORTENED else []
-    return longer[0] if len(longer) == 1 else None
+    longer = sorted((other for other in names if other.startswith(name)), key=len) if len(name) >= SHORTENED else []
+    return longer[0] if longer and all(other.startswith(longer[0]) for other in longer) else None
 
 
 def unknown(what: str, name: str, known: Iterable[str], said: str | None = None) -> str:

@@ -47,8 +47,8 @@ SLIPS = {
     "benchmark.load=x": r"they are benchmark\.load\.KEY$",
     "reducer.merge=clustering": r"reducer\.merge=clustering is no part of a method: null leaves it out",
     "reducer=none +reducer.prune.keep=0.4": r"reducer=none has no prune, .* no method has reducer\.prune\.keep: did you mean "
-    r"reducer\.prune\.keep_ratio\? prunevid, fastv, flashvid, pyramiddrop, random_layer have it; .*\{reducer: prunevid, reducer\.prune\.keep_ratio: ",
-    "reducer=none +reducer.prune.keep_ratio=0.4": r"have no effect; prunevid, fastv, flashvid, pyramiddrop, random_layer have it; .*hydra/sweeper=grids",
+    r"reducer\.prune\.keep_ratio\? prunevid, fastv, flashvid, .* have it; .*\{reducer: prunevid, reducer\.prune\.keep_ratio: ",
+    "reducer=none +reducer.prune.keep_ratio=0.4": r"have no effect; prunevid, fastv, .* have it; .*hydra/sweeper=grids",
     "reducer=random +reducer.evict.zzz=1": r"reducer=random has no evict, .*\{reducer: METHOD, reducer\.evict\.zzz: VALUE",
     "+video.frame=4": "did you mean video.frames",
     "+store.foldr=x": "did you mean store.folder",

@@ -35,7 +35,7 @@ def mergers() -> Iterator[tuple[str, Merger]]:
 
 def _read(path: Path) -> Any:
     own: Any = OmegaConf.load(path)
-    parents = [entry for entry in own.get("defaults", []) if entry != "_self_"]
+    parents = [entry for entry in own.get("defaults", []) if entry != "_self_" and "@" not in entry]
     return OmegaConf.merge(*(_read(path.with_stem(name)) for name in parents), own)
 
 
