@@ -12,7 +12,7 @@ SHORTENED = 3
 
 
 def closest(name: str, known: Iterable[str], likeness: float = CLOSE) -> str | None:
-    """The most similar name, else the only one that begins like it, plurals aside (`keep` for `keep_ratio`); None where none is close."""
+    """The most similar name, else the one that begins like it, plurals aside (`keep` for `keep_ratio`); None where none does."""
     names = list(dict.fromkeys(known))
     if similar := difflib.get_close_matches(name, names, 1, likeness):
         return similar[0]
