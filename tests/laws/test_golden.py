@@ -2,7 +2,7 @@
 
 A rewrite that changes no answer passes the first test and not the second: `python -m prunesweep.dev.alike BEFORE` then says that
 the new code counts as the old, and stored records stay in use.  One that changes answers needs both files of `data/` anew:
-`python tests/support/golden.py`, `python tests/laws/test_golden.py`.
+`PYTHONPATH=tests python tests/support/golden.py`, and the same with `tests/laws/test_golden.py`.
 """
 
 from __future__ import annotations

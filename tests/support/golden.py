@@ -1,6 +1,6 @@
 """Every method's answers to ten questions on the embedded model, as kept in `data/golden.parquet`.
 
-`python tests/support/golden.py` makes the file anew: only where answers change on purpose.
+`PYTHONPATH=tests python tests/support/golden.py` makes the file anew: only where answers change on purpose.
 """
 
 from __future__ import annotations
