@@ -50,7 +50,8 @@ def main() -> None:
 
 def _is_there(reader: Reader, name: str) -> bool:
     module, left = reader.split(name)
-    return not left or left[0] in reader.module(module).definitions
+    found = reader.module(module)
+    return found is not None and (not left or left[0] in found.definitions)
 
 
 def combinations() -> Iterator[tuple[str, ...]]:

@@ -143,6 +143,7 @@ class Decoder:
         look: Look | None = None,
         past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
+        looking: int = 0,
     ) -> Run:
         """Layers `start` to `stop` on one sequence, each after the cached tokens that `past` has for it, if any."""
         hidden = hidden[None]
@@ -167,10 +168,11 @@ class Decoder:
         rows = None
         scaling = self.language_model.layers[0].self_attn.scaling
         if look == "causal":
-            rows = attention_rows(*captured[-1], scaling)
+            query, key = captured[-1]
+            rows = attention_rows(query[:, :, -looking:], key, scaling)
         elif look == "before_rotary":
             key = projections["k"] if past_key is None else torch.cat([past_key, projections["k"]], dim=2)
-            rows = unmasked_rows(projections["q"], key, scaling)
+            rows = unmasked_rows(projections["q"][:, :, -looking:], key, scaling)
         sums = tuple(attention_received(query, key, scaling) for query, key in captured) if received else ()
         query = captured[-1][0][0] if look == "queries" else None
         return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums, projections.get("k"), query)

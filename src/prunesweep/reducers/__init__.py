@@ -361,7 +361,10 @@ class Reducer:
 
     def steps(self, layers: int) -> tuple[Step, ...]:
         """All that happens inside an LLM of so many layers, in order.  Raises InfeasibleError for contradictions."""
-        return inner_steps((getattr(self, slot) for slot in INNER), layers)
+        steps = inner_steps((getattr(self, slot) for slot in INNER), layers)
+        if self.evict is not None and any(place_of(step)[1] for step in steps):
+            raise InfeasibleError(f"reducer={self.name} evicts by attention that steps inside a layer do not sum up")
+        return steps
 
 
 def require_layers(reducer: Reducer, model: str, layers: int) -> None:

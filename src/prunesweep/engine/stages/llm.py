@@ -8,10 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from prunesweep.cost import Usage, scoring_flops
-from prunesweep.engine.validity import (
-    require_valid_caches,
-    require_valid_change,
-)
+from prunesweep.engine.validity import require_valid_caches, require_valid_change
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Change, Evictor, Step, earlier_caches, reads_of
 from prunesweep.types import KeyValue, Look, Looks, Model, Prefix, Run, Seen
@@ -36,10 +33,12 @@ class Layers:
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         if prefix.depth != self.start:
             raise ValueError(f"layers {self.start} to {self.stop} need a prefix of depth {self.start}, got {prefix.depth}")
-        run = model.run(prefix.hidden, prefix.position, self.start, self.stop, look=self.look, received=self.received)
-        layers, tokens = self.stop - self.start, len(prefix.hidden)
-        scored = layers * scoring_flops(model.shape, tokens, tokens) if self.received else 0
         asked = 0 if prefix.words is None else len(prefix.words)
+        layers, tokens = self.stop - self.start, len(prefix.hidden)
+        run = model.run(
+            prefix.hidden, prefix.position, self.start, self.stop, look=self.look, received=self.received, looking=asked
+        )
+        scored = layers * scoring_flops(model.shape, tokens, tokens) if self.received else 0
         if run.attention is not None and not self.received:
             scored += scoring_flops(model.shape, asked, tokens)
         return replace(
@@ -49,7 +48,7 @@ class Layers:
             next_positions=prefix.next_positions + (prefix.next_position,) * layers,
             key=run.key if self.stop < model.layers else None,  # after the last layer nobody prunes
             query=run.query,
-            attention=run.attention[:, -asked:, prefix.visual] if run.attention is not None else None,
+            attention=run.attention[:, :, prefix.visual] if run.attention is not None else None,
             seen=prefix.seen + (Seen(prefix.position, prefix.visual),) * layers,
             received=prefix.received + run.received,
             usage=_through(prefix.usage, len(prefix.group), layers, scored),
