@@ -372,9 +372,9 @@ class Model(Protocol):
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
 
-        Caches may differ in length: every row attends to the whole cache of its layer.  With `look` the rows' attention in the last
-        of these layers is handed out, of the last `looking` rows (0: of all), or their queries; the variant before the rotary
-        embedding needs the keys of that layer's cache as they were before it.
+        Caches may differ in length: every row attends to the whole cache of its layer.  With `look` the rows' attention in the
+        last of these layers is handed out, of the last `looking` rows (0: of all), or their queries; the variant before the
+        rotary embedding needs the keys of that layer's cache as they were before it.
         """
         ...
 
