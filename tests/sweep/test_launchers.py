@@ -113,6 +113,8 @@ def test_jobs_give_the_records_of_one_process(
     assert "sharing ran" in out
     assert_same_records(here(name), tmp_path / "sweep")
     assert Store.existing(tmp_path / "store").shards() == set(), "what jobs wrote is committed"
+    folders = [path.name for path in (tmp_path / "sweep" / ".submitit").glob("*") if path.is_dir()]
+    assert not folders, "a job that begins before its folder is made ends without a word"
 
 
 SLURM = {

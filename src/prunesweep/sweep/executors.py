@@ -133,7 +133,8 @@ class SubmititLocal:
         submitit = _library("submitit", "slurm")
         running = []
         for number, task in enumerate(tasks):
-            executor = submitit.LocalExecutor(Path(self.folder) / "%j")
+            # one folder for all: a job's own is made after its process has begun, which then may find none for its logs
+            executor = submitit.LocalExecutor(Path(self.folder))
             own = list(range(number * self.gpus, (number + 1) * self.gpus))
             executor.update_parameters(timeout_min=self.minutes, gpus_per_node=self.gpus, visible_gpus=own)
             with _silent_children():
