@@ -12,13 +12,13 @@ those.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_number
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Change, EarlierCaches, Left
-from prunesweep.reducers.schedules import as_deep
+from prunesweep.reducers.schedules import AsDeep
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
@@ -28,16 +28,11 @@ if TYPE_CHECKING:
 PivotOrder = Literal["ascending", "python_set"]
 
 
-RELEASED = (5, 32)
-"""Layers that have run, of how many."""
-
-
 @dataclass(frozen=True)
-class Prune:
+class Prune(AsDeep):
     """Keep pivots and the visual tokens that resemble them least."""
 
-    layer: int | None = None
-    """K; None: as deep as released, 5 of 32 layers."""
+    released = (5, 32)
     drop_ratio: float = 0.7778
     visual_pivots: int = 4
     text_pivots: int = 4
@@ -48,8 +43,7 @@ class Prune:
     knob_bounds: ClassVar = {"drop_ratio": (0.0, 1 - 2.0**-12)}
 
     def __post_init__(self) -> None:
-        if self.layer is not None:
-            require_at_least("layer", self.layer, 1)
+        super().__post_init__()
         require_number("drop_ratio", self.drop_ratio)
         if not 0 <= self.drop_ratio < 1:
             raise ValueError(f"drop_ratio must be in [0, 1), got {self.drop_ratio:g}")
@@ -57,15 +51,6 @@ class Prune:
         require_at_least("text_pivots", self.text_pivots, 0)
         require_choice("pivot_order", self.pivot_order, PivotOrder)
         require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
-
-    @property
-    def full_layers(self) -> int:
-        if self.layer is None:
-            raise ValueError("how deep is known with the model; ask its steps")
-        return self.layer
-
-    def steps(self, layers: int) -> tuple[Prune, ...]:
-        return (self if self.layer is not None else replace(self, layer=as_deep(layers, *RELEASED)),)
 
     @property
     def reads_question(self) -> bool:

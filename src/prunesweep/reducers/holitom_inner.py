@@ -6,13 +6,13 @@ kept token whose hidden state is most similar, one after the other in their orde
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from prunesweep.checks import require_at_least, require_choice, require_number
+from prunesweep.checks import require_choice, require_number
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Change, EarlierCaches, Left
-from prunesweep.reducers.schedules import as_deep
+from prunesweep.reducers.schedules import AsDeep
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
@@ -23,16 +23,11 @@ Folding = Literal["running_average", "mean", "none"]
 """What becomes of a kept token: the average of itself and each token that goes to it, in turn (released); their mean; itself."""
 
 
-RELEASED = (18, 28)
-"""Layers that have run, of how many."""
-
-
 @dataclass(frozen=True)
-class Fold:
+class Fold(AsDeep):
     """Keep round(n (1 - drop_ratio)) of n visual tokens, at least one."""
 
-    layer: int | None = None
-    """None: as deep as released, 18 of 28 layers."""
+    released = (18, 28)
     drop_ratio: float = 0.5
     fold: Folding = "running_average"
     earlier_caches: EarlierCaches = "whole"
@@ -40,22 +35,12 @@ class Fold:
     knob_bounds: ClassVar = {"drop_ratio": (0.0, 1 - 2.0**-12)}
 
     def __post_init__(self) -> None:
-        if self.layer is not None:
-            require_at_least("layer", self.layer, 1)
+        super().__post_init__()
         require_number("drop_ratio", self.drop_ratio)
         if not 0 <= self.drop_ratio < 1:
             raise ValueError(f"drop_ratio must be in [0, 1), got {self.drop_ratio:g}")
         require_choice("fold", self.fold, Folding)
         require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
-
-    @property
-    def full_layers(self) -> int:
-        if self.layer is None:
-            raise ValueError("how deep is known with the model; ask its steps")
-        return self.layer
-
-    def steps(self, layers: int) -> tuple[Fold, ...]:
-        return (self if self.layer is not None else replace(self, layer=as_deep(layers, *RELEASED)),)
 
     def left(self, entering: Left) -> int:
         return max(1, round(entering.tokens * (1 - self.drop_ratio)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import ClassVar, Self
 
 from prunesweep.checks import require_at_least, require_number
 
@@ -31,6 +33,28 @@ def whole_numbers(depths: Iterable[float]) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(depth)) for depth in depths}))
 
 
-def as_deep(layers: int, released: int, of: int) -> int:
-    """The layer of a model of so many that is as deep as the released one in a model `of` so many; at least 1, not the last."""
-    return min(max(1, round(layers * released / of)), max(1, layers - 1))
+@dataclass(frozen=True)
+class AsDeep:
+    """A step that stands as deep in any model as in the one that it was released for, unless told where."""
+
+    layer: int | None = None
+    """Layers that have run; None: as deep as released."""
+    released: ClassVar[tuple[int, int]]
+    """Layers that have run there, of how many."""
+
+    def __post_init__(self) -> None:
+        if self.layer is not None:
+            require_at_least("layer", self.layer, 1)
+
+    @property
+    def full_layers(self) -> int:
+        """Raises ValueError before the model is known."""
+        if self.layer is None:
+            raise ValueError("how deep it stands is known with the model; ask its steps")
+        return self.layer
+
+    def steps(self, layers: int) -> tuple[Self, ...]:
+        if self.layer is not None:
+            return (self,)
+        there, of = self.released
+        return (replace(self, layer=min(max(1, round(layers * there / of)), max(1, layers - 1))),)

@@ -7,13 +7,13 @@ outputs hardly differ; here it is a setting.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prunesweep.checks import require_at_least, require_choice
+from prunesweep.checks import require_choice
 from prunesweep.lazy import torch
 from prunesweep.reducers import EarlierCaches, Left
-from prunesweep.reducers.schedules import as_deep
+from prunesweep.reducers.schedules import AsDeep
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:
@@ -21,31 +21,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-RELEASED = (15, 32)
-"""Layers that have run, of how many."""
-
-
 @dataclass(frozen=True)
-class Withdraw:
+class Withdraw(AsDeep):
     """Keep no visual token after `layer` layers."""
 
-    layer: int | None = None
-    """K; None: as deep as released, 15 of 32 layers."""
+    released = (15, 32)
     earlier_caches: EarlierCaches = "whole"
 
     def __post_init__(self) -> None:
-        if self.layer is not None:
-            require_at_least("layer", self.layer, 1)
+        super().__post_init__()
         require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
-
-    @property
-    def full_layers(self) -> int:
-        if self.layer is None:
-            raise ValueError("how deep is known with the model; ask its steps")
-        return self.layer
-
-    def steps(self, layers: int) -> tuple[Withdraw, ...]:
-        return (self if self.layer is not None else replace(self, layer=as_deep(layers, *RELEASED)),)
 
     def left(self, entering: Left) -> int:
         return 0
