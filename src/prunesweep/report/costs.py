@@ -40,17 +40,19 @@ def planned_tokens(config: DictConfig, layers: int) -> LayerTokens:
     """
     reducer = instantiate(config.reducer)
     require_layers(reducer, config.model.name, layers)
-    tokens = layer_tokens(reducer.steps(layers), layers, entering(config), _most_by_step)
+    try:
+        tokens = layer_tokens(reducer.steps(layers), layers, entering(config), _most_by_step)
+    except LookupError as error:
+        where = f"after {error.args[0].full_layers} layers"
+        raise ValueError(f"what {reducer.name} leaves {where} depends on the video; run prunesweep") from None
     return tokens._replace(cached=tuple(evicted(config, tokens.cached)))
 
 
 def _most_by_step(step: Step, now: Left) -> int:
-    """What a step leaves, or leaves at most.  Raises ValueError where neither is known without a video."""
+    """What a step leaves, or leaves at most.  Raises LookupError with the step where neither is known without a video."""
     left = left_by_step(step, now)
     if left is None and not hasattr(step, "most"):
-        raise ValueError(
-            f"what {type(step).__name__} leaves after {step.full_layers} layers depends on the video; run prunesweep"
-        )
+        raise LookupError(step)
     return step.most(now.tokens) if left is None else left  # type: ignore[attr-defined]
 
 
@@ -76,6 +78,15 @@ def evicted(config: DictConfig, cached: Sequence[int]) -> list[int]:
     return left
 
 
+def attended(config: DictConfig, cached: Sequence[int]) -> list[int] | None:
+    """Visual tokens that each layer attends to, summed over the generated tokens after the first; None: all in its cache."""
+    decode = instantiate(config.reducer.get("decode"))
+    if decode is None:
+        return None
+    times = max(0, config.generated - 1)
+    return [times * (count if layer < decode.full_layers else decode.left(count)) for layer, count in enumerate(cached)]
+
+
 def report(config: DictConfig) -> str:
     for name in ("frames", "tokens_per_frame"):
         require_at_least(name, config[name], 1)
@@ -92,8 +103,22 @@ def report(config: DictConfig) -> str:
     plans = {"dense": (dense,) * shape.layers, config.reducer.name: own.visual}
     caches = {"dense": plans["dense"], config.reducer.name: own.cached}
     steps = math.ceil(config.frames / config.model.get("frames_per_step", 1))
+    decoded_by = {"dense": None, config.reducer.name: attended(config, own.cached)}
+    fed = {"dense": None, config.reducer.name: own.fed}
     costs = {
-        name: ledger(shape, Usage(tokens, config.text_tokens, config.generated, steps, dense, cached_tokens=caches[name]))
+        name: ledger(
+            shape,
+            Usage(
+                tokens,
+                config.text_tokens,
+                config.generated,
+                steps,
+                dense,
+                cached_tokens=caches[name],
+                fed_tokens=fed[name],
+                attended_tokens=decoded_by[name],
+            ),
+        )
         for name, tokens in plans.items()
     }
     title = (
