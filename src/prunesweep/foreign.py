@@ -51,6 +51,8 @@ def read_yaml(path: Path) -> Any:
     try:
         _require_small(path, text)
         return OmegaConf.to_container(OmegaConf.create(text), resolve=False)  # its loader reads numbers as Hydra does
+    except AssertionError as error:  # OmegaConf's word for a file that holds one plain value
+        raise ValueError(f"{path} holds neither settings nor a list of them") from error
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error
 

@@ -6,6 +6,11 @@ import math
 from collections.abc import Sequence
 
 
+def visible(text: str) -> str:
+    """Characters that a terminal obeys as their codes: a name from elsewhere must not clear the screen."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def count(number: int, noun: str) -> str:
     """`1 question`, `2,000 questions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

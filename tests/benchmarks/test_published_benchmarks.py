@@ -304,6 +304,15 @@ def test_the_command_says_on_one_line_what_it_cannot_check(tmp_path: Path) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_the_command_ends_with_1_and_no_more_words_where_it_found_something(tmp_path: Path) -> None:
+    (tmp_path / "dots.jsonl").write_text(json.dumps({"video": "gone.mp4", "question": "q", "choices": ["a", "b"], "answer": "a"}))
+    command = [sys.executable, "-m", "prunesweep", "data", "check", "benchmark=jsonl", f"benchmark.path={tmp_path}/dots.jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "gone.mp4" in done.stdout
+    assert "unexpected" not in done.stderr
+
+
 def trial(folder: Path, benchmark: str, chosen: list[int | None]) -> Path:
     names = [f"uid-{i}" for i in range(len(chosen))]
     rows = [Record("t", n, n, "other", ("a", "b"), "", "B", None, chosen=c) for n, c in zip(names, chosen, strict=True)]

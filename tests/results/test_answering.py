@@ -209,3 +209,25 @@ def test_the_package_is_known_by_its_source_also_where_it_is_installed(monkeypat
         answering.forget()
     assert installed.digest == here.digest
     assert "prunesweep" not in installed.distributions
+
+
+GUARDS = {
+    'if __name__ != "__main__":\n    PERIOD = 2\n': True,
+    'if __name__ == "helper":\n    PERIOD = 2\n': True,
+    'if __name__ == "__main__":\n    pass\nelse:\n    PERIOD = 2\n': True,
+    'if __name__ == "__main__":\n    PERIOD = 2\n': False,
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    PERIOD = 2\n": False,
+    "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    PERIOD = 2\n": True,
+}
+
+
+@pytest.mark.parametrize("text", GUARDS, ids=lambda text: text.splitlines()[0])
+def test_what_runs_on_import_is_in_the_key_whatever_guards_it(source: Path, text: str) -> None:
+    path = source / "prunesweep" / "reducers" / "fastv.py"
+    own = path.read_text() + "\n\nPERIOD = 1\n\n\n"
+    use = own.replace("importance = rows.mean(dim=(0, 1))", "importance = PERIOD * rows.mean(dim=(0, 1))")
+    assert use != own
+    path.write_text(use + text)
+    before = of(source)
+    path.write_text(use + text.replace("PERIOD = 2", "PERIOD = 8"))
+    assert (of(source).digest != before.digest) == GUARDS[text]

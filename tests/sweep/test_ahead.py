@@ -183,6 +183,10 @@ def test_a_sweep_says_what_it_will_do_before_anything_heavy_is_imported(tmp_path
 @pytest.mark.parametrize(
     "bad",
     [
+        "race.rounds=abc",
+        "race.alpha=5",
+        "race.alpha=abc",
+        "+race.rouns=3",
         "reducer.prune.keep_ratio=1.4",
         "reducer.merge.static_threshold=x",
         "reducer.prune.layer=8",

@@ -29,8 +29,9 @@ def check(
     from prunesweep.sweep.data_check import run_check
 
     with run.reported():
-        if run_check(overrides or [], decord):
-            raise typer.Exit(1)
+        wrong = run_check(overrides or [], decord)
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command(epilog=example("prunesweep data submission outputs/DATE/TIME answers.json"))

@@ -78,7 +78,7 @@ def help_text() -> str:
 
 def is_name(word: str) -> bool:
     """Whether it is neither an override nor an option."""
-    return "=" not in word and not word.startswith(SIGNS)
+    return "=" not in word and (word.startswith("~/") or not word.startswith(SIGNS))
 
 
 def sweep(name: Name = None, overrides: Overrides = None) -> None:

@@ -151,9 +151,14 @@ def require_indexed(folder: Path, index: str) -> None:
 NUMBERED = re.compile(r"(.+-)(\d+)-of-(\d+)(\.safetensors|\.bin)")
 
 
+def weights_in(folder: Path) -> list[Path]:
+    """Files of safetensors; hidden ones are of a system's own (macOS: `._model.safetensors`)."""
+    return [path for path in folder.glob("*.safetensors") if not path.name.startswith(".")]
+
+
 def require_shards(folder: Path) -> list[Path]:
     """All files of safetensors weights.  Raises ValueError if there are none, or if some are missing or half downloaded."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(weights_in(folder))
     if not files:
         raise ValueError(f"checkpoint folder {str(folder)!r} has no *.safetensors weights; other formats are not read")
     require_indexed(folder, INDEX)

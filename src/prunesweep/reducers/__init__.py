@@ -354,6 +354,10 @@ class Reducer:
                     f"reducer={self.name} has no {slot}, so that reducer.{slot}'s settings have no effect; in a sweep of several "
                     "methods give each its own settings with hydra/sweeper=grids"
                 )
+            if isinstance(part := getattr(self, slot), (str, int, float, list, tuple)):
+                raise ValueError(f"reducer.{slot}={part!r} is no part of a method; null leaves it out")
+        if not isinstance(self.name, str):
+            raise ValueError(f"reducer.name must be text, got {self.name!r}")
         if self.decode is not None and self.evict is not None:
             raise ValueError(
                 f"reducer={self.name} has both evict and decode; after an eviction nobody knows which tokens are visual"

@@ -62,7 +62,7 @@ class Pending:
             process = psutil.Process(self.process)
             same = self.here and abs(process.create_time() - self.began) < 1.0
             return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, ValueError, OverflowError):  # numbers of no process are in notes of others
             return False
 
 
@@ -110,5 +110,5 @@ def _notes(folder: Path) -> Iterator[tuple[Path, Pending]]:
             trials = {str(name): str(key) for name, key in raw["trials"].items()}
             samples = tuple(map(str, raw["samples"]))
             yield path, Pending(trials, samples, str(raw["store"]), str(raw["host"]), int(raw["process"]), float(raw["began"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):
             continue

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prunesweep.cost import Shape, Usage, VisionShape
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
+from prunesweep.layout import visible
 from prunesweep.types import Record
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ def _described(path: Path) -> dict[str, Any]:
     for name in ("name", "reducer", "model", "benchmark"):
         if not isinstance(raw[name], str):
             raise ValueError(f"{path.name} has no text for {name}")
+        raw[name] = visible(raw[name])
     if not isinstance(raw["settings"], dict):
         raise ValueError(f"{path.name} has no settings")
     return raw

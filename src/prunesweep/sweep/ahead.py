@@ -174,7 +174,7 @@ def note_speed(store: Path, place: str, taken: Mapping[str, tuple[int, float]], 
 
 def weight_bytes(checkpoint: str) -> int | None:
     """Of a checkpoint's folder; None for what is not downloaded yet."""
-    files = list(Path(checkpoint).expanduser().glob("*.safetensors"))
+    files = [file for file in Path(checkpoint).expanduser().glob("*.safetensors") if not file.name.startswith(".")]
     return sum(file.stat().st_size for file in files) or None
 
 

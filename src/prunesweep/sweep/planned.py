@@ -92,6 +92,7 @@ def _require_machine(spec: Spec) -> None:
     require_flag("engine.share", spec.engine["share"])
     require_flag("engine.measure", spec.engine["measure"])
     instantiate(spec.engine["measuring"], at="engine.measuring")
+    instantiate(spec.race, at="race")
 
 
 def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 
 from prunesweep.analysis.accuracy import accuracy
 from prunesweep.analysis.costs import ABSOLUTE, LEDGER_COSTS, mean_costs
-from prunesweep.checks import require_at_least
+from prunesweep.checks import require_at_least, require_number
 from prunesweep.results.records import Stopped
 from prunesweep.types import Sample
 
@@ -57,6 +57,8 @@ class Race:
     def __post_init__(self) -> None:
         require_at_least("race.rounds", self.rounds, 1)
         require_at_least("race.seed", self.seed, 0)
+        for name in ("alpha", "margin"):
+            require_number(f"race.{name}", getattr(self, name))
         if not 0 < self.alpha < 1:
             raise ValueError(f"race.alpha must be in (0, 1), got {self.alpha:g}")
         if not 0 <= self.margin < 1:

@@ -192,7 +192,7 @@ def of_checkpoint(load: Mapping[str, Any], files: Files) -> dict[str, str]:
 def _of_checkpoint(load: Mapping[str, Any], files: Files) -> dict[str, str]:
     folder = Path(os.path.expanduser(str(load.get("checkpoint"))))
     if str(load.get("_target_")).startswith(OWN_MODELS):
-        found = {path for pattern in LOADED for path in folder.glob(pattern)}
+        found = {path for pattern in LOADED for path in folder.glob(pattern) if not path.name.startswith(".")}
     else:
         found = {path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
     return {path.relative_to(folder).as_posix(): files(path) for path in sorted(found) if path.is_file()}

@@ -100,13 +100,12 @@ def is_text(node: ast.AST) -> bool:
 
 
 def never_run(node: ast.AST) -> bool:
-    """For a type checker, or for a module that is a program."""
-    if not isinstance(node, ast.If):
+    """For a type checker, or for a module that is a program; not if there is something for when it is not."""
+    if not isinstance(node, ast.If) or node.orelse:
         return False
     test = node.test
-    if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__":
-        return True
-    return (test.id if isinstance(test, ast.Name) else getattr(test, "attr", "")) == "TYPE_CHECKING" and not node.orelse
+    name = test.id if isinstance(test, ast.Name) else getattr(test, "attr", "")
+    return name == "TYPE_CHECKING" or ast.unparse(test) in ("__name__ == '__main__'", "'__main__' == __name__")
 
 
 def executed(node: ast.AST) -> Iterator[ast.AST]:
