@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import shutil
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,3 +232,11 @@ def test_what_runs_on_import_is_in_the_key_whatever_guards_it(source: Path, text
     before = of(source)
     path.write_text(use + text.replace("PERIOD = 2", "PERIOD = 8"))
     assert (of(source).digest != before.digest) == GUARDS[text]
+
+
+def test_installed_modules_are_none_of_python_s_own_library() -> None:
+    """In a virtual environment they lie below what `sysconfig` calls the library's folder there."""
+    library = Path(sysconfig.get_paths()["platstdlib"])
+    assert not syntax._is_standard(library / "site-packages" / "prunesweep" / "engine" / "scoring.py")
+    assert not syntax._is_standard(library / "dist-packages" / "loose.py")
+    assert syntax._is_standard(Path(ast.__file__))

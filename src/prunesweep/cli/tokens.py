@@ -20,7 +20,8 @@ def tokens(
     flips: Annotated[int, typer.Option(min=1, help="Without --sample: draw so many flipped questions.")] = 1,
     movie: Annotated[Literal["gif", "mp4"] | None, typer.Option(help="A movie of each, too.")] = None,
     out: Annotated[
-        Path | None, typer.Option(parser=user_path, metavar="FOLDER", help="For the pictures; tokens/ beside the trial.")
+        Path | None,
+        typer.Option(parser=user_path, metavar="FOLDER", help="For the pictures; tokens/NUMBER beside the trial."),
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Allow configurations that name code of other packages.")] = False,
 ) -> None:
@@ -29,7 +30,7 @@ def tokens(
     from prunesweep.report.token_pictures import draw, flips_of
 
     first = trial_path(trial)
-    out = out or first.parent / "tokens"
+    out = out or first.resolve().parent / "tokens" / first.resolve().name
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder for the pictures with --out")
     folders = [first, *([trial_path(other, first.parent)] if other else [])]

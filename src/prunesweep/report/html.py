@@ -266,7 +266,7 @@ def _errors_of(outcomes: Outcomes) -> Iterator[tuple[str, str, str]]:
 def _token_maps(sweep: Path) -> Iterator[dict[str, str]]:
     """Pictures that `prunesweep tokens` left in the sweep's folder, inside the page."""
     kinds = {".png": "image/png", ".gif": "image/gif"}
-    files = sorted(path for path in (sweep / TOKEN_MAPS).glob("*") if path.suffix in kinds)
+    files = sorted(path for path in (sweep / TOKEN_MAPS).rglob("*") if path.suffix in kinds)
     for path in files[:MOST_MAPS]:
         content = base64.b64encode(path.read_bytes()).decode()
         yield {"src": f"data:{kinds[path.suffix]};base64,{content}", "caption": path.stem.replace("_", " ")}

@@ -354,7 +354,7 @@ def _token_maps(source: Path) -> dict[str, Any]:
     from prunesweep.report.html import TOKEN_MAPS
 
     logged: dict[str, Any] = {}
-    for path in sorted((source / TOKEN_MAPS).glob("*"))[:MOST_PICTURES]:
+    for path in sorted((source / TOKEN_MAPS).rglob("*"))[:MOST_PICTURES]:
         if path.suffix in PICTURES:
             logged[f"tokens/{path.stem}"] = wandb.Image(str(path))
         elif path.suffix in MOVIES:

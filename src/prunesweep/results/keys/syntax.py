@@ -230,7 +230,7 @@ def find_installed(name: str) -> Place:
     own = name.partition(".")[0] == PACKAGE  # by its source, wherever it is installed: one version may have several codes
     if not own and (distribution := _distribution(path, name)):
         return Place("distribution", path, distribution)
-    if any(path.is_relative_to(folder) for folder in _standard()):
+    if _is_standard(path):
         return Place("standard")
     if isinstance(spec.loader, importlib.machinery.SourceFileLoader):
         return Place("source", path, path.read_text(encoding="utf-8"), is_package)
@@ -258,8 +258,10 @@ def _folders(package: importlib.machinery.ModuleSpec) -> list[str]:
     return list(getattr(locations, "_path", locations))  # a namespace's own list asks for the imported package above it
 
 
-def _standard() -> list[Path]:
-    return [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "platstdlib")]
+def _is_standard(path: Path) -> bool:
+    """Of Python's own library; what is installed may lie in a folder below it."""
+    own = (Path(sysconfig.get_paths()[key]) for key in ("stdlib", "platstdlib"))
+    return any(path.is_relative_to(folder) and not set(SITES) & set(path.relative_to(folder).parts) for folder in own)
 
 
 def _distribution(path: Path, name: str) -> str | None:
