@@ -354,11 +354,11 @@ def _token_maps(source: Path) -> dict[str, Any]:
     from prunesweep.report.html import TOKEN_MAPS
 
     logged: dict[str, Any] = {}
-    for path in sorted((source / TOKEN_MAPS).rglob("*"))[:MOST_PICTURES]:
-        if path.suffix in PICTURES:
-            logged[f"tokens/{path.stem}"] = wandb.Image(str(path))
-        elif path.suffix in MOVIES:
-            logged[f"tokens/{path.stem}"] = wandb.Video(str(path), format=path.suffix[1:])
+    drawn = sorted(path for path in (source / TOKEN_MAPS).rglob("*") if path.suffix in (*PICTURES, *MOVIES))
+    for path in drawn[:MOST_PICTURES]:
+        name = path.relative_to(source).with_suffix("").as_posix()
+        picture = path.suffix in PICTURES
+        logged[name] = wandb.Image(str(path)) if picture else wandb.Video(str(path), format=path.suffix[1:])
     return logged
 
 
