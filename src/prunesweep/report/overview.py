@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from prunesweep.analysis.axis import BASELINE
@@ -27,6 +28,8 @@ FEW = 20
 MOST_IN_HTML = 200
 DISPENSABLE = ("several", "no option", "total of dense", "at end", "tokens in", "LLM prefill")
 """Columns that a narrow terminal does without, the first ones first."""
+NARROWEST = 40
+"""That notes are wrapped to."""
 GAP = 2
 """Between columns."""
 STOPPED = (
@@ -89,7 +92,8 @@ def on_terminal(found: Overview, width: int, everything: bool = False) -> str:
         notes.insert(0, f"{count(rest, 'more trial')}, neither on the front nor a baseline: prunesweep show FOLDER --all")
     if lost:
         notes.append(f"for want of width without {', '.join(lost)}: a pipe has all columns")
-    return "\n".join([grid(header, lines, left=2), *notes])
+    wrapped = (line for note in notes for line in wrap(note, max(width, NARROWEST), subsequent_indent="  "))
+    return "\n".join([grid(header, lines, left=2), *wrapped])
 
 
 def as_html(found: Overview) -> str:
@@ -106,11 +110,15 @@ def as_html(found: Overview) -> str:
 def _fitting(
     header: tuple[str, ...], lines: Sequence[tuple[str, ...]], width: int
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
-    """What fits into a width, and the names of the columns that do not: of the dispensable ones, then of settings, the last."""
+    """What fits into a width, and the names of the columns that do not.
+
+    First go settings that have one value wherever a trial has them, then the dispensable columns, then the last settings.
+    """
     widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
     settings = header[2 : header.index("front")]
+    alike = [name for i, name in enumerate(settings, 2) if len({line[i] for line in lines} - {""}) < 2]
     kept, lost = list(range(len(header))), []
-    for name in (*DISPENSABLE, *reversed(settings)):
+    for name in (*alike, *DISPENSABLE, *(name for name in reversed(settings) if name not in alike)):
         if sum(widths[i] + GAP for i in kept) - GAP <= width:
             break
         if name in header:
