@@ -87,7 +87,7 @@ def on_terminal(found: Overview, width: int, everything: bool = False) -> str:
     """As many columns as fit, the least needed ones left out; without `everything` the front and the baselines of many trials."""
     wanted = found.rows if everything or len(found.rows) <= FEW else found.rows[: found.chosen]
     header, lines, lost = _fitting(found.header, wanted, width)
-    notes = list(found.notes)
+    notes = [note for note in found.notes if not (note.startswith("tokens in") and {"tokens in", "at end"} <= set(lost))]
     if rest := len(found.rows) - len(lines):
         notes.insert(0, f"{count(rest, 'more trial')}, neither on the front nor a baseline: prunesweep show FOLDER --all")
     if lost:
@@ -100,7 +100,7 @@ def as_html(found: Overview) -> str:
     """A table whose every text is escaped; of very many trials the first ones."""
     head = "".join(f"<th>{escape(name)}</th>" for name in found.header)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in found.rows[:MOST_IN_HTML])
-    notes = list(found.notes)
+    notes = [note for note in found.notes if not (note.startswith("tokens in") and {"tokens in", "at end"} <= set(lost))]
     if rest := len(found.rows) - MOST_IN_HTML:
         notes = [f"and {count(rest, 'more trial')}", *notes] if rest > 0 else notes
     said = "".join(f"<div>{escape(note)}</div>" for note in notes)
