@@ -100,7 +100,7 @@ def as_html(found: Overview) -> str:
     """A table whose every text is escaped; of very many trials the first ones."""
     head = "".join(f"<th>{escape(name)}</th>" for name in found.header)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in found.rows[:MOST_IN_HTML])
-    notes = [note for note in found.notes if not (note.startswith("tokens in") and {"tokens in", "at end"} <= set(lost))]
+    notes = list(found.notes)
     if rest := len(found.rows) - MOST_IN_HTML:
         notes = [f"and {count(rest, 'more trial')}", *notes] if rest > 0 else notes
     said = "".join(f"<div>{escape(note)}</div>" for note in notes)
