@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunesweep.reducers import INNER, Reducer
+from prunesweep.reducers import Reducer
+from prunesweep.testing.inner import cache_laws, step_laws
 from prunesweep.testing.law import Law
 from prunesweep.testing.merging import merger_laws
 
@@ -28,20 +29,15 @@ def laws_of(method: Any, knob: str | None = None) -> list[Law]:
     `knob` names the setting of a part that says how much stays, such as `keep_ratio`.
     """
     reducer = as_reducer(method, knob)
-    found: list[Law] = []
-    if reducer.merge is not None:
-        found += merger_laws(reducer)
-    return found
+    before = merger_laws(reducer) if reducer.merge is not None else []
+    return [*before, *step_laws(reducer), *cache_laws(reducer)]
 
 
 def as_reducer(method: Any, knob: str | None = None) -> Reducer:
     """A part is told by what it has: a place in the LLM, or none."""
     if isinstance(method, Reducer):
         return method
-    if hasattr(method, "steps") or hasattr(method, "full_layers"):
-        slot = "prune"
-    else:
-        slot = "merge"
+    slot = "prune" if hasattr(method, "steps") or hasattr(method, "full_layers") else "merge"
     return Reducer(type(method).__name__, **{slot: method}, knob=None if knob is None else f"{slot}.{knob}")
 
 

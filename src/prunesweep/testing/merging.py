@@ -309,7 +309,7 @@ def needs(runs: Merges) -> None:
     """A fact that is needed changes something, with some setting."""
     unread = set(needs_of(runs.reducer.merge))
     for setting, merge in runs.settings.items():
-        for video in (VIDEOS[0], VIDEOS[5]):
+        for video in (VIDEOS[0], VIDEOS[6], VIDEOS[11]):
             once = runs.of(setting, video)
             for name in sorted(unread & set(needs_of(merge))):
                 again = merged_by(merge, video, with_fact(tokens_of(video, needs_of(merge)), name))
