@@ -124,7 +124,8 @@ def failing_references(module: str) -> str:
     import pytest
 
     for path, by_name in references_of(module).items():
-        chosen = ["-k", module.rpartition(".")[2]] if by_name else []
+        name = module.rpartition(".")[2]
+        chosen = ["-k", f"{name} or {name.rpartition('_')[0] or name}"] if by_name else []
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             code = pytest.main([str(path), "-x", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *chosen])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
