@@ -21,9 +21,7 @@ from prunesweep.types import Merged, Prefix, Tokens
 from support.places import CONF, REDUCERS, ROOT
 from support.trials import reducer_of
 
-KNOWN = {
-    name: {"merge: 5. contributions times patches are the tokens"} for name in ("prumerge", "prumerge_plus")
-}
+KNOWN = {name: {"merge: 5. contributions times patches are the tokens"} for name in ("prumerge", "prumerge_plus")}
 """What does not hold, and why: PruMerge's tokens are weighted sums, and it does not say of what."""
 
 
@@ -194,7 +192,10 @@ def test_the_suite_counts_its_laws_and_stops_at_the_first_that_does_not_hold() -
 
 def test_lists_in_yaml_are_accepted_where_methods_take_tuples() -> None:
     """As Hydra's own instantiate hands them over, and as ours does."""
-    for kind, settings in ((PyramidDrop, {"layers": [2, 4], "keep_ratios": [0.5, 0.25]}), (SparseVLM, {"layers": [2, 4], "keep": [9, 4]})):
+    for kind, settings in (
+        (PyramidDrop, {"layers": [2, 4], "keep_ratios": [0.5, 0.25]}),
+        (SparseVLM, {"layers": [2, 4], "keep": [9, 4]}),
+    ):
         node = OmegaConf.create({"_target_": f"{kind.__module__}.{kind.__qualname__}", **settings})
         expected = kind(**{name: tuple(value) for name, value in settings.items()})
         for found in (instantiate(node), ours(node), ours(OmegaConf.to_container(node))):

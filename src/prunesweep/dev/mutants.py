@@ -16,7 +16,7 @@ TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Gt: ast.GtE, ast.GtE: ast.
 REDUCING = ("mean", "sum", "amax", "amin", "max", "min", "sort", "argsort", "softmax", "var", "argmax", "any", "all", "cumsum")
 OPPOSITE = {"argmax": "argmin", "argmin": "argmax", "topk": "topk"}
 
-HELPERS = '''
+HELPERS = """
 def __mutant_groups__(merged):
     from dataclasses import replace
     return replace(merged, group=merged.group * 0)
@@ -26,7 +26,7 @@ def __mutant_positions__(merged):
 def __mutant_contributions__(merged):
     from dataclasses import replace
     return replace(merged, contributions=None)
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,10 @@ def _flipped(node: ast.AST) -> ast.AST | None:
     if name == "best" and node.args:
         node.args[0] = ast.UnaryOp(ast.USub(), node.args[0])
         return node
-    if name in ("argsort", "sort") and not any(word.arg == "descending" for word in node.keywords) and any(
-        word.arg == "stable" for word in node.keywords
+    if (
+        name in ("argsort", "sort")
+        and not any(word.arg == "descending" for word in node.keywords)
+        and any(word.arg == "stable" for word in node.keywords)
     ):
         node.keywords.append(ast.keyword("descending", ast.Constant(True)))
         return node
@@ -262,14 +264,14 @@ TOLD = ("earlier_caches", "reads_question", "in_order", "attention")
 
 def _told_falsely(node: ast.AST) -> ast.AST | None:
     """What a class says of itself for all its settings."""
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in TOLD:
-        if isinstance(node.value, ast.Constant) and node.value.value in FALSE:
-            node.value = ast.Constant(FALSE[node.value.value])
-            return node
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in ("needs", "reads"):
-        if isinstance(node.value, ast.Tuple) and node.value.elts:
-            node.value.elts = node.value.elts[:-1]
-            return node
+    name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ""
+    value: Any = getattr(node, "value", None)
+    if name in TOLD and isinstance(value, ast.Constant) and value.value in FALSE:
+        value.value = FALSE[value.value]
+        return node
+    if name in ("needs", "reads") and isinstance(value, ast.Tuple) and value.elts:
+        value.elts = value.elts[:-1]
+        return node
     if isinstance(node, ast.FunctionDef) and node.name in ("reads_question", "in_order"):
         return _returning(node.name, lambda value: ast.UnaryOp(ast.Not(), value))(node)
     return None

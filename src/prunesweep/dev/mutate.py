@@ -2,9 +2,9 @@
 
     python -m prunesweep.dev.mutate [METHOD...] [--jobs=2] [--all]
 
-`dev/mutants.py` makes the copies by rules; a METHOD is a module of `prunesweep.reducers`.  Each copy stands in for the module in a
-process of its own, where `prunesweep.testing` and then the method's reference cases in `tests/` run.  A copy that changes no output
-of any of the laws' inputs counts as equivalent.  In a checkout.
+`dev/mutants.py` makes the copies by rules; a METHOD is a module of `prunesweep.reducers`.  Each copy stands in for the module
+in a process of its own, where `prunesweep.testing` and then the method's reference cases in `tests/` run.  A copy that changes
+no output of any of the laws' inputs counts as equivalent.  In a checkout.
 """
 
 from __future__ import annotations
@@ -72,7 +72,11 @@ def configured(module: str) -> list[dict[str, Any]]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for path in sorted((ROOT / "conf" / "reducer").glob("*.yaml")):
             node: Any = OmegaConf.to_container(compose("eval", [f"reducer={path.stem}"]).reducer, resolve=True)
-            own = {slot: part for slot, part in node.items() if isinstance(part, dict) and str(part.get("_target_", "")).startswith(f"{module}.")}
+            own = {
+                slot: part
+                for slot, part in node.items()
+                if isinstance(part, dict) and str(part.get("_target_", "")).startswith(f"{module}.")
+            }
             if own:
                 others = {slot: None for slot, part in node.items() if isinstance(part, dict) and slot not in own}
                 knob = node.get("knob") if str(node.get("knob")).partition(".")[0] in own else None
@@ -198,8 +202,6 @@ def module_names(chosen: Sequence[str]) -> list[str]:
 
 def preload() -> ModuleType:
     """What every copy's process needs, and no method: those come with their copies."""
-    import pytest
-    import transformers.models.qwen2.modeling_qwen2
 
     import prunesweep.models.decoder
     import prunesweep.testing.outputs
@@ -232,7 +234,11 @@ def main() -> None:
                 where = f"{name}.py:{fate.mutant.line} {fate.mutant.rule}: {fate.mutant.before}"
                 print(f"{fate.kind}: {where}", f"  {fate.found.by}", sep="\n" if fate.found.by else "", flush=True)
     effective = total["caught"] + total["survived"]
-    table.add_row("all", str(effective + total["equivalent"]), *(str(n) for n in (effective, total["caught"], total["survived"], total["equivalent"], total["laws"])))
+    table.add_row(
+        "all",
+        str(effective + total["equivalent"]),
+        *(str(n) for n in (effective, total["caught"], total["survived"], total["equivalent"], total["laws"])),
+    )
     console.print(table)
 
 

@@ -28,7 +28,17 @@ from prunesweep.reducers import (
     look_of,
     reads_of,
 )
-from prunesweep.testing.decoder import LAYERS, PROMPTS, QUESTIONS, Given, Prompt, entering, run_stages, same_tensors, small_decoder
+from prunesweep.testing.decoder import (
+    LAYERS,
+    PROMPTS,
+    QUESTIONS,
+    Given,
+    Prompt,
+    entering,
+    run_stages,
+    same_tensors,
+    small_decoder,
+)
 from prunesweep.testing.law import Law, require
 from prunesweep.testing.merging import LOOSE, require_one_way, require_proportional
 from prunesweep.testing.settings import add, knob_of, switched, turned
@@ -120,7 +130,7 @@ def step_laws(reducer: Reducer) -> list[Law]:
         "4. the count follows the knob": follows_knob,
         "3. a share of 1 keeps all": keeps_all,
     }
-    return [Law(f"{'/'.join(slots)}: {name}", lambda claim=claim: claim(runs)) for name, claim in claims.items()]
+    return [Law(f"{'/'.join(slots)}: {name}", lambda: claim(runs)) for name, claim in claims.items()]
 
 
 def shared_is_separate(runs: Runs) -> None:
@@ -140,8 +150,10 @@ def shared_is_separate(runs: Runs) -> None:
                 same = type(outcome.result) is type(other) and same_tensors(outcome.result, other)
                 require(
                     same,
-                    lambda outcome=outcome: f"{runs.reducer.name}, {outcome.key[0]}, on {prompt}: shared differs from separate; "
-                    "carry what later steps need in the state, never in the step",
+                    lambda: (
+                        f"{runs.reducer.name}, {outcome.key[0]}, on {prompt}: shared differs from separate; "
+                        "carry what later steps need in the state, never in the step"
+                    ),
                 )
 
 
@@ -149,15 +161,21 @@ def kept(runs: Runs) -> None:
     require(bool(runs.all), lambda: f"{runs.reducer.name} does nothing inside the LLM, or answers nothing")
     for moment in runs.all:
         keep, count = moment.change.keep.tolist(), len(moment.before.group)
-        require(keep == sorted(set(keep)), lambda moment=moment: f"{moment}: keeps {moment.change.keep.tolist()[:9]}; sort them, each once")
-        require(set(keep) <= set(range(count)), lambda moment=moment, count=count: f"{moment}: keeps others than 0 to {count - 1}")
+        require(
+            keep == sorted(set(keep)),
+            lambda: f"{moment}: keeps {moment.change.keep.tolist()[:9]}; sort them, each once",
+        )
+        require(set(keep) <= set(range(count)), lambda: f"{moment}: keeps others than 0 to {count - 1}")
         text = torch.equal(moment.after.hidden[~moment.after.visual], moment.before.hidden[~moment.before.visual])
-        require(text, lambda moment=moment: f"{moment}: text must go on as it is")
+        require(text, lambda: f"{moment}: text must go on as it is")
         if moment.change.hidden is None:
             own = moment.after.hidden[moment.after.visual][: len(keep)]
-            require(torch.equal(own, moment.before.hidden[moment.before.visual][keep]), lambda moment=moment: f"{moment}: kept tokens changed")
+            require(
+                torch.equal(own, moment.before.hidden[moment.before.visual][keep]),
+                lambda: f"{moment}: kept tokens changed",
+            )
         if moment.change.positions == "original":
-            require(moment.after.next_position == moment.before.next_position, lambda moment=moment: f"{moment}: positions moved")
+            require(moment.after.next_position == moment.before.next_position, lambda: f"{moment}: positions moved")
 
 
 def gone_on(moment: Moment) -> int:
@@ -173,7 +191,8 @@ def left_is_left(runs: Runs) -> None:
     for moment in runs.all:
         said, real = left_by_step(moment.step, coming(moment)), gone_on(moment)
         require(
-            said in (None, real), lambda moment=moment, said=said, real=real: f"{moment}: left says {said}, {real} are left; count in one place"
+            said in (None, real),
+            lambda: f"{moment}: left says {said}, {real} are left; count in one place",
         )
 
 
@@ -183,7 +202,10 @@ def fewest_is_tight(runs: Runs) -> None:
         if left_by_step(moment.step, coming(moment)) is not None:
             continue
         least, real = fewest_by_step(moment.step, coming(moment)), gone_on(moment)
-        require(least <= real, lambda moment=moment, least=least, real=real: f"{moment}: fewest says {least}, {real} are left; lower it")
+        require(
+            least <= real,
+            lambda: f"{moment}: fewest says {least}, {real} are left; lower it",
+        )
         if hasattr(moment.step, "fewest"):
             nearest, bound = min(nearest, real / max(1, least)), max(bound, least)
     require(
@@ -200,10 +222,10 @@ def deterministic(runs: Runs) -> None:
             again = changed(moment.step(moment.before))
         require(
             same_tensors(again, moment.change) and again.flops == moment.change.flops,
-            lambda moment=moment: f"{moment}: two calls differ; draw with a seeded torch.Generator",
+            lambda: f"{moment}: two calls differ; draw with a seeded torch.Generator",
         )
         now = (moment.before.hidden, moment.before.position, moment.before.group)
-        require(same_tensors(before, now), lambda moment=moment: f"{moment}: writes into its input; work on a copy")
+        require(same_tensors(before, now), lambda: f"{moment}: writes into its input; work on a copy")
 
 
 def question_read(runs: Runs) -> None:
@@ -216,11 +238,13 @@ def question_read(runs: Runs) -> None:
         if asks_first(moment.step) and earlier_caches(moment.step) != "cut":
             others = [other for other in runs.all if other.step == moment.step and other.prompt == moment.prompt]
             name, done = called(moment.step), len(moment.change.keep) == len(moment.before.group)
-            differs[name] = differs.get(name, False) or done or any(not same_tensors(other.change, moment.change) for other in others)
-        elif not asks_first(moment.step) and not moment.step.full_layers == 0:
+            differs[name] = (
+                differs.get(name, False) or done or any(not same_tensors(other.change, moment.change) for other in others)
+            )
+        elif not asks_first(moment.step) and moment.step.full_layers != 0:
             _require_same_if_asked(moment)
     for name, does in differs.items():
-        require(does, lambda name=name: f"{name}: has the question asked first and never reads it; say reads_question = False")
+        require(does, lambda: f"{name}: has the question asked first and never reads it; say reads_question = False")
 
 
 def _require_same_if_asked(moment: Moment) -> None:
@@ -233,7 +257,9 @@ def _require_same_if_asked(moment: Moment) -> None:
             change = changed(moment.step(looked(asked, moment.step, small_decoder())[0]))
             require(
                 torch.equal(change.keep, moment.change.keep),
-                lambda: f"{moment}: says that it does not read the question, and keeps others when it is asked; say reads_question = True",
+                lambda: (
+                    f"{moment}: says that it does not read the question, and keeps others when it is asked; say reads_question = True"
+                ),
             )
 
 
@@ -244,28 +270,35 @@ def caches(runs: Runs) -> None:
             part = getattr(reducer, slot)
             own = getattr(part, "earlier_caches", None)
             for step in reducer.steps(LAYERS) if len(runs.slots) == 1 else ():
-                require(own in (None, earlier_caches(step)), lambda step=step, own=own: f"{step}: its part says earlier_caches={own}")
+                require(own in (None, earlier_caches(step)), lambda: f"{step}: its part says earlier_caches={own}")
     for moment in runs.all:
         lengths = [key.shape[2] for key, _ in moment.after.kv]
         before = [key.shape[2] for key, _ in moment.before.kv]
-        wanted = before if earlier_caches(moment.step) == "whole" else [len(moment.before.visual) - len(moment.before.group) + len(moment.change.keep)] * len(before)
-        require(lengths == wanted, lambda moment=moment, lengths=lengths, wanted=wanted: f"{moment}: caches hold {lengths}, should {wanted}")
+        wanted = (
+            before
+            if earlier_caches(moment.step) == "whole"
+            else [len(moment.before.visual) - len(moment.before.group) + len(moment.change.keep)] * len(before)
+        )
+        require(
+            lengths == wanted,
+            lambda: f"{moment}: caches hold {lengths}, should {wanted}",
+        )
 
 
 def usage(runs: Runs) -> None:
-    for reducer, prompt, question, end in runs.ends:
+    for reducer, prompt, _, end in runs.ends:
         seen = [int(layer.visual.sum()) for layer in end.seen]
         held = [key.shape[2] - int((~layer.visual).sum()) for (key, _), layer in zip(end.kv, end.seen, strict=True)]
         counted = list(end.usage.cached_tokens or ())
         require(
             counted == seen == held and len(end.usage.visual_tokens) == LAYERS,
-            lambda reducer=reducer, prompt=prompt: f"{reducer.name} on {prompt}: usage counts {counted} cached tokens, there are {held}",
+            lambda: f"{reducer.name} on {prompt}: usage counts {counted} cached tokens, there are {held}",
         )
     for moment in runs.all:
         spent = moment.after.usage.reduction_flops - moment.before.usage.reduction_flops
         require(
             spent >= moment.change.flops >= 0 and isinstance(moment.change.flops, int),
-            lambda moment=moment: f"{moment}: FLOPs are whole and not below 0, got {moment.change.flops!r}",
+            lambda: f"{moment}: FLOPs are whole and not below 0, got {moment.change.flops!r}",
         )
 
 
@@ -274,18 +307,18 @@ def flops(runs: Runs) -> None:
     for moment in runs.all:
         made = moment.change.hidden is not None or (moment.change.extra is not None and len(moment.change.extra))
         fewer = len(moment.change.keep) < len(moment.before.group)
-        compares = fewer and "normed" in reads_of(moment.step) or (fewer and look_of(moment.step) == "queries")
+        compares = (fewer and "normed" in reads_of(moment.step)) or (fewer and look_of(moment.step) == "queries")
         nothing = len(moment.change.keep) == 0
         require(
-            moment.change.flops > 0 or nothing or not (made and fewer or compares),
-            lambda moment=moment: f"{moment}: compares or makes tokens for {moment.change.flops} FLOPs; count them in Change.flops",
+            moment.change.flops > 0 or nothing or not ((made and fewer) or compares),
+            lambda: f"{moment}: compares or makes tokens for {moment.change.flops} FLOPs; count them in Change.flops",
         )
 
 
 def carried(runs: Runs) -> None:
     for moment in runs.all:
         there = all(moment.after.carried.get(key) == value for key, value in moment.change.carried.items())
-        require(there, lambda moment=moment: f"{moment}: what it carries does not arrive")
+        require(there, lambda: f"{moment}: what it carries does not arrive")
 
 
 def _first_counts(runs: Runs, slot: str) -> Iterator[tuple[Prompt, dict[Any, int], bool]]:
@@ -332,7 +365,7 @@ def keeps_all(runs: Runs) -> None:
             step = _step_of(next(counts for _, counts, _ in _first_counts(runs, slot)))
             require(
                 size - step < most <= size,
-                lambda most=most, name=name: f"{called(part)}: {most} of {size} tokens stay with {name} at its end; keep all",
+                lambda: f"{called(part)}: {most} of {size} tokens stay with {name} at its end; keep all",
             )
 
 
@@ -367,12 +400,18 @@ def evicted(reducer: Reducer) -> None:
             state = run_stages(entering(prompt), list(inside(mine, QUESTIONS[1], LAYERS)))
             small = Evict(part)(state, model)
             again = Evict(part)(state, model)
-            require(same_tensors(small, again), lambda part=part: f"{part} on {prompt}: two calls differ")
+            require(same_tensors(small, again), lambda: f"{part} on {prompt}: two calls differ")
             for layer, (kv, seen) in enumerate(zip(small.kv, state.seen, strict=True)):
                 _require_evicted(part, str(prompt), kv.key.shape[2], seen.visual, (small.usage.cached_tokens or ())[layer])
-            if any(kv.key.shape[2] < len(seen.visual) for kv, seen in zip(small.kv, state.seen, strict=True)) and getattr(part, "merging", "none") != "none":
+            if (
+                any(kv.key.shape[2] < len(seen.visual) for kv, seen in zip(small.kv, state.seen, strict=True))
+                and getattr(part, "merging", "none") != "none"
+            ):
                 spent = small.usage.reduction_flops - state.usage.reduction_flops
-                require(spent > 0, lambda part=part, spent=spent: f"{part} on {prompt}: merges for {spent} FLOPs; count them in Evicted.flops")
+                require(
+                    spent > 0,
+                    lambda: f"{part} on {prompt}: merges for {spent} FLOPs; count them in Evicted.flops",
+                )
 
 
 def _require_evicted(part: Any, where: str, length: int, visual: Any, said: int) -> None:
@@ -380,12 +419,16 @@ def _require_evicted(part: Any, where: str, length: int, visual: Any, said: int)
     count, before = len(place), int(place[0])
     after = len(visual) - before - count
     left = part.left(count, before, after) if hasattr(part, "left") else None
-    require(left in (None, said), lambda: f"{part} on {where}: left says {left} visual tokens, {said} are left; count in one place")
+    require(
+        left in (None, said), lambda: f"{part} on {where}: left says {left} visual tokens, {said} are left; count in one place"
+    )
     text = length - said
     require(0 <= text <= before + after, lambda: f"{part} on {where}: {text} tokens of text of {before + after} are left")
     recent, heavy = part.budget(len(visual)) if hasattr(part, "budget") else (0, 0)
     if recent + heavy and getattr(part, "text_overflow", "evict") == "evict":
-        require(length == recent + heavy, lambda: f"{part} on {where}: {length} tokens are left, its budget is {recent} + {heavy}")
+        require(
+            length == recent + heavy, lambda: f"{part} on {where}: {length} tokens are left, its budget is {recent} + {heavy}"
+        )
 
 
 def attended(reducer: Reducer) -> None:
@@ -393,17 +436,21 @@ def attended(reducer: Reducer) -> None:
     decode: Any = reducer.decode
     parts = switched(decode) | {str(value): part for value, part in turned(reducer, "decode").items()}
     for part in parts.values():
-        state = run_stages(entering(PROMPTS[0]), list(inside(replace(reducer, merge=None, prune=None, inner=None), QUESTIONS[0], LAYERS)))
+        state = run_stages(
+            entering(PROMPTS[0]), list(inside(replace(reducer, merge=None, prune=None, inner=None), QUESTIONS[0], LAYERS))
+        )
         writer = Writer(state, model, part)
         for token in (5, 6):
             writer.write(model.embed((token,)))
         count = PROMPTS[0].frames * PROMPTS[0].patches
         fewer, full = part.left(count), part.full_layers
         counts = list(writer.attended or ())
-        require(counts[:full] == [2 * count] * full, lambda part=part: f"{part}: {full} layers attend to all, got {counts}")
+        require(counts[:full] == [2 * count] * full, lambda: f"{part}: {full} layers attend to all, got {counts}")
         low, high = 2 * min(fewer, count), 2 * count
-        require(all(low <= c <= high for c in counts[full:]), lambda part=part: f"{part}: {counts[full:]} tokens attended, left says {fewer} of {count}")
+        require(
+            all(low <= c <= high for c in counts[full:]),
+            lambda: f"{part}: {counts[full:]} tokens attended, left says {fewer} of {count}",
+        )
         first, _ = part(torch.rand(4, count, generator=torch.Generator().manual_seed(0)), None)
         there = count if first is None else len(first)
-        require(there == fewer, lambda part=part, there=there: f"{part}: the first token attends to {there}, left says {fewer}")
-
+        require(there == fewer, lambda: f"{part}: the first token attends to {there}, left says {fewer}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.engine.stages import Reduce
@@ -107,7 +107,7 @@ def merger_laws(reducer: Reducer) -> list[Law]:
         "4. the count follows the knob": follows_knob,
         "3. a share of 1 keeps all": keeps_all,
     }
-    return [Law(f"merge: {name}", lambda claim=claim: claim(runs)) for name, claim in claims.items()]
+    return [Law(f"merge: {name}", lambda: claim(runs)) for name, claim in claims.items()]
 
 
 def _who(merge: Merger, video: Video) -> str:
@@ -128,13 +128,13 @@ def left_is_left(runs: Merges) -> None:
             agrees = said is None or (merged is None) == (said == "no answer")
             require(
                 agrees,
-                lambda merge=merge, video=video: f"{_who(merge, video)}: left and the call must raise NoCounterpartError together",
+                lambda: f"{_who(merge, video)}: left and the call must raise NoCounterpartError together",
             )
             if merged is not None and isinstance(said, Left):
                 _require_left(merge, video, merged, said)
 
 
-def said_left(merge: Merger, video: Video) -> Left | None | str:
+def said_left(merge: Merger, video: Video) -> Left | str | None:
     try:
         return left_by_merge(merge, video.frames, video.patches)
     except NoCounterpartError:
@@ -159,7 +159,9 @@ def fewest_is_tight(runs: Merges) -> None:
             least, count = merge.fewest(video.frames, video.patches), len(merged.x)
         except NoCounterpartError:  # of some other video of this size
             continue
-        require(1 <= least <= count, lambda: f"{_who(merge, video)}: fewest says {least}, {count} are left; lower it to 1 at least")
+        require(
+            1 <= least <= count, lambda: f"{_who(merge, video)}: fewest says {least}, {count} are left; lower it to 1 at least"
+        )
         nearest, bound = min(nearest, count / least), max(bound, least)
     require(
         nearest < LOOSE or not bound,
@@ -194,8 +196,10 @@ def made_of(runs: Merges) -> None:
         off = float(((made - merged.x.float()).abs() / (1 + merged.x.float().abs())).max())
         require(
             off <= CLOSE,
-            lambda: f"{_who(merge, video)}: tokens are off by {off:.2g} from contributions x patches, at most {CLOSE}; "
-            "say with Merged.contributions what they are made of",
+            lambda: (
+                f"{_who(merge, video)}: tokens are off by {off:.2g} from contributions x patches, at most {CLOSE}; "
+                "say with Merged.contributions what they are made of"
+            ),
         )
 
 
@@ -219,12 +223,12 @@ def deterministic(runs: Merges) -> None:
             again = merged_by(merge, video, tokens)
             require(
                 again is not None and _same(once, again),
-                lambda merge=merge, video=video: f"{_who(merge, video)}: two calls differ; draw with a seeded torch.Generator",
+                lambda: f"{_who(merge, video)}: two calls differ; draw with a seeded torch.Generator",
             )
             fresh = tokens_of(video, needs_of(merge))
             untouched = torch.equal(fresh.x, tokens.x)
             untouched &= all(torch.equal(fact.value, tokens.facts[name].value) for name, fact in fresh.facts.items())
-            require(untouched, lambda merge=merge, video=video: f"{_who(merge, video)}: writes into its input; work on a copy")
+            require(untouched, lambda: f"{_who(merge, video)}: writes into its input; work on a copy")
 
 
 def _same(one: Merged, other: Merged) -> bool:
@@ -239,7 +243,7 @@ def types_kept(runs: Merges) -> None:
             merged = merged_by(merge, video, tokens_of(video, needs_of(merge), kind))
             require(
                 merged is None or merged.x.dtype == kind,
-                lambda merge=merge, kind=kind: f"{_who(merge, video)}: {kind} must come back as it came",
+                lambda: f"{_who(merge, video)}: {kind} must come back as it came",
             )
 
 
@@ -249,11 +253,13 @@ def groups(runs: Merges) -> None:
         single = weights.sum(1) == 1
         frame, group = weights[single].int().argmax(1), merged.group[single]
         pairs = sorted(set(zip(frame.tolist(), group.tolist(), strict=True)))
-        rising = all(one[0] < other[0] and one[1] < other[1] for one, other in zip(pairs, pairs[1:], strict=False))
+        rising = all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(pairs))
         require(
             rising,
-            lambda: f"{_who(merge, video)}: tokens of one frame alone must be in a group that is this frame's, and rises with it; "
-            f"got (frame, group) {pairs[:6]}",
+            lambda: (
+                f"{_who(merge, video)}: tokens of one frame alone must be in a group that is this frame's, and rises with it; "
+                f"got (frame, group) {pairs[:6]}"
+            ),
         )
         if single.all() and len(pairs) == video.frames:
             require(
@@ -296,12 +302,14 @@ def flops(runs: Merges) -> None:
         several = len(shares_of(one).token) > len(one.x)
         require(
             min(one.flops, other.flops) > 0 or not (reads or several),
-            lambda merge=merge, one=one: f"{_who(merge, random)}: what it keeps depends on the video, for {one.flops} FLOPs; "
-            "count what is compared in Merged.flops (0 only where nothing is)",
+            lambda: (
+                f"{_who(merge, random)}: what it keeps depends on the video, for {one.flops} FLOPs; "
+                "count what is compared in Merged.flops (0 only where nothing is)"
+            ),
         )
         require(
             isinstance(one.flops, int) and (one.flops == 0 or one.flops % 2 == 0),
-            lambda merge=merge, one=one: f"{_who(merge, random)}: FLOPs are whole and multiply-adds twice, got {one.flops!r}",
+            lambda: f"{_who(merge, random)}: FLOPs are whole and multiply-adds twice, got {one.flops!r}",
         )
 
 
@@ -315,7 +323,9 @@ def needs(runs: Merges) -> None:
                 again = merged_by(merge, video, with_fact(tokens_of(video, needs_of(merge)), name))
                 if once is not None and (again is None or not _same(once, again)):
                     unread.discard(name)
-    require(not unread, lambda: f"{called(runs.reducer.merge)} needs {', '.join(sorted(unread))}, and never reads it; leave it out")
+    require(
+        not unread, lambda: f"{called(runs.reducer.merge)} needs {', '.join(sorted(unread))}, and never reads it; leave it out"
+    )
 
 
 def merges_by_knob(runs: Merges, video: Video) -> dict[Any, Merged]:
@@ -344,7 +354,9 @@ def follows_knob(runs: Merges) -> None:
     for video in (*VIDEOS[:3], VIDEOS[5]):
         merges, said = merges_by_knob(runs, video), said_left(merge, video)
         counts = {value: len(merged.x) for value, merged in merges.items()}
-        require_one_way(f"{_who(merge, video)} by {name}", counts, 0 if isinstance(said, Left) else SLACK * video.frames * video.patches)
+        require_one_way(
+            f"{_who(merge, video)} by {name}", counts, 0 if isinstance(said, Left) else SLACK * video.frames * video.patches
+        )
         if not isinstance(said, Left) or not is_share(merge, name):
             continue
         by_frame = {value: torch.bincount(merged.group, minlength=video.frames).tolist() for value, merged in merges.items()}
@@ -381,7 +393,9 @@ def require_proportional(who: str, counts: dict[float, int], tokens: int) -> Non
     off = min(max(abs(count - line(share)) for share, count in shares.items() if count > least) for line in lines)
     require(
         off < step * (1 + 1e-9),
-        lambda: f"{who}: counts {counts} are off the share by {off:.2f}, by less than a step of {step} at most; mend the rounding",
+        lambda: (
+            f"{who}: counts {counts} are off the share by {off:.2f}, by less than a step of {step} at most; mend the rounding"
+        ),
     )
 
 

@@ -39,7 +39,9 @@ def outputs(reducer: Reducer) -> Iterator[bytes]:
 
 
 def _bytes(value: Any) -> bytes:
-    parts = [x.float().numpy().tobytes() if x.dtype == torch.bfloat16 else x.numpy().tobytes() for x in map(_plain, tensors_of(value))]
+    parts = [
+        x.float().numpy().tobytes() if x.dtype == torch.bfloat16 else x.numpy().tobytes() for x in map(_plain, tensors_of(value))
+    ]
     return pickle.dumps(parts) if parts else repr(value).encode()
 
 

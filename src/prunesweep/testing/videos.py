@@ -84,7 +84,9 @@ def _facts(x: Tensor, dice: torch.Generator, alike: bool) -> dict[str, Fact]:
         if name.startswith("attention."):
             drawn = torch.rand(frames, patches, generator=dice)
             by_patch[name] = (torch.ones_like(drawn) if alike else drawn).softmax(-1).to(x.dtype)
-    words = {name: torch.randn(WORDS, CHANNELS, generator=dice).to(x.dtype) for name in ("question.text_space", "question.embedded")}
+    words = {
+        name: torch.randn(WORDS, CHANNELS, generator=dice).to(x.dtype) for name in ("question.text_space", "question.embedded")
+    }
     whole: Mapping[str, Tensor] = {"frame.head": turned(5).mean(1), **words}
     pooled = {POOLED + name: value for name, value in by_patch.items()}
     return {name: Fact(value, flops=0) for name, value in {**by_patch, **pooled, **whole}.items()}
