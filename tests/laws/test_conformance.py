@@ -165,6 +165,13 @@ class ReadsAfterAll(Keeps):
         return torch.arange(0, len(prefix.group), 2 + len(prefix.visual) % 3)
 
 
+@dataclass(frozen=True)
+class HasAList(Checkerboard):
+    """As Hydra hands over a list of YAML."""
+
+    layers: Any = ()
+
+
 BROKEN: list[tuple[Any, str, str]] = [
     (Wrong(mistake=lambda merged: replace(merged, group=merged.group * 0)), "frame's group", "must be in a group"),
     (Wrong(mistake=lambda merged: replace(merged, position=merged.position.flip(0))), "valid", "unsorted positions"),
@@ -178,6 +185,9 @@ BROKEN: list[tuple[Any, str, str]] = [
     (Widens(), "half precision", "type"),
     (NeedsTooMuch(), "needs", "leave it out"),
     (KeepsTheLoudest(), "FLOPs", "count what is compared"),
+    (HasAList(layers=[1, 2]), "make a key", "make a tuple of it"),
+    (Reducer("it", merge=Checkerboard(), knob="merge.period"), "solved for", "knob_bounds = {'period': (1, 16)}"),
+    (Reducer("it", merge=Checkerboard(), knob="merge.colour"), "solved for", "has no setting colour"),
     (SaysTooFew(), "left is", "count in one place"),
     (AsksForNothing(), "asked first", "reads_question = False"),
     (ReadsAfterAll(), "asked first", "reads_question = True"),

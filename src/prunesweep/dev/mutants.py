@@ -258,7 +258,7 @@ def _number(value: ast.AST) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
-FALSE: dict[str, Any] = {"whole": "cut", "cut": "whole", True: False, False: True, "causal": None, "queries": None}
+FALSE: dict[Any, Any] = {"whole": "cut", "cut": "whole", True: False, False: True, "causal": None, "queries": None}
 TOLD = ("earlier_caches", "reads_question", "in_order", "attention")
 
 

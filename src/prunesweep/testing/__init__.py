@@ -19,6 +19,7 @@ from prunesweep.reducers import Reducer
 from prunesweep.testing.inner import cache_laws, step_laws
 from prunesweep.testing.law import Law
 from prunesweep.testing.merging import merger_laws
+from prunesweep.testing.parts import part_laws
 
 __all__ = ["Law", "check", "laws_of"]
 
@@ -30,7 +31,7 @@ def laws_of(method: Any, knob: str | None = None) -> list[Law]:
     """
     reducer = as_reducer(method, knob)
     before = merger_laws(reducer) if reducer.merge is not None else []
-    return [*before, *step_laws(reducer), *cache_laws(reducer)]
+    return [*part_laws(reducer), *before, *step_laws(reducer), *cache_laws(reducer)]
 
 
 def as_reducer(method: Any, knob: str | None = None) -> Reducer:

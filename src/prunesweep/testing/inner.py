@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -130,7 +131,7 @@ def step_laws(reducer: Reducer) -> list[Law]:
         "4. the count follows the knob": follows_knob,
         "3. a share of 1 keeps all": keeps_all,
     }
-    return [Law(f"{'/'.join(slots)}: {name}", lambda: claim(runs)) for name, claim in claims.items()]
+    return [Law(f"{'/'.join(slots)}: {name}", partial(claim, runs)) for name, claim in claims.items()]
 
 
 def shared_is_separate(runs: Runs) -> None:
@@ -257,9 +258,7 @@ def _require_same_if_asked(moment: Moment) -> None:
             change = changed(moment.step(looked(asked, moment.step, small_decoder())[0]))
             require(
                 torch.equal(change.keep, moment.change.keep),
-                lambda: (
-                    f"{moment}: says that it does not read the question, and keeps others when it is asked; say reads_question = True"
-                ),
+                lambda: f"{moment}: does not read the question, it says, and keeps others for another; say reads_question = True",
             )
 
 

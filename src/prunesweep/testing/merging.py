@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def merger_laws(reducer: Reducer) -> list[Law]:
         "4. the count follows the knob": follows_knob,
         "3. a share of 1 keeps all": keeps_all,
     }
-    return [Law(f"merge: {name}", lambda: claim(runs)) for name, claim in claims.items()]
+    return [Law(f"merge: {name}", partial(claim, runs)) for name, claim in claims.items()]
 
 
 def _who(merge: Merger, video: Video) -> str:
@@ -330,7 +331,8 @@ def needs(runs: Merges) -> None:
 
 def merges_by_knob(runs: Merges, video: Video) -> dict[Any, Merged]:
     """Of a share those values that are a whole token of a frame at least: methods differ in what they make of less."""
-    merge, name, found = runs.reducer.merge, knob_of(runs.reducer, "merge"), {}
+    merge, name = runs.reducer.merge, knob_of(runs.reducer, "merge")
+    found: dict[Any, Merged] = {}
     for value, candidate in turned(runs.reducer, "merge", tokens_of(video, ())).items():
         if is_share(merge, name) and value * video.patches < 1:
             continue
@@ -348,7 +350,8 @@ def is_share(part: Any, name: str) -> bool:
 
 def follows_knob(runs: Merges) -> None:
     """The count only rises, or only falls; where it does not depend on the video, in proportion to a share, to a rounding."""
-    merge, name = runs.reducer.merge, knob_of(runs.reducer, "merge")
+    merge: Any = runs.reducer.merge
+    name = knob_of(runs.reducer, "merge")
     if not name:
         return  # nothing, or a grid, whose settings have no order
     for video in (*VIDEOS[:3], VIDEOS[5]):
@@ -404,7 +407,8 @@ def keeps_all(runs: Merges) -> None:
 
     But for what a method loses that gives some frames more than they hold.
     """
-    merge, name = runs.reducer.merge, knob_of(runs.reducer, "merge")
+    merge: Any = runs.reducer.merge
+    name = knob_of(runs.reducer, "merge")
     if not is_share(merge, name):
         return
     video = VIDEOS[0]

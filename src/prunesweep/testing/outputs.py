@@ -52,7 +52,8 @@ def _plain(x: Any) -> Any:
 def _merged(reducer: Reducer) -> Iterator[Any]:
     runs = Merges(reducer)
     for merge, video, merged in runs.all():
-        yield replace(merged, tokens=None, flops=0)
+        yield [merged.x, merged.group, merged.source, merged.position, *(merged.contributions or ())]
+        yield merged.span
         yield merged.flops, in_order(merge), needs_of(merge), said_left(merge, video)
         yield _asked(merge, "fewest", video.frames, video.patches)
         yield merged.contributions is None
