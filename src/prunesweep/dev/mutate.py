@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import io
@@ -63,24 +64,27 @@ class Fate(NamedTuple):
     """caught, survived or equivalent."""
 
 
-def configured(module: str) -> list[dict[str, Any]]:
-    """The reducers of `conf/reducer` of which a part is of this module, as plain values."""
+@functools.cache
+def composed() -> list[dict[str, Any]]:
+    """Every reducer of `conf/reducer`, as plain values."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    found = []
+    names = [path.stem for path in sorted((ROOT / "conf" / "reducer").glob("*.yaml"))]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        for path in sorted((ROOT / "conf" / "reducer").glob("*.yaml")):
-            node: Any = OmegaConf.to_container(compose("eval", [f"reducer={path.stem}"]).reducer, resolve=True)
-            own = {
-                slot: part
-                for slot, part in node.items()
-                if isinstance(part, dict) and str(part.get("_target_", "")).startswith(f"{module}.")
-            }
-            if own:
-                others = {slot: None for slot, part in node.items() if isinstance(part, dict) and slot not in own}
-                knob = node.get("knob") if str(node.get("knob")).partition(".")[0] in own else None
-                found.append({**node, **others, "knob": knob})
+        nodes: list[Any] = [OmegaConf.to_container(compose("eval", [f"reducer={name}"]).reducer, resolve=True) for name in names]
+    return nodes
+
+
+def configured(module: str) -> list[dict[str, Any]]:
+    """The reducers of which a part is of this module, with that part alone."""
+    found = []
+    for node in composed():
+        parts = {slot: part for slot, part in node.items() if isinstance(part, dict) and "_target_" in part}
+        own = {slot for slot, part in parts.items() if part["_target_"].startswith(f"{module}.")}
+        if own:
+            knob = node.get("knob") if str(node.get("knob")).partition(".")[0] in own else None
+            found.append({**node, **dict.fromkeys(parts.keys() - own), "knob": knob})
     return found
 
 
@@ -131,7 +135,7 @@ def failing_references(module: str) -> str:
         name = module.rpartition(".")[2]
         chosen = ["-k", f"{name} or {name.rpartition('_')[0] or name}"] if by_name else []
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            code = pytest.main([str(path), "-x", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *chosen])
+            code = pytest.main([str(path), "-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *chosen])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             return f"reference: {path.name}"
     return ""

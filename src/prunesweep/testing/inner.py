@@ -87,9 +87,9 @@ class Runs:
     def all(self) -> list[Moment]:
         if not self.ends:
             with torch.inference_mode():
-                for reducer in self.settings().values():
-                    for prompt in PROMPTS:
-                        for question in QUESTIONS:
+                for name, reducer in self.settings().items():
+                    for prompt in PROMPTS if name == "as given" else PROMPTS[:2]:
+                        for question in QUESTIONS if name == "as given" else QUESTIONS[:2]:
                             self._run(reducer, prompt, question)
         return self.moments
 
@@ -141,7 +141,7 @@ def shared_is_separate(runs: Runs) -> None:
         given = Given(entering(prompt))
         jobs = []
         for name, reducer in runs.settings().items():
-            for question in QUESTIONS:
+            for question in QUESTIONS[:2]:
                 jobs.append(Job((name, question), (given, *inside(reducer, question, LAYERS))))
         alone = evaluate_jobs(model, jobs, Clock(), share=False)
         for order in (jobs, jobs[::-1]):
