@@ -10,9 +10,19 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.engine.stages import Reduce
-from prunesweep.engine.validity import called
+from prunesweep.engine.validity import InvalidError, called, require_valid_merge
 from prunesweep.lazy import torch
-from prunesweep.reducers import Left, Merger, NoCounterpartError, Reducer, bounds_of, left_by_merge, merges_patches, needs_of
+from prunesweep.reducers import (
+    Left,
+    Merger,
+    NoCounterpartError,
+    Reducer,
+    bounds_of,
+    in_order,
+    left_by_merge,
+    merges_patches,
+    needs_of,
+)
 from prunesweep.testing.law import Law, require
 from prunesweep.testing.settings import add, knob_of, switched, turned
 from prunesweep.testing.videos import VIDEOS, Video, tokens_of, with_fact
@@ -95,6 +105,7 @@ def merger_laws(reducer: Reducer) -> list[Law]:
     runs = Merges(reducer)
     claims: dict[str, Callable[[Merges], None]] = {
         "its tokens are valid": valid,
+        "it is out of order where it says so": out_of_order,
         "4. left is what is left": left_is_left,
         "4. fewest is the least, and near it": fewest_is_tight,
         "5. contributions times patches are the tokens": made_of,
@@ -118,6 +129,26 @@ def _who(merge: Merger, video: Video) -> str:
 def valid(runs: Merges) -> None:
     """Some of all videos and settings have an answer, and these pass the engine's checks."""
     require(any(True for _ in runs.all()), lambda: f"{called(runs.reducer.merge)} answers no video at all; see what it raises")
+
+
+class _InOrder:
+    """Stands for a merger that says nothing of its order."""
+
+
+def out_of_order(runs: Merges) -> None:
+    """With some setting, on some video: else the engine would check less than it could."""
+    said = False
+    for merge, _, merged in runs.all():
+        if in_order(merge):
+            continue
+        said = True
+        try:
+            require_valid_merge(_InOrder(), merged, merged.x.shape[1])  # type: ignore[arg-type]
+        except InvalidError:
+            return
+    require(
+        not said, lambda: f"{called(runs.reducer.merge)} says in_order = False, and all its tokens stand in order; leave it out"
+    )
 
 
 def left_is_left(runs: Merges) -> None:
