@@ -27,6 +27,7 @@ from prunesweep.reducers import (
     fewest_by_step,
     left_by_step,
     look_of,
+    place_of,
     reads_of,
 )
 from prunesweep.testing.decoder import (
@@ -234,18 +235,21 @@ def question_read(runs: Runs) -> None:
 
     And who has not says the same, were it asked.
     """
-    differs: dict[str, bool] = {}
+    differs: dict[tuple[str, int, bool], bool] = {}
     for moment in runs.all:
         if asks_first(moment.step) and earlier_caches(moment.step) != "cut":
             others = [other for other in runs.all if other.step == moment.step and other.prompt == moment.prompt]
-            name, done = called(moment.step), len(moment.change.keep) == len(moment.before.group)
-            differs[name] = (
-                differs.get(name, False) or done or any(not same_tensors(other.change, moment.change) for other in others)
-            )
+            where, stay = (called(moment.step), *place_of(moment.step)), len(moment.change.keep)
+            done = stay == 0 or (stay == len(moment.before.group) and bool(moment.before.carried))
+            other_says = any(not same_tensors(other.change, moment.change) for other in others)
+            differs[where] = differs.get(where, False) or done or other_says
         elif not asks_first(moment.step) and moment.step.full_layers != 0:
             _require_same_if_asked(moment)
-    for name, does in differs.items():
-        require(does, lambda: f"{name}: has the question asked first and never reads it; say reads_question = False")
+    for (name, full, _), does in differs.items():
+        require(
+            does,
+            lambda: f"{name} after {full} layers: has the question asked first and never reads it; say reads_question = False",
+        )
 
 
 def _require_same_if_asked(moment: Moment) -> None:
