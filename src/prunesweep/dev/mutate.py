@@ -45,7 +45,7 @@ REFERENCES = (
 BY_NAME = "test_reference_"
 """Files with cases of many methods, told by their names."""
 LIMIT = 120
-"""Seconds for one copy; one that does not end is found."""
+"""Seconds of processor time for one copy; one that does not end is found."""
 
 
 class Found(NamedTuple):
@@ -157,8 +157,8 @@ def tried(task: tuple[str, str | None, list[dict[str, Any]], frozenset[str]]) ->
     """In a process of its own: a copy that stands in, or the module itself."""
     module, source, nodes, but = task
     torch.set_num_threads(1)
-    signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(LIMIT)
+    signal.signal(signal.SIGPROF, _too_long)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
     try:
         if source is not None:
             stand_in(module, source)

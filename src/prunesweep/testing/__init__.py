@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 from prunesweep.reducers import Reducer
-from prunesweep.testing.inner import cache_laws, step_laws
+from prunesweep.testing.caches import cache_laws
+from prunesweep.testing.inner import step_laws
 from prunesweep.testing.law import Law
 from prunesweep.testing.merging import merger_laws
 from prunesweep.testing.parts import part_laws

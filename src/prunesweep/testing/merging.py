@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.engine.stages import Reduce
@@ -17,12 +17,12 @@ from prunesweep.reducers import (
     Merger,
     NoCounterpartError,
     Reducer,
-    bounds_of,
     in_order,
     left_by_merge,
     merges_patches,
     needs_of,
 )
+from prunesweep.testing.counts import LOOSE, is_share, require_one_way, require_proportional
 from prunesweep.testing.law import Law, require
 from prunesweep.testing.settings import add, knob_of, switched, turned
 from prunesweep.testing.videos import VIDEOS, Video, tokens_of, with_fact
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 CLOSE = 1e-4
 """Between tokens and the sums of what they are said to be made of, in float32."""
-LOOSE = 2
-"""A least number of tokens that no video comes within this factor of says too little."""
 SLACK = 0.1
 """Of a video's tokens: by so much a count that depends on the video may go against the knob."""
 
@@ -370,12 +368,6 @@ def merges_by_knob(runs: Merges, video: Video) -> dict[Any, Merged]:
     return found
 
 
-def is_share(part: Any, name: str) -> bool:
-    """Whether a part's setting is how much of something stays, or goes."""
-    value = getattr(part, name, None) if name else None
-    return isinstance(value, float) and name not in bounds_of(part) and "threshold" not in name
-
-
 def follows_knob(runs: Merges) -> None:
     """The count only rises, or only falls; where it does not depend on the video, in proportion to a share, to a rounding."""
     merge: Any = runs.reducer.merge
@@ -397,37 +389,6 @@ def follows_knob(runs: Merges) -> None:
                 require_proportional(f"{_who(merge, video)}, frame {frame}, by {name}", one, video.patches)
         else:
             require_proportional(f"{_who(merge, video)} by {name}", counts, video.frames * video.patches)
-
-
-def require_one_way(who: str, counts: dict[Any, int], slack: float) -> None:
-    """Raises AssertionError unless counts only rise or only fall, but for so many."""
-    in_order = list(counts.values())
-    if in_order and in_order[-1] < in_order[0]:
-        in_order.reverse()
-    back = max((high - now for high, now in zip(accumulate(in_order, max), in_order, strict=True)), default=0)
-    require(back <= slack, lambda: f"{who}: counts turn back by {back}, at most {slack:g}: {counts}")
-
-
-def require_proportional(who: str, counts: dict[float, int], tokens: int) -> None:
-    """Counts are share x tokens, or lie between the two ends in proportion, to the step that they come in.
-
-    A least number that is left whatever the share is no part of the proportion.
-    """
-    if not counts or min(counts.values()) == max(counts.values()):
-        return
-    rising = counts[max(counts)] >= counts[min(counts)]
-    shares = {share if rising else 1 - share: count for share, count in counts.items()}
-    least, most = min(shares.values()), max(shares.values())
-    step = math.gcd(*shares.values())
-    ends = max(shares) - min(shares)
-    lines = (lambda share: share * tokens, lambda share: least + (share - min(shares)) / ends * (most - least))
-    off = min(max(abs(count - line(share)) for share, count in shares.items() if count > least) for line in lines)
-    require(
-        off < step * (1 + 1e-9),
-        lambda: (
-            f"{who}: counts {counts} are off the share by {off:.2f}, by less than a step of {step} at most; mend the rounding"
-        ),
-    )
 
 
 def keeps_all(runs: Merges) -> None:
