@@ -65,7 +65,7 @@ last line
 """
 
 
-def videomme(root: Path, video: Path, layout: str) -> Path:
+def videomme(root: Path, video: Path, layout: str = "parquet") -> Path:
     put(video, root / "data" / "yt1.mp4")
     (root / "subtitle").mkdir()
     (root / "subtitle" / "yt1.srt").write_text(SRT, encoding="utf-8")
@@ -81,7 +81,7 @@ def videomme(root: Path, video: Path, layout: str) -> Path:
     return root
 
 
-def egoschema(root: Path, video: Path, layout: str) -> Path:
+def egoschema(root: Path, video: Path, layout: str = "questions") -> Path:
     """Two questions; the answer of the first is public."""
     names, options = ("uid-1", "uid-2"), [f"option {i}" for i in range(5)]
     put(video, *(root / "videos" / f"{name}.mp4" for name in names))

@@ -77,6 +77,8 @@ class SparseVLM:
         require_flag("corrected", self.corrected)
         require_choice("positions", self.positions, Positions)
         require_choice("earlier_caches", self.earlier_caches, EarlierCaches)
+        if self.recycle and self.earlier_caches == "cut":  # the next stage would cut what these caches never held
+            raise ValueError("earlier_caches must be whole with recycle=true, whose tokens are in no earlier cache, got 'cut'")
 
     def steps(self, layers: int) -> tuple[Stage, ...]:
         after = self.layers or whole_numbers(share * layers for share in LAYERS)
