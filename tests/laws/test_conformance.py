@@ -204,7 +204,7 @@ def test_lists_in_yaml_are_accepted_where_methods_take_tuples() -> None:
     """As Hydra's own instantiate hands them over, and as ours does."""
     for kind, settings in (
         (PyramidDrop, {"layers": [2, 4], "keep_ratios": [0.5, 0.25]}),
-        (SparseVLM, {"layers": [2, 4], "keep": [9, 4]}),
+        (SparseVLM, {"layers": [2, 4], "tokens": [9, 4]}),
     ):
         node = OmegaConf.create({"_target_": f"{kind.__module__}.{kind.__qualname__}", **settings})
         expected = kind(**{name: tuple(value) for name, value in settings.items()})
