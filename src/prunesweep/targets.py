@@ -22,7 +22,7 @@ TARGET = "_target_"
 MOVED = {
     "prunesweep.answers": "prunesweep.engine.answers",
     "prunesweep.callbacks": "prunesweep.cli.callbacks",
-    "prunesweep.clustering": "prunesweep.reducers.clustering",
+    "prunesweep.clustering": "prunesweep.reducers.parts.clustering",
     "prunesweep.comparison": "prunesweep.analysis.comparison",
     "prunesweep.decoding": "prunesweep.video.decoder",
     "prunesweep.effects": "prunesweep.analysis.ablation",

@@ -1,4 +1,6 @@
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -21,20 +23,21 @@ from prunesweep.cost import (
     vision_flops,
 )
 from prunesweep.dev.bench_engine import operator_counter
-from prunesweep.engine.plan import plan
+from prunesweep.engine.plan import inside, plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.scoring import score
-from prunesweep.engine.stages import Decode, Encode, Layers
+from prunesweep.engine.stages import Ask, Attend, Decode, Encode, Feed, Layers
+from prunesweep.engine.stages import Prune as Step
 from prunesweep.models.decoder import attention_rows
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
-from prunesweep.reducers import EarlierCaches, Reducer
+from prunesweep.reducers import EarlierCaches, Reducer, look_of, place_of
 from prunesweep.reducers.fastv import Prune as FastV
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.results import records as recording
 from prunesweep.search.bounds import least_costs
 from prunesweep.types import Sample, Tokens
-from support.trials import DENSE, FRAMES, decoded, embedded, stock_inputs
+from support.trials import DENSE, FRAMES, decoded, embedded, reducer_of, stock_inputs
 
 
 @torch.inference_mode()
@@ -282,3 +285,81 @@ def test_an_answer_carries_what_its_reduction_cost(samples: list[Sample], model:
     assert outcome.result.usage.reduction_flops == merged.flops + scoring_flops(model.shape, question, columns)
     cost = ledger(model.shape, Usage([10] * 8, 5, 0, 4, 20, reduction_flops=7))
     assert cost.total == cost.vision + cost.prefill + cost.head + 7
+
+
+INSIDE = (
+    "pyramiddrop",
+    "sparsevlm",
+    "sparsevlm_plus",
+    "dart",
+    "vtw",
+    "framefusion",
+    "aim",
+    "holitom",
+    "flashvid",
+    "fastv",
+    "prunevid",
+)
+
+
+def question_first(reducer: Reducer, question: tuple[int, ...], layers: int) -> Iterator[Any]:
+    """The stages inside the LLM as releases run them, with the whole prompt from the start."""
+    yield Ask(question, None)
+    at = 0
+    for step in reducer.steps(layers):
+        full, inside_layer = place_of(step)
+        if full > at:
+            yield Layers(at, full, look=look_of(step))
+        if inside_layer:
+            yield Attend(full, look_of(step))
+        yield Step(step)
+        if inside_layer:
+            yield Feed(full)
+        at = full + inside_layer
+    if at < layers:
+        yield Layers(at, layers)
+
+
+def counted(stage: Any, state: Any, model: LlavaOnevision) -> int:
+    """What its layers take, without looking: choosing is booked by formulas of its own."""
+    if isinstance(stage, (Ask, Step)):
+        return 0
+    with operator_counter() as measured:
+        (stage if isinstance(stage, Feed) else replace(stage, look=None))(state, model)
+    return measured.get_total_flops()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", INSIDE)
+def test_steps_inside_the_llm_cost_what_the_operators_count_and_do_what_they_do_with_the_whole_prompt(
+    samples: list[Sample], model: LlavaOnevision, name: str
+) -> None:
+    reducer = reducer_of(name)
+    question = model.prompt(samples[0].question)[1]
+    first = late = embedded(samples[0], model, reducer.merge)
+    measured = 0
+    for stage in question_first(reducer, question, model.layers):
+        measured += counted(stage, first, model)
+        first = stage(first, model)
+    usage = first.usage
+    text = int((~first.visual).sum())
+    assert prefill_flops(model.shape, usage.visual_tokens, text, usage.fed_tokens) == pytest.approx(measured, rel=1e-3)
+    for stage in inside(reducer, question, model.layers):
+        late = stage(late, model)
+    assert late.usage.visual_tokens == usage.visual_tokens
+    torch.testing.assert_close(late.hidden[-len(question) :], first.hidden[-len(question) :], atol=1e-3, rtol=1e-3)
+
+
+@torch.inference_mode()
+def test_decoding_that_attends_to_few_tokens_costs_what_the_operators_count(samples: list[Sample], model: LlavaOnevision) -> None:
+    state = None
+    *stages, last = plan(samples[0], FRAMES, reducer_of("dycoke"), Protocol("words", "generate", most_tokens=5), model)
+    for stage in stages:
+        state = stage(state, model)
+    with operator_counter() as measured:
+        answer = last(state, model)
+    assert answer.usage.generated_tokens > 1
+    assert sum(answer.usage.attended_tokens) < (answer.usage.generated_tokens - 1) * sum(answer.usage.cached_tokens)
+    looking = answer.usage.reduction_flops - state.usage.reduction_flops
+    cost = ledger(model.shape, answer.usage)
+    assert cost.decode + cost.head + looking == pytest.approx(measured.get_total_flops(), rel=1e-3)

@@ -52,3 +52,13 @@ def test_every_variant_is_one_of_a_file_that_is_none() -> None:
         assert base not in VARIANTS
         assert f"- {base}\n" in text or str(part(reducer, "merge")._target_) in own
     assert len(own) == sum(reducer not in VARIANTS for reducer, _ in PARTS), "two files of one class: one is a variant"
+
+
+STEPS = {"fastv": ("fastv", "prune"), "pyramiddrop": ("pyramiddrop", "prune"), "prunevid_selection": ("prunevid", "prune")}
+"""Of conf/step, for combinations: whose part each is."""
+
+
+def test_a_step_for_combinations_is_the_method_s_own_part() -> None:
+    assert {path.stem for path in (CONF / "step").glob("*.yaml")} == set(STEPS)
+    for name, (reducer, slot) in STEPS.items():
+        assert OmegaConf.load(CONF / "step" / f"{name}.yaml") == part(reducer, slot), name

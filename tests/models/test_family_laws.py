@@ -12,13 +12,16 @@ import pytest
 import torch
 
 from prunesweep.analysis.costs import mean_costs
+from prunesweep.checks import InfeasibleError
 from prunesweep.cost import prefill_flops, vision_flops
 from prunesweep.dev.bench_engine import operator_counter
-from prunesweep.engine.plan import encoding, plan
+from prunesweep.engine.plan import encoding, plan, require_fit
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.scoring import score
 from prunesweep.engine.stages import (
+    Attend,
     Decode,
+    Feed,
     Layers,
     Prune,
     Reduce,
@@ -42,6 +45,9 @@ def applicable(name: str) -> dict[str, Reducer]:
         reducers["small frames"] = Reducer("small", input=Resize(0.5))
     if name == "pllava":
         reducers["prumerge"] = Reducer("prumerge", merge=PruMerge(neighbours=4))
+    reducers |= {n: reducer_of(n) for n in ("dart", "vtw", "framefusion", "vidcom2_fastv")}
+    place = {"prune__positions": "original"} if name == "qwen" else {}
+    reducers |= {n: reducer_of(n, **place) for n in ("pyramiddrop", "sparsevlm")}
     if name == "qwen":
         reducers["prunevid original"] = reducer_of("prunevid", merge__positions="original")
     return reducers
@@ -93,7 +99,8 @@ def test_sources_name_tokens_and_costs_follow_from_what_is_kept(samples: list[Sa
         (outcome,) = evaluate_jobs(model, [Job("it", plan(samples[0], FRAMES, reducer, CHOOSE, model))], Clock())
         answer = outcome.result
         assert answer.usage.dense_tokens == merged.tokens.dense_tokens
-        assert answer.usage.visual_tokens[0] == len(merged.x)
+        if not any(step.full_layers == 0 for step in reducer.steps(model.layers)):  # FrameFusion merges before the first layer
+            assert answer.usage.visual_tokens[0] == len(merged.x)
         assert answer.usage.visual_tokens[-1] <= answer.usage.visual_tokens[0]
 
 
@@ -124,6 +131,31 @@ def test_the_ledger_s_prefill_is_what_the_operators_count(samples: list[Sample],
     text = len(prefix.hidden) - len(prefix.group)
     expected = prefill_flops(model.shape, [len(prefix.group)] * model.layers, text)
     assert expected == pytest.approx(measured.get_total_flops(), rel=1e-3)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_two_halves_are_the_stock_layer_and_looking_ahead_sees_its_attention(
+    samples: list[Sample], models: dict[str, Any], name: str
+) -> None:
+    model = models[name]
+    prefix = Layers(0, 2)(whole_prompt(samples[0], model), model)
+    halves = Feed(2)(Attend(2, "queries")(prefix, model), model)
+    whole = model.run(prefix.hidden, prefix.position, 2, 3, look="causal")
+    assert torch.equal(halves.hidden, whole.hidden)
+    assert all(torch.equal(one, other) for one, other in zip(halves.kv[-1], whole.kv[0], strict=True))
+    ahead = model.ahead(prefix.hidden, prefix.position, 2)
+    torch.testing.assert_close(ahead, whole.attention[:, -1].to(ahead.dtype), atol=1e-6, rtol=1e-4)
+    scores = halves.query @ whole.kv[0].key[0].repeat_interleave(len(halves.query) // len(whole.kv[0].key[0]), 0).mT
+    rows = (scores * model.language_model.layers[2].self_attn.scaling)[:, -1].softmax(-1)
+    torch.testing.assert_close(rows, whole.attention[:, -1], atol=1e-6, rtol=1e-4)
+
+
+def test_positions_in_time_and_space_are_not_counted_anew(models: dict[str, Any]) -> None:
+    for reducer, said in (("pyramiddrop", "cannot count anew"), ("sparsevlm_plus", "cannot correct for")):
+        with pytest.raises(InfeasibleError, match=said):
+            require_fit(reducer_of(reducer), models["qwen"])
+        require_fit(reducer_of(reducer), models["pllava"])
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from prunesweep.reducers.fastv import Prune
 from prunesweep.reducers.frames import Stride, spaced
-from prunesweep.reducers.grids import blocks
+from prunesweep.reducers.parts.grids import blocks
 from prunesweep.reducers.pooling import Pool
 from prunesweep.types import Prefix, Tokens
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from prunesweep.reducers.clustering import contiguous_segments, dpc_knn, group_mean
+from prunesweep.reducers.parts.clustering import contiguous_segments, dpc_knn, group_mean
 
 
 def test_two_blobs_become_two_clusters() -> None:

@@ -25,13 +25,13 @@ from prunesweep.reducers.fastvid import FastVid
 from prunesweep.reducers.flashvid import FlashVid
 from prunesweep.reducers.holitom import HoliTom
 from prunesweep.reducers.mmtok import MmTok
+from prunesweep.reducers.parts.similarity import best, paired_cosine
+from prunesweep.reducers.parts.windows import best_windows, cut, frame_similarity, static_patches
 from prunesweep.reducers.scissor import Scissor
-from prunesweep.reducers.similarity import best, paired_cosine
 from prunesweep.reducers.sttm import Sttm
 from prunesweep.reducers.tome import merge_layer, schedule
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
-from prunesweep.reducers.windows import best_windows, cut, frame_similarity, static_patches
 from prunesweep.types import Contributions, Fact, Merged, Tokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "methods"

@@ -15,12 +15,12 @@ from prunesweep.engine.plan import inside
 from prunesweep.engine.stages import Prune, Writer, changed, looked
 from prunesweep.reducers import (
     Reducer,
-    aim_inner,
+    aim,
     dart,
-    dycoke_decode,
-    flashvid_inner,
+    dycoke,
+    flashvid,
     framefusion,
-    holitom_inner,
+    holitom,
     pyramiddrop,
     sparsevlm,
 )
@@ -36,15 +36,15 @@ def reducer_of(case: dict[str, Any]) -> Reducer:
         case "pyramiddrop":
             return Reducer("it", prune=pyramiddrop.PyramidDrop(layers=s["layers"], keep_ratios=s["keep_ratios"]))
         case "holitom_inner":
-            return Reducer("it", prune=holitom_inner.Fold(s["layer"], s["drop_ratio"]))
+            return Reducer("it", prune=holitom.Fold(s["layer"], s["drop_ratio"]))
         case "flashvid_inner":
-            return Reducer("it", prune=flashvid_inner.Prune(s["layer"], s["keep_ratio"]))
+            return Reducer("it", prune=flashvid.Prune(s["layer"], s["keep_ratio"]))
         case "dart":
             return Reducer(
                 "it", prune=dart.Prune(s["layer"], s["drop_ratio"], s["visual_pivots"], s["text_pivots"], s["pivot_order"])
             )
         case "dycoke_decode":
-            return Reducer("it", decode=dycoke_decode.Decode(s["layer"], s["drop_ratio"], s["similarity_threshold"]))
+            return Reducer("it", decode=dycoke.Decode(s["layer"], s["drop_ratio"], s["similarity_threshold"]))
         case "sparsevlm":
             plus = s["version"] == "2.0"
             return Reducer(
@@ -125,7 +125,7 @@ def test_framefusion_merges_and_prunes_in_the_released_layers(case: dict[str, An
 def test_aim_keeps_the_released_tokens_by_page_rank(case: dict[str, Any]) -> None:
     """Tokens that are gone do not vote: where that makes a difference in the release, the stages before it are compared."""
     arrays, s = arrays_of(case), case["settings"]
-    rank = aim_inner.PageRank(s["first_layer"] + 1, s["decrement"], s["tau_importance"], s["iterations"])
+    rank = aim.PageRank(s["first_layer"] + 1, s["decrement"], s["tau_importance"], s["iterations"])
     model = TinyDecoder(s["kv_heads"], s["query_weights_times"])
     model.table(arrays["hidden"])
     same = case["numbers"]["same_if_removed_tokens_did_not_vote"]

@@ -53,7 +53,7 @@ def test_what_is_reached_answers_and_all_that_answers_is_reached() -> None:
         "prunesweep.engine.prefix_tree",
         "prunesweep.video.reader",
         "prunesweep.video.decoder",
-        "prunesweep.reducers.clustering",
+        "prunesweep.reducers.parts.clustering",
     } <= reached
     assert {"prunesweep.reducers.fastv", "prunesweep.models.llava_onevision", "prunesweep.models.decoder"} <= reached
     bookkeeping = {"answering", "cache", "checks", "fingerprint", "store", "work", "sweep", "analysis", "main", "evaluate"}
@@ -82,7 +82,7 @@ def test_no_docstring_comment_or_layout_of_any_module_is_in_the_key(source: Path
 
 CONSTANTS = {
     "engine/stages/answer.py": ("best = scores.index(max(scores))", "best = scores.index(min(scores))"),
-    "reducers/clustering.py": ("import torch", "import torch\n\ntorch.set_default_dtype(torch.float64)"),
+    "reducers/parts/clustering.py": ("import torch", "import torch\n\ntorch.set_default_dtype(torch.float64)"),
     "models/decoder.py": ("ROWS_AT_ONCE = 512", "ROWS_AT_ONCE = 256"),
     "video/reader.py": ('"-m", "prunesweep.video.decoder"', '"-O", "-m", "prunesweep.video.decoder"'),
     "engine/prefix_tree.py": ("return [Job(", "return [] and [Job("),
@@ -130,7 +130,7 @@ def test_every_number_of_a_method_is_in_the_key_and_none_of_bookkeeping(source: 
     ):
         _with_every_number_changed(source / "prunesweep" / f"{name}.py")
     assert of(source) == before
-    for name in ("reducers/fastv", "reducers/prunevid", "reducers/clustering", "engine/stages/llm", "video/decoder"):
+    for name in ("reducers/fastv", "reducers/prunevid", "reducers/parts/clustering", "engine/stages/llm", "video/decoder"):
         path = source / "prunesweep" / f"{name}.py"
         text = path.read_text()
         _with_every_number_changed(path)
@@ -169,7 +169,7 @@ class Moved(ast.NodeTransformer):
 MOVES = {
     "prunesweep.engine.stages.llm": "prunesweep.engine2.steps",
     "prunesweep.engine.prefix_tree": "prunesweep.engine2.prefix_tree",
-    "prunesweep.reducers.clustering": "prunesweep.reducers.clusters",
+    "prunesweep.reducers.parts.clustering": "prunesweep.reducers.clusters",
     "prunesweep.video.decoder": "prunesweep.pictures.decoder",
     "prunesweep.video.reader": "prunesweep.pictures.reader",
     "prunesweep.engine.protocol": "prunesweep.engine2.asking",

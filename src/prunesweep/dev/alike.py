@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from prunesweep.errors import write_anywhere
 from prunesweep.paths import CONF, DATA, user_path
+from prunesweep.reducers import SLOTS
 from prunesweep.results.keys.alike import TABLE
 from prunesweep.results.keys.code import ANSWERING, Reader
 from prunesweep.results.keys.fingerprint import classes
@@ -26,7 +27,7 @@ from prunesweep.targets import TARGET
 
 PROTOCOL = "prunesweep.engine.protocol.Protocol"
 MATCH = "prunesweep.reducers.Match"
-STEPS = ("decode", "evict", "inner", "input", "match", "merge", "prune")
+STEPS = tuple(sorted((*SLOTS, "match")))
 """Parts of a reducer, in the order in which `classes` names them."""
 
 

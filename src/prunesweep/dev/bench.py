@@ -35,7 +35,7 @@ from prunesweep.dev.drawn import drawn_video, median_and_range, operations
 from prunesweep.engine.latency import PeakMemory, resident_bytes
 from prunesweep.errors import reported
 from prunesweep.layout import grid
-from prunesweep.reducers.clustering import contiguous_segments
+from prunesweep.reducers.parts.clustering import contiguous_segments
 from prunesweep.reducers.prunevid import Merge
 from prunesweep.types import Tokens
 

@@ -20,7 +20,7 @@ import psutil
 from prunesweep.checks import require_at_least
 from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.plan import plan
-from prunesweep.engine.stages import greedy
+from prunesweep.engine.stages import Writer, greedy
 from prunesweep.lazy import torch
 from prunesweep.types import Model, Sample
 from prunesweep.video.reader import DECODE_SECONDS
@@ -119,7 +119,7 @@ def run_once(model: Model, sample: Sample, candidate: Candidate, tokens: int, se
             if stage.share == "LLM" and llm_begin == begin:
                 llm_begin = _now(device)
             state = stage(state, model)
-        answer = greedy(state, model)
+        answer = greedy(state, model, Writer(state, model, candidate.reducer.decode))
         next(answer)
         first = _now(device)
         for _ in islice(answer, tokens - 1):

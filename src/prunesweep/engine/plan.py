@@ -22,7 +22,18 @@ from prunesweep.engine.stages import (
     Prune,
     Reduce,
 )
-from prunesweep.reducers import Left, Reducer, asks_first, left_by_step, look_of, needs_of, place_of, require_layers
+from prunesweep.reducers import (
+    Left,
+    Reducer,
+    asks_first,
+    called,
+    left_by_step,
+    look_of,
+    needs_of,
+    place_of,
+    reads_of,
+    require_layers,
+)
 from prunesweep.types import Model, Sample
 from prunesweep.video.reader import DECODE_SECONDS
 
@@ -127,6 +138,18 @@ def require_fit(reducer: Reducer, model: Model) -> None:
             f"{reducer.name} reads {missing[0]}, which {model.name} does not have; use another reducer or model"
         )
     require_layers(reducer, model.name, model.layers)
+    if model.text_position(0, 1).ndim > 1:
+        _require_no_row_of_positions(reducer, model)
+
+
+def _require_no_row_of_positions(reducer: Reducer, model: Model) -> None:
+    """Raises InfeasibleError for steps that take positions to be one after the other, not in time and space."""
+    for step in reducer.steps(model.layers):
+        what = f"{model.name}'s tokens have places in time and space, which {called(step)}"
+        if getattr(step, "positions", "original") == "renumbered":
+            raise InfeasibleError(f"{what} cannot count anew; set its positions=original")
+        if "rotation" in reads_of(step):
+            raise InfeasibleError(f"{what} cannot correct for; use a method without this correction")
 
 
 def require_all_fit(reducers: Mapping[str, Reducer], model: Model) -> None:

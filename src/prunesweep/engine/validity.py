@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.lazy import torch
-from prunesweep.reducers import Change, Evicted, Evictor, Left, Merger, Step, in_order, left_by_step, merges_patches
+from prunesweep.reducers import Change, Evicted, Evictor, Left, Merger, Step, called, in_order, left_by_step, merges_patches
 from prunesweep.types import FEATURES, KeyValue, Merged, Prefix, Tokens
 
 if TYPE_CHECKING:
@@ -49,11 +49,6 @@ def not_finite(name: str, x: Tensor) -> Fault:
 def _rows(x: Tensor) -> str:
     bad = ~x.isfinite().flatten(0, -2).all(-1) if x.ndim > 1 else ~x.isfinite()
     return f"{int(bad.sum())} of {bad.numel()} rows"
-
-
-def called(method: Any) -> str:
-    """`fastv.Prune`, as its file and class are called."""
-    return f"{type(method).__module__.rpartition('.')[2]}.{type(method).__qualname__}"
 
 
 def valid_tokens(tokens: Tokens) -> Tokens:
@@ -174,7 +169,7 @@ def require_valid_change(step: Step, change: Change, prefix: Prefix) -> None:
             raise InvalidError(f"{who} must hand on {name} as ({rows or 'more'}, {channels}) floats, got {_kind(x)}")
         faults.append(not_finite(f"the {name} tokens that it hands on", x))
     if not len(chosen):
-        if left_by_step(step, Left(count, None, count)) != 0 and not (change.extra is not None and len(change.extra)):
+        if left_by_step(step, Left(count, None, count)) != 0 or change.extra is not None:
             raise InvalidError(f"{who} keeps no token; keep at least one")
         if faults:
             require_none(who, faults)

@@ -78,11 +78,11 @@ def inner_steps(parts: Iterable[Any], layers: int) -> tuple[Step, ...]:
     steps = sorted((step for part in parts for step in steps_of(part, layers)), key=place_of)
     for one, other in pairwise(steps):
         if place_of(one) == place_of(other):
-            both = f"{_called(one)} and {_called(other)}"
+            both = f"{called(one)} and {called(other)}"
             raise InfeasibleError(f"{both} both stand after {one.full_layers} layers; move one of them")
         if earlier_caches(other) == "cut" and earlier_caches(one) == "whole":
             raise InfeasibleError(
-                f"{_called(other)} cuts the caches of earlier layers, which {_called(one)} leaves whole; "
+                f"{called(other)} cuts the caches of earlier layers, which {called(one)} leaves whole; "
                 "set earlier_caches of both to the same"
             )
     return tuple(steps)
@@ -133,8 +133,9 @@ def earlier_caches(step: Step) -> EarlierCaches:
     return getattr(step, "earlier_caches", "cut")
 
 
-def _called(step: Any) -> str:
-    return f"{type(step).__module__.rpartition('.')[2]}.{type(step).__qualname__}"
+def called(part: Any) -> str:
+    """`fastv.Prune`, as its file and class are called."""
+    return f"{type(part).__module__.rpartition('.')[2]}.{type(part).__qualname__}"
 
 
 class LayerTokens(NamedTuple):
@@ -368,6 +369,11 @@ class Reducer:
         steps = inner_steps((getattr(self, slot) for slot in INNER), layers)
         if self.evict is not None and any(place_of(step)[1] for step in steps):
             raise InfeasibleError(f"reducer={self.name} evicts by attention that steps inside a layer do not sum up")
+        if self.decode is not None and steps and steps[-1].full_layers >= self.decode.full_layers:
+            raise InfeasibleError(
+                f"reducer.decode picks tokens after {self.decode.full_layers} layers, but {called(steps[-1])} leaves fewer after "
+                f"{steps[-1].full_layers}; let it act later"
+            )
         return steps
 
 

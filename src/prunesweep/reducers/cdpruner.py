@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from prunesweep.checks import require_at_least, require_choice, require_number, require_ratio
 from prunesweep.lazy import torch
 from prunesweep.reducers import Left, NoCounterpartError, Positions, keep_tokens
-from prunesweep.reducers.similarity import unit
+from prunesweep.reducers.parts.similarity import unit
 from prunesweep.shares import nearest_share
 from prunesweep.types import Merged, Tokens
 

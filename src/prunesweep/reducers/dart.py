@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from prunesweep.checks import require_at_least, require_choice, require_number
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Change, EarlierCaches, Left
-from prunesweep.reducers.schedules import AsDeep
+from prunesweep.reducers.parts.schedules import AsDeep
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from prunesweep.checks import require_choice, require_ratio
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Left, Positions, keep_tokens
-from prunesweep.reducers.similarity import farthest, loneliest
+from prunesweep.reducers.parts.similarity import farthest, loneliest
 from prunesweep.types import Merged, Tokens
 
 if TYPE_CHECKING:

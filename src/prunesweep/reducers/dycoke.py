@@ -1,28 +1,36 @@
-"""DyCoke, temporal part: Dynamic Compression of Tokens for Fast Video Large Language Models.
+"""DyCoke: Dynamic Compression of Tokens for Fast Video Large Language Models.
 
-https://arxiv.org/abs/2411.15024 (CVPR 2025).  Written from a description.  In windows of four frames the first stays whole.
-Of the second and the fourth those tokens stay that are least like the same patch of the frame before, then of the third
-those least like the window's first frame.  Nothing is averaged, in spite of the name.
+https://arxiv.org/abs/2411.15024 (CVPR 2025).  Written from a description.
+
+1. Before the LLM (`DyCoke`), in windows of four frames the first stays whole.  Of the second and the fourth those tokens
+   stay that are least like the same patch of the frame before, then of the third those least like the window's first frame.
+   Nothing is averaged, in spite of the name.
+2. Each generated token (`Decode`) attends to the whole cache in the first layers, and in the others only to the visual tokens
+   that it attended to most in the last of these.  The cache holds everything all the time, so that a token may come back.
 
 As released the last window of four leaves its third frame whole, the last of an odd number of frames is dropped, and fewer
 than five frames are an error.
+
+The second part leaves alone what the prompt costs, the first generated token, and every answer that is scored by options of
+one token.  Where a token's attention is like the one before's, the release attends to the whole cache; the paper keeps the
+earlier selection.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from prunesweep.checks import require_choice, require_share
-from prunesweep.lazy import torch
+from prunesweep.checks import require_at_least, require_choice, require_number, require_share
+from prunesweep.lazy import F, torch
 from prunesweep.reducers import Left, NoCounterpartError, Positions
-from prunesweep.reducers.assembling import kept_in_order_of
-from prunesweep.reducers.similarity import paired_cosine
+from prunesweep.reducers.parts.assembling import kept_in_order_of
+from prunesweep.reducers.parts.similarity import best, paired_cosine
 from prunesweep.shares import truncated_share
 from prunesweep.types import Merged, Tokens
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 WINDOW = 4
@@ -99,3 +107,42 @@ class DyCoke:
         similarity = paired_cosine(x[own], x[other])
         chosen = similarity.argsort(dim=1, stable=True)[:, :kept]
         return chosen.sort(dim=1).values if self.order == "raster" else chosen
+
+
+WhenAlike = Literal["whole", "previous"]
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Attend to int(n (1 - drop_ratio)) of n visual tokens from `layer` on."""
+
+    layer: int = 3
+    drop_ratio: float = 0.7
+    similarity_threshold: float = 0.9
+    """Cosine to the attention of the token before, from which on the two are alike."""
+    when_alike: WhenAlike = "whole"
+    knob_bounds: ClassVar = {"drop_ratio": (0.0, 1 - 2.0**-12)}
+
+    def __post_init__(self) -> None:
+        require_at_least("layer", self.layer, 1)
+        for name in ("drop_ratio", "similarity_threshold"):
+            require_number(name, getattr(self, name))
+        if not 0 <= self.drop_ratio < 1:
+            raise ValueError(f"drop_ratio must be in [0, 1), got {self.drop_ratio:g}")
+        require_choice("when_alike", self.when_alike, WhenAlike)
+
+    @property
+    def full_layers(self) -> int:
+        return self.layer
+
+    def left(self, tokens: int) -> int:
+        return int(tokens * (1 - self.drop_ratio))
+
+    def __call__(self, attention: Float[Tensor, "h n"], earlier: Any) -> tuple[Int[Tensor, " kept"] | None, Any]:
+        mean = attention.mean(0)
+        before, selection = earlier if earlier is not None else (None, None)
+        if before is not None and float(F.cosine_similarity(mean, before, dim=0)) >= self.similarity_threshold:
+            selection = selection if self.when_alike == "previous" else None
+        else:
+            selection = best(mean, self.left(len(mean))).nonzero()[:, 0]
+        return selection, (mean, selection)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from prunesweep.checks import require_choice, require_share
 from prunesweep.lazy import torch
 from prunesweep.reducers import Left, Positions, keep_tokens
-from prunesweep.reducers.similarity import best, paired_cosine
+from prunesweep.reducers.parts.similarity import best, paired_cosine
 from prunesweep.shares import truncated_share
 from prunesweep.types import Merged, Tokens
 

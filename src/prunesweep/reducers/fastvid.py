@@ -25,10 +25,10 @@ from prunesweep.checks import require_at_least, require_choice, require_flag, re
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import torch
 from prunesweep.reducers import NoCounterpartError, Positions
-from prunesweep.reducers.assembling import Part, joined, reordered, summed, untouched
-from prunesweep.reducers.clustering import Noise, score_ranks
-from prunesweep.reducers.similarity import best, best_match, unit
-from prunesweep.reducers.windows import bounds, cut, frame_similarity
+from prunesweep.reducers.parts.assembling import Part, joined, reordered, summed, untouched
+from prunesweep.reducers.parts.clustering import Noise, score_ranks
+from prunesweep.reducers.parts.similarity import best, best_match, unit
+from prunesweep.reducers.parts.windows import bounds, cut, frame_similarity
 from prunesweep.shares import truncated_share
 from prunesweep.types import Contributions, Merged, Tokens
 

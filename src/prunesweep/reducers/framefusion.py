@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from prunesweep.checks import require_at_least, require_choice, require_number, require_ratio
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Change, EarlierCaches, NoCounterpartError
-from prunesweep.reducers.similarity import best
+from prunesweep.reducers.parts.similarity import best
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:

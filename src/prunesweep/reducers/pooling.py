@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.lazy import torch
 from prunesweep.reducers import Left, Positions
-from prunesweep.reducers.clustering import group_mean
-from prunesweep.reducers.grids import blocks, even_grids, grid_of, grids
+from prunesweep.reducers.parts.clustering import group_mean
+from prunesweep.reducers.parts.grids import blocks, even_grids, grid_of, grids
 from prunesweep.types import Merged, Tokens
 
 if TYPE_CHECKING:

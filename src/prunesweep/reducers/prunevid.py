@@ -21,7 +21,7 @@ from prunesweep.checks import require_at_least, require_choice, require_flag, re
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import EarlierCaches, Left, NoCounterpartError, Positions
-from prunesweep.reducers.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
+from prunesweep.reducers.parts.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
 from prunesweep.shares import ceil_share, floor_share, truncated_share
 from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
 

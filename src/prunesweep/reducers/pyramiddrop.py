@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prunesweep.checks import require_choice, require_ratio
 from prunesweep.reducers import Change, EarlierCaches, Left, Positions
-from prunesweep.reducers.schedules import require_layers_rise, require_shares_fall, whole_numbers
-from prunesweep.reducers.similarity import best
+from prunesweep.reducers.parts.schedules import require_layers_rise, require_shares_fall, whole_numbers
+from prunesweep.reducers.parts.similarity import best
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from prunesweep.checks import require_choice, require_number
 from prunesweep.lazy import torch
 from prunesweep.reducers import Positions
-from prunesweep.reducers.assembling import mean_shares, summed, weighted_sums
-from prunesweep.reducers.similarity import best_match, unit
+from prunesweep.reducers.parts.assembling import mean_shares, summed, weighted_sums
+from prunesweep.reducers.parts.similarity import best_match, unit
 from prunesweep.types import Contributions, Merged, Tokens
 
 if TYPE_CHECKING:

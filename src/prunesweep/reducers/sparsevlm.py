@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number
 from prunesweep.lazy import torch
 from prunesweep.reducers import Change, EarlierCaches, Left, Positions
-from prunesweep.reducers.clustering import Noise, dpc_knn
-from prunesweep.reducers.schedules import require_layers_rise, require_shares_fall, whole_numbers
+from prunesweep.reducers.parts.clustering import Noise, dpc_knn
+from prunesweep.reducers.parts.schedules import require_layers_rise, require_shares_fall, whole_numbers
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:

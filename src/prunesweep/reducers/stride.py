@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.lazy import torch
 from prunesweep.reducers import Left, Positions, keep_tokens
-from prunesweep.reducers.grids import (
+from prunesweep.reducers.parts.grids import (
     even_grids,
     grid_of,
     grids,

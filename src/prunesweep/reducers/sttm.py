@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number
 from prunesweep.lazy import torch
 from prunesweep.reducers import Positions
-from prunesweep.reducers.assembling import summed, weighted_sums
-from prunesweep.reducers.grids import grid_of
-from prunesweep.reducers.similarity import paired_cosine
+from prunesweep.reducers.parts.assembling import summed, weighted_sums
+from prunesweep.reducers.parts.grids import grid_of
+from prunesweep.reducers.parts.similarity import paired_cosine
 from prunesweep.types import Contributions, Merged, Tokens
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.lazy import torch
-from prunesweep.reducers.bipartite import best_pairs
+from prunesweep.reducers.parts.bipartite import best_pairs
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

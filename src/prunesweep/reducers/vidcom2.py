@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prunesweep.checks import require_choice, require_ratio
 from prunesweep.lazy import torch
 from prunesweep.reducers import Positions, keep_tokens
-from prunesweep.reducers.similarity import best, unit
+from prunesweep.reducers.parts.similarity import best, unit
 from prunesweep.types import Merged, Tokens
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_ratio
 from prunesweep.lazy import torch
 from prunesweep.reducers import Left, NoCounterpartError, Positions
-from prunesweep.reducers.assembling import summed
-from prunesweep.reducers.similarity import best, unit
+from prunesweep.reducers.parts.assembling import summed
+from prunesweep.reducers.parts.similarity import best, unit
 from prunesweep.shares import nearest_share
 from prunesweep.types import FEATURES, POOLED, Contributions, Merged, Tokens
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from prunesweep.checks import require_choice
 from prunesweep.lazy import torch
 from prunesweep.reducers import EarlierCaches, Left
-from prunesweep.reducers.schedules import AsDeep
+from prunesweep.reducers.parts.schedules import AsDeep
 from prunesweep.types import Prefix
 
 if TYPE_CHECKING:

@@ -18,11 +18,9 @@ from prunesweep.analysis.costs import ABSOLUTE, Denominator
 from prunesweep.analysis.counterparts import SHOWN
 from prunesweep.analysis.table import summarize
 from prunesweep.checks import EvaluationError
+from prunesweep.reducers import SLOTS
 from prunesweep.results.records import Trial
 from prunesweep.targets import instantiate
-
-PARTS = ("input", "merge", "prune", "inner", "evict", "decode")
-"""Of a reducer; a dense one has none of them."""
 
 
 def mixes_prompts(space: Iterable[str]) -> list[str]:
@@ -32,7 +30,7 @@ def mixes_prompts(space: Iterable[str]) -> list[str]:
 
 def is_dense(config: DictConfig) -> bool:
     reducer = instantiate(config.reducer)
-    return all(getattr(reducer, part) is None for part in PARTS)
+    return all(getattr(reducer, part) is None for part in SLOTS)
 
 
 def require_denominator(space: Iterable[str], metrics: Sequence[str], baselines: Iterable[DictConfig]) -> None:

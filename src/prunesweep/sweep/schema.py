@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED
 from prunesweep.meant import CLOSE, closest, unknown
 from prunesweep.paths import CONF, SWEEPS, is_there
+from prunesweep.reducers import SLOTS
 from prunesweep.targets import TARGET
 
 EVALUATION = "eval"
@@ -137,10 +138,6 @@ def _require_sections(raw: Mapping[str, Any], primary: str) -> None:
         way = WITHOUT.get(section) if value is None else _as_a_folder(section.partition(".")[0], value).removeprefix("; ")
         said = f"{section}={'null' if value is None else value} takes the place of all its settings"
         raise ValueError(f"{said}; {way or 'they are ' + ', '.join(keys)}")
-
-
-SLOTS = ("input", "merge", "prune", "inner", "evict", "decode")
-"""Parts of a method."""
 
 
 def _require_parts(raw: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ from prunesweep.checks import InfeasibleError
 from prunesweep.engine.plan import inside
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.stages import Ask, Layers, Prune, changed, looked
-from prunesweep.engine.validity import called
 from prunesweep.lazy import torch
 from prunesweep.reducers import (
     Change,
@@ -23,6 +22,7 @@ from prunesweep.reducers import (
     Step,
     asks_first,
     bounds_of,
+    called,
     earlier_caches,
     fewest_by_step,
     left_by_step,

@@ -10,13 +10,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.engine.stages import Reduce
-from prunesweep.engine.validity import InvalidError, called, require_valid_merge
+from prunesweep.engine.validity import InvalidError, require_valid_merge
 from prunesweep.lazy import torch
 from prunesweep.reducers import (
     Left,
     Merger,
     NoCounterpartError,
     Reducer,
+    called,
     in_order,
     left_by_merge,
     merges_patches,

@@ -7,8 +7,7 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
-from prunesweep.engine.validity import called
-from prunesweep.reducers import SLOTS, Reducer, bounds_of
+from prunesweep.reducers import SLOTS, Reducer, bounds_of, called
 from prunesweep.testing.law import Law, require
 
 

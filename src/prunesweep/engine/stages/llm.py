@@ -257,12 +257,12 @@ def _with_others(prefix: Prefix, change: Change) -> Prefix:
     if change.extra is None or not len(change.extra):
         return prefix
     more = len(change.extra)
-    behind = int(prefix.visual.nonzero()[-1]) + 1 if prefix.visual.any() else 0
+    last = int(prefix.visual.nonzero()[-1])
+    behind = last + 1
 
     def put(x: Tensor, new: Tensor) -> Tensor:
         return torch.cat([x[:behind], new, x[behind:]])
 
-    last = max(0, behind - 1)
     return replace(
         prefix,
         hidden=put(prefix.hidden, change.extra.to(prefix.hidden.dtype)),

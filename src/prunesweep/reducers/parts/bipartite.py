@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.lazy import torch
-from prunesweep.reducers.similarity import unit
+from prunesweep.reducers.parts.similarity import unit
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

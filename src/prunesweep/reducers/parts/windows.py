@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.lazy import torch
-from prunesweep.reducers.similarity import best, paired_cosine
+from prunesweep.reducers.parts.similarity import best, paired_cosine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
