@@ -140,12 +140,17 @@ def decode_flops(shape: Shape, cached: Sequence[int], generated: int, attended: 
     return len(cached) * linear_flops(shape, steps) + attention + head_flops(shape, steps)
 
 
-def option_flops(shape: Shape, cached: Sequence[int], rows: int, pairs: int) -> int:
+def option_flops(shape: Shape, cached: Sequence[int], rows: int, pairs: int, attended: Sequence[int] | None = None) -> int:
     """Scoring options of several tokens: the rows of each option after its first token, as one chunk on each layer's cache.
 
-    `rows` of all options together; `pairs` is the sum of each option's squared number of rows.
+    `rows` of all options together; `pairs` is the sum of each option's squared number of rows.  Or row by row, each on
+    `attended` of the cached tokens, per layer and summed over the rows.
     """
-    attention = over_layers(lambda n: attention_flops(shape, rows * n + pairs), cached)
+    if attended is None:
+        attention = over_layers(lambda n: attention_flops(shape, rows * n + pairs), cached)
+    else:
+        own = (pairs + rows) // 2  # a row sees those before it in its option, and itself
+        attention = over_layers(lambda n: attention_flops(shape, n + own), attended)
     return len(cached) * linear_flops(shape, rows) + attention + head_flops(shape, rows)
 
 
@@ -230,7 +235,8 @@ class Usage:
     fed_tokens: Sequence[int] | None = None
     """Per LLM layer: visual tokens that its feed-forward network sees; None: those that its attention sees."""
     attended_tokens: Sequence[int] | None = None
-    """Per LLM layer: visual tokens that the generated tokens after the first attend to, summed over these; None: all in cache."""
+    """Per LLM layer: visual tokens that the generated tokens after the first, or the options' rows, attend to, summed over these;
+    None: all in cache."""
 
     def dense(self, vision_patches: int | None = None) -> Usage:
         """Of the same question to the model without any reduction."""
@@ -283,14 +289,18 @@ def ledger(shape: Shape, usage: Usage) -> Ledger:
     in_caches = [visual[-1]] * len(visual) if usage.cached_tokens is None else usage.cached_tokens
     cached = with_text(in_caches, usage.text_tokens)
     steps = (usage.generated_tokens > 0) * (usage.generated_tokens - 1)
-    attended = None if usage.attended_tokens is None else with_text(usage.attended_tokens, steps * usage.text_tokens)
+    attended = attended_option = None
+    if usage.attended_tokens is not None:  # an answer is generated or chosen
+        attended = with_text([n * (usage.option_rows == 0) for n in usage.attended_tokens], steps * usage.text_tokens)
+        chosen = [n * (usage.option_rows > 0) for n in usage.attended_tokens]
+        attended_option = with_text(chosen, usage.option_rows * usage.text_tokens)
     return Ledger(
         vision=vision_flops(shape, usage.frames, usage.vision_patches),
         reduction=usage.reduction_flops,
         prefill=prefill_flops(shape, visual, usage.text_tokens, usage.fed_tokens),
         head=head_flops(shape),
         decode=decode_flops(shape, cached, usage.generated_tokens, attended),
-        options=option_flops(shape, cached, usage.option_rows, usage.option_pairs),
+        options=option_flops(shape, cached, usage.option_rows, usage.option_pairs, attended_option),
         entrance_ratio=visual[0] / dense,
         final_ratio=visual[-1] / dense,
         layer_ratio=over_layers(lambda n: n, visual) / len(visual) / dense,

@@ -37,7 +37,7 @@ from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.results import records as recording
 from prunesweep.search.bounds import least_costs
 from prunesweep.types import Sample, Tokens
-from support.trials import DENSE, FRAMES, decoded, embedded, reducer_of, stock_inputs
+from support.trials import CHOOSE, DENSE, FRAMES, decoded, embedded, reducer_of, stock_inputs
 
 
 @torch.inference_mode()
@@ -351,15 +351,22 @@ def test_steps_inside_the_llm_cost_what_the_operators_count_and_do_what_they_do_
 
 
 @torch.inference_mode()
-def test_decoding_that_attends_to_few_tokens_costs_what_the_operators_count(samples: list[Sample], model: LlavaOnevision) -> None:
+@pytest.mark.parametrize("answering", ["generate", "choose"])
+def test_decoding_that_attends_to_few_tokens_costs_what_the_operators_count(
+    samples: list[Sample], model: LlavaOnevision, answering: str
+) -> None:
     state = None
-    *stages, last = plan(samples[0], FRAMES, reducer_of("dycoke"), Protocol("words", "generate", most_tokens=5), model)
+    sample = replace(samples[0], choices=("red", "red block moves", "up down left"), target=0)
+    *stages, last = plan(sample, FRAMES, reducer_of("dycoke"), Protocol("words", answering, most_tokens=5), model)
     for stage in stages:
         state = stage(state, model)
     with operator_counter() as measured:
         answer = last(state, model)
-    assert answer.usage.generated_tokens > 1
-    assert sum(answer.usage.attended_tokens) < (answer.usage.generated_tokens - 1) * sum(answer.usage.cached_tokens)
-    looking = answer.usage.reduction_flops - state.usage.reduction_flops
-    cost = ledger(model.shape, answer.usage)
-    assert cost.decode + cost.head + looking == pytest.approx(measured.get_total_flops(), rel=1e-3)
+    usage = answer.usage
+    times = max(0, usage.generated_tokens - 1) + usage.option_rows
+    assert times > 1
+    assert sum(usage.attended_tokens) < times * sum(usage.cached_tokens)
+    looking = usage.reduction_flops - state.usage.reduction_flops
+    cost = ledger(model.shape, usage)
+    assert cost.decode + cost.options + cost.head + looking == pytest.approx(measured.get_total_flops(), rel=1e-3)
+    assert mean_costs(recording.to_frame([score(sample, "it", answer, CHOOSE)]), model.shape)["total_flops"] == cost.total

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import shutil
+import subprocess
+import sys
 import sysconfig
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,6 +235,19 @@ def test_what_runs_on_import_is_in_the_key_whatever_guards_it(source: Path, text
     before = of(source)
     path.write_text(use + text.replace("PERIOD = 2", "PERIOD = 8"))
     assert (of(source).digest != before.digest) == GUARDS[text]
+
+
+def test_a_package_installed_in_a_virtual_environment_has_the_key_of_its_source(tmp_path: Path) -> None:
+    """There `sysconfig` says that site-packages lies in the library's own folder."""
+    venv.create(tmp_path / "v", with_pip=False, symlinks=True)
+    (site,) = (tmp_path / "v").glob("lib/python*/site-packages")
+    (site / "base.pth").write_text("\n".join(path for path in sys.path if Path(path).name in syntax.SITES))
+    shutil.copytree(PACKAGE, site / "prunesweep")
+    code = f"from prunesweep.results.keys.code import code_of, __file__ as f; print(f, code_of({ROOTS}).digest)"
+    command = [str(tmp_path / "v" / "bin" / "python"), "-c", code]
+    where, digest = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    assert Path(where).is_relative_to(site)
+    assert digest == code_of(ROOTS).digest
 
 
 def test_installed_modules_are_none_of_python_s_own_library() -> None:

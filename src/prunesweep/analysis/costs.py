@@ -109,7 +109,7 @@ def _usages(answered: pl.DataFrame, shape: Shape) -> Any:
     counts["vision_patches"] = answered["vision_patches"].fill_null(shape.vision.patches).to_numpy()
     cached = cached_by_layer(answered, visual)
     fed = None if _nothing(answered, "fed_tokens") else _filled(answered, "fed_tokens", pl.col("visual_tokens"))
-    steps = pl.max_horizontal(pl.col("generated_tokens") - 1, 0)
+    steps = pl.max_horizontal(pl.col("generated_tokens") - 1, 0) + pl.col("option_rows")
     each_time = pl.coalesce("cached_tokens", _like_the_last()) * steps
     attended = None if _nothing(answered, "attended_tokens") else _filled(answered, "attended_tokens", each_time)
     return Usage(visual_tokens=visual, cached_tokens=cached, fed_tokens=fed, attended_tokens=attended, **counts)

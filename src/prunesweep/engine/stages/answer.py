@@ -34,17 +34,23 @@ class Choose:
 
     def __call__(self, prefix: Prefix, model: Model) -> Answer:
         first = model.logits(prefix.hidden[-1:]).float().log_softmax(-1)
-        scores = tuple(self._score(option, first, prefix, model) for option in self.options)
+        writers = [Writer(prefix, model, self.decoding) for _ in self.options]
+        scores = tuple(self._score(*each, first, prefix, model) for each in zip(self.options, writers, strict=True))
         require_finite_scores(scores)
         best = scores.index(max(scores))
         rows = [len(option) - 1 for option in self.options]
         usage = replace(_asked(prefix), option_rows=sum(rows), option_pairs=sum(n * n for n in rows))
-        return Answer(self.texts[best], (), scores, usage)
+        return Answer(self.texts[best], (), scores, _with_decoding(usage, *writers))
 
-    def _score(self, option: tuple[int, ...], first: torch.Tensor, prefix: Prefix, model: Model) -> float:
+    def _score(self, option: tuple[int, ...], writer: Writer, first: torch.Tensor, prefix: Prefix, model: Model) -> float:
         score = first[0, option[0]]
         if len(option) > 1:
-            following = _continue(prefix, option[:-1], model, self.decoding).log_softmax(-1)
+            embedded = model.embed(option[:-1])
+            if self.decoding is None:
+                hidden = through_all(prefix, embedded, model).hidden
+            else:
+                hidden = torch.cat([writer.write(token[None]) for token in embedded])
+            following = model.logits(hidden).float().log_softmax(-1)
             score = score + following.gather(1, torch.tensor(option[1:], device=following.device)[:, None]).sum()
         return float(score)
 
@@ -65,8 +71,7 @@ class Generate:
             ids.append(token)
             if token in model.stop_ids or len(ids) == self.most_tokens:
                 break
-        usage = replace(_asked(prefix), generated_tokens=len(ids), attended_tokens=writer.attended)
-        usage = replace(usage, reduction_flops=usage.reduction_flops + writer.flops)
+        usage = _with_decoding(replace(_asked(prefix), generated_tokens=len(ids)), writer)
         return Answer(model.detokenize(tuple(ids)), tuple(ids), (), usage)
 
 
@@ -142,12 +147,13 @@ def _appended(cache: KeyValue, longer: KeyValue) -> KeyValue:
     return KeyValue(*(torch.cat([old, new[:, :, -1:]], dim=2) for old, new in zip(cache, longer, strict=True)))
 
 
-def _continue(prefix: Prefix, ids: tuple[int, ...], model: Model, decoding: Decoding | None = None) -> torch.Tensor:
-    """Logits after each of a few given tokens, `len(ids) vocabulary`, in float32."""
-    if decoding is not None:
-        writer = Writer(prefix, model, decoding)
-        return model.logits(torch.cat([writer.write(token[None]) for token in model.embed(ids)])).float()
-    return model.logits(through_all(prefix, model.embed(ids), model).hidden).float()
+def _with_decoding(usage: Usage, *writers: Writer) -> Usage:
+    """With what their tokens attended to, where that is not all in cache, and what it took to choose it."""
+    attended = [writer.attended for writer in writers if writer.attended is not None]
+    if not attended:
+        return usage
+    flops = usage.reduction_flops + sum(writer.flops for writer in writers)
+    return replace(usage, attended_tokens=tuple(map(sum, zip(*attended, strict=True))), reduction_flops=flops)
 
 
 def _asked(prefix: Prefix) -> Usage:
