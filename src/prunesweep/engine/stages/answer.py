@@ -105,7 +105,7 @@ class Writer:
     @property
     def attended(self) -> tuple[int, ...] | None:
         """Visual tokens attended to in each layer, summed over the tokens written; None: all in cache, each time."""
-        return None if self.decoding is None else tuple(self._attended)
+        return tuple(self._attended) if self.decoding is not None and self.written else None
 
     def write(self, token: Float[Tensor, "1 c"]) -> Float[Tensor, "1 c"]:
         """The token's hidden state after the last layer."""
