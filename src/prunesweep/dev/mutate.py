@@ -31,6 +31,7 @@ from rich.table import Table
 
 import prunesweep.reducers as methods
 from prunesweep.dev.mutants import Mutant, mutants_of
+from prunesweep.errors import reported
 from prunesweep.paths import PACKAGE
 
 ROOT = PACKAGE.parents[1]
@@ -217,7 +218,11 @@ def preload() -> ModuleType:
 
 
 def main() -> None:
-    words = sys.argv[1:]
+    with reported():
+        run(sys.argv[1:])
+
+
+def run(words: Sequence[str]) -> None:
     jobs = next((int(word.partition("=")[2]) for word in words if word.startswith("--jobs=")), os.cpu_count() or 1)
     sys.path.insert(0, str(ROOT / "tests"))
     preload()
@@ -227,23 +232,28 @@ def main() -> None:
         rows = fates(module, jobs)
         if not rows:
             continue
-        count = Counter(fate.kind for fate in rows)
-        laws = sum(fate.kind == "caught" and not fate.found.by.startswith("reference") for fate in rows)
+        count = counted(rows)
+        total.update(count)
         name = module.rpartition(".")[2]
-        effective = count["caught"] + count["survived"]
-        table.add_row(*map(str, (name, len(rows), effective, count["caught"], count["survived"], count["equivalent"], laws)))
-        total.update(count, laws=laws)
+        table.add_row(name, *numbers(count))
         for fate in rows:
             if fate.kind != "caught" or "--all" in words:
                 where = f"{name}.py:{fate.mutant.line} {fate.mutant.rule}: {fate.mutant.before}"
                 print(f"{fate.kind}: {where}", f"  {fate.found.by}", sep="\n" if fate.found.by else "", flush=True)
-    effective = total["caught"] + total["survived"]
-    table.add_row(
-        "all",
-        str(effective + total["equivalent"]),
-        *(str(n) for n in (effective, total["caught"], total["survived"], total["equivalent"], total["laws"])),
-    )
+    table.add_row("all", *numbers(total))
     console.print(table)
+
+
+def counted(rows: Sequence[Fate]) -> Counter[str]:
+    """How many copies of each kind, and how many of the caught ones a law found before a reference case had to."""
+    laws = sum(fate.kind == "caught" and not fate.found.by.startswith("reference") for fate in rows)
+    return Counter(fate.kind for fate in rows) + Counter(laws=laws)
+
+
+def numbers(count: Counter[str]) -> list[str]:
+    effective = count["caught"] + count["survived"]
+    columns = (effective + count["equivalent"], effective, count["caught"], count["survived"], count["equivalent"], count["laws"])
+    return [str(n) for n in columns]
 
 
 if __name__ == "__main__":
