@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from prunesweep.cli import app
 from prunesweep.cli import run as sweep_command
 from prunesweep.engine.protocol import Protocol
-from prunesweep.reducers import Reducer, prunevid, random
+from prunesweep.reducers import Reducer, prunevid, pyramiddrop, random
 from prunesweep.report import token_maps, token_pictures
 from prunesweep.report.token_maps import DROPPED, Trace
 
@@ -26,7 +26,7 @@ def drawn(source: list[list[int]], kept: list[bool], **changes) -> Trace:
     """A trace of frames with four patches."""
     frames = np.full((len(source), 8, 8, 3), 120, dtype=np.uint8)
     times = tuple(float(i) for i in range(len(source)))
-    own = Trace("t", "q", "what?", "yes", "no", False, frames, times, (2, 2), np.array(source), (), np.array(kept), None, None)
+    own = Trace("t", "q", "what?", "yes", "no", False, frames, times, (2, 2), np.array(source), (), np.array(kept), None)
     return replace(own, **changes)
 
 
@@ -34,7 +34,7 @@ def test_a_trace_holds_what_the_stages_did(model, samples) -> None:
     found = token_maps.trace(model, samples[0], 8, PRUNEVID, WORDS, "prunevid")
     assert found.frames.shape[0] == len(found.source) == sum(found.segments) == 8
     assert found.kept.sum() == -(-len(found.kept) * 4 // 10)  # ceil(0.4 n)
-    assert found.layer == 3
+    assert found.pruned == ((3, found.kept.sum()),)
     assert found.attention.shape == found.kept.shape
     assert found.attention[found.kept].min() >= found.attention[~found.kept].max()
     assert set(found.source.ravel()) == set(range(len(found.kept)))
@@ -60,7 +60,7 @@ def test_a_method_that_drops_tokens_leaves_holes(model, samples) -> None:
     assert (found.source == DROPPED).mean() == pytest.approx(0.75)
     assert (found.surviving == (found.source != DROPPED)).all()
     assert not found.over_time.any()
-    assert (found.segments, found.layer, found.attention) == ((), None, None)
+    assert (found.segments, found.pruned, found.attention) == ((), (), None)
 
 
 def test_a_title_says_which_caches_stay_whole(model, samples) -> None:
@@ -68,6 +68,15 @@ def test_a_title_says_which_caches_stay_whole(model, samples) -> None:
         pruned = Reducer("random_layer", prune=random.Prune(layer=3, keep_ratio=0.125, earlier_caches=earlier))
         found = token_maps.trace(model, samples[0], 8, pruned, WORDS, "random_layer")
         assert token_pictures._numbers(found) == f"all 288 tokens enter the LLM, {said}"
+
+
+def test_a_title_counts_what_each_step_leaves(model, samples) -> None:
+    found = token_maps.trace(model, samples[0], 8, Reducer("pyramiddrop", prune=pyramiddrop.PyramidDrop()), WORDS, "pyramiddrop")
+    assert found.pruned == ((2, 144), (4, 72), (6, 36))
+    said = "all 288 tokens enter the LLM, 144 kept after layer 2, 72 after 4, 36 after 6, caches whole up to each"
+    assert token_pictures._numbers(found) == said
+    idle = replace(found, pruned=((1, 288), *found.pruned[:2], (5, 72), *found.pruned[2:]))
+    assert token_pictures._numbers(replace(idle, pruned=tuple(token_maps.Pruned(*step) for step in idle.pruned))) == said
 
 
 def test_masks_by_hand() -> None:

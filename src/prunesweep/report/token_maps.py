@@ -31,6 +31,14 @@ MOST_FRAMES, MOST_LAYERS = 4096, 1024
 """What a saved configuration may ask for: far more than any model here takes, little enough to be refused by a model at once."""
 
 
+class Pruned(NamedTuple):
+    """What a step inside the LLM leaves."""
+
+    layers: int
+    """It acts after this many."""
+    tokens: int
+
+
 @dataclass(frozen=True)
 class Trace:
     """One trial on one question.  Letters: t frames, p patches, n visual tokens that enter the LLM."""
@@ -53,10 +61,10 @@ class Trace:
     """Which tokens reach the last layer."""
     attention: Float[np.ndarray, " n"] | None
     """The largest over heads and question tokens in the layer before pruning; None if the method does not look."""
-    layer: int | None
-    """Tokens are pruned after this many layers; None if they are not."""
+    pruned: tuple[Pruned, ...] = ()
+    """What the steps inside the LLM leave, in order."""
     whole: bool = False
-    """Whether these layers keep all tokens in their caches, so that generated tokens see them there."""
+    """Whether the layers before such a step keep all tokens in their caches, so that generated tokens see them there."""
 
     @property
     def over_time(self) -> Bool[np.ndarray, "t p"]:
@@ -104,16 +112,18 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
 
     seen: dict[type, Any] = {}
     state: Any = None
-    kept = attention = layer = None
+    kept = attention = None
+    pruned: list[Pruned] = []
     with torch.inference_mode():
         for stage in plan(sample, frames, reducer, protocol, model):
             if isinstance(stage, Prune):
                 chosen = changed(stage.pruner(looked(state, stage.pruner, model)[0])).keep
                 kept = chosen if kept is None else kept[chosen[chosen < len(kept)]]  # tokens that a step made come last
-                if layer is None:
-                    layer = stage.pruner.full_layers
+                if not pruned:
                     attention = None if state.attention is None else state.attention.float().amax((0, 1)).cpu().numpy()
             state = stage(state, model)
+            if isinstance(stage, Prune):
+                pruned.append(Pruned(stage.pruner.full_layers, int(state.visual.sum())))
             seen[type(state)] = state
         segments = getattr(reducer.merge, "segment_lengths", None)
         lengths = tuple(segments(seen[Tokens].x)) if segments else ()
@@ -135,7 +145,7 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
         segments=lengths,
         kept=survivors,
         attention=attention,
-        layer=layer,
+        pruned=tuple(pruned),
         whole=any(earlier_caches(step) == "whole" for step in reducer.steps(model.layers)),
     )
 

@@ -150,11 +150,13 @@ def _segments(axes: Axes, trace: Trace, shown: Sequence[int]) -> None:
 
 
 def _numbers(trace: Trace) -> str:
-    """`36 of 432 tokens enter, 14 reach the end`."""
+    """`36 of 432 tokens enter the LLM, 24 kept after layer 2, 12 after 4`: steps that leave all of them are not named."""
     entering = "all" if len(trace.kept) == trace.source.size else f"{len(trace.kept)} of"
-    pruned = f", {int(trace.kept.sum())} kept after layer {trace.layer}" if trace.layer else ""
-    earlier = ", all in the caches before it" if trace.whole else ""
-    return f"{entering} {trace.source.size} tokens enter the LLM{pruned}{earlier}"
+    before = [len(trace.kept), *(step.tokens for step in trace.pruned)]
+    fewer = [step for step, tokens in zip(trace.pruned, before, strict=False) if step.tokens != tokens]
+    said = ", ".join(f"{step.tokens} {'kept after layer' if step is fewer[0] else 'after'} {step.layers}" for step in fewer)
+    earlier = f", {'caches whole up to each' if len(fewer) > 1 else 'all in the caches before it'}" if trace.whole else ""
+    return f"{entering} {trace.source.size} tokens enter the LLM{', ' if said else ''}{said}{earlier}"
 
 
 def _verdict(trace: Trace) -> str:
