@@ -20,7 +20,7 @@ from prunesweep.models.towers import TowerPass, facts_of
 from prunesweep.reducers import EarlierCaches, Reducer
 from prunesweep.reducers.downsample import Resize
 from prunesweep.reducers.lookm import Evict, most_attended
-from prunesweep.reducers.prumerge import PruMerge, merge_similar, outlier_shares, pooled
+from prunesweep.reducers.prumerge import PruMerge, outlier_shares, pooled
 from prunesweep.reducers.random import Prune as RandomPrune
 from prunesweep.reducers.stride import Stride
 from prunesweep.types import KeyValue, Sample, Tokens
@@ -122,18 +122,18 @@ def tower_tokens(frames: int = 2, side: int = 4) -> Tokens:
 
 
 def plainly(tokens: Tokens, frame: int, kept: list[int], neighbours: int, normalise: bool = False) -> torch.Tensor:
-    """One frame's merged tokens and the sum of the rest, one at a time."""
-    x, key, a = (tokens.fact(name)[frame] for name in PRUMERGE)
+    """Of what patches one frame's merged tokens and the sum of the rest are made, one at a time: (kept + 1, patches)."""
+    _, key, a = (tokens.fact(name)[frame] for name in PRUMERGE)
     key = F.normalize(key, dim=-1)
-    out = []
-    for index in kept:
-        others = [i for i in range(len(x)) if i != index]
+    weights = torch.zeros(len(kept) + 1, len(a))
+    for token, index in enumerate(kept):
+        others = [i for i in range(len(a)) if i != index]
         near = sorted(others, key=lambda i: -float(key[i] @ key[index]))[:neighbours]
-        total = sum((a[i] * x[i] for i in near), start=(a[index] if normalise else 1) * x[index])
-        out.append(total / (sum(a[i] for i in near) + a[index]) if normalise else total)
-    rest = [i for i in range(len(x)) if i not in kept]
-    total = sum(a[i] * x[i] for i in rest)
-    return torch.stack([*out, total / sum(a[i] for i in rest) if normalise else total])
+        weights[token, near] = a[near]
+        weights[token, index] = a[index] if normalise else 1
+    rest = [i for i in range(len(a)) if i not in kept]
+    weights[-1, rest] = a[rest]
+    return weights / weights.sum(1, keepdim=True) if normalise else weights
 
 
 @pytest.mark.parametrize("normalise", [False, True], ids=["sum", "mean"])
@@ -146,9 +146,9 @@ def test_prumerge_merges_what_resembles_the_outliers(normalise: bool) -> None:
         low, high = torch.quantile(a, 0.25), torch.quantile(a, 0.75)
         count = int((a > high + 0.5 * (high - low)).sum())
         assert 0 < count < 16
-        kept = a.argsort(descending=True)[:count].tolist()
-        source.append([len(expected) + kept.index(i) if i in kept else len(expected) + count for i in range(16)])
-        expected += plainly(tokens, frame, kept, 3, normalise)
+        weights = plainly(tokens, frame, a.argsort(descending=True)[:count].tolist(), 3, normalise)
+        source.append((len(expected) + weights.argmax(0)).tolist())
+        expected += weights @ tokens.fact("features")[frame]
     torch.testing.assert_close(merged.x, torch.stack(expected), rtol=1e-4, atol=1e-5)
     assert merged.source.tolist() == source
     assert merged.position.tolist() == list(range(merged.span))
@@ -162,7 +162,9 @@ def test_prumerge_plus_adds_patches_at_even_steps() -> None:
     kept = {0, 12, 24} | {best}
     assert (len(few.x), len(more.x)) == (2, len(kept) + 1)
     assert more.source[0, best] == 0
-    assert {i for i in range(36) if more.source[0, i] < len(kept)} == kept
+    assert more.contributions
+    whole = more.contributions.share == 1
+    assert set(more.contributions.patch[whole].tolist()) == kept
 
 
 def test_outliers_of_a_video_share_one_bound() -> None:
@@ -181,10 +183,10 @@ def test_original_positions_of_patches_are_those_of_the_tokens_they_lie_in() -> 
 
 def test_more_neighbours_than_patches_are_all_patches() -> None:
     tokens = tower_tokens(frames=1, side=2)
-    features, key, attention = (tokens.fact(name) for name in PRUMERGE)
-    everything = merge_similar(features, key, attention, 32, normalise=True)
+    features, attention = tokens.fact("features"), tokens.fact("attention.joined")
+    everything = PruMerge(outlier_factor=-20, neighbours=32, normalise=True)(tokens).x
     mean = attention @ features[0] / attention.sum()
-    torch.testing.assert_close(everything[0], mean.expand(4, -1))
+    torch.testing.assert_close(everything, mean.expand(4, -1))
 
 
 def test_pooled_attention_is_a_mean_over_blocks() -> None:

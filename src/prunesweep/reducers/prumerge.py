@@ -18,18 +18,19 @@ pooled video tokens by FastVID (arXiv 2503.11187).  A frame keeps at least one p
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Positions
+from prunesweep.reducers.parts.assembling import Part, joined, summed
 from prunesweep.shares import floor_share
-from prunesweep.types import FEATURES, Merged, Tokens
+from prunesweep.types import FEATURES, Contributions, Merged, Tokens
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 Outliers = Literal["frame", "video"]
@@ -81,15 +82,18 @@ class PruMerge:
         else:
             patches = features.shape[1]
             key, attention = pooled(key, patches), pooled(attention[..., None], patches)[..., 0]
-        order = self._kept(attention)
-        kept = [index.sort().values if self.order == "raster" else index for index in order]
-        merged = merge_similar(features, key, attention, self.neighbours, self.normalise)
-        return self._assemble(tokens, features, merged, attention, kept)
+        kept = self._kept(attention)
+        frames, patches, channels = features.shape
+        part = joined([self._part(frame, attention, key, index) for frame, index in enumerate(kept)])
+        merged = summed(tokens, part.place, part.shares, self.positions, features)
+        weighted = sum(len(index) for index in kept) * min(self.neighbours, patches - 1) + frames * patches
+        return replace(merged, flops=2 * frames * patches**2 * key.shape[2] + 2 * weighted * channels)
 
     def _kept(self, attention: Float[Tensor, "t u"]) -> list[Int[Tensor, " kept"]]:
-        """Per frame, patches by importance, then those at even steps."""
+        """Per frame, patches in the order of the tokens: by importance, then those at even steps; or as in the frame."""
         shares = outlier_shares(attention.float(), self.outlier_factor, self.outliers)
-        return [self._kept_of(frame, share) for frame, share in zip(attention, shares, strict=True)]
+        kept = [self._kept_of(frame, share) for frame, share in zip(attention, shares, strict=True)]
+        return [index.sort().values if self.order == "raster" else index for index in kept]
 
     def _kept_of(self, attention: Float[Tensor, " u"], share: Fraction) -> Int[Tensor, " kept"]:
         patches = len(attention)
@@ -99,52 +103,25 @@ class PruMerge:
         even = torch.arange(0, patches - 1, even_step(patches, share), device=best.device)
         return torch.cat([best, even[~torch.isin(even, best)]])
 
-    def _assemble(
-        self,
-        tokens: Tokens,
-        features: Float[Tensor, "t u v"],
-        merged: Float[Tensor, "t u v"],
-        attention: Float[Tensor, "t u"],
-        kept: list[Int[Tensor, " kept"]],
-    ) -> Merged:
-        frames, patches, channels = features.shape
-        device = features.device
-        x, group, place = [], [], []
-        source = torch.full((frames, patches), -1, device=device)
-        count = 0
-        for frame, index in enumerate(kept):
-            dropped = torch.ones(patches, dtype=torch.bool, device=device).index_fill(0, index, False)
-            source[frame, index] = count + torch.arange(len(index), device=device)
-            x.append(merged[frame, index])
-            place.append(frame * patches + index)
-            if dropped.any():
-                rest = summed_up(features[frame], attention[frame], dropped, self.normalise)
-                source[frame, dropped] = count + len(index)
-                x.append(rest[None])
-                middle = dropped.nonzero()[:, 0].float().mean().round().long()
-                place.append(frame * patches + middle[None])
-            size = len(index) + bool(dropped.any())
-            group += [frame] * size
-            count += size
-        weighted = sum(len(index) for index in kept) * min(self.neighbours, patches - 1) + frames * patches
-        return Merged(
-            tokens=tokens,
-            x=torch.cat(x),
-            group=torch.tensor(group, device=device),
-            source=source,
-            position=self._position(torch.cat(place), tokens, patches),
-            span=tokens.x.shape[0] * tokens.x.shape[1] if self.positions == "original" else count,
-            flops=2 * frames * patches**2 * tokens.fact("key.joined").shape[2] + 2 * weighted * channels,
-        )
-
-    def _position(self, place: Int[Tensor, " n"], tokens: Tokens, patches: int) -> Int[Tensor, " n"]:
-        """Original positions are those of the visual tokens that a patch lies in."""
-        if self.positions == "renumbered":
-            return torch.arange(len(place), device=place.device)
-        own, pooled_patches = math.isqrt(patches), tokens.x.shape[1]
-        side = math.isqrt(pooled_patches)
-        row, column = place % patches // own, place % own
-        return place // patches * pooled_patches + row * side // own * side + column * side // own
+    def _part(
+        self, frame: int, attention: Float[Tensor, "t u"], key: Float[Tensor, "t u k"], index: Int[Tensor, " kept"]
+    ) -> Part:
+        """A frame's tokens: what is kept with its neighbours, then the sum of the rest at the middle of its places."""
+        weight, first = attention[frame].float(), frame * attention.shape[1]
+        near = neighbours_of(key[frame], index, self.neighbours)
+        own = weight[index] if self.normalise else torch.ones_like(weight[index])
+        share = torch.cat([own[:, None], weight[near]], 1)
+        dropped = torch.ones_like(weight, dtype=torch.bool).index_fill(0, index, False).nonzero()[:, 0]
+        rest = weight[dropped]
+        if self.normalise:
+            share, rest = share / share.sum(1, keepdim=True), rest / rest.sum()
+        token = torch.arange(len(index), device=near.device)[:, None].expand_as(share)
+        patch = first + torch.cat([index[:, None], near], 1)
+        tokens = Part(first + index, Contributions(token.flatten(), patch.flatten(), share.flatten()))
+        if not len(dropped):
+            return tokens
+        middle = dropped.float().mean().round().long()
+        return joined([tokens, Part(first + middle[None], Contributions(torch.zeros_like(dropped), first + dropped, rest))])
 
 
 def outlier_shares(attention: Float[Tensor, "t u"], factor: float, outliers: Outliers) -> list[Fraction]:
@@ -166,37 +143,11 @@ def even_step(patches: int, share: Fraction) -> int:
     return max(1, math.floor(1 / max(share, Fraction(1, patches))) // STEP_PARTS)
 
 
-def merge_similar(
-    features: Float[Tensor, "t u v"],
-    key: Float[Tensor, "t u k"],
-    attention: Float[Tensor, "t u"],
-    neighbours: int,
-    normalise: bool,
-) -> Float[Tensor, "t u v"]:
-    """Each patch with the `neighbours` patches of its frame that have the most similar keys, weighted with their attention.
-
-    Normalised, it is the weighted mean of them and the patch itself.
-    """
-    patches = features.shape[1]
+def neighbours_of(key: Float[Tensor, "u k"], index: Int[Tensor, " kept"], neighbours: int) -> Int[Tensor, "kept near"]:
+    """The patches with the most similar keys, as many as there are at most."""
     unit = F.normalize(key.float(), dim=-1)
-    similarity = (unit @ unit.transpose(1, 2)).masked_fill(torch.eye(patches, dtype=torch.bool, device=key.device), -math.inf)
-    near = similarity.topk(min(neighbours, patches - 1), dim=-1).indices
-    weight = attention.float()[:, None, :].expand(-1, patches, -1).gather(2, near)
-    weights = torch.zeros_like(similarity).scatter(2, near, weight)
-    own = attention.float()[..., None] if normalise else 1.0
-    total = weights @ features.float() + own * features.float()
-    if normalise:
-        total = total / (weight.sum(-1, keepdim=True) + own)
-    return total.to(features.dtype)
-
-
-def summed_up(
-    features: Float[Tensor, "u v"], attention: Float[Tensor, " u"], dropped: Bool[Tensor, " u"], normalise: bool
-) -> Float[Tensor, " v"]:
-    """The dropped patches, weighted with their attention."""
-    weight = attention.float()[dropped]
-    total = weight @ features.float()[dropped]
-    return (total / weight.sum() if normalise else total).to(features.dtype)
+    similarity = (unit[index] @ unit.T).scatter(1, index[:, None], -math.inf)
+    return similarity.topk(min(neighbours, len(key) - 1), dim=-1).indices
 
 
 def pooled(x: Float[Tensor, "t u v"], patches: int) -> Float[Tensor, "t p v"]:
