@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,5 +46,5 @@ def test_notebooks_say_nothing_of_the_machine_they_ran_on(path: Path) -> None:
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     said = "".join(str(output) for cell in cells for output in cell.outputs)
     assert "site-packages" not in said
-    assert "/tmp/" not in said
+    assert not re.search(r"['\" ]/(home|mnt|opt|root|tmp|Users|work)/", said)
     assert not [output for cell in cells for output in cell.outputs if output.get("name") == "stderr"]

@@ -117,13 +117,18 @@ def head_flops(shape: Shape, rows: int = 1) -> int:
     return 2 * rows * shape.hidden * shape.vocabulary
 
 
-def vision_flops(shape: Shape, frames: int, patches: int | None = None) -> int:
-    """Vision tower and two-layer projector on every patch of every frame; `patches` per frame, if not those of the shape."""
+def vision_flops(shape: Shape, frames: int, patches: int | None = None, by_layer: Sequence[int] | None = None) -> int:
+    """Vision tower and two-layer projector on every patch of every frame; `patches` per frame, if not those of the shape.
+
+    `by_layer` holds a frame's tokens in each layer's attention and behind the last layer, where the tower itself leaves fewer.
+    """
     v = shape.vision
     patches = v.patches if patches is None else patches
-    tokens = frames * patches
-    tower = v.layers * (2 * tokens * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * tokens * patches * v.hidden)
-    return tower + 2 * tokens * (v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2)
+    tokens = by_layer or [patches] * (v.layers + 1)
+    tower = over_layers(lambda n: 2 * n * 4 * v.hidden**2 + 4 * n * n * v.hidden, tokens[:-1])
+    tower = tower + over_layers(lambda n: 2 * n * 2 * v.hidden * v.mlp, tokens[1:])
+    projector = 2 * tokens[-1] * (v.hidden * shape.hidden + shape.hidden**2)
+    return frames * (2 * patches * v.patch_inputs * v.hidden + tower + projector)
 
 
 def decode_flops(shape: Shape, cached: Sequence[int], generated: int, attended: Sequence[int] | None = None) -> int:
@@ -237,6 +242,9 @@ class Usage:
     attended_tokens: Sequence[int] | None = None
     """Per LLM layer: visual tokens that the generated tokens after the first, or the options' rows, attend to, summed over these;
     None: all in cache."""
+    tower_tokens: Sequence[int] | None = None
+    """Per layer of the vision tower, of one frame: tokens that its attention sees; then those behind the last layer.  None: its
+    patches, in every layer."""
 
     def dense(self, vision_patches: int | None = None) -> Usage:
         """Of the same question to the model without any reduction."""
@@ -249,6 +257,7 @@ class Usage:
             vision_patches=vision_patches,
             fed_tokens=None,
             attended_tokens=None,
+            tower_tokens=None,
         )
 
 
@@ -295,7 +304,7 @@ def ledger(shape: Shape, usage: Usage) -> Ledger:
         chosen = [n * (usage.option_rows > 0) for n in usage.attended_tokens]
         attended_option = with_text(chosen, usage.option_rows * usage.text_tokens)
     return Ledger(
-        vision=vision_flops(shape, usage.frames, usage.vision_patches),
+        vision=vision_flops(shape, usage.frames, usage.vision_patches, usage.tower_tokens),
         reduction=usage.reduction_flops,
         prefill=prefill_flops(shape, visual, usage.text_tokens, usage.fed_tokens),
         head=head_flops(shape),

@@ -36,6 +36,12 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # pathlib's raises for the home of nobody
 
 
+def from_here(path: Path) -> str:
+    """As somebody would type it: without the way to the folder that they are in."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def is_there(text: str) -> bool:
     """Whether something typed is a path to a file or folder that exists; text that can be none (too long) is not."""
     return os.path.exists(os.path.expanduser(text))  # pathlib's raises for a name that is too long

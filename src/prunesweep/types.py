@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from prunesweep.cost import NOTHING, Usage
 
@@ -128,6 +128,12 @@ class Tokens:
     """Patches per frame that the tower saw, where they are not those of the model's shape."""
     frames: int | None = None
     """That the tower saw, where they are not t."""
+    source: Int[Tensor, "t u"] | None = None
+    """Which of the t x p tokens each of the tower's patches went to, where the tower merged them: then p is of no grid."""
+    tower_tokens: tuple[int, ...] | None = None
+    """Then also how many a frame has in each layer of the tower, and behind the last."""
+    tower_flops: int = 0
+    """Spent on choosing what the tower merges."""
 
     @property
     def dense_tokens(self) -> int:
@@ -140,6 +146,38 @@ class Tokens:
         if name not in self.facts:
             raise ValueError(f"{name} was not asked of the model; a merger that reads it has it among its needs")
         return self.facts[name].value
+
+
+class TowerTokens(NamedTuple):
+    """Of t frames between layers of the vision tower, with a class token or without."""
+
+    x: Float[Tensor, "t n v"]
+    size: Float[Tensor, "t n"]
+    """How many patches each stands for."""
+    source: Int[Tensor, "t u"]
+    """Which of the n each of those before the first merge went to."""
+
+
+@runtime_checkable
+class TowerMerger(Protocol):
+    """Leaves fewer tokens after the attention of each layer of a vision tower, as `reducers.tome` does."""
+
+    @property
+    def proportional(self) -> bool:
+        """Whether attention to a token counts as often as it stands for patches."""
+        ...
+
+    def schedule(self, layers: int, patches: int) -> list[int]:
+        """How many fewer each layer leaves of a frame's patches."""
+        ...
+
+    def __call__(self, key: Float[Tensor, "t n d"], tokens: TowerTokens, fewer: int, class_token: bool) -> TowerTokens:
+        """By the layer's keys, mean over heads."""
+        ...
+
+    def ordered(self, tokens: TowerTokens) -> TowerTokens:
+        """As they leave the tower, without class token."""
+        ...
 
 
 class Contributions(NamedTuple):
@@ -328,6 +366,8 @@ class Model(Protocol):
 
     def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
         """Visual tokens of frames whose sides are `scale` of the model's own, with the facts that are needed.
+
+        A model with `merges_in_tower` also takes a `tower: TowerMerger`, with whole frames and no needs.
 
         Raises ValueError for what the family's vision tower cannot do, and for facts that it does not have.
         """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from prunesweep.checks import InfeasibleError
 from prunesweep.cost import ledger
 from prunesweep.engine.budget import Calibration, solve
 from prunesweep.engine.plan import plan
@@ -23,6 +24,8 @@ CHOOSE = Protocol(style="words", answering="choose")
 
 MERGE_WHAT_STANDS_STILL = ("prunevid", "holitom", "sttm", "scissor")
 """Most of a drawn clip, whatever the knob."""
+OUT_OF_REACH = ("none", "lookm", "tome")
+"""LOOK-M's prompt is the dense one; the small tower is so shallow that ToMe leaves more patches than there are visual tokens."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def matched(name: str, calibration: Calibration, match: Match, **changes: object
     return solve(replace(reducer_of(name, **changes), match=match), calibration, FRAMES, CHOOSE)
 
 
-@pytest.mark.parametrize("name", [name for name in RUNNABLE if name not in ("none", "lookm")])
+@pytest.mark.parametrize("name", [name for name in RUNNABLE if name not in OUT_OF_REACH])
 @pytest.mark.parametrize("cost", ["flops", "layer_average", "entrance"])
 def test_what_a_solved_reducer_costs_is_what_the_solution_says(
     samples: list[Sample], model: LlavaOnevision, calibration: Calibration, name: str, cost: str
@@ -56,6 +59,11 @@ def test_what_a_solved_reducer_costs_is_what_the_solution_says(
     assert reached == pytest.approx(solution.reached)
     assert abs(solution.reached - solution.target) <= match.tolerance * solution.target
     assert solution.videos == tuple(s.video_id for s in chosen)
+
+
+def test_what_is_out_of_reach_is_refused_with_what_is_not(calibration: Calibration) -> None:
+    with pytest.raises(InfeasibleError, match=r"tome comes no closer to flops=0.4 than [\d.]+ with input.keep_ratio="):
+        matched("tome", calibration, Match(flops=0.4, videos=2))
 
 
 def test_a_share_is_solved_to_the_nearest_token(calibration: Calibration) -> None:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from prunesweep.models.towers import merged_pass
 from prunesweep.reducers import Merger, NoCounterpartError
 from prunesweep.reducers.aim import Aim
 from prunesweep.reducers.cdpruner import CdPruner
@@ -29,10 +30,10 @@ from prunesweep.reducers.parts.similarity import best, paired_cosine
 from prunesweep.reducers.parts.windows import best_windows, cut, frame_similarity, static_patches
 from prunesweep.reducers.scissor import Scissor
 from prunesweep.reducers.sttm import Sttm
-from prunesweep.reducers.tome import merge_layer, schedule
+from prunesweep.reducers.tome import ToMe, merge_layer
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
-from prunesweep.types import Contributions, Fact, Merged, Tokens
+from prunesweep.types import Contributions, Fact, Merged, Tokens, TowerTokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "methods"
 CASES = json.loads((FOLDER / "cases.json").read_text())
@@ -367,44 +368,59 @@ def test_a_layer_of_tome_gives_the_released_tokens(case: dict) -> None:
     arrays, settings = part(case), case["settings"]
     x = arrays["x"]
     size = arrays["size"][..., 0] if "size" in arrays else torch.ones(x.shape[:2])
-    layer = merge_layer(arrays["metric"], x, size, settings["r"], class_token=settings["class_token"])
+    tokens = TowerTokens(x, size, torch.arange(x.shape[1]).expand(len(x), -1))
+    layer = merge_layer(arrays["metric"], tokens, settings["r"], class_token=settings["class_token"])
     torch.testing.assert_close(layer.x.flatten(0, 1), arrays["merged"], atol=TOLERANCE, rtol=TOLERANCE)
     torch.testing.assert_close(layer.size, arrays["merged_size"], atol=TOLERANCE, rtol=TOLERANCE)
     first = torch.arange(len(x))[:, None] * layer.x.shape[1]
-    assert (layer.goes_to + first).tolist() == arrays["source"].tolist()
+    assert (layer.source + first).tolist() == arrays["source"].tolist()
 
 
 @pytest.mark.parametrize("case", [case for case in cases_of("tome") if "vit" in case.id])
-def test_layers_of_tome_give_the_released_tokens_in_a_tower(case: dict) -> None:
-    """A small transformer of pre-norm blocks; proportional attention adds the logarithm of sizes."""
+def test_tome_in_a_stock_tower_gives_the_released_tokens(case: dict) -> None:
+    """CLIP's layers with the case's weights, on the case's embeddings."""
     arrays, settings = part(case), case["settings"]
     fewer, inflection = settings["r"] if isinstance(settings["r"], list) else (settings["r"], 0.0)
-    numbers = schedule(fewer, settings["layers"], inflection)
-    assert numbers == arrays["r_schedule"].tolist()
-    x = arrays["x"]
-    size = torch.ones(x.shape[:2])
-    source = torch.arange(x.shape[1]).expand(len(x), -1)
-    for number, count in enumerate(numbers):
-        weights = {name.removeprefix(f"w.{number}."): value for name, value in arrays.items() if name.startswith(f"w.{number}.")}
-        x, size, goes_to = block(x, size, weights, count, settings)
-        source = goes_to.gather(1, source)
-    torch.testing.assert_close(x.flatten(0, 1), arrays["merged"], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(size, arrays["merged_size"], atol=TOLERANCE, rtol=TOLERANCE)
-    assert (source + torch.arange(len(x))[:, None] * x.shape[1]).tolist() == arrays["source"].tolist()
+    merger = ToMe(fewer=fewer, inflection=inflection, proportional=settings["prop_attn"], order="release")
+    assert merger.schedule(settings["layers"], 0) == arrays["r_schedule"].tolist()
+    own = settings["class_token"]
+    seen = merged_pass(stock_tower(arrays, settings), arrays["x"], -1, own, merger)
+    frames, patches, left = len(arrays["x"]), arrays["x"].shape[1], arrays["merged_size"].shape[1]
+    expected = arrays["merged"].unflatten(0, (frames, left))[:, int(own) :]
+    torch.testing.assert_close(seen.features, expected, atol=1e-4, rtol=1e-4)
+    source = arrays["source"].view(frames, patches) - torch.arange(frames)[:, None] * left
+    again = seen.source - torch.arange(frames)[:, None] * expected.shape[1]
+    assert again.tolist() == (source[:, int(own) :] - int(own)).tolist()
+    assert seen.tokens[-1] == expected.shape[1]
 
 
-def block(x: Tensor, size: Tensor, weights: dict[str, Tensor], count: int, settings: dict) -> tuple[Tensor, Tensor, Tensor]:
-    def linear(name: str, value: Tensor) -> Tensor:
-        return torch.nn.functional.linear(value, weights[f"{name}.weight"], weights[f"{name}.bias"])
+def stock_tower(arrays: dict[str, Tensor], settings: dict) -> torch.nn.Module:
+    from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    def norm(name: str, value: Tensor) -> Tensor:
-        return torch.nn.functional.layer_norm(value, value.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-5)
-
-    query, key, value = linear("attn.qkv", norm("norm1", x)).unflatten(-1, (3, settings["heads"], -1)).permute(2, 0, 3, 1, 4)
-    logits = query @ key.mT * query.shape[-1] ** -0.5
-    if settings["prop_attn"]:
-        logits = logits + size.log()[:, None, None]
-    x = x + linear("attn.proj", (logits.softmax(-1) @ value).transpose(1, 2).flatten(2))
-    layer = merge_layer(key.mean(1), x, size, count, class_token=settings["class_token"])
-    inner = torch.nn.functional.gelu(linear("mlp.0", norm("norm2", layer.x)))
-    return layer.x + linear("mlp.2", inner), layer.size, layer.goes_to
+    width, inner = arrays["x"].shape[2], len(arrays["w.0.mlp.0.bias"])
+    tower = CLIPVisionModel(
+        CLIPVisionConfig(
+            hidden_size=width,
+            intermediate_size=inner,
+            num_hidden_layers=settings["layers"],
+            num_attention_heads=settings["heads"],
+            hidden_act="gelu",
+            layer_norm_eps=1e-5,
+        )
+    ).eval()
+    vision = getattr(tower, "vision_model", tower)
+    vision.embeddings = vision.pre_layrnorm = torch.nn.Identity()
+    names = {
+        "norm1": "layer_norm1",
+        "norm2": "layer_norm2",
+        "attn.proj": "self_attn.out_proj",
+        "mlp.0": "mlp.fc1",
+        "mlp.2": "mlp.fc2",
+    }
+    for number, block in enumerate(vision.encoder.layers):
+        for kind in ("weight", "bias"):
+            weights = {f"{ours}.{kind}": arrays[f"w.{number}.{theirs}.{kind}"] for theirs, ours in names.items()}
+            for name, piece in zip("qkv", arrays[f"w.{number}.attn.qkv.{kind}"].chunk(3), strict=True):
+                weights[f"self_attn.{name}_proj.{kind}"] = piece
+            block.load_state_dict(weights, strict=False)
+    return tower

@@ -96,6 +96,7 @@ def mean_costs(answered: pl.DataFrame, shape: Shape) -> dict[str, Any]:
         prefills: list[Any] = [published_prefill(convention, shape, tokens) for tokens in (visual, without.visual_tokens)]
         means[f"{name}_flops"], means[f"dense_{name}_flops"] = map(_mean, prefills)
     smaller = answered["vision_patches"].is_not_null().to_numpy() & (usage.vision_patches < all_patches)
+    smaller |= answered["tower_tokens"].is_not_null().to_numpy()
     whole = all((count == before).all() for count in (*visual, *cached)) and not smaller.any()
     return {**means, **counted(means, "").ratios(means), "dense": bool(whole)}
 
@@ -112,7 +113,10 @@ def _usages(answered: pl.DataFrame, shape: Shape) -> Any:
     steps = pl.max_horizontal(pl.col("generated_tokens") - 1, 0) + pl.col("option_rows")
     each_time = pl.coalesce("cached_tokens", _like_the_last()) * steps
     attended = None if _nothing(answered, "attended_tokens") else _filled(answered, "attended_tokens", each_time)
-    return Usage(visual_tokens=visual, cached_tokens=cached, fed_tokens=fed, attended_tokens=attended, **counts)
+    all_patches = pl.col("vision_patches").fill_null(shape.vision.patches).repeat_by(shape.vision.layers + 1)
+    tower = None if _nothing(answered, "tower_tokens") else _filled(answered, "tower_tokens", all_patches)
+    lists: dict[str, Any] = {"cached_tokens": cached, "fed_tokens": fed, "attended_tokens": attended, "tower_tokens": tower}
+    return Usage(visual_tokens=visual, **lists, **counts)
 
 
 def _dense_patches(shape: Shape, tokens: Any, frames: Any) -> Any:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from prunesweep.checks import require_number
 from prunesweep.files import PARTIAL, replace_file
 from prunesweep.lazy import torch
-from prunesweep.results.keys.fingerprint import Files, digest
+from prunesweep.results.keys.fingerprint import Files, digest, is_as_before
 from prunesweep.types import Fact, Model, Tokens
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ class EncoderCache:
         parts: list[Any] = [FORMAT, model.encoder_fingerprint]
         for stage in stages:
             values = {
-                field.name: getattr(stage, field.name) for field in fields(stage) if field.compare and field.name != "video_id"
+                field.name: getattr(stage, field.name)
+                for field in fields(stage)
+                if field.compare and field.name != "video_id" and not is_as_before(field, stage)
             }
             if "path" in values:
                 values["path"] = self._files(values["path"], whole=False)
@@ -161,7 +163,7 @@ def _read(path: Path, video_id: str, device: str) -> Tokens:
     values = others | {name: tensor.to(device) for name, tensor in tensors.items()}
     names = [name.removeprefix(FACT) for name in values if name.startswith(FACT)]
     facts = {name: Fact(values.pop(FACT + name), values.pop(FLOPS + name)) for name in names}
-    values["grid"] = tuple(values["grid"]) if values["grid"] else None
+    values |= {name: tuple(values[name]) for name in ("grid", "tower_tokens") if values.get(name)}
     return Tokens(video_id, **values, facts=facts)
 
 

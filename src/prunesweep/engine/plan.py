@@ -34,7 +34,7 @@ from prunesweep.reducers import (
     reads_of,
     require_layers,
 )
-from prunesweep.types import Model, Sample
+from prunesweep.types import Model, Sample, TowerMerger
 from prunesweep.video.reader import DECODE_SECONDS
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def plan(
     )
     stages: list[Any] = [
         *((Kept(see, cache),) if cache else see),
-        Reduce(reducer.merge),
+        Reduce(reducer.merge, getattr(reducer.input, "positions", "original")),
         Embed(before),
         *inside(reducer, question, model.layers, bool(before)),
     ]
@@ -127,6 +127,7 @@ def encoding(reducer: Reducer, question: str | None = None) -> Encode:
         scale=reducer.input.scale if reducer.input else 1.0,
         needs=needs_of(reducer.merge),
         question=question,
+        tower=reducer.input if isinstance(reducer.input, TowerMerger) else None,
     )
 
 
@@ -136,6 +137,10 @@ def require_fit(reducer: Reducer, model: Model) -> None:
     if missing:
         raise InfeasibleError(
             f"{reducer.name} reads {missing[0]}, which {model.name} does not have; use another reducer or model"
+        )
+    if isinstance(reducer.input, TowerMerger) and not getattr(model, "merges_in_tower", False):
+        raise InfeasibleError(
+            f"{reducer.name} merges inside the vision tower, which {model.name}'s does not allow; use another reducer or model"
         )
     require_layers(reducer, model.name, model.layers)
     if model.text_position(0, 1).ndim > 1:

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
-from prunesweep.models.towers import TowerPass, facts_of, known_facts
+from prunesweep.models.towers import TowerPass, facts_of, known_facts, merged_pass
 from prunesweep.shares import nearest_share
-from prunesweep.types import Clip, Fact, Tokens
+from prunesweep.types import Clip, Fact, Tokens, TowerMerger
 
 MODEL_TYPE = "llava_onevision"
 
@@ -40,9 +40,20 @@ class LlavaOnevision(Decoder):
     def facts(self) -> frozenset[str]:  # type: ignore[override]
         return known_facts(self.network.model.vision_tower, class_token=False)
 
-    def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
+    merges_in_tower = True
+
+    def encode(
+        self,
+        clip: Clip,
+        scale: float = 1.0,
+        needs: tuple[str, ...] = (),
+        question: str | None = None,
+        tower: TowerMerger | None = None,
+    ) -> Tokens:
         if scale != 1:
             return self._encode_smaller(clip, scale, needs)
+        if tower is not None:
+            return self._encode_merged(clip, tower)
         pixels = self._pixels(clip)
         seen = self.network.model.get_video_features(pixel_values_videos=pixels, output_hidden_states=True)
         features = seen.pooler_output[0]
@@ -51,6 +62,21 @@ class LlavaOnevision(Decoder):
             x=features[:-1].unflatten(0, (len(clip.frames), -1)),
             suffix=features[-1:],
             facts=self._facts(needs, seen.hidden_states),
+        )
+
+    def _encode_merged(self, clip: Clip, merger: TowerMerger) -> Tokens:
+        network = self.network.model
+        layer, states = self.network.config.vision_feature_layer, self.network.config.vision_config.num_hidden_layers + 1
+        from_end = layer if layer < 0 else layer - states
+        seen = merged_pass(network.vision_tower, self._pixels(clip)[0], from_end, class_token=False, merger=merger)
+        return Tokens(
+            clip.video_id,
+            x=network.multi_modal_projector(seen.features),
+            suffix=network.image_newline[None],
+            unreduced=len(clip.frames) * math.ceil(math.isqrt(seen.source.shape[1]) / 2) ** 2,
+            source=seen.source,
+            tower_tokens=seen.tokens,
+            tower_flops=seen.flops,
         )
 
     def _pixels(self, clip: Clip, **size: Any) -> Float[Tensor, "1 t 3 side side"]:

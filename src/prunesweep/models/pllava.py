@@ -37,9 +37,9 @@ from prunesweep.models.checkpoints import (
     safetensors_sources,
 )
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
-from prunesweep.models.towers import TowerPass, facts_of, known_facts
+from prunesweep.models.towers import TowerPass, facts_of, known_facts, merged_pass
 from prunesweep.shares import nearest_share
-from prunesweep.types import Clip, Tokens
+from prunesweep.types import Clip, Tokens, TowerMerger
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,18 @@ class Pllava(Decoder):
     def facts(self) -> frozenset[str]:  # type: ignore[override]
         return known_facts(self.network.vision_tower, class_token=True)
 
-    def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
+    merges_in_tower = True
+
+    def encode(
+        self,
+        clip: Clip,
+        scale: float = 1.0,
+        needs: tuple[str, ...] = (),
+        question: str | None = None,
+        tower: TowerMerger | None = None,
+    ) -> Tokens:
+        if tower is not None:
+            return self._encode_merged(clip, tower)
         vision = self.network.vision_tower.config
         full = vision.image_size // vision.patch_size
         side = max(1, nearest_share(full, scale))
@@ -124,17 +135,39 @@ class Pllava(Decoder):
             grid = x.unflatten(1, (side, side)).permute(3, 0, 1, 2)
             return F.adaptive_avg_pool3d(grid, pooled).flatten(2).permute(1, 2, 0)
 
-        tower = TowerPass(self.network.vision_tower, seen.hidden_states, features, FEATURE_LAYER, class_token=True, pool=pool)
+        passed = TowerPass(self.network.vision_tower, seen.hidden_states, features, FEATURE_LAYER, class_token=True, pool=pool)
         x = pool(self.network.multi_modal_projector(features))
         return Tokens(
             clip.video_id,
             x=x,
             suffix=x[:0, 0],
             grid=(pooled[1], pooled[2]),
-            facts=facts_of(tower, needs, self.name),
+            facts=facts_of(passed, needs, self.name),
             unreduced=time * rows * columns,
             vision_patches=side**2,
             frames=frames,
+        )
+
+    def _encode_merged(self, clip: Clip, merger: TowerMerger) -> Tokens:
+        """Without pooling over space, and so without pooling over time.  Raises ValueError where the model would pool frames."""
+        vision = self.network.vision_tower.config
+        time, rows, columns = self.network.pooling_shape
+        frames = len(clip.frames)
+        if frames > time:
+            raise ValueError(
+                f"{self.name} pools {frames} frames to {time}, and what its tower merges has no grid; set frames={time}"
+            )
+        pixels = self._pixels(clip, vision.image_size // vision.patch_size)
+        seen = merged_pass(self.network.vision_tower, pixels, FEATURE_LAYER, class_token=True, merger=merger)
+        x = self.network.multi_modal_projector(seen.features)
+        return Tokens(
+            clip.video_id,
+            x=x,
+            suffix=x[:0, 0],
+            unreduced=frames * rows * columns,
+            source=seen.source,
+            tower_tokens=seen.tokens,
+            tower_flops=seen.flops,
         )
 
     def _pixels(self, clip: Clip, side: int) -> Float[Tensor, "t 3 side side"]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from prunesweep.types import FEATURES, POOLED, Fact
+from prunesweep.types import FEATURES, POOLED, Fact, TowerMerger, TowerTokens
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,64 @@ KNOWN: dict[str, Callable[[TowerPass], Fact]] = {
     "frame.head": _summed_up,
 }
 """The probe's attention is worked out again, but the head's FLOPs are booked once, with what it makes of a frame."""
+
+
+class MergedPass(NamedTuple):
+    """A tower's way through the frames with merging in its layers; without class token."""
+
+    features: Float[Tensor, "t n v"]
+    source: Int[Tensor, "t u"]
+    """Which of the t x n each patch went to."""
+    tokens: tuple[int, ...]
+    """Of a frame, per layer that ran, and behind the last."""
+    flops: int
+
+
+def merged_pass(tower: Any, pixels: Tensor, layer: int, class_token: bool, merger: TowerMerger) -> MergedPass:
+    """Up to the hidden states of `layer`, counted from the end: -1 is the last.
+
+    Without anything to merge these are the stock tower's, bit for bit.  A merged class token would be none: it stays.
+    """
+    vision = getattr(tower, "vision_model", tower)
+    x = vision.embeddings(pixels)
+    if hasattr(vision, "pre_layrnorm"):
+        x = vision.pre_layrnorm(x)
+    blocks = vision.encoder.layers[: len(vision.encoder.layers) + 1 + layer]
+    frames, count, _ = x.shape
+    first = int(class_token)
+    tokens = TowerTokens(x, x.new_ones(frames, count), torch.arange(count, device=x.device).expand(frames, -1))
+    counts, flops = [count - first], 0
+    for block, fewer in zip(blocks, merger.schedule(len(blocks), count - first), strict=True):
+        tokens, spent = _merged_layer(block, tokens, fewer, class_token, merger)
+        counts.append(tokens.x.shape[1] - first)
+        flops += spent
+    left = TowerTokens(tokens.x[:, first:], tokens.size[:, first:], tokens.source[:, first:] - first)
+    done = merger.ordered(left)
+    base = torch.arange(frames, device=x.device)[:, None] * done.x.shape[1]
+    return MergedPass(done.x, base + done.source, tuple(counts), flops)
+
+
+def _merged_layer(block: Any, tokens: TowerTokens, fewer: int, class_token: bool, merger: TowerMerger) -> tuple[TowerTokens, int]:
+    count = tokens.x.shape[1]
+    normed = block.layer_norm1(tokens.x)
+    weighted = merger.proportional and count < tokens.source.shape[1]
+    mask = tokens.size.log().to(normed.dtype)[:, None, None].expand(-1, 1, count, -1) if weighted else None
+    keys: list[Tensor] = []
+    hook = block.self_attn.k_proj.register_forward_hook(lambda _, __, output: keys.append(output))
+    try:
+        mixed = block.self_attn(normed, attention_mask=mask)[0]
+    finally:
+        hook.remove()
+    tokens = tokens._replace(x=tokens.x + mixed)
+    flops = 0
+    if fewer:
+        key = keys[0].unflatten(-1, (block.self_attn.num_heads, -1)).mean(-2)
+        tokens = merger(key, tokens, fewer, class_token)
+        flops = _merging_flops(count, tokens, key)
+    return tokens._replace(x=tokens.x + block.mlp(block.layer_norm2(tokens.x))), flops
+
+
+def _merging_flops(count: int, left: TowerTokens, key: Tensor) -> int:
+    """Every other token's cosines with the rest, and means as a product with those of `count` tokens that each is made of."""
+    frames, tokens, width = left.x.shape
+    return 2 * frames * ((count + 1) // 2 * (count // 2) * key.shape[2] + tokens * count * width)

@@ -1,9 +1,9 @@
 """Token reduction methods.  A method is one file here and one YAML in `conf/reducer/`.
 
 A reducer is a set of named parts, each may be missing.  In the order of a video's way through the model: `input` makes the
-frames smaller before the vision tower, `merge` turns the visual tokens of a video into fewer before they enter the LLM,
-`prune` and `inner` leave fewer of them between its layers, `evict` cuts the caches after the last one, and `decode` says which
-of the cached tokens each generated token attends to.
+frames smaller before the vision tower, or merges patches inside it, `merge` turns the visual tokens of a video into fewer before
+they enter the LLM, `prune` and `inner` leave fewer of them between its layers, `evict` cuts the caches after the last one, and
+`decode` says which of the cached tokens each generated token attends to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, 
 
 from prunesweep.checks import InfeasibleError, require_at_least, require_ratio
 from prunesweep.lazy import torch
-from prunesweep.types import FEATURES, LATER, KeyValue, Look, Merged, Prefix, Tokens
+from prunesweep.types import FEATURES, LATER, KeyValue, Look, Merged, Prefix, Tokens, TowerMerger
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -319,7 +319,10 @@ class Evictor(Protocol):
 
 @runtime_checkable
 class Resizer(Protocol):
-    """A frozen dataclass that says how much smaller the frames become before the vision tower."""
+    """A frozen dataclass that says how much smaller the frames become before the vision tower.
+
+    One that is a `types.TowerMerger` too merges patches inside the tower.
+    """
 
     scale: float
 
@@ -359,6 +362,10 @@ class Reducer:
                 raise ValueError(f"reducer.{slot}={part!r} is no part of a method; null leaves it out")
         if not isinstance(self.name, str):
             raise ValueError(f"reducer.name must be text, got {self.name!r}")
+        if self.merge is not None and isinstance(self.input, TowerMerger):
+            raise ValueError(
+                f"reducer={self.name} merges inside the vision tower, which leaves no grid, and after it; set reducer.merge=null"
+            )
         if self.decode is not None and self.evict is not None:
             raise ValueError(
                 f"reducer={self.name} has both evict and decode; after an eviction nobody knows which tokens are visual"

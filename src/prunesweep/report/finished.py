@@ -21,6 +21,7 @@ from prunesweep.analysis.varied import varied
 from prunesweep.analysis.wording import accuracy_text, difference_text
 from prunesweep.foreign import read_yaml
 from prunesweep.layout import count
+from prunesweep.paths import from_here
 from prunesweep.report.notebook import shown
 from prunesweep.report.overview import as_html, overview
 from prunesweep.report.overview import shown as on_stdout
@@ -209,7 +210,7 @@ class Sweep:
             said = "; ".join(f"{count(len(one.table), 'trial')} of {one.model} on {one.benchmark}" for one in self.all_outcomes)
         except ValueError as error:
             said = str(error)
-        return f"Sweep({str(self.folder)!r}: {said})"
+        return f"Sweep({from_here(self.folder)!r}: {said})"
 
     def _repr_html_(self) -> str:
         return self._html(self.cost, self._rows(self.cost))
@@ -247,7 +248,7 @@ class Front:
         return shown(pareto_figure(drawn))
 
     def __repr__(self) -> str:
-        return f"Front({str(self.sweep.folder)!r}: {count(len(self.table), 'trial')} of accuracy against {self.cost})"
+        return f"Front({from_here(self.sweep.folder)!r}: {count(len(self.table), 'trial')} of accuracy against {self.cost})"
 
     def _repr_html_(self) -> str:
         return self.sweep._html(self.cost, [row for row in self.sweep._rows(self.cost) if row.pareto])

@@ -107,9 +107,9 @@ def schema() -> dict[str, Any]:
 USAGE = tuple(field.name for field in fields(Usage))
 
 
-BY_LAYER = ("visual_tokens", "cached_tokens", "fed_tokens", "attended_tokens")
+BY_LAYER = ("visual_tokens", "cached_tokens", "fed_tokens", "attended_tokens", "tower_tokens")
 """Of USAGE, lists."""
-ADDED = ("named", "fed_tokens", "attended_tokens")
+ADDED = ("named", "fed_tokens", "attended_tokens", "tower_tokens")
 """Columns that records of earlier versions lack."""
 SOURCES = {"cached_tokens": ("visual_tokens",), "named": ("chosen", "correct", "error")}
 """What such columns, or columns of another meaning, are worked out from."""

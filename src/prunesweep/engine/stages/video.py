@@ -14,8 +14,9 @@ from prunesweep.engine.validity import (
     valid_tokens,
 )
 from prunesweep.lazy import torch
-from prunesweep.reducers import Merger, merges_patches, needs_of
-from prunesweep.types import Clip, Merged, Model, Prefix, Sampling, Tokens
+from prunesweep.reducers import Merger, Positions, merges_patches, needs_of
+from prunesweep.reducers.parts.assembling import pooled_place
+from prunesweep.types import LATER, Clip, Merged, Model, Prefix, Sampling, Tokens, TowerMerger
 from prunesweep.video.reader import DECODE_SECONDS, read_clip
 
 if TYPE_CHECKING:
@@ -54,10 +55,13 @@ class Encode:
     """Facts that the next stage reads."""
     question: str | None = None
     """Of models whose vision tower reads it: such tokens are shared by trials only, not by questions on a video."""
+    tower: TowerMerger | None = field(default=None, metadata=LATER)
+    """What merges tokens between the tower's layers."""
     share = "encode"
 
     def __call__(self, clip: Clip, model: Model) -> Tokens:
-        return valid_tokens(model.encode(clip, self.scale, self.needs, self.question))
+        inside = {} if self.tower is None else {"tower": self.tower}
+        return valid_tokens(model.encode(clip, self.scale, self.needs, self.question, **inside))
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,13 @@ class Reduce:
     """The visual tokens that enter the LLM: all of them, or what a merger makes of them."""
 
     merge: Merger | None
+    positions: Positions = field(default="original", metadata=LATER)
+    """Of what the tower has merged."""
     share = "merge"
 
     def __call__(self, tokens: Tokens, model: Model) -> Merged:
         if self.merge is None:
-            return _unmerged(tokens)
+            return _unmerged(tokens) if tokens.source is None else _merged_in_tower(tokens, tokens.source, self.positions)
         merged = self.merge(tokens)
         require_merged(self.merge, merged, tokens)
         needed = sum(tokens.facts[name].flops for name in needs_of(self.merge))
@@ -110,6 +116,25 @@ def _unmerged(tokens: Tokens) -> Merged:
         position=index,
         span=frames * patches,
     )
+
+
+def _merged_in_tower(tokens: Tokens, source: Int[Tensor, "t u"], positions: Positions) -> Merged:
+    """As the tower has left them; original positions are those of their first patches among the visual tokens."""
+    frames, left, _ = tokens.x.shape
+    index = torch.arange(frames * left, device=tokens.x.device)
+    merged = Merged(
+        tokens=tokens,
+        x=tokens.x.flatten(0, 1),
+        group=index // left,
+        source=source,
+        position=index,
+        span=len(index),
+        flops=tokens.tower_flops,
+    )
+    if positions == "renumbered":
+        return merged
+    place = pooled_place(first_patches(merged), source.shape[1], tokens.dense_tokens // frames)
+    return replace(merged, position=place, span=tokens.dense_tokens)
 
 
 @dataclass(frozen=True)
@@ -151,6 +176,7 @@ class Embed:
                 reduction_flops=merged.flops,
                 cached_tokens=(),
                 vision_patches=merged.tokens.vision_patches,
+                tower_tokens=merged.tokens.tower_tokens,
             ),
         )
 

@@ -202,7 +202,7 @@ def described(value: Any) -> Any:
     """A frozen dataclass and all it holds, as JSON; raises ValueError for what has no such description."""
     if is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        own = {field.name: getattr(value, field.name) for field in fields(value) if not _is_as_before(field, value)}
+        own = {field.name: getattr(value, field.name) for field in fields(value) if not is_as_before(field, value)}
         return {"class": kind, **{name: described(item) for name, item in own.items()}}
     if isinstance(value, Mapping):
         return {str(key): described(item) for key, item in value.items()}
@@ -213,7 +213,7 @@ def described(value: Any) -> Any:
     raise ValueError(f"a reducer must consist of frozen dataclasses and plain values, got a {type(value).__name__}: {value!r}")
 
 
-def _is_as_before(field: Field[Any], value: Any) -> bool:
+def is_as_before(field: Field[Any], value: Any) -> bool:
     """Whether a setting that was added later is at its default: what is said of the others is what was said before."""
     return bool(field.metadata.get(ADDED_LATER)) and getattr(value, field.name) == field.default
 
