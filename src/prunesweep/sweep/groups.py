@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.table import rows_of
-from prunesweep.benchmarks import by_video, remarks
+from prunesweep.benchmarks import by_video, warnings
 from prunesweep.checks import UnfitError
 from prunesweep.models.checkpoints import located, stated_layers
 from prunesweep.results.changes import why_not_reused
@@ -77,7 +77,7 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         files = Files(store.files)
         make_model = functools.cache(functools.partial(kept.model, load, files))
         samples = kept.samples(spec.benchmark["load"])
-        for remark in remarks(samples):
+        for remark in warnings(samples):
             log.warning("%s", remark)
         begin = time.perf_counter()
         layers = stated_layers(load)
