@@ -147,9 +147,9 @@ def _trials(outcomes: Outcomes, answered: Sequence[Summary]) -> str:
     fewest, most = (of(row.samples for row in answered) for of in (min, max))
     samples = counted(most, "question") if fewest == most else f"{fewest} to {most} questions"
     failed = len(outcomes.table) - len(answered)
-    return (
-        f"{count} of {where}, {samples} on {counted(outcomes.videos, 'video')}; videos are the units of every interval and test"
-        + (f"; {failed} without any answer" if failed else "")
+    videos = counted(outcomes.answered_videos, "video")
+    return f"{count} of {where}, {samples} on {videos}; videos are the units of every interval and test" + (
+        f"; {failed} without any answer" if failed else ""
     )
 
 
