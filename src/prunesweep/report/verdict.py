@@ -16,7 +16,7 @@ from prunesweep.analysis.significance import CONFIDENCE, POWER, AgainstDense
 from prunesweep.analysis.summary import Summary, says_enough, scores_of
 from prunesweep.analysis.wording import p_text
 from prunesweep.layout import count as counted
-from prunesweep.layout import share_text
+from prunesweep.layout import share_text, visible
 from prunesweep.report.plots import COST_NAMES
 from prunesweep.report.text import naming_text, short_names
 from prunesweep.results.read import short
@@ -130,7 +130,7 @@ def _needs(against: AgainstDense, trial: int) -> str:
 
 def text(found: Verdict) -> str:
     """The lines for a terminal."""
-    return "\n".join(f"{key:<11} {words}" for key, words in lines(found))
+    return "\n".join(f"{key:<11} {visible(words)}" for key, words in lines(found))
 
 
 def _names(outcomes: Outcomes) -> list[str]:

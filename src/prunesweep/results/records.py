@@ -202,6 +202,7 @@ def _described(path: Path) -> dict[str, Any]:
         if not isinstance(raw[name], str):
             raise ValueError(f"{path.name} has no text for {name}")
         raw[name] = visible(raw[name])
+    raw["overrides"] = [visible(str(one)) for one in raw["overrides"]]
     if not isinstance(raw["settings"], dict):
         raise ValueError(f"{path.name} has no settings")
     return raw
