@@ -169,11 +169,12 @@ def expected_counts(settings: Mapping[str, Any]) -> dict[str, int]:
 def run_submission(trial: Path, out: Path) -> None:
     """Raises ValueError if an answer is not one option: the server counts only what it gets."""
     from prunesweep.benchmarks.egoschema import COUNTS, submission
-    from prunesweep.results.records import RECORDS, read_trial
+    from prunesweep.results.read import read_folder
+    from prunesweep.results.records import RECORDS
 
     if not (trial / RECORDS).is_file():
         raise ValueError(f"{trial} holds no {RECORDS}; name the folder of a trial")
-    read = read_trial(trial)
+    read = read_folder(trial)
     if read.info.benchmark != "egoschema":
         raise ValueError(f"{trial} is a trial on {read.info.benchmark}; submissions are for egoschema")
     failed = read.records.drop_nulls("error").select("sample_id", "error").rows()

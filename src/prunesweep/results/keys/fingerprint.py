@@ -202,9 +202,10 @@ def _of_checkpoint(load: Mapping[str, Any], files: Files) -> dict[str, str]:
         if not target.startswith(ALL_WEIGHTS):
             beside = _beside_weights(folder)
             found = {path for path in found if path.parent != folder or path.name not in beside}
+            found |= {folder / name for name in _named_weights(folder)}
     else:
         found = {path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
-    return {path.relative_to(folder).as_posix(): files(path) for path in sorted(found) if path.is_file()}
+    return {os.path.relpath(path, folder).replace(os.sep, "/"): files(path) for path in sorted(found) if path.is_file()}
 
 
 def _beside_weights(folder: Path) -> set[str]:
@@ -217,12 +218,18 @@ def _beside_weights(folder: Path) -> set[str]:
         return set()
     loaded = {WEIGHTS}
     if not (folder / WEIGHTS).is_file():
-        named = _object(folder / INDEX).get("weight_map")
-        if not isinstance(named, dict):
+        named = _named_weights(folder)
+        if not named:
             return set()
-        loaded = {INDEX, *map(str, named.values())}
+        loaded = {INDEX, *named}
     files = {path.name for pattern in ("*.safetensors", "*.safetensors.index.json") for path in folder.glob(pattern)}
     return {*files, "adapter_config.json"} - loaded
+
+
+def _named_weights(folder: Path) -> set[str]:
+    """What the index names, which may lie in folders within; empty where it is not read."""
+    named = {} if (folder / WEIGHTS).is_file() else _object(folder / INDEX).get("weight_map")
+    return set(map(str, named.values())) if isinstance(named, dict) else set()
 
 
 def _object(path: Path) -> dict[str, Any]:
