@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prunesweep.checks import EvaluationError
+from prunesweep.layout import visible_lines
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -64,6 +65,6 @@ def reported(
     except Exception as error:
         if WANTS_TRACEBACK:
             raise
-        sys.exit(f"{program}: {explain(error)}")
+        sys.exit(visible_lines(f"{program}: {explain(error)}"))
     except KeyboardInterrupt:
         sys.exit(f"{program}: {interrupted}")

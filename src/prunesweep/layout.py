@@ -11,6 +11,11 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def visible_lines(text: str) -> str:
+    """The same of a text that has lines of its own."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def count(number: int, noun: str) -> str:
     """`1 question`, `2,000 questions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -18,6 +23,7 @@ def count(number: int, noun: str) -> str:
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ("settings",), left: int = 1) -> str:
     """Columns as wide as their longest cell, the first ones (`left`) and those of words left-aligned."""
+    header, *rows = [tuple(map(visible, row)) for row in (header, *rows)]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     pads = [str.ljust if i < left or name in words else str.rjust for i, name in enumerate(header)]
     lines = [header, ["-" * width for width in widths], *rows]
@@ -26,7 +32,7 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[s
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
-    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
+    return ["| " + " | ".join(map(visible, line)) + " |" for line in (header, ["---"] * len(header), *rows)]
 
 
 def with_prefix(value: float, digits: int) -> str:

@@ -50,6 +50,26 @@ def test_the_order_of_samples_and_missing_rows_change_nothing() -> None:
     np.testing.assert_array_equal(significance.paired_with(one, 0).p_value, significance.paired_with(other, 0).p_value)
 
 
+def test_videos_without_an_answer_are_no_videos_of_any_number() -> None:
+    """Two of six videos that no trial answers, and one that the second trial lacks."""
+    videos = [*"aabbccdd", *"xxyy"]
+    pairs = {"none": "++++-+++", "prunevid layer=2": "+-++--??"}
+    more = [made(name, f"{answers}????", videos) for name, answers in pairs.items()]
+    fewer = [made(name, answers, videos[:8]) for name, answers in pairs.items()]
+    (found,), (expected,) = collect(more), collect(fewer)
+    assert found.answered_videos == expected.answered_videos == expected.videos == 4
+    said = text(verdict(found))
+    assert "on 4 videos" in said
+    assert "6 videos" not in said
+    assert paired(more[1].records, more[0].records).videos == 3
+    assert significance.paired_with(found, 0).videos.tolist() == [4, 3]
+    np.testing.assert_array_equal(resampling.resampled(found, 50), resampling.resampled(expected, 50))
+    assert resampling.paired_bootstrap(found, 1, 0, 50) == resampling.paired_bootstrap(expected, 1, 0, 50)
+    (silent,) = collect([made("none", "??")])
+    assert silent.answered_videos == 0
+    assert np.isnan(resampling.resampled(silent, 5)).all()
+
+
 def test_models_and_benchmarks_are_kept_apart() -> None:
     one, other = made("none", "+-"), made("none", "++")
     other = other._replace(info=TrialInfo(**{**vars(other.info), "benchmark": "else"}))

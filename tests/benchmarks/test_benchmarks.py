@@ -8,8 +8,9 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from prunesweep.benchmarks import blocks, by_video, jsonl, remarks, take_evenly
+from prunesweep.benchmarks import blocks, by_video, choice_sample, is_blank, jsonl, take_evenly, warnings
 from prunesweep.embedded.questions import ANSWERS
+from prunesweep.sweep.data_check import check, report
 from prunesweep.types import Sample
 from support import trees
 from support.places import CONF
@@ -102,18 +103,38 @@ def test_the_right_answer_is_not_always_in_one_place() -> None:
 def test_questions_that_cannot_be_asked_and_very_long_ones_are_named_before_anything_runs(samples: list[Sample]) -> None:
     mute = replace(samples[0], id="mute", problem="no text in 'question'")
     long = replace(samples[1], id="long", question="x" * 100_000)
-    assert remarks(samples) == []
-    first, second = remarks([*samples, mute, long])
+    assert warnings(samples) == []
+    first, second = warnings([*samples, mute, long])
     assert first == f"1 of {len(samples) + 2} questions cannot be asked, such as mute: no text in 'question'"
     assert "such as long with 100,0" in second
     assert "25,00" in second
 
 
-def test_an_empty_question_of_ones_own_is_named_by_its_line(tmp_path: Path) -> None:
-    item = {"video": "v.mp4", "question": "  ", "choices": ["a", "b"], "answer": "a"}
+@pytest.mark.parametrize("text", ["", "  ", "\u200b\u200b", "\ufeff", "\u00a0\u2060", "\u3164"])
+def test_an_empty_question_of_ones_own_is_named_by_its_line(text: str, tmp_path: Path) -> None:
+    item = {"video": "v.mp4", "question": text, "choices": ["a", "b"], "answer": "a"}
     (tmp_path / "questions.jsonl").write_text(json.dumps(item))
     with pytest.raises(ValueError, match="line 1: 'question' is empty"):
         jsonl.load(str(tmp_path))
+    (tmp_path / "questions.jsonl").write_text(json.dumps({**item, "question": "Which?", "choices": ["a", f"{text} "]}))
+    with pytest.raises(ValueError, match="line 1: 'choices' must be at least two different non-empty strings"):
+        jsonl.load(str(tmp_path))
+
+
+def test_signs_and_letters_of_any_script_are_text() -> None:
+    assert not any(map(is_blank, ["a", "?", "何", "ك", "🙂", "\u200bx"]))
+
+
+@pytest.mark.parametrize("text", ["\u200b \u200b", "x" * 100_000])
+def test_the_check_of_a_folder_says_of_a_question_what_a_run_says(text: str, samples: list[Sample]) -> None:
+    odd = replace(samples[0], id="odd", question=text)
+    (said,) = warnings([*samples, odd])
+    assert "such as odd" in said
+    assert said in report(check([*samples, odd], {}, None)).splitlines()
+    mute = choice_sample(
+        {"question": "\u200b", "candidates": ["a", "b"], "answer": "a"}, id="m", path=odd.path, task="t", video_id="v"
+    )
+    assert mute.problem == "no text in 'question'"
 
 
 def test_a_video_of_ones_own_may_be_a_link_or_a_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,3 +75,73 @@ def test_a_quoted_comma_is_part_of_the_path(run, benchmark_folder: Path, tmp_pat
 def test_several_values_without_a_multirun_say_how_to_run_them(run, override: str) -> None:
     code, _, _ = run(override, defaults=False)
     assert code == f"prunesweep: '{override}' has several values; to run one after the other: -m {override}"
+
+
+WITHOUT_THE_SETTING = {
+    "of two": (["reducer=fastv,prumerge"], "[{reducer: prumerge}, {reducer: fastv, reducer.prune.layer: VALUE}]"),
+    "of four": (
+        ["reducer=none,fastv,prumerge,dart"],
+        "[{reducer: none}, {reducer: prumerge}, {reducer: fastv, reducer.prune.layer: VALUE}, "
+        "{reducer: dart, reducer.prune.layer: VALUE}]",
+    ),
+    "of a grid": (
+        ["hydra/sweeper=grids", "hydra.sweeper.grids=[{reducer: 'fastv,prumerge'}]"],
+        "[{reducer: prumerge}, {reducer: fastv, reducer.prune.layer: VALUE}]",
+    ),
+    "none has it": (["reducer=prumerge"], "[{reducer: prumerge}, {reducer: prunevid, reducer.prune.layer: VALUE}]"),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_THE_SETTING)
+def test_a_setting_that_some_methods_lack_proposes_grids_of_those_that_were_typed(run, case: str) -> None:
+    typed, grids = WITHOUT_THE_SETTING[case]
+    code, _, _ = run("-m", *typed, "reducer.prune.layer=2", defaults=False)
+    assert str(code).endswith(f"hydra/sweeper=grids 'hydra.sweeper.grids={grids}'"), code
+
+
+SLIPS = {
+    "reducer.match.flops=0.3": r"reducer\.match is null or a mapping, .*: reducer\.match=\{flops:0\.3\}$",
+    "-m reducer=fastv reducer.match.flops=0.3": r": reducer\.match=\{flops:0\.3\}$",
+    "~benchmark.limit": r"benchmark\.limit is null, there is nothing to take away; benchmark\.limit=VALUE sets it$",
+    "~benchmark.limt": r"no key 'benchmark\.limt' .*did you mean benchmark\.limit\?$",
+    "~foo": r"no key 'foo' .*--cfg job shows all keys$",
+    "~reducer": r"~reducer leaves no reducer, .*: reducer=NAME chooses another of aim, ",
+    "~video.frames": r"~video\.frames takes away what is read; video\.frames=VALUE sets it",
+    "-m ~video.frames": r"~video\.frames takes away what is read; video\.frames=VALUE sets it",
+    "~engine.share": r"engine\.share=VALUE sets it",
+    "~model.name": r"model\.name=VALUE sets it",
+    "-m hydra.job.chdir=abc": r"hydra\.job\.chdir must be true or false, got 'abc'$",
+    "+reducer.prune.layer=2": r"reducer\.prune\.layer is there already, .*; reducer\.prune\.layer=VALUE sets it$",
+    "reducer+=fastv": r"there is no \+=; reducer=fastv sets it; with -m several one after the other: reducer=fastv,\.\.\.$",
+    "reducer.prune.layer+=2": r"there is no \+=; reducer\.prune\.layer=2 sets it; \+reducer\.prune\.layer=2 adds a key$",
+    'benchmark.path="abc': r"""a quote is not closed; .*: 'benchmark\.path="abc"'$""",
+    "benchmark.path='abc": r"""a quote is not closed; .*: 'benchmark\.path="abc"'$""",
+    "=fastv": r"a setting is KEY=VALUE$",
+    "reducerr=fastv": r"did you mean reducer\?$",
+}
+INTERNAL = re.compile(r"\w+(?:Exception|Error|Conf)\b|full_key|object_type|Traceback|struct|No match")
+
+
+@pytest.mark.parametrize("typed", SLIPS)
+def test_a_slip_gets_one_line_that_says_what_to_type(run, typed: str) -> None:
+    code, _, _ = run(*typed.split(" "), defaults=False)
+    assert re.match(r"prunesweep: [^\n]*" + SLIPS[typed], str(code)), code
+    assert not INTERNAL.search(str(code)), code
+
+
+def test_blanks_around_a_setting_are_named(run) -> None:
+    assert str(run("reducer = none", defaults=False)[0]).endswith("there are no blanks around a key or its =: reducer=none")
+
+
+SEARCHES = {
+    "hydra.sweeper.trials=abc": "hydra.sweeper.trials must be a whole number, got 'abc'",
+    "hydra.sweeper.objectives=3": "hydra.sweeper.objectives must be a mapping, {NAME: VALUE}, got int",
+    "hydra.sweeper.constraints=3": "hydra.sweeper.constraints must be a list, [VALUE, VALUE], got int",
+    "~hydra.sweeper.trials": "hydra.sweeper.trials cannot be taken away; hydra.sweeper.trials=VALUE sets it",
+}
+
+
+@pytest.mark.parametrize("typed", SEARCHES)
+def test_a_value_of_another_kind_says_what_it_must_be(run, typed: str) -> None:
+    code, _, _ = run("-m", "hydra/sweeper=search", typed, defaults=False)
+    assert code == f"prunesweep: {SEARCHES[typed]}"

@@ -253,7 +253,7 @@ def test_a_broken_reporter_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_sweep_without_a_finished_trial_has_no_runs_to_upload(run) -> None:
     code, out, _ = run("-m", "reducer=prunevid", "reducer.prune.layer=9", "benchmark.limit=2", wandb=True)
-    assert str(code).startswith("prunesweep: no trial could be run: ")
+    assert str(code).startswith("prunesweep: no trial could be run; ")
     assert "W&B         no runs: no trial was finished\n" in out
 
 

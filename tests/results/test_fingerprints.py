@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from prunesweep.sweep.work import (
     made_of,
     parts_of,
 )
+from prunesweep.targets import instantiate
 from prunesweep.types import Sample
 from support.stored import TRIALS, WORDS
 
@@ -120,6 +122,66 @@ def test_a_checkpoint_is_what_is_loaded_from_its_folder(checkpoint: Path, tmp_pa
         (folder / name).unlink()
         if text is not None:
             (folder / name).write_text(text)
+
+
+BESIDE = (
+    *("consolidated.safetensors", "consolidated.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json"),
+    *("ema.safetensors", "model-00001-of-00002.safetensors", "model.fp16.safetensors"),
+)
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "shards"])
+def test_weights_that_are_not_loaded_are_of_no_account(checkpoint: Path, tmp_path: Path, sharded: bool) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint, folder)
+    loaded, beside = ["model.safetensors"], [*BESIDE, "model.safetensors.index.json"]
+    if sharded:
+        loaded, beside = ["part-a.safetensors", "part-b.safetensors", "model.safetensors.index.json"], list(BESIDE)
+        (folder / "model.safetensors").rename(folder / loaded[0])
+        (folder / loaded[1]).write_text("x")
+        (folder / loaded[2]).write_text(json.dumps({"weight_map": {"x": loaded[0], "y": loaded[1]}}))
+    before = fingerprint_of(TRIALS[0], folder)
+    for name in beside:
+        (folder / name).write_text("{}")
+    assert fingerprint_of(TRIALS[0], folder) == before
+    for name in loaded:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content + b" ")
+        assert fingerprint_of(TRIALS[0], folder) != before, name
+        (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["consolidated.safetensors", "adapter_model.safetensors"])
+def test_transformers_loads_what_the_key_says(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint, folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({key: value + 1 for key, value in weights.items()}, folder / name, metadata={"format": "pt"})
+    load = {"_target_": "prunesweep.models.llava_onevision.load", "checkpoint": str(folder), "name": "x"}
+    network = instantiate(load).network
+    original = instantiate({**load, "checkpoint": str(checkpoint)}).network
+    for ours, theirs in zip(network.parameters(), original.parameters(), strict=True):
+        assert ours.equal(theirs)
+    assert of_model(load, Files()) == of_model({**load, "checkpoint": str(checkpoint)}, Files())
+
+
+def test_where_all_weights_in_a_folder_are_read_all_count(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("x")
+    load = {"_target_": "prunesweep.models.pllava.load", "checkpoint": str(tmp_path)}
+    before = of_model(load, Files())
+    (tmp_path / "lora.safetensors").write_text("x")
+    assert of_model(load, Files()) != before
+
+
+def test_a_file_that_the_configuration_names_is_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("x")
+    (tmp_path / "config.json").write_text(json.dumps({"transformers_weights": "other.safetensors"}))
+    load = {"_target_": "prunesweep.models.qwen2_5_vl.load", "checkpoint": str(tmp_path)}
+    before = of_model(load, Files())
+    (tmp_path / "other.safetensors").write_text("x")
+    assert of_model(load, Files()) != before
 
 
 def test_of_another_loaders_checkpoint_everything_counts_that_is_not_hidden(checkpoint: Path, tmp_path: Path) -> None:

@@ -307,3 +307,32 @@ def test_code_in_an_archive_is_followed(tmp_path: Path, monkeypatch: pytest.Monk
             digests.append(Reader(find_installed).code(["ownzipped.Mine"]).digest)
     answering.forget()
     assert len(set(digests)) == 2
+
+
+READ_AS_DATA = {
+    "of a module": "import ownhelper\nX = len(ownhelper.__doc__)\n",
+    "of a function": "import ownhelper\nX = len(ownhelper.period.__doc__)\n",
+    "of what was imported": "from ownhelper import period\nX = len(period.__doc__)\n",
+    "by inspect": "from inspect import getdoc\nfrom ownhelper import period\nX = getdoc(period)\n",
+    "by a name as text": "import ownhelper\nX = getattr(ownhelper, '__doc__')\n",
+    "by another module": "import ownhelper\nimport ownreader\nX = ownreader.text_of(ownhelper.period)\n",
+    "of what another module imports": "import ownmiddle\nX = ownmiddle.period.__doc__\n",
+}
+READERS = {"ownreader": "def text_of(thing):\n    return thing.__doc__\n", "ownmiddle": "from ownhelper import period\n"}
+
+
+@pytest.mark.parametrize("way", READ_AS_DATA)
+def test_a_docstring_that_is_read_as_data_is_code(method: Callable[..., Code], way: str) -> None:
+    files = {"ownmethod": READ_AS_DATA[way] + "class Mine:\n    pass\n", **READERS}
+    one, two = (f'"""{text}"""\ndef period():\n    """{text}"""\n    return 2\n' for text in ("of two", "of eight"))
+    before = method(ownhelper=one, **files)
+    assert method(ownhelper=two, **files).digest != before.digest
+    assert method(ownhelper=one, **files) == before
+    assert method(ownhelper=one + "# a comment\n", **files) == before
+
+
+def test_docstrings_that_nobody_reads_are_none(method: Callable[..., Code]) -> None:
+    files = {"ownmethod": "import ownhelper\nclass Mine:\n    pass\n"}
+    before = method(ownhelper='"""One."""\n', **files)
+    assert method(ownhelper='"""Two."""\n', **files) == before
+    assert method(ownhelper="", **files) == before

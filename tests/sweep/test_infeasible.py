@@ -98,12 +98,30 @@ def test_the_ledger_refuses_what_a_run_refuses_in_the_same_words(
 
 
 def test_a_sweep_of_which_nothing_can_be_run_ends_with_the_reasons(run) -> None:
-    code, _, err = run("-m", "reducer=fastv", "reducer.prune.layer=8,9", "benchmark.limit=2")
-    assert str(code).startswith("prunesweep: no trial could be run: fastv layer=8: reducer.prune.layer must be in [1, 7]")
-    assert "fastv layer=9: " in str(code)
+    code, out, err = run("-m", "reducer=fastv", "reducer.prune.layer=8,9", "benchmark.limit=2")
+    assert code == "prunesweep: no trial could be run; the reasons are listed above"
+    assert "2 of 2 trials could not be run:\n  fastv layer=8: reducer.prune.layer must be in [1, 7]" in out
+    assert "  fastv layer=9: " in out
     assert "Traceback" not in err
     code, _, _ = run("reducer=fastv", "reducer.match={flops:0.1}", "benchmark.limit=2")
     assert str(code).startswith(f"prunesweep: {OUT_OF_REACH}")
+
+
+def test_a_matched_sweep_of_which_nothing_can_be_run_has_its_rows(run, capfd: pytest.CaptureFixture) -> None:
+    arguments = ("-m", "reducer=fastv,none", "reducer.match={flops: 0.1}", "benchmark.limit=2", "hydra.sweep.dir=sweep")
+    code, out, _ = run(*arguments)
+    assert code == "prunesweep: no trial could be run; the reasons are listed above"
+    table = pl.read_csv("sweep/summary.csv")
+    assert dict(table.select("reducer", "infeasible").iter_rows())["fastv"].startswith(OUT_OF_REACH)
+    for option in ([], ["--all"]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["prunesweep", "show", "sweep", *option])
+            app.main()
+        again = capfd.readouterr().out
+        for said in (out, again):
+            assert len(re.findall(r"(?m)^\s*\d+ +(?:fastv|none) .*infeasible.*not run", said)) == 2, said
+            assert "2 of 2 trials could not be run:" in said
+            assert f"  fastv match={{flops:0.1}}: {OUT_OF_REACH}" in said
 
 
 def test_a_trial_that_has_become_feasible_is_no_row_any_more(run) -> None:

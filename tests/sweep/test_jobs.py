@@ -15,6 +15,7 @@ from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from prunesweep.cli.run import explained
 from prunesweep.sweep.jobs import Composer, end_job, to_yaml
 from support.places import CONF
 
@@ -52,10 +53,11 @@ JOBS = {
 
 
 def outcome(loader: Any, master: DictConfig, overrides: list[str]) -> str:
+    """The configuration, or what a user is told of it."""
     try:
         config = loader.load_sweep_config(master, overrides)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return explained(error)
     return OmegaConf.to_yaml(config) + str(OmegaConf.is_struct(config)) + str(OmegaConf.is_readonly(config.hydra))
 
 

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from prunesweep.sweep.schema import GROUPS, no_such_key, require_known_keys, unread
+from prunesweep.sweep.schema import require_known_keys, unread
+from prunesweep.sweep.slips import GROUPS, no_such_key
 from support.places import CONF, ROOT
 
 
@@ -127,6 +128,10 @@ def test_other_commands_have_their_own_keys() -> None:
     require_known_keys(composed("out=x", name="train_tiny"), primary="train_tiny")
     with pytest.raises(ValueError, match="did you mean frames"):
         require_known_keys(composed("+frame=3", name="cost"), primary="cost")
+    with pytest.raises(ValueError, match="this command has no benchmark; did you mean benchmark.limit, which prunesweep run has"):
+        require_known_keys(composed("+benchmark.limt=4", name="cost"), primary="cost")
+    with pytest.raises(ValueError, match="this command has no video; did you mean frames"):
+        require_known_keys(composed("+video.frames=4", name="cost"), primary="cost")
 
 
 def test_a_folder_of_ones_own_may_add_choices_groups_and_keys_that_are_read(tmp_path: Path) -> None:

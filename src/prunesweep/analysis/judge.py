@@ -181,8 +181,9 @@ class Cache:
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             try:
                 entry = json.loads(line)
-                self.known[entry["name"]] = entry
-            except (json.JSONDecodeError, KeyError, TypeError):  # the last line of a killed run
+                if 0 <= entry["score"] <= HIGHEST:
+                    self.known[entry["name"]] = entry
+            except (json.JSONDecodeError, KeyError, TypeError, RecursionError):  # the last line of a killed run
                 continue
 
     def add(self, name: str, score: float, prompt_tokens: int, answer_tokens: int) -> None:

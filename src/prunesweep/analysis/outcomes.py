@@ -87,6 +87,11 @@ class Outcomes:
         return int(self.video[-1]) + 1 if len(self.video) else 0
 
     @property
+    def answered_videos(self) -> int:
+        """Those of which some trial answered a question; `videos` are those asked about."""
+        return int((self.by_video.answers > 0).any(0).sum())
+
+    @property
     def answered(self) -> Bool[np.ndarray, "trials samples"]:
         return self.correct != UNANSWERED
 

@@ -24,6 +24,8 @@ REPLICATES = 1000
 
 def draw_videos(videos: int, replicates: int = REPLICATES, seed: int = 0) -> Float[np.ndarray, "replicates videos"]:
     """How often each video was drawn in each replicate."""
+    if not videos:
+        return np.zeros((replicates, 0), np.float32)
     drawn = np.random.default_rng(seed).integers(videos, size=(replicates, videos))
     drawn += np.arange(replicates)[:, None] * videos
     return np.bincount(drawn.ravel(), minlength=replicates * videos).reshape(replicates, videos).astype(np.float32)
@@ -31,12 +33,18 @@ def draw_videos(videos: int, replicates: int = REPLICATES, seed: int = 0) -> Flo
 
 def resampled(outcomes: Outcomes, replicates: int = REPLICATES, seed: int = 0) -> Float[np.ndarray, "replicates trials"]:
     """Accuracies of all trials on videos drawn with replacement, the same ones for all trials; NaN where none was answered."""
-    weights = draw_videos(outcomes.videos, replicates, seed)
-    right, answers = outcomes.by_video
+    right, answers = _where_answered(*outcomes.by_video)
+    weights = draw_videos(answers.shape[1], replicates, seed)
     complete = (answers == answers[:1]).all()  # one denominator serves all
     wholes = weights @ (answers[:1] if complete else answers).T.astype(np.float32)
     parts = weights @ right.T.astype(np.float32)  # counts: exact in 24 bits
     return share(parts.astype(np.float64), np.broadcast_to(wholes.astype(np.float64), parts.shape))
+
+
+def _where_answered(values: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the videos of which some row has an answer: others are no units to draw."""
+    there = (answers > 0).any(0)
+    return values[:, there], answers[:, there]
 
 
 def paired_bootstrap(
@@ -45,9 +53,9 @@ def paired_bootstrap(
     """Percentile interval of the difference of two trials on their common samples, videos drawn with replacement."""
     both = outcomes.answered[trial] & outcomes.answered[reference]
     change = np.where(both, outcomes.correct[trial] - outcomes.correct[reference], 0)
-    sums, counts = outcomes.per_video(np.stack([change, both]))
-    weights = draw_videos(outcomes.videos, replicates, seed)
-    differences = share(weights @ sums.astype(float), weights @ counts.astype(float))
+    sums, counts = _where_answered(*outcomes.per_video(np.stack([change, both]))[:, None])
+    weights = draw_videos(counts.shape[1], replicates, seed)
+    differences = share(weights @ sums[0].astype(float), weights @ counts[0].astype(float))
     tail = (1 - confidence) / 2
     return Interval(*(float(q) for q in np.nanquantile(differences, [tail, 1 - tail])))
 

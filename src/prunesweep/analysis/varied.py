@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from prunesweep.analysis.summary import Summary
+from prunesweep.layout import visible
 from prunesweep.results.read import number, settings
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _given_for_some(overrides: Sequence[Sequence[str]]) -> list[str]:
 
 def _column(key: str, others: Sequence[str]) -> str:
     """Without `reducer.`, unless another column is called so."""
-    name = key.removeprefix(REDUCER)
+    name, key = visible(key.removeprefix(REDUCER)), visible(key)
     return key if name in OWN or (name != key and name in others) else name
 
 
@@ -101,4 +102,4 @@ def series(name: str, values: Sequence[Any]) -> pl.Series:
 
 def text(value: Any) -> str:
     """As in an override: `true`, `null`, `0.25`, `[1, 2]`."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return visible(value) if isinstance(value, str) else json.dumps(value)

@@ -7,6 +7,7 @@ An item that cannot be asked becomes a sample with a `problem`, so that it is co
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
@@ -89,7 +90,7 @@ def choice_sample(item: dict[str, Any], question: str = "question", answer: str 
     texts = tuple(str(c) for c in candidates) if isinstance(candidates, list) else ()
     asked, right = item.get(question), item.get(answer)
     problem = None
-    if not isinstance(asked, str) or not asked.strip():
+    if not isinstance(asked, str) or is_blank(asked):
         problem = f"no text in {question!r}"
     elif len(texts) < 2 or len(set(texts)) < len(texts):
         problem = f"'candidates' must be at least two different texts, got {candidates!r}"
@@ -115,20 +116,41 @@ LONG = 10_000
 """Characters of a question with its options: some 2,500 tokens, more than most videos have, and ten times a usual question."""
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to be read: spaces, also those without width, control and formatting characters."""
+    return all(c.isspace() or c in FILLERS or unicodedata.category(c) in UNSEEN for c in text)
+
+
+UNSEEN = ("Cc", "Cf", "Mn", "Zs", "Zl", "Zp")
+FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and signs by their categories, drawn as nothing."""
+
+
+def unasked(samples: Sequence[Sample]) -> list[str]:
+    """Questions that cannot be asked, by their ids, with the reason."""
+    return [f"{sample.id}: {sample.problem}" for sample in samples if sample.problem]
+
+
 def remarks(samples: Sequence[Sample]) -> list[str]:
-    """What to say before anything runs: questions that cannot be asked, and those that are suspiciously long."""
-    mute = [sample for sample in samples if sample.problem]
-    sizes = {sample.id: len(sample.question) + sum(map(len, sample.choices)) for sample in samples if not sample.problem}
-    long = [name for name, size in sizes.items() if size > LONG]
+    """What to say of questions that are asked, though they are suspiciously long or nothing is to be read in them."""
+    asked = [sample for sample in samples if not sample.problem]
+    sizes = {sample.id: len(sample.question) + sum(map(len, sample.choices)) for sample in asked}
     said = []
-    if mute:
-        said.append(f"{len(mute)} of {len(samples)} questions cannot be asked, such as {mute[0].id}: {mute[0].problem}")
-    if long:
+    if blank := [sample.id for sample in asked if is_blank(sample.question)]:
+        said.append(f"{len(blank)} of {len(samples)} questions have no text, such as {blank[0]}: they are asked as they are")
+    if long := [name for name, size in sizes.items() if size > LONG]:
         said.append(
             f"{len(long)} of {len(samples)} questions have more than {LONG:,} characters with their options, such as {long[0]} "
             f"with {sizes[long[0]]:,}: they are asked as they are, at the price of some {sizes[long[0]] // 4:,} text tokens"
         )
     return said
+
+
+def warnings(samples: Sequence[Sample]) -> list[str]:
+    """What to say before anything runs: the same, and which questions cannot be asked."""
+    mute = unasked(samples)
+    first = [f"{len(mute)} of {len(samples)} questions cannot be asked, such as {mute[0]}"] if mute else []
+    return [*first, *remarks(samples)]
 
 
 def require_unique(samples: Iterable[Sample], where: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunesweep.benchmarks import inside, take_evenly
+from prunesweep.benchmarks import inside, is_blank, take_evenly
 from prunesweep.types import Sample
 
 QUESTIONS = "questions.jsonl"
@@ -67,11 +67,11 @@ def _sample(line: str, number: int, file: Path) -> Sample:
         if item.get(name) is not None and (not isinstance(item[name], kind) or isinstance(item[name], bool)):
             raise wrong(f"{name!r} must be {_kind_name(kind)}, got {item[name]!r}")
     choices = item["choices"]
-    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(isinstance(c, str) and c.strip() for c in choices):
+    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(isinstance(c, str) and not is_blank(c) for c in choices):
         raise wrong(f"'choices' must be at least two different non-empty strings, got {choices!r}")
     if item["answer"] not in choices:
         raise wrong(f"answer {item['answer']!r} is not one of the choices {choices!r}")
-    if not item["question"].strip():
+    if is_blank(item["question"]):
         raise wrong("'question' is empty")
     path, problem = _video(file.parent, item["video"])
     return Sample(

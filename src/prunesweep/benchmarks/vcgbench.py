@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunesweep.benchmarks import inside, read_items, require_unique, root_folder, take_evenly
+from prunesweep.benchmarks import inside, is_blank, read_items, require_unique, root_folder, take_evenly
 from prunesweep.types import Sample
 
 QUESTIONS = {"generic_qa": ("Q",), "temporal_qa": ("Q",), "consistency_qa": ("Q1", "Q2")}
@@ -46,12 +46,12 @@ def _of_item(root: Path, part: str, number: int, item: dict[str, Any]) -> list[S
     found = next(
         (p for suffix in SUFFIXES if (p := file.with_name(file.name + suffix)).is_file()), file.with_name(f"{file.name}.mp4")
     )
-    if not isinstance(answer, str) or not answer.strip():
+    if not isinstance(answer, str) or is_blank(answer):
         problem = problem or "no text in 'A'"
     samples = []
     for key in QUESTIONS[part]:
         question = item.get(key)
-        wrong = problem or (None if isinstance(question, str) and question.strip() else f"no text in {key!r}")
+        wrong = problem or (None if isinstance(question, str) and not is_blank(question) else f"no text in {key!r}")
         identity = f"{part}-{number:04d}" + (f".{key[1:]}" if key[1:] else "")
         sample = Sample(identity, found, str(question), (), None, part, str(name), answer=str(answer))
         samples.append(replace(sample, problem=wrong))

@@ -42,7 +42,10 @@ def judge(
 
     with reported(interrupted=INTERRUPTED):
         asked = Judge(url, model, tries, timeout, concurrency)
-        kept = Cache(cache or trials[0].absolute().parent / CACHE)
+        beside = trials[0].absolute().parent / CACHE
+        if cache is None and beside.is_symlink():
+            raise ValueError(f"{beside} is a link, and verdicts would be added to what it leads to; --cache FILE names another")
+        kept = Cache(cache or beside)
         key = os.environ.get(key_variable)
         if key and not (key.isascii() and key.isprintable()):
             raise ValueError(f"the key in {key_variable} holds characters that no HTTP header may have")

@@ -87,13 +87,13 @@ def race(
 ) -> None:
     """Race among the trials of a finished sweep: what that saves, and what of the front is kept."""
     from prunesweep.checks import require_at_least
-    from prunesweep.results.records import read_trials
+    from prunesweep.results.read import read_source
     from prunesweep.search.savings import race_again, races_text, savings
     from prunesweep.sweep.racing import Race
 
     require_at_least("--rounds", rounds, 2)
     require_at_least("--seeds", seeds, 1)
-    full = [trial for trial in read_trials(sweep) if trial.info.stopped is None]
+    full = [trial for trial in read_source(sweep) if trial.info.stopped is None]
     if not full:
         raise ValueError(f"{sweep} holds no complete trials; name the folder of a sweep")
     races = [Race(rounds, alpha, seed, costs=(cost,)) for seed in range(seeds)]
@@ -109,10 +109,10 @@ def saved(
     cost: Cost = COST,
 ) -> None:
     """Say what a sweep that raced saved over one that did not."""
-    from prunesweep.results.records import read_trials
+    from prunesweep.results.read import read_source
     from prunesweep.search.savings import savings, savings_text
 
-    one, other = (read_trials(folder) for folder in (raced, full))
+    one, other = (list(read_source(folder)) for folder in (raced, full))
     if not one or not other:
         raise ValueError("a folder holds no trials; name the folders of two sweeps, the raced one first")
     print(savings_text(savings(one, other, cost), cost))

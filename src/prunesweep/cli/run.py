@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -24,17 +24,16 @@ from omegaconf.errors import OmegaConfBaseException
 from prunesweep import errors
 from prunesweep.meant import closest, unknown
 from prunesweep.paths import CONF, DATA, expand_home, typed
-from prunesweep.sweep.schema import (
+from prunesweep.sweep.schema import require_choices, require_known_keys, require_whole_paths
+from prunesweep.sweep.slips import (
     GROUPS,
     no_such_configuration,
     no_such_key,
+    not_a_value,
     not_overridden,
     parted_at_commas,
-    quoted,
-    require_choices,
-    require_known_keys,
-    require_whole_paths,
     unknown_setting,
+    unreadable,
 )
 
 NOT_WRITABLE = {
@@ -175,18 +174,20 @@ def explained(error: Exception) -> str:
     if isinstance(error, MissingConfigException):
         return _not_found(error)
     if isinstance(error, OverrideParseException):
-        return _unreadable(error)
+        return unreadable(str(error.override))
     if parted := PARTED.match(str(error)):
         return parted_at_commas(parted[1])
-    if unknown := re.search(r"Could not override '(\S+)'", str(error)):
-        return not_overridden(unknown[1], _configuration_at(error))
+    if no_place := not_overridden(error):
+        return no_place
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return not_a_value(str(error.__cause__))
     if isinstance(error, HydraException) and isinstance(error.__cause__, (ValueError, TypeError)):
         key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else ""
         if (target := re.search(r"call to target '(\S+)'", str(error))) and (unknown := UNEXPECTED.search(str(error.__cause__))):
             return unknown_setting(unknown[1], target[1], key)
         return f"{key}: {' '.join(str(error.__cause__).split())}" if key else " ".join(str(error.__cause__).split())
-    if no_place := re.search(r"Key '(\w+)' not in 'BasicSweeperConf'", str(error)):
-        return no_such_key(no_place[1], {})
+    if unplaced := re.search(r"Key '(\w+)' not in 'BasicSweeperConf'", str(error)):
+        return no_such_key(unplaced[1], {})
     if several := re.search(r"Error resolving interpolation '\$\{(\w+)\}', possible", str(error)):
         return f"{several[1]} takes one choice at a time, and several were laid over one another; -m runs one after the other"
     if missing := re.search(r"Missing mandatory value: (\S+)", str(error)):
@@ -195,7 +196,7 @@ def explained(error: Exception) -> str:
         where = f" {error.filename}" if error.filename else ""
         return f"cannot write{where}: {error.strerror}; what was finished before is in the store: {NOT_WRITABLE[error.errno]}"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return " ".join(str(error).split())
+        return not_a_value(str(error))
     return errors.one_line(error)
 
 
@@ -208,25 +209,6 @@ def _not_found(error: MissingConfigException) -> str:
     if "primary config" in str(error):
         return no_such_configuration(missing, [Path(path) for path in SEARCHED.findall(str(error))])
     return str(error).splitlines()[0]
-
-
-def _unreadable(error: OverrideParseException) -> str:
-    """Hydra's values are a language of their own: what is to be taken as it stands is quoted for it, too."""
-    key, sign, value = str(error.override).partition("=")
-    why = str(error).partition("\n")[0]
-    if not sign:
-        return f"cannot read {error.override!r}: a setting is KEY=VALUE"
-    return (
-        f"cannot read {error.override!r} ({why}): text with = [ ] {{ }} ( ) , ~ or letters beyond ASCII is quoted twice, "
-        f"for Hydra and for the shell: {quoted(key, value)}"
-    )
-
-
-def _configuration_at(error: Exception) -> dict[str, Any]:
-    """The whole configuration, not resolved, in which OmegaConf did not find a key."""
-    node = getattr(error.__cause__, "parent_node", None)
-    whole: Any = OmegaConf.to_container(node._get_root(), resolve=False) if node is not None else {}
-    return whole
 
 
 reported = partial(

@@ -34,7 +34,9 @@ def show(
     if form != "text" and not table:
         raise typer.BadParameter(f"--format {form} is for a table; name one with --table")
     from prunesweep.analysis.outcomes import read_outcomes
+    from prunesweep.report.finished import read
     from prunesweep.report.progress import lines
+    from prunesweep.report.summary import only_failed
     from prunesweep.report.words import said, table_text
     from prunesweep.results.infeasible import all_infeasible
     from prunesweep.results.pending import read_pending, unfinished
@@ -46,9 +48,10 @@ def show(
         raise ValueError(f"{option} takes finished trials: {unfinished(sweep)}")
     for one in notes:  # beside a table, which may be piped into a file
         print("\n".join(lines(one)), file=sys.stderr if table or everything else sys.stdout)
-    if everything:
-        from prunesweep.report.finished import read
-
+    failed = None if notes or table or samples else only_failed(sweep, cost)
+    if failed:
+        print(failed)
+    elif everything:
         print(read(sweep, cost).text(everything=True))
     elif some or not notes:
         found = read_outcomes(sweep, cost, margin)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunesweep.cli.shared import HELP_NAMES, example
+from prunesweep.layout import visible_lines
 from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
@@ -120,4 +121,4 @@ def _existing(folder: Path) -> Store:
 def _print(lines: Iterable[str]) -> None:
     """Names come from other people's stores, so what cannot be printed is not."""
     for line in lines:
-        print("".join(c if c.isprintable() or c == "\n" else "?" for c in line))
+        print(visible_lines(line))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from prunesweep.cli.shared import TrialName, trial_path
+from prunesweep.layout import visible
 from prunesweep.paths import user_path
 
 
@@ -39,7 +40,7 @@ def tokens(
     out.mkdir(parents=True, exist_ok=True)
     if not samples:
         samples = list(trials[0].samples)[:1]
-        print(f"no flipped answer to draw; the first question instead: {samples[0]}")
+        print(f"no flipped answer to draw; the first question instead: {visible(samples[0])}")
     for one in samples:
         for path in draw(trials, one, out, movie):
             print(path)

@@ -66,7 +66,7 @@ def front_figure(outcomes: Outcomes, front: ResampledFront) -> Figure:
     axes.set(xlabel=axis_label(outcomes.cost, outcomes.relative_to), ylabel="accuracy")
     samples = span([row.samples for row in outcomes.table if row.samples])
     axes.set_title(
-        f"95 % intervals, clustered by {outcomes.videos} videos; n = {samples}; pale: seldom on the front", fontsize=10
+        f"95 % intervals, clustered by {outcomes.answered_videos} videos; n = {samples}; pale: seldom on the front", fontsize=10
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -20,7 +20,7 @@ from prunesweep.analysis.judge import (
     mean_score,
     scores,
 )
-from prunesweep.layout import grid
+from prunesweep.layout import grid, visible
 
 SHOWN_EVERY = 200
 """Verdicts."""
@@ -70,7 +70,7 @@ def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failu
     print(f"{trial.info.name}, graded by {judge.model}")
     print(table(scores(judgements, failures), mean_score(judgements, failures)))
     for error, count in judgements["error"].drop_nulls().value_counts(sort=True).iter_rows():
-        print(f"{count} without a verdict: {error}")
+        print(f"{count} without a verdict: {visible(error)}")
     if left_out:
         print(f"{len(left_out)} samples without an answer, or without their pair, are not graded")
     return verdicts

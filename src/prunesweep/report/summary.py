@@ -18,9 +18,9 @@ from prunesweep.report import text as tables
 from prunesweep.report.overview import shown
 from prunesweep.report.verdict import text as words
 from prunesweep.report.verdict import verdict
-from prunesweep.results.infeasible import infeasible_folders, lines
+from prunesweep.results.infeasible import Infeasible, infeasible_folders, lines
 from prunesweep.results.read import number
-from prunesweep.results.records import Trial, read_trial, read_trials, write_parquet
+from prunesweep.results.records import Trial, read_trial, read_trials, trial_folders, write_parquet
 from prunesweep.results.timing import Timing, own_timing
 
 if TYPE_CHECKING:
@@ -44,13 +44,10 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     begin = time.time()
     trials, failed = read_trials(sweep), infeasible_folders(sweep)
     infeasible = [one for _, one in failed]
-    if infeasible and not trials:
-        raise SystemExit(f"prunesweep: no trial could be run: {'; '.join(one.line for one in infeasible)}")
-    if not trials:
+    if not trials and not failed:
         return  # the sweep itself failed and says why
-    not_run_rows = [not_run(one.name, one.reducer, one.reason, number(folder)) for folder, one in failed]
     summaries = [summarize(trial) for trial in trials]
-    table = [*sweep_table(trials, cost, summaries), *not_run_rows]
+    table = [*(sweep_table(trials, cost, summaries) if trials else ()), *rows_of_failed(failed)]
     settings = varied([(trial.folder, trial.info) for trial in trials], failed)
     write_table(table, settings, sweep)
     if any(row.samples for row in table):
@@ -59,6 +56,9 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
         figure = plots.pareto_figure(_panels(trials, table, cost))
         figure.savefig(sweep / "pareto.png", dpi=150)
     print(shown(table, settings, cost))
+    if not trials:
+        print(f"table: {sweep}", *lines(infeasible, 0), sep="\n")
+        raise SystemExit("prunesweep: no trial could be run; the reasons are listed above")
     for one in gather(map(find, trials, summaries), cost, margin):
         print(f"\n{words(verdict(one, with_importance=False))}")
     reporting = time.time() - begin
@@ -69,6 +69,20 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     print(f"table, chart and records: {sweep}")
     print(*lines(infeasible, len(trials)), sep="\n", end="\n" if infeasible else "")
     _report_failures(trials)
+
+
+def rows_of_failed(failed: Sequence[tuple[Path, Infeasible]]) -> list[Summary]:
+    """A row for each trial that could not be run, from its folder."""
+    return [not_run(one.name, one.reducer, one.reason, number(folder)) for folder, one in failed]
+
+
+def only_failed(sweep: Path, cost: str) -> str | None:
+    """The rows and reasons of a sweep of which no trial could be run; None of any other."""
+    failed = infeasible_folders(sweep)
+    if trial_folders(sweep) or not failed:
+        return None
+    table = shown(rows_of_failed(failed), varied([], failed), cost)
+    return "\n".join([table, *lines([one for _, one in failed], 0)])
 
 
 def _print_times(entries: Sequence[dict[str, Any]], total: float, store: str | None) -> None:

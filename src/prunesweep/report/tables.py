@@ -20,7 +20,7 @@ from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.layout import count as counted
-from prunesweep.layout import grid, markdown, share_text
+from prunesweep.layout import grid, markdown, share_text, visible
 from prunesweep.paths import DATA
 from prunesweep.report.grades import score_text
 from prunesweep.report.plots import column_name
@@ -365,7 +365,7 @@ def to_latex(table: Table) -> str:
 
 
 def _latex_cell(cell: str) -> str:
-    return "".join(LATEX.get(character, character) for character in " ".join(cell.split()))
+    return "".join(LATEX.get(character, character) for character in visible(" ".join(cell.split())))
 
 
 def _known(cell: str, key: str) -> float | None:
@@ -387,11 +387,11 @@ def to_csv(table: Table) -> str:
     for name, cells in zip(table.header, zip(*table.rows, strict=True), strict=False):
         keys = dict.fromkeys(key for cell in cells if isinstance(cell, Cell) for key in cell.numbers)
         if not keys:
-            columns.append([name, *cells])
+            columns.append([*map(visible, (name, *cells))])
         for key in keys:
-            columns.append([_column(name, key), *(_known(cell, key) for cell in cells)])
+            columns.append([visible(_column(name, key)), *(_known(cell, key) for cell in cells)])
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(zip(*columns, strict=True) if columns else [table.header])
+    csv.writer(out, lineterminator="\n").writerows(zip(*columns, strict=True) if columns else [[*map(visible, table.header)]])
     return out.getvalue().rstrip("\n")
 
 

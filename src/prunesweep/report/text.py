@@ -11,7 +11,7 @@ from prunesweep.analysis.accuracy import Accuracy, Naming, task_accuracies
 from prunesweep.analysis.failures import Failure
 from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.wording import accuracy_text
-from prunesweep.layout import count, grid, share_text, with_prefix
+from prunesweep.layout import count, grid, share_text, visible, with_prefix
 from prunesweep.results.records import Trial
 
 SHARES = (
@@ -124,10 +124,10 @@ def failure_text(one: Failure, trials: int) -> str:
     if trials > 1:
         own = f"all {trials} trials" if len(one.trials) == trials else f"{count(len(one.trials), 'trial')}: {few(one.trials)}"
         notes.append(f"{count(one.records, 'answer')} of {own}")
-    return " ".join(one.error.split()) + (f" ({', '.join(notes)})" if notes else "")
+    return visible(" ".join(one.error.split())) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def few(names: Sequence[str]) -> str:
     """The first of many, and how many there are besides."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{', '.join(names[:MOST_NAMED])}{more}"
+    return f"{', '.join(map(visible, names[:MOST_NAMED]))}{more}"

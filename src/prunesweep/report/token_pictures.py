@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunesweep.layout import visible, visible_lines
 from prunesweep.report.plots import COLOURS
 from prunesweep.report.token_maps import (
     DROPPED,
@@ -295,9 +296,9 @@ def draw(trials: Sequence[Loaded], sample: str, out: Path, movie: str | None) ->
     if len(traces) == 2:
         written.append(out / f"{stem}_overlap.png")
         overlap_figure(*traces).savefig(written[-1], dpi=110)
-        print(f"{sample}: Jaccard overlap {overlap(*traces).jaccard:.3f} of the patches that reach the last layer")
+        print(f"{visible(sample)}: Jaccard overlap {overlap(*traces).jaccard:.3f} of the patches that reach the last layer")
         if traces[0].correct != traces[1].correct:
-            print(flip(*traces).text())
+            print(visible_lines(flip(*traces).text()))
     if movie:
         written.append(out / f"{stem}.{movie}")
         write_movie(traces, written[-1])
@@ -316,5 +317,5 @@ def flips_of(folders: Sequence[Path], most: int) -> tuple[list[str], list[Path]]
     print(f"{folders[0].name} against {other.name}: {len(lost)} answers lost, {len(gained)} gained")
     for name, samples in (("lost", lost), ("gained", gained)):
         if samples:
-            print(f"{name}: {', '.join(samples)}")
+            print(f"{name}: {', '.join(map(visible, samples))}")
     return (lost + gained)[:most], [folders[0], other]

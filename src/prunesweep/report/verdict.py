@@ -16,7 +16,7 @@ from prunesweep.analysis.significance import CONFIDENCE, POWER, AgainstDense
 from prunesweep.analysis.summary import Summary, says_enough, scores_of
 from prunesweep.analysis.wording import p_text
 from prunesweep.layout import count as counted
-from prunesweep.layout import share_text
+from prunesweep.layout import share_text, visible
 from prunesweep.report.plots import COST_NAMES
 from prunesweep.report.text import naming_text, short_names
 from prunesweep.results.read import short
@@ -130,7 +130,7 @@ def _needs(against: AgainstDense, trial: int) -> str:
 
 def text(found: Verdict) -> str:
     """The lines for a terminal."""
-    return "\n".join(f"{key:<11} {words}" for key, words in lines(found))
+    return "\n".join(f"{key:<11} {visible(words)}" for key, words in lines(found))
 
 
 def _names(outcomes: Outcomes) -> list[str]:
@@ -147,9 +147,9 @@ def _trials(outcomes: Outcomes, answered: Sequence[Summary]) -> str:
     fewest, most = (of(row.samples for row in answered) for of in (min, max))
     samples = counted(most, "question") if fewest == most else f"{fewest} to {most} questions"
     failed = len(outcomes.table) - len(answered)
-    return (
-        f"{count} of {where}, {samples} on {counted(outcomes.videos, 'video')}; videos are the units of every interval and test"
-        + (f"; {failed} without any answer" if failed else "")
+    videos = counted(outcomes.answered_videos, "video")
+    return f"{count} of {where}, {samples} on {videos}; videos are the units of every interval and test" + (
+        f"; {failed} without any answer" if failed else ""
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
+from prunesweep.layout import visible
 from prunesweep.results.records import RECORDS, TRIAL, folders_with
 
 INFEASIBLE = "infeasible.json"
@@ -48,7 +49,8 @@ def read_infeasible(folder: Path) -> Infeasible | None:
         return None
     raw = read_json(path)
     try:
-        return Infeasible(**{**raw, "overrides": tuple(raw["overrides"])})
+        texts = {name: visible(str(raw[name])) for name in ("name", "reducer", "model", "benchmark", "reason")}
+        return Infeasible(**{**raw, **texts, "overrides": tuple(visible(str(one)) for one in raw["overrides"])})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it and run the sweep again") from error
 

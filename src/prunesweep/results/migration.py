@@ -35,6 +35,7 @@ class At(NamedTuple):
 
 def migrate(store: Store, codes: Sequence[Path], checkpoints: Sequence[str]) -> Iterator[tuple[StoredTrial, StoredTrial | str]]:
     """Carries over what can be; yields every trial of the old format with what became of it, or why nothing did."""
+    store.require_own_folders()
     old = [trial for trial in store.trials() if trial.made_of.get("format") == former.FORMAT]
     at = At([*map(FormerCode, codes), former.last_code()], [*checkpoints, EMBEDDED], Files(store.files))
     store.commit([trial.key for trial in old])
@@ -63,7 +64,16 @@ def _move(store: Store, old: StoredTrial, new: StoredTrial) -> None:
 
 
 def carried(trial: StoredTrial, at: At) -> StoredTrial:
-    """The trial as it is described today; raises RefusedError for what cannot be verified."""
+    """The trial as it is described today; raises RefusedError for what cannot be verified, and for no description of one."""
+    try:
+        return _carried(trial, at)
+    except RefusedError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, SyntaxError, RecursionError, OSError):
+        raise RefusedError("its description is not that of a trial of format 1") from None
+
+
+def _carried(trial: StoredTrial, at: At) -> StoredTrial:
     made_of = trial.made_of
     try:
         model, parts = _model(made_of["model"], at)
@@ -74,8 +84,6 @@ def carried(trial: StoredTrial, at: At) -> StoredTrial:
         raise RefusedError(
             "made by code that is not at hand; --code FOLDER names the sources (src) of the version that made it"
         ) from None
-    except (KeyError, TypeError, AttributeError):
-        raise RefusedError("its description is not that of a trial of format 1") from None
     today = code.today(made_of)
     if today.unfollowed:
         raise RefusedError(f"its code cannot be followed: {today.unfollowed[0]}")

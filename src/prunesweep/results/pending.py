@@ -18,6 +18,7 @@ import psutil
 
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
+from prunesweep.layout import visible
 from prunesweep.results.infeasible import all_infeasible
 from prunesweep.results.records import trial_folders
 
@@ -53,7 +54,7 @@ class Pending:
             return "running"
         if self.here:
             return "not running: the same command goes on from there"
-        return f"started on {self.host}, which cannot be asked from here"
+        return f"started on {visible(self.host)}, which cannot be asked from here"
 
     @property
     def running(self) -> bool:
@@ -107,7 +108,7 @@ def _notes(folder: Path) -> Iterator[tuple[Path, Pending]]:
     for path in sorted(folder.glob(PENDING)):
         try:
             raw: dict[str, Any] = read_json(path, MOST_BYTES)
-            trials = {str(name): str(key) for name, key in raw["trials"].items()}
+            trials = {visible(str(name)): str(key) for name, key in raw["trials"].items()}
             samples = tuple(map(str, raw["samples"]))
             yield path, Pending(trials, samples, str(raw["store"]), str(raw["host"]), int(raw["process"]), float(raw["began"]))
         except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunesweep.layout import visible
 from prunesweep.results.infeasible import read_infeasible
 from prunesweep.results.pending import unfinished
 from prunesweep.results.records import RECORDS, Trial, TrialInfo, read_info, read_shape, read_trial, trial_folders
@@ -122,7 +123,7 @@ def _info(trial: StoredTrial) -> TrialInfo | None:
     """None for a description that lacks what numbers need."""
     about = trial.about
     try:
-        reducer, model, benchmark = (str(about[name]) for name in ("reducer", "model", "benchmark"))
+        reducer, model, benchmark = (visible(str(about[name])) for name in ("reducer", "model", "benchmark"))
         shape = read_shape(dict(about["shape"]))
         made_with = dict(trial.made_of.get("versions", {}))
         return TrialInfo(reducer, reducer, model, benchmark, (), dict(about["settings"]), shape, trial.key, versions=made_with)

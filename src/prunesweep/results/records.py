@@ -177,7 +177,7 @@ def write_trial(folder: Path, info: TrialInfo, records: pl.DataFrame, measured: 
 def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
     """A trial as written, or with these columns of its records only.
 
-    Raises ValueError, KeyError or TypeError for a description that is none.
+    Raises ValueError for a description that is none.
     """
     info = read_info(folder)
     measured = folder / MEASURED
@@ -187,12 +187,17 @@ def read_trial(folder: Path, columns: Sequence[str] | None = None) -> Trial:
 
 
 def read_info(folder: Path) -> TrialInfo:
-    """What a trial is, without its records.  Raises ValueError, KeyError or TypeError for a description that is none."""
-    raw = _described(folder / TRIAL)
-    raw["overrides"] = tuple(raw["overrides"])
-    raw["shape"] = read_shape(raw["shape"])
-    raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
-    return TrialInfo(**raw)
+    """What a trial is, without its records.  Raises ValueError for a description that is none."""
+    try:
+        raw = _described(folder / TRIAL)
+        raw["overrides"] = tuple(raw["overrides"])
+        raw["shape"] = read_shape(raw["shape"])
+        raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
+        return TrialInfo(**raw)
+    except KeyError as error:
+        raise ValueError(f"{TRIAL} has no {error}") from error
+    except TypeError as error:
+        raise ValueError(f"{TRIAL} does not describe a trial of this version") from error
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -202,6 +207,7 @@ def _described(path: Path) -> dict[str, Any]:
         if not isinstance(raw[name], str):
             raise ValueError(f"{path.name} has no text for {name}")
         raw[name] = visible(raw[name])
+    raw["overrides"] = [visible(str(one)) for one in raw["overrides"]]
     if not isinstance(raw["settings"], dict):
         raise ValueError(f"{path.name} has no settings")
     return raw

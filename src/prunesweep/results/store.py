@@ -217,6 +217,15 @@ class Store:
                 continue
         raise EvaluationError(f"{self.folder} is changed by others all the time; try again")
 
+    def require_own_folders(self) -> None:
+        """Raises ValueError if a folder in it is a link: what is written or removed there would be somewhere else.
+
+        For what changes a store that somebody else may have made.
+        """
+        for folder in (self.folder / TRIALS, self.folder / SHARDS, *(self.folder / TRIALS).glob("*")):
+            if folder.is_symlink():
+                raise ValueError(f"{folder} is a link, and a store has none; put the folder itself there, or remove the link")
+
     def shards(self) -> set[str]:
         """Names of the files that are there now."""
         return {path.name for path in self._shards()}

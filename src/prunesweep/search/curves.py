@@ -19,7 +19,7 @@ from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.analysis.table import rows_of
 from prunesweep.foreign import read_yaml
 from prunesweep.layout import grid
-from prunesweep.results.records import read_trials
+from prunesweep.results.read import read_source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def by_sampler(curves: Sequence[Curve]) -> list[Curves]:
 
 def whole_volume(folder: Path, cost: str, worst: float) -> float:
     """Of all complete trials of a sweep; raises ValueError if there is none."""
-    rows = rows_of([trial for trial in read_trials(folder) if trial.info.stopped is None])
+    rows = rows_of([trial for trial in read_source(folder) if trial.info.stopped is None])
     if not rows:
         raise ValueError(f"{folder} holds no complete trials; name the folder of a sweep")
     return volume(np.array([getattr(row, cost) for row in rows]), np.array([row.accuracy for row in rows]), worst)

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from prunesweep.analysis.table import rows_of
-from prunesweep.results.read import settings
-from prunesweep.results.records import read_trials
+from prunesweep.results.read import read_source, settings
 from prunesweep.search.curves import Curve, volume
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _spread_out(values: Sequence[Any], levels: int) -> list[Any]:
 
 def read_grid(folder: Path, cost: str) -> FinishedGrid:
     """Raises ValueError unless the folder holds all combinations of the settings that its trials differ in."""
-    trials = [trial for trial in read_trials(folder) if trial.info.stopped is None]
+    trials = [trial for trial in read_source(folder) if trial.info.stopped is None]
     flat = [settings(trial.info) for trial in trials]
     if not flat:
         raise ValueError(f"{folder} holds no complete trials; name the folder of a sweep")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from prunesweep.layout import visible
 from prunesweep.models.checkpoints import located
 from prunesweep.results.keys import former
 from prunesweep.results.keys.fingerprint import Files, digest, of_model, of_samples
-from prunesweep.results.records import Trial, TrialInfo, read_shape, read_trials
+from prunesweep.results.read import read_folder
+from prunesweep.results.records import Trial, TrialInfo, read_shape, trial_folders
 from prunesweep.results.store import FORMAT, Store, StoredTrial
 from prunesweep.targets import instantiate
 
@@ -68,7 +70,7 @@ def earlier(folder: Path, task: Task, inside: Inside) -> Iterator[tuple[str, Tri
 
 
 def _of_sweep(folder: Path, task: Task) -> Iterator[tuple[str, Trial]]:
-    trials = read_trials(folder)
+    trials = [read_folder(trial) for trial in trial_folders(folder)]
     if not trials:
         raise ValueError(f"hydra.sweeper.warm_start: {folder} holds no trials; name the folder of a sweep or of a store")
     for trial in trials:
@@ -90,12 +92,21 @@ def _require_same(info: TrialInfo, task: Task, folder: Path) -> None:
 
 
 def _of_store(store: Store, task: Task, inside: Inside) -> Iterator[tuple[str, Trial]]:
-    same = [trial for trial in store.trials() if task.is_model(digest(trial.made_of["model"]))]
+    same = [trial for trial in store.trials() if task.is_model(digest(trial.made_of.get("model")))]
     if not same:
         raise ValueError(f"hydra.sweeper.warm_start: the store {store.folder} has no trial of this model with these weights")
-    fit = [trial for trial in same if inside(trial.about["settings"]) is not None]
+    fit = [trial for trial in same if _has_settings(trial.about) and inside(trial.about["settings"]) is not None]
     records = store.records([trial.key for trial in fit])
     return _whole(fit, records, store.folder, task)
+
+
+def _has_settings(about: Mapping[str, Any]) -> bool:
+    """Whether a store's description, which somebody else may have written, says all that a trial of a search needs."""
+    try:
+        read_shape(dict(about["shape"]))
+        return isinstance(about["settings"], dict) and isinstance(about["settings"]["reducer"], dict) and "reducer" in about
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _whole(stored: list[StoredTrial], records: pl.DataFrame, folder: Path, task: Task) -> Iterator[tuple[str, Trial]]:
@@ -107,6 +118,6 @@ def _whole(stored: list[StoredTrial], records: pl.DataFrame, folder: Path, task:
         part = by_key.get(trial.key)
         if part is not None and len(part) == len(task.sample_keys):
             about = trial.about
-            names = (trial.key[:SHOWN], str(about["reducer"]), task.model, task.benchmark)
+            names = (trial.key[:SHOWN], visible(str(about["reducer"])), task.model, task.benchmark)
             info = TrialInfo(*names, (), about["settings"], read_shape(dict(about["shape"])), trial.key)
             yield f"store/{trial.key[:SHOWN]}", Trial(info, part, folder)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prunesweep.benchmarks import remarks, unasked
 from prunesweep.checks import require_at_least, require_seconds
-from prunesweep.layout import count, grid
+from prunesweep.layout import count, grid, visible
 from prunesweep.paths import CONF, expand_home, typed
 from prunesweep.sweep.schema import require_known_keys
 from prunesweep.types import Sample, Sampling
@@ -30,6 +31,8 @@ class Findings:
     tasks: Counter[str] = field(default_factory=Counter)
     miscounted: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Of questions that are asked as they are, as an evaluation says it before it runs; no faults."""
     missing: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     short: int = 0
@@ -70,7 +73,8 @@ def check(samples: Sequence[Sample], counts: dict[str, int], look: Look | None =
     for task, number in counts.items():
         if found.tasks[task] != number:
             found.miscounted.append(f"{task} has {found.tasks[task]} questions, {number} were published")
-    found.problems = [f"{sample.id}: {sample.problem}" for sample in samples if sample.problem]
+    found.problems = unasked(samples)
+    found.remarks = remarks(samples)
     found.unlabelled = sum(sample.target is None and not sample.answer and not sample.problem for sample in samples)
     ranges = {(s.path, s.start, s.end): s for s in samples if not s.problem}
     found.videos = len({path for path, *_ in ranges})
@@ -105,16 +109,17 @@ def _video_fault(sample: Sample, look: Look | None) -> tuple[str | None, int, bo
 
 def report(found: Findings) -> str:
     lines = [f"{count(found.samples, 'question')} on {count(found.videos, 'video')}", ""]
-    lines += [grid(("task", "questions"), [(task, str(number)) for task, number in sorted(found.tasks.items())]), ""]
+    lines += [grid(("task", "questions"), [(visible(task), str(number)) for task, number in sorted(found.tasks.items())]), ""]
     for title, texts in (
         ("tasks with another number of questions than published", found.miscounted),
         ("questions that cannot be asked", found.problems),
         ("videos missing", found.missing),
         ("videos or parts of videos that cannot be read", found.unreadable),
     ):
-        lines += [f"{len(texts)} {title}", *(f"  {' '.join(text.split())}" for text in texts[:MOST_NAMED])]
+        lines += [f"{len(texts)} {title}", *(f"  {visible(' '.join(text.split()))}" for text in texts[:MOST_NAMED])]
         if len(texts) > MOST_NAMED:
             lines.append(f"  and {len(texts) - MOST_NAMED} more")
+    lines += [visible(text) for text in found.remarks]
     if found.short:
         lines.append(f"{found.short} videos or parts of videos have fewer frames than video.frames asks for: some are repeated")
     if found.otherwise is not None:
@@ -164,11 +169,12 @@ def expected_counts(settings: Mapping[str, Any]) -> dict[str, int]:
 def run_submission(trial: Path, out: Path) -> None:
     """Raises ValueError if an answer is not one option: the server counts only what it gets."""
     from prunesweep.benchmarks.egoschema import COUNTS, submission
-    from prunesweep.results.records import RECORDS, read_trial
+    from prunesweep.results.read import read_folder
+    from prunesweep.results.records import RECORDS
 
     if not (trial / RECORDS).is_file():
         raise ValueError(f"{trial} holds no {RECORDS}; name the folder of a trial")
-    read = read_trial(trial)
+    read = read_folder(trial)
     if read.info.benchmark != "egoschema":
         raise ValueError(f"{trial} is a trial on {read.info.benchmark}; submissions are for egoschema")
     failed = read.records.drop_nulls("error").select("sample_id", "error").rows()

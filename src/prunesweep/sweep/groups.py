@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.table import rows_of
-from prunesweep.benchmarks import by_video, remarks
+from prunesweep.benchmarks import by_video, warnings
 from prunesweep.checks import UnfitError
+from prunesweep.layout import visible
 from prunesweep.models.checkpoints import located, stated_layers
 from prunesweep.results.changes import why_not_reused
 from prunesweep.results.infeasible import Infeasible
@@ -77,8 +78,8 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         files = Files(store.files)
         make_model = functools.cache(functools.partial(kept.model, load, files))
         samples = kept.samples(spec.benchmark["load"])
-        for remark in remarks(samples):
-            log.warning("%s", remark)
+        for remark in warnings(samples):
+            log.warning("%s", visible(remark))
         begin = time.perf_counter()
         layers = stated_layers(load)
         reasons = {one.name: why for one in group if (why := one.unfit(layers))}
@@ -158,7 +159,7 @@ def _open_store(spec: Spec) -> Iterator[Store]:
 def _say_why_not_reused(batch: Batch) -> None:
     """One line for each reason why the store's records of the same settings are not these trials'."""
     for line in why_not_reused(batch.store, batch.origins, batch.parts):
-        print(f"not reused  {line}")
+        print(f"not reused  {visible(line)}")
 
 
 def _evaluate_batch(

@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from prunesweep.paths import expand_home
 from prunesweep.sweep.resolved import plain, unresolved
 from prunesweep.sweep.schema import require_known_keys
+from prunesweep.sweep.slips import methods_of, not_overridden
 
 SEARCH_PATH = "hydra.searchpath"
 MOST_TEXTS = 256
@@ -61,7 +62,7 @@ class Composer:
         form = tuple(map(form_of, overrides))
         if self._checked.get(form, True):
             names_home = expand_home(config)
-            require_known_keys(config)
+            require_known_keys(config, methods=methods_of(master_config))
             self._checked[form] = names_home
         return config
 
@@ -71,20 +72,30 @@ class Composer:
         return config
 
     def _load(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
-        """As Hydra's; what cannot be composed is left to it, to be explained."""
+        """As Hydra's; what cannot be composed is left to it, to be refused."""
         texts = [*map(str, master_config.hydra.overrides.hydra), *sweep_overrides]
         try:
             overrides = [self._parse(text) for text in texts]
             if any(map(_needs_hydra, overrides)):
-                return self._loader.load_sweep_config(master_config, list(sweep_overrides))
+                return self._by_hydra(master_config, sweep_overrides)
             config = self._copy(
                 master_config.hydra.job.config_name, tuple(o.input_line or "" for o in overrides if _is_choice(o))
             )
             ConfigLoaderImpl._apply_overrides_to_config([o for o in overrides if not _is_choice(o)], config)
         except (HydraException, OmegaConfBaseException):
-            return self._loader.load_sweep_config(master_config, list(sweep_overrides))
+            return self._by_hydra(master_config, sweep_overrides)
         _note_overrides(config, overrides)
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
+
+    def _by_hydra(self, master_config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+        """Raises ValueError for a key without a place, in words that know the sweep's other methods; else Hydra's errors."""
+        try:
+            config: DictConfig = self._loader.load_sweep_config(master_config, list(overrides))
+        except HydraException as error:
+            if said := not_overridden(error, methods_of(master_config)):
+                raise ValueError(said) from error
+            raise
         return config
 
     def _parse(self, text: str) -> Override:

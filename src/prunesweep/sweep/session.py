@@ -30,7 +30,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunesweep.paths import CONF, expand_home
 from prunesweep.sweep.jobs import Composer
-from prunesweep.sweep.schema import EVALUATION, require_known_keys
+from prunesweep.sweep.schema import require_known_keys
+from prunesweep.sweep.slips import EVALUATION
 from prunesweep.targets import instantiate
 
 VERSION_BASE = "1.3"

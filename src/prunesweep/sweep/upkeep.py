@@ -244,6 +244,7 @@ def pruned(store: Store, wanted: Wanted, outdated: bool, damaged: bool, really: 
     if not really:
         yield "nothing was changed; --yes does it"
         return
+    store.require_own_folders()
     store.commit([trial.key for trial in store.trials()])  # so that no shard brings a removed trial back
     for path, _ in bad:
         path.unlink(missing_ok=True)

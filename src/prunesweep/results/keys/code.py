@@ -9,7 +9,8 @@ there on, through packages, relative imports, imports inside functions and `impo
 - Of a module without source (compiled by hand, say), its bytes.
 
 A fingerprint is of syntax trees.  Comments, formatting, docstrings and the annotations of functions are not in it, nor where
-a module lies or what it is called: moving a file changes nothing.  Code that cannot be followed is named in `unfollowed`.
+a module lies or what it is called: moving a file changes nothing.  Where code of somebody else mentions `__doc__` or `getdoc`,
+docstrings are data: those of all that it reaches are in it.  Code that cannot be followed is named in `unfollowed`.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Reader:
     def __init__(self, find: Callable[[str], Place], bookkeeping: Sequence[str] = BOOKKEEPING):
         self.find, self.bookkeeping = find, bookkeeping
         self._modules: dict[str, Module | None] = {}
-        self._first: dict[Item, str] = {}
+        self._first: dict[tuple[Item, bool], str] = {}
         self._visits: dict[Item, Visit] = {}
 
     def code(self, roots: Iterable[str]) -> Code:
@@ -114,8 +115,11 @@ class Reader:
         return self._code(firsts, reached, [begin, *reached.values()])
 
     def _code(self, roots: Sequence[str], reached: Mapping[Item, Visit], visits: Sequence[Visit]) -> Code:
-        second = {item: hashed([self.first(item), *map(list, sorted(visit.uses))]) for item, visit in reached.items()}
-        filled = {item: value for item, value in second.items() if self._holds_something(item)}
+        texts = self._with_texts(reached)
+        second = {
+            item: hashed([self.first(item, item in texts), *map(list, sorted(visit.uses))]) for item, visit in reached.items()
+        }
+        filled = {item: value for item, value in second.items() if self._holds_something(item, item in texts)}
         modules: dict[str, list[str]] = {}
         for item, value in filled.items():
             modules.setdefault(item.module, []).append(value)
@@ -127,8 +131,24 @@ class Reader:
             unfollowed=tuple(sorted(set().union(*(visit.unfollowed for visit in visits)))),
         )
 
-    def _holds_something(self, item: Item) -> bool:
-        return bool(self.statements(item)) or self.find(item.module).kind == "compiled"
+    def _with_texts(self, reached: Mapping[Item, Visit]) -> set[Item]:
+        """Items whose docstrings count: all that others' modules reach, where one of these mentions docstrings at all.
+
+        Which text it reads cannot be told: `helper.__doc__` may be read through a name that was handed on.
+        """
+        others = [item for item in reached if not _is_own(item.module)]
+        if not any((module := self.module(item.module)) and module.reads_texts for item in others):
+            return set()
+        found: set[Item] = set()
+        while others:
+            item = others.pop()
+            if item not in found:
+                found.add(item)
+                others += reached[item].opened
+        return found
+
+    def _holds_something(self, item: Item, texts: bool = False) -> bool:
+        return bool(self.statements(item, texts)) or self.find(item.module).kind == "compiled"
 
     def visit(self, item: Item) -> Visit:
         """What an item refers to; the same whoever reaches it, so that the next method's code costs only what is new in it."""
@@ -173,30 +193,32 @@ class Reader:
                 return "source", dotted
             seen.add(dotted)
 
-    def first(self, item: Item) -> str:
-        """An item's own fingerprint, whatever it refers to."""
-        if item not in self._first:
+    def first(self, item: Item, texts: bool = False) -> str:
+        """An item's own fingerprint, whatever it refers to; with `texts` its docstrings are in it."""
+        if (item, texts) not in self._first:
             module, path = self.module(item.module), self.find(item.module).path
             if module is not None:
-                self._first[item] = hashed(Dump(self, module).of(self.statements(item)))
+                self._first[item, texts] = hashed(Dump(self, module, texts).of(self.statements(item, texts)))
             elif path is not None:
-                self._first[item] = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-        return self._first[item]
+                self._first[item, texts] = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        return self._first[item, texts]
 
-    def statements(self, item: Item) -> list[ast.stmt]:
+    def statements(self, item: Item, texts: bool = False) -> list[ast.stmt]:
         module = self.module(item.module)
         if module is None:
             return []
         if item.name == ALL:
-            return [statement for statement in module.statements if module.keeps_texts or not is_text(statement)]
-        return module.effects if item.name == EFFECTS else module.definitions[item.name]
+            return [statement for statement in module.statements if texts or module.keeps_texts or not is_text(statement)]
+        if item.name == EFFECTS:
+            return [*(filter(is_text, module.statements) if texts else ()), *module.effects]
+        return module.definitions[item.name]
 
 
 class Dump:
     """A syntax tree as lists, alike in all versions of Python."""
 
-    def __init__(self, reader: Reader, module: Module):
-        self.reader, self.module = reader, module
+    def __init__(self, reader: Reader, module: Module, texts: bool = False):
+        self.reader, self.module, self.texts = reader, module, texts or module.keeps_texts
 
     def of(self, node: Any) -> Any:
         if isinstance(node, list):
@@ -224,7 +246,7 @@ class Dump:
     def _is_left_out(self, item: Any) -> bool:
         if isinstance(item, (ast.Import, ast.ImportFrom)) or (isinstance(item, ast.AST) and never_run(item)):
             return True
-        return is_text(item) and not self.module.keeps_texts
+        return is_text(item) and not self.texts
 
     def _of_module(self, node: ast.Attribute) -> str | None:
         """What is left of `module.name` without the module: it may be called otherwise tomorrow."""

@@ -157,6 +157,11 @@ LOADED = (
 )
 """What the models of this package, and transformers for them, read in a checkpoint's folder."""
 OWN_MODELS = "prunesweep.models."
+ALL_WEIGHTS = (f"{OWN_MODELS}pllava.", f"{OWN_MODELS}stllm.")
+"""Whose loaders read all files of weights in a folder; the others leave it to transformers."""
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+NAMES_ITS_WEIGHTS = "transformers_weights"
+"""Of a config.json: another file of weights."""
 
 
 def of_model(load: Mapping[str, Any], files: Files) -> dict[str, Any]:
@@ -191,11 +196,49 @@ def of_checkpoint(load: Mapping[str, Any], files: Files) -> dict[str, str]:
 
 def _of_checkpoint(load: Mapping[str, Any], files: Files) -> dict[str, str]:
     folder = Path(os.path.expanduser(str(load.get("checkpoint"))))
-    if str(load.get("_target_")).startswith(OWN_MODELS):
+    target = str(load.get("_target_"))
+    if target.startswith(OWN_MODELS):
         found = {path for pattern in LOADED for path in folder.glob(pattern) if not path.name.startswith(".")}
+        if not target.startswith(ALL_WEIGHTS):
+            beside = _beside_weights(folder)
+            found = {path for path in found if path.parent != folder or path.name not in beside}
+            found |= {folder / name for name in _named_weights(folder)}
     else:
         found = {path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
-    return {path.relative_to(folder).as_posix(): files(path) for path in sorted(found) if path.is_file()}
+    return {os.path.relpath(path, folder).replace(os.sep, "/"): files(path) for path in sorted(found) if path.is_file()}
+
+
+def _beside_weights(folder: Path) -> set[str]:
+    """Names of files of weights, of indices and of adapters that transformers leaves alone in a folder.
+
+    It reads model.safetensors, else what the index names; an adapter where peft is installed.  Where it is told otherwise,
+    or the index cannot be read, nothing is left out.
+    """
+    if importlib.util.find_spec("peft") is not None or _object(folder / "config.json").get(NAMES_ITS_WEIGHTS):
+        return set()
+    loaded = {WEIGHTS}
+    if not (folder / WEIGHTS).is_file():
+        named = _named_weights(folder)
+        if not named:
+            return set()
+        loaded = {INDEX, *named}
+    files = {path.name for pattern in ("*.safetensors", "*.safetensors.index.json") for path in folder.glob(pattern)}
+    return {*files, "adapter_config.json"} - loaded
+
+
+def _named_weights(folder: Path) -> set[str]:
+    """What the index names, which may lie in folders within; empty where it is not read."""
+    named = {} if (folder / WEIGHTS).is_file() else _object(folder / INDEX).get("weight_map")
+    return set(map(str, named.values())) if isinstance(named, dict) else set()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Empty for what is no JSON object, which is said where it is loaded."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def described(value: Any) -> Any:

@@ -25,6 +25,10 @@ HARMLESS = {"cache", "cached_property", "contextmanager", "dataclass", "lru_cach
 SITES = ("site-packages", "dist-packages")
 
 
+READ_TEXTS = ("__doc__", "getdoc")
+"""Words of whoever takes docstrings for data, whatever they are of."""
+
+
 @dataclass
 class Module:
     """A module's statements, sorted by what they are reached through."""
@@ -45,6 +49,7 @@ class Module:
         self.tree = ast.parse(self.text)
         self.lazy_annotations = "annotations" in self._from_future()
         self.keeps_texts = "__doc__" in self.text  # a docstring that is read is no docstring
+        self.reads_texts = any(word in self.text for word in READ_TEXTS)
         for statement in self.tree.body:
             self._sort(statement)
         for node in executed(self.tree):
