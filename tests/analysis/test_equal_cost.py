@@ -25,7 +25,7 @@ from prunesweep.analysis.equal_cost import (
 )
 from prunesweep.analysis.outcomes import Outcomes, collect
 from prunesweep.cli import app
-from prunesweep.report.equal_cost import table
+from prunesweep.report.equal_cost import overview, table
 from prunesweep.results.records import Trial
 from support.places import CONF, ROOT
 from support.records import made
@@ -106,6 +106,40 @@ def test_every_comparison_is_corrected_for_and_rivals_show_their_best() -> None:
     assert "the dense model has 1.000 [" in text
     worse = sum(row.holm < 0.05 and row.gap.mean < 0 for row in rows if row.gap and row.entry.target == 0.2)
     assert f"Of 3 other settings {worse} are less accurate and 0 more (p < 0.05, Holm)." in text
+
+
+def test_an_overview_has_the_best_of_every_method_and_marks_what_is_sure() -> None:
+    answers = "".join("+-"[i % 7 == 0] for i in range(400))
+    fewer = "".join("+-"[i % 3 == 0] for i in range(400))
+    videos = [str(i) for i in range(400)]
+
+    def trial(name: str, own: str, target: float) -> Trial:
+        solution = {"target": target, "knob": "merge.keep_ratio", "value": 0.2, "reached": target, "cost": "kv", "videos": ("a",)}
+        made_one = made(name, own, videos, visual=(8, 2))
+        return made_one._replace(info=replace(made_one.info, settings={**made_one.info.settings, "matched": solution}))
+
+    (outcomes,) = collect(
+        [
+            made("none", "+" * 400, videos),
+            trial("prunevid layer=2 match={kv:0.25}", answers, 0.25),
+            trial("prunevid layer=2 match={kv:0.5}", answers, 0.5),
+            trial("random seed=0 match={kv:0.25}", fewer, 0.25),
+            trial("random seed=0 positions=original match={kv:0.25}", answers, 0.25),
+            trial("fastv match={kv:0.5}", fewer, 0.5),
+        ]
+    )
+    found = entries(outcomes)
+    chosen = references(found, [])
+    lines = overview(compared(found, chosen, outcomes.video), chosen)
+    assert lines[0].startswith(
+        "Accuracy ± SE on 400 questions at shares of the dense model's visual tokens in the KV caches; ↓ and ↑"
+    )
+    assert lines[2] == "| method, its best setting | 0.25x | 0.5x |"
+    own = " ± ".join(f"{x:.3f}" for x in found[0].scores[:2])
+    assert lines[4] == f"| prunevid | {own} | {own} (0.250x) |"
+    assert lines[5] == f"| random | {own} | – |"
+    assert lines[6].startswith("| fastv | – | 0.6")
+    assert lines[6].endswith(" ↓ (0.250x) |")
 
 
 def test_a_reference_must_be_one_trial_a_budget() -> None:

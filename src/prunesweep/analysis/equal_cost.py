@@ -64,6 +64,7 @@ OF_DENSE = {
     "layer_average": "the dense model's visual tokens over the layers",
     "entrance": "the dense model's visual tokens entering the LLM",
     "kv": "the dense model's visual tokens in the KV caches",
+    "attended": "the cached visual tokens that the dense model's generated tokens attend to",
 }
 
 
@@ -78,8 +79,10 @@ class Entry:
     solved: str
     """The free setting; of several seeds the first one's."""
     cost: float
-    """LLM prefill on the samples evaluated, of the dense model on the same frames and prompts; the next likewise."""
+    """LLM prefill on the samples evaluated, of the dense model on the same frames and prompts; the next two likewise."""
     final_ratio: float
+    spent: float
+    """Of what the budget is of; NaN for attended tokens, which summaries do not have."""
     scores: Accuracy
     seeds: int
     right: Float[np.ndarray, " samples"]
@@ -137,8 +140,14 @@ def _entry(outcomes: Outcomes, budget: Budget, reducer: str, label: str, whole: 
     solved = f"{knob}={value:.3g}" if isinstance(value, (int, float)) else str(value)
     cost = sum(row.llm_flops / row.dense_llm_flops for row in rows) / len(rows)
     final = sum(row.final_tokens / row.dense_tokens for row in rows) / len(rows)
+    spent = {
+        "flops": cost,
+        "layer_average": sum(row.layer_tokens / row.dense_tokens for row in rows) / len(rows),
+        "entrance": sum(row.entrance_tokens / row.dense_tokens for row in rows) / len(rows),
+        "kv": sum(row.kv_tokens / row.dense_tokens for row in rows) / len(rows),
+    }.get(budget.cost, math.nan)
     has = frozenset(whole.split()) | _resolved(outcomes.infos[indices[0]])
-    return Entry(reducer, label, budget, solved, cost, final, _accuracy(right, outcomes.video), len(rows), right, has)
+    return Entry(reducer, label, budget, solved, cost, final, spent, _accuracy(right, outcomes.video), len(rows), right, has)
 
 
 def _resolved(info: TrialInfo) -> frozenset[str]:
@@ -224,13 +233,27 @@ def compared(found: Sequence[Entry], chosen: dict[Budget, Entry], video: np.ndar
     return [Row(e, g, float(p)) for e, g, p in zip(found, gaps, adjusted, strict=True)]
 
 
+def by_method(rows: Sequence[Row]) -> dict[str, dict[Budget, Row]]:
+    """The best setting of every method at each budget, PruneVid's too; the best methods on average first."""
+    best: dict[str, dict[Budget, Row]] = {}
+    for row in rows:
+        best.setdefault(row.entry.reducer, {}).setdefault(row.entry.budget, row)
+    budgets = {row.entry.budget for row in rows}
+
+    def rank(name: str) -> tuple[int, float]:
+        means = [row.entry.scores.mean for row in best[name].values()]
+        return len(budgets) - len(means), -sum(means) / len(means)
+
+    return {name: best[name] for name in sorted(best, key=rank)}
+
+
 def shown(rows: Sequence[Row]) -> list[Row]:
     """Of other methods the best setting at each budget; all of PruneVid's."""
     seen: set[tuple[Budget, str]] = set()
     kept = []
     for row in rows:
         key = (row.entry.budget, row.entry.reducer)
-        if SHOWN_WHOLE in row.entry.reducer or key not in seen:
+        if row.entry.reducer.startswith(SHOWN_WHOLE) or key not in seen:
             kept.append(row)
         seen.add(key)
     return kept

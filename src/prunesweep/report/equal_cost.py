@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunesweep.analysis.equal_cost import SHOWN_WHOLE, SIGNIFICANT, Budget, Entry, Row, budgets_asked, shown
+from prunesweep.analysis.equal_cost import SHOWN_WHOLE, SIGNIFICANT, Budget, Entry, Row, budgets_asked, by_method, shown
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.significance import accuracies
 from prunesweep.analysis.wording import accuracy_text, p_text
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 TABLE, ALL, PICTURE = "methods_table.md", "methods.csv", "methods.png"
 
 
-HEADER = ("method", "solved", "LLM prefill", "at end", "accuracy ± SE", "difference (95 %)", "p (Holm)")
+HEADER = ("method", "solved", "LLM prefill", "at end", "spent", "accuracy ± SE", "difference (95 %)", "p (Holm)")
 
 
 def cells(row: Row) -> tuple[str, ...]:
     e, g = row.entry, row.gap
     name = e.name + (f" ({e.seeds} seeds)" if e.seeds > 1 else "")
-    own = (name, e.solved, f"{e.cost:.3f}x", f"{e.final_ratio:.3f}x", accuracy_text(*e.scores))
+    spent = "–" if math.isnan(e.spent) else f"{e.spent:.3f}x"
+    own = (name, e.solved, f"{e.cost:.3f}x", f"{e.final_ratio:.3f}x", spent, accuracy_text(*e.scores))
     if g is None:
         return (*own, "–", "–")
     return (*own, f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", p_text(row.holm).removeprefix("p ").removeprefix("= "))
@@ -38,6 +40,8 @@ def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) 
     lines = [f"{outcomes.model} on {outcomes.benchmark}; {_dense(outcomes)}."]
     if not chosen:
         lines[0] += " No differences: there is no prunevid here; --reference names another method."
+    for asked in dict.fromkeys((row.entry.budget.cost, row.entry.budget.asked) for row in rows):
+        lines += ["", *overview([row for row in rows if (row.entry.budget.cost, row.entry.budget.asked) == asked], chosen)]
     for budget in dict.fromkeys(row.entry.budget for row in rows):
         own = [row for row in rows if row.entry.budget == budget]
         reference = f"; differences to {chosen[budget].name}" if budget in chosen else ""
@@ -46,6 +50,34 @@ def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) 
         if budget in chosen:
             lines += ["", tally(own)]
     return "\n".join(lines) + "\n"
+
+
+NOTABLE = 0.1
+"""Of a budget that was missed by more, relative to it, a table says what was spent."""
+
+
+def overview(rows: Sequence[Row], chosen: dict[Budget, Entry]) -> list[str]:
+    """Every method's best setting at each budget of one cost."""
+    budgets = sorted({row.entry.budget for row in rows})
+    samples = {row.entry.scores.samples for row in rows}
+    questions = f"{min(samples)}" if len(samples) == 1 else f"{min(samples)} to {max(samples)}"
+    what = f"Accuracy ± SE on {questions} questions at shares of {str(budgets[0]).partition(' of ')[2]}"
+    marks = "; ↓ and ↑ are below and above the reference at the same budget (p < 0.05, Holm)" if chosen else ""
+    missed = f"; (…x) is what was spent where that is over {NOTABLE:.0%} off"
+    header = ("method, its best setting", *(f"{budget.target:g}x" for budget in budgets))
+    lines = [
+        (name, *(_cell(own[budget]) if budget in own else "–" for budget in budgets)) for name, own in by_method(rows).items()
+    ]
+    return [f"{what}{marks}{missed}.", "", *markdown(header, lines)]
+
+
+def _cell(row: Row) -> str:
+    entry, off = row.entry, abs(row.entry.spent - row.entry.target)
+    spent = f" ({entry.spent:.3f}x)" if off > NOTABLE * entry.target else ""
+    sure = row.gap is not None and row.holm < SIGNIFICANT
+    mark = "" if row.gap is None or not sure else " ↓" if row.gap.mean < 0 else " ↑"
+    said = accuracy_text(*entry.scores).removesuffix(f" (n={entry.scores.samples})")
+    return f"{said}{mark}{spent}"
 
 
 def tally(rows: Sequence[Row]) -> str:
@@ -77,6 +109,7 @@ COLUMNS = (
         "solved",
         "llm_flops_ratio",
         "final_ratio",
+        "spent",
         "accuracy",
         "error",
         "samples",
@@ -101,6 +134,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
                 e.solved,
                 e.cost,
                 e.final_ratio,
+                e.spent,
                 e.scores.mean,
                 e.scores.error,
                 e.scores.samples,
