@@ -70,7 +70,7 @@ def test_baselines_run_first_and_count_for_the_sampler_but_not_for_the_budget(ta
     assert host.evaluated[:2] == ["baseline-dense", "baseline-paper"]
     told = [t for t in trials if not proposals.is_own(t)]
     assert [(t.user_attrs[proposals.TOLD_FROM], t.params) for t in told] == [
-        ("baseline paper", {LAYER: 2, KEEP: 0.5, ROWS: "last"})
+        ("baseline-paper", {LAYER: 2, KEEP: 0.5, ROWS: "last"})
     ]
     assert len(params(trials)) == 5
     assert params(trials)[0][KEEP] == 0.3

@@ -86,6 +86,8 @@ class Entry:
     """Share of the seeds that are right; NaN where one has no answer."""
     settings: frozenset[str] = frozenset()
     """All of them as KEY=VALUE: of the trial's name, and as resolved, by their whole and by their last names."""
+    numbers: str = ""
+    """By which its trials are called, one a seed."""
 
     @property
     def target(self) -> float:
@@ -138,7 +140,9 @@ def _entry(outcomes: Outcomes, budget: Budget, reducer: str, label: str, whole: 
     cost = sum(row.llm_flops / row.dense_llm_flops for row in rows) / len(rows)
     final = sum(row.final_tokens / row.dense_tokens for row in rows) / len(rows)
     has = frozenset(whole.split()) | _resolved(outcomes.infos[indices[0]])
-    return Entry(reducer, label, budget, solved, cost, final, _accuracy(right, outcomes.video), len(rows), right, has)
+    numbers = ", ".join(row.number for row in rows if row.number)
+    scores = _accuracy(right, outcomes.video)
+    return Entry(reducer, label, budget, solved, cost, final, scores, len(rows), right, has, numbers)
 
 
 def _resolved(info: TrialInfo) -> frozenset[str]:
