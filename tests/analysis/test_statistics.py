@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,10 +18,10 @@ from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.accuracy import accuracy
 from prunesweep.analysis.comparison import paired
 from prunesweep.analysis.front import hypervolume, knee_point, on_front, pareto_front
-from prunesweep.analysis.outcomes import collect
+from prunesweep.analysis.outcomes import collect, read_outcomes
 from prunesweep.report import formats, tables
 from prunesweep.report.verdict import headline, lines, text, verdict
-from prunesweep.results.records import Trial, TrialInfo
+from prunesweep.results.records import Trial, TrialInfo, write_trial
 from support.records import drawn, grid_trials, made
 
 
@@ -264,6 +266,23 @@ def test_a_grid_with_switched_off_parts_and_words_has_importances() -> None:
     ]
     (importance,) = effects.importances(collect(trials)[0])
     assert set(importance.shares) == {"reducer.merge.t", "reducer.merge.order"}
+
+
+def test_every_trial_that_is_named_in_words_has_its_number(tmp_path: Path) -> None:
+    trials = grid_trials({"layer": [0, 1, 2, 3, 4, 5]}, lambda layer: 0.5 + 0.08 * layer)
+    trials = [one._replace(records=one.records.with_columns(visual_tokens=[8 - i, 8 - i])) for i, one in enumerate(trials[::-1])]
+    dense = made("none", "".join("+" if right else "-" for right in trials[0].records["correct"]))
+    for index, one in enumerate([dense, *trials]):
+        write_trial(tmp_path / str(index), one.info, one.records)
+    (found,) = read_outcomes(tmp_path, margin=0.2)
+    judged = verdict(found, with_importance=False)
+    said = dict(lines(judged))
+    assert set(said) >= {"in margin", "worse", "knee"}
+    numbers = {row.trial: row.number for row in found.table}
+    for words in (said["in margin"], said["knee"], headline(judged) or ""):
+        named = re.findall(r"(#\d+ )?(prunevid layer=\d)", words)
+        assert named, words
+        assert all(number == f"#{numbers[name]} " for number, name in named)
 
 
 def test_several_models_are_rows_and_benchmarks_are_columns() -> None:

@@ -47,7 +47,7 @@ def test_the_command_prints_words_and_tables(command, tmp_path: Path) -> None:
 
 def test_the_command_says_what_is_wrong_with_a_folder(command, tmp_path: Path) -> None:
     assert command(str(tmp_path / "none"))[0] == (
-        f"prunesweep: {tmp_path / 'none'} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME, or a store"
+        f"prunesweep: {tmp_path / 'none'} does not exist; name the folder of a sweep, such as multirun/DATE/TIME, or a store"
     )
     assert "holds no finished trial" in command(str(tmp_path))[0]
     one = made("none", "+-")

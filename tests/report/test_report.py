@@ -238,5 +238,5 @@ def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "opens without a network" in capsys.readouterr().out
     assert (tmp_path / "report.html").stat().st_size < 300_000
     monkeypatch.setattr("sys.argv", ["prunesweep", "report", str(tmp_path / "nowhere")])
-    with pytest.raises(SystemExit, match="is not a folder"):
+    with pytest.raises(SystemExit, match="does not exist; name the folder of a sweep"):
         app.main()
