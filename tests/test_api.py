@@ -119,7 +119,9 @@ def test_a_search_is_the_sweepers_and_goes_on(run, small) -> None:
     whole = ps.search(*small, "prunevid", space, trials=4, batch=4, folder="by_api", progress=False)
     assert len(whole.proposals) == 4
     assert [t.info.name for t in read_trials(Path("by_api"))][:2] == [t.info.name for t in read_trials(Path("by_command"))][:2]
-    assert whole.compare("dense", "baseline-dense").difference.mean == 0
+    assert whole.trial("dense").folder == whole.trial("baseline-dense").folder
+    with pytest.raises(ValueError, match="baseline-dense would be compared with itself; name another trial"):
+        whole.compare("dense", "baseline-dense")
 
 
 def test_results_are_where_the_commands_are_and_its_tools_read_them(small) -> None:
@@ -368,7 +370,7 @@ def test_a_sweep_is_a_table_fronts_comparisons_pictures_and_words(sweep: ps.Swee
     assert isinstance(front.plot(), Figure)
     assert isinstance(sweep.plot(), Figure)
     compared = sweep.compare("3", "dense")
-    assert (compared.trial, compared.baseline) == ("prunevid layer=3 on blocks, tiny", "none on blocks, tiny")
+    assert (compared.trial, compared.baseline) == ("#3 prunevid layer=3 on blocks, tiny", "#0 none on blocks, tiny")
     assert compared.difference.samples > 0
     assert str(compared).count("\n") == 2
     assert repr(compared) == str(compared)
@@ -386,10 +388,11 @@ def test_a_sweep_is_a_table_fronts_comparisons_pictures_and_words(sweep: ps.Swee
 
 def test_what_a_notebook_shows_is_escaped(sweep: ps.Sweep, tmp_path: Path) -> None:
     one = made("<script>alert(1)</script>", "+-+-")
-    write_trial(tmp_path / "again" / "7", one.info, one.records)
+    for number in ("7", "8"):
+        write_trial(tmp_path / "again" / number, one.info, one.records)
     again = ps.read(tmp_path / "again")
     assert "<b>" not in sweep._repr_html_()
-    for shown in (again._repr_html_(), again.front()._repr_html_(), again.compare("7", "7")._repr_html_()):
+    for shown in (again._repr_html_(), again.front()._repr_html_(), again.compare("7", "8")._repr_html_()):
         assert "<script" not in shown
         assert "&lt;script&gt;" in shown
 

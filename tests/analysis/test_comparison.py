@@ -75,7 +75,7 @@ def test_the_command_compares_two_trial_folders(
     monkeypatch.setattr(sys, "argv", ["prunesweep", "compare", str(tmp_path / "pruned"), str(tmp_path / "dense")])
     app.main()
     out = capsys.readouterr().out
-    assert "0.500 ± 0.500 (n=2)  pruned" in out
+    assert "0.500 ± 0.500 (n=2)  #pruned pruned" in out
     assert "-0.500 ± 0.500 (n=2)" in out
     assert "gained 0, lost 1" in out
     monkeypatch.setattr(sys, "argv", ["prunesweep", "compare", str(tmp_path), str(tmp_path / "dense")])

@@ -89,7 +89,7 @@ def test_the_cost_axis_is_the_sweeps(sweep: Path) -> None:
         ("best@-1x", "above 0"),
         (
             "best@0.01x",
-            "the cheapest, prunevid keep_ratio=0.2, costs 0.",
+            "the cheapest, #1 prunevid keep_ratio=0.2, costs 0.",
         ),
         ("", "no trial '' in {sweep}; "),
     ],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,10 +18,10 @@ from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.accuracy import accuracy
 from prunesweep.analysis.comparison import paired
 from prunesweep.analysis.front import hypervolume, knee_point, on_front, pareto_front
-from prunesweep.analysis.outcomes import collect
-from prunesweep.report import tables
+from prunesweep.analysis.outcomes import collect, read_outcomes
+from prunesweep.report import formats, tables
 from prunesweep.report.verdict import headline, lines, text, verdict
-from prunesweep.results.records import Trial, TrialInfo
+from prunesweep.results.records import Trial, TrialInfo, write_trial
 from support.records import drawn, grid_trials, made
 
 
@@ -286,6 +288,23 @@ def test_a_grid_with_switched_off_parts_and_words_has_importances() -> None:
     assert set(importance.shares) == {"reducer.merge.t", "reducer.merge.order"}
 
 
+def test_every_trial_that_is_named_in_words_has_its_number(tmp_path: Path) -> None:
+    trials = grid_trials({"layer": [0, 1, 2, 3, 4, 5]}, lambda layer: 0.5 + 0.08 * layer)
+    trials = [one._replace(records=one.records.with_columns(visual_tokens=[8 - i, 8 - i])) for i, one in enumerate(trials[::-1])]
+    dense = made("none", "".join("+" if right else "-" for right in trials[0].records["correct"]))
+    for index, one in enumerate([dense, *trials]):
+        write_trial(tmp_path / str(index), one.info, one.records)
+    (found,) = read_outcomes(tmp_path, margin=0.2)
+    judged = verdict(found, with_importance=False)
+    said = dict(lines(judged))
+    assert set(said) >= {"in margin", "worse", "knee"}
+    numbers = {row.trial: row.number for row in found.table}
+    for words in (said["in margin"], said["knee"], headline(judged) or ""):
+        named = re.findall(r"(#\d+ )?(prunevid layer=\d)", words)
+        assert named, words
+        assert all(number == f"#{numbers[name]} " for number, name in named)
+
+
 def test_several_models_are_rows_and_benchmarks_are_columns() -> None:
     trials = []
     for model, benchmark, method in product(("pllava_7b", "tiny"), ("mvbench", "videomme"), ("none", "fastv")):
@@ -293,9 +312,9 @@ def test_several_models_are_rows_and_benchmarks_are_columns() -> None:
         name = f"{method} model={model} benchmark={benchmark}"
         trials.append(one._replace(info=replace(one.info, name=name, model=model, benchmark=benchmark)))
     table = tables.methods_table(collect(trials))
-    assert table.header[:6] == ("model", "method", "retained", "FLOPs", "mvbench", "videomme")
-    assert [row[:2] for row in table.rows] == [(m, t) for m in ("pllava_7b", "tiny") for t in ("none", "fastv")]
-    assert all(tables.DASH not in row[:6] for row in table.rows)
+    assert table.header[:7] == ("#", "model", "method", "retained", "FLOPs", "mvbench", "videomme")
+    assert [row[1:3] for row in table.rows] == [(m, t) for m in ("pllava_7b", "tiny") for t in ("none", "fastv")]
+    assert all(tables.DASH not in row[:7] for row in table.rows)
     assert table.header[-2:] == ("published mvbench", "published videomme")
     assert table.rows[0][-2:] == ("0.466", "0.444")
 
@@ -304,15 +323,15 @@ def test_tables_export_and_escape() -> None:
     odd = "prunevid a_b|c & <i>50%</i>"
     (found,) = collect([made("none", "+-+-", tasks="aabb"), made(odd, "++--", tasks="aabb", visual=(2, 1))])
     table = tables.methods_table([found], tasks=True)
-    assert table.header == ("method", "retained", "FLOPs", "blocks", "blocks/a", "blocks/b")
-    assert r"a\_b\|c & \<i\>50%\</i\>" in tables.to_markdown(table)
-    latex = tables.to_latex(table)
+    assert table.header == ("#", "method", "retained", "FLOPs", "blocks", "blocks/a", "blocks/b")
+    assert r"a\_b\|c & \<i\>50%\</i\>" in formats.to_markdown(table)
+    latex = formats.to_latex(table)
     assert r"a\_b$|$c \& $<$i$>$50\%$<$/i$>$" in latex
     assert latex.count(r"\\") == 1 + 2 + 1
-    numbers = list(csv.reader(tables.to_csv(table).splitlines()))
-    assert numbers[0][:8] == ["method", "retained", "FLOPs", "blocks", "blocks SE", "blocks n", "blocks low", "blocks high"]
-    assert numbers[1][:4] == ["none", "1.0", "1.0", "0.5"]
-    assert tables.components_table(found).rows[0][:3] == ("–", "–", "–")
+    numbers = list(csv.reader(formats.to_csv(table).splitlines()))
+    assert numbers[0][1:9] == ["method", "retained", "FLOPs", "blocks", "blocks SE", "blocks n", "blocks low", "blocks high"]
+    assert numbers[1][1:5] == ["none", "1.0", "1.0", "0.5"]
+    assert tables.components_table(found).rows[0][2:5] == ("–", "–", "–")
 
 
 def test_published_numbers_stand_beside_the_same_experiment_only() -> None:
@@ -324,7 +343,7 @@ def test_published_numbers_stand_beside_the_same_experiment_only() -> None:
         return Trial(info, own.records.with_columns(dense_tokens=pl.lit(6, dtype=pl.Int64)), None)
 
     (found,) = collect([trial("none", (6, 6)), trial("fastv", (6, 6)), trial("prunevid", (3, 1))])
-    rows = {row[0]: row for row in tables.methods_table([found]).rows}
+    rows = {row[1]: row for row in tables.methods_table([found]).rows}
     assert rows["none"][-1] == "0.466"
     assert rows["prunevid"][-3:] == ("16.2 %", "0.23x", "0.476")  # ours: 16.7 % in the last layer
     assert rows["fastv"][-3:] == ("–", "–", "–")  # the published FastV keeps 30 %
@@ -345,7 +364,7 @@ def test_odd_sweeps_get_a_sentence(answers: list[str], said: str) -> None:
     (found,) = collect(trials)
     assert said in text(verdict(found))
     for table in (tables.methods_table([found]), tables.tasks_table(found), tables.effects_table(found)):
-        assert tables.to_text(table)
+        assert formats.to_text(table)
 
 
 def test_the_headline_leads_with_the_margin_and_says_what_it_takes_to_tell() -> None:

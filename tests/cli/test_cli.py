@@ -14,9 +14,10 @@ import typer
 
 from prunesweep.cli import app, former, sweep
 from prunesweep.cli.shared import MODELS, READ, RUN, UPKEEP
+from prunesweep.results.read import number, read_infos
 from prunesweep.results.records import write_trial
 from support.places import ROOT
-from support.records import made
+from support.records import made, store_of
 
 HEAVY = ("hydra", "lightning", "matplotlib", "numpy", "omegaconf", "optuna", "polars", "scipy", "torch", "transformers", "wandb")
 
@@ -132,7 +133,7 @@ def test_what_is_wrong_is_said_on_one_line(given: tuple[str, ...], says: str, ty
         (("sweep", "dmo"), "unknown sweep 'dmo'; did you mean demo?"),
         (("sweep", "nowhere.yaml"), "nowhere.yaml does not exist"),
         (("search", "serch"), "unknown sweep 'serch'; did you mean search?"),
-        (("show", "nowhere"), "nowhere is not a folder"),
+        (("show", "nowhere"), "nowhere does not exist; name the folder of a sweep"),
     ],
 )
 def test_a_sweep_or_folder_that_is_not_there(given: tuple[str, ...], says: str, typed) -> None:
@@ -258,8 +259,8 @@ def test_several_values_become_one() -> None:
 
 def test_trials_are_named_by_number_and_role(typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep_folder = tmp_path / "multirun" / "2030-01-31" / "12-00-00"
-    for number, one in enumerate([made("none", "++++"), made("random", "+-+-")]):
-        write_trial(sweep_folder / str(number), one.info, one.records)
+    for index, one in enumerate([made("none", "++++"), made("random", "+-+-")]):
+        write_trial(sweep_folder / str(index), one.info, one.records)
     (tmp_path / "multirun" / "latest").symlink_to(sweep_folder)
     monkeypatch.chdir(tmp_path)
     said = typed("compare", str(sweep_folder / "1"), str(sweep_folder / "0"))
@@ -270,3 +271,59 @@ def test_trials_are_named_by_number_and_role(typed, tmp_path: Path, monkeypatch:
     code, _, _ = typed("compare", "7", "dense")
     assert str(code).startswith("prunesweep: no trial '7' in ")
     assert typed("show", "latest")[0] == 0
+    for slip in ("latst", "latest_"):
+        assert typed("show", slip)[0] == f"prunesweep: {slip} does not exist; did you mean latest?"
+    assert typed("compare", "1", "1")[0] == "prunesweep: " + (
+        f"{sweep_folder / '1'} would be compared with itself; name another trial to compare it with"
+    )
+
+
+@pytest.fixture
+def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep and a store of the same trials."""
+    monkeypatch.chdir(tmp_path)
+    trials = [made("none", "++++"), made("random", "+-+-", merge={"keep_ratio": 0.5})]
+    for index, one in enumerate(trials):
+        write_trial(Path("sweep") / str(index), one.info, one.records)
+    store_of(Path("store"), trials)
+
+
+def test_two_trials_of_a_store_are_compared_as_those_of_a_sweep(typed, both: None) -> None:
+    by_number = [line.split("#")[0].split("  ")[0] for line in typed("compare", "sweep/1", "dense")[1].splitlines()]
+    keys = {info.reducer: folder for folder, info in read_infos(Path("store"))}
+    random, none = keys["random"], keys["none"]
+    for names in (
+        ("store", "random", "dense"),
+        ("store/random", "none"),
+        (f"store/{random.name}", number(none)),
+        (str(random), str(none)),
+        ("store/random", "sweep/dense"),
+    ):
+        code, out, _ = typed("compare", *names)
+        assert code == 0, names
+        assert [line.split("#")[0].split("  ")[0] for line in out.splitlines()] == by_number
+        assert f"#{number(random)} random" in out
+    wanted = f"prunesweep: store is a store; name one of its trials, such as store/{number(none)}"
+    assert typed("compare", "store", "dense")[0] == wanted
+    assert typed("compare", "sweep", "dense")[0] == "prunesweep: sweep is a sweep; name one of its trials, such as sweep/0"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(("tokens", "store"), ("tokens", "store/dense"), ("tokens", "sweep/1", "store/dense")),
+        *(("replay", "race", "store"), ("replay", "search", "store"), ("replay", "savings", "store", "sweep")),
+        *(("replay", "hypervolume", "store"), ("judge", "store/dense", "--url", "http://x", "--model", "y")),
+    ],
+    ids=" ".join,
+)
+def test_what_a_store_does_not_keep_is_asked_of_a_sweep(typed, both: None, call: tuple[str, ...]) -> None:
+    assert typed(*call)[0] == (
+        "prunesweep: store is a store, which keeps records alone; name the folder of a sweep, such as "
+        "multirun/DATE/TIME, or its trial"
+    )
+
+
+@pytest.mark.parametrize("verb", ["show", "report"])
+def test_a_store_is_read_like_a_sweep(typed, both: None, verb: str) -> None:
+    assert typed(verb, "store")[0] == 0

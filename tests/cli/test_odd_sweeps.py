@@ -88,7 +88,7 @@ def damaged(folder: Path) -> None:
 
 
 HOPELESS = {
-    nothing: "is not a folder; name the folder of a sweep",
+    nothing: "does not exist; name the folder of a sweep",
     a_file: "is not a folder; name the folder of a sweep",
     empty: "holds no finished trial; name the folder of a sweep",
     empty_store: "holds no finished trial; name the folder of a sweep",
@@ -180,7 +180,7 @@ def test_a_table_of_a_sweep_that_goes_on_is_the_table_alone(tmp_path: Path, caps
         write_trial(tmp_path / "sweep" / str(number), one.info, one.records)
     call("show", tmp_path / "sweep", "--table", "methods", "--format", "csv")
     said = capsys.readouterr()
-    assert said.out.startswith("method,")
+    assert said.out.startswith("#,method,")
     assert said.err.startswith("0 of 2 records, running")
 
 

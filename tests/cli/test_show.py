@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from prunesweep.analysis.outcomes import read_outcomes
 from prunesweep.cli import app
-from prunesweep.report import tables
+from prunesweep.report.formats import FORMATS
 from prunesweep.report.overview import FEW
 from prunesweep.results.infeasible import Infeasible, write_infeasible
 from prunesweep.results.records import write_trial
-from support.records import drawn, made
+from support.records import drawn, grid_trials, made
 
 
 @pytest.fixture
@@ -39,13 +41,13 @@ def test_the_command_prints_words_and_tables(command, tmp_path: Path) -> None:
     assert "4,000 questions like these, on videos in proportion, would tell" in out
     assert command(str(tmp_path), "--tasks")[0] == 2
     assert command(str(tmp_path), "--format", "csv")[0] == 2
-    for table, form in product(("against", "methods", "components", "tasks", "effects"), tables.FORMATS):
+    for table, form in product(("against", "methods", "components", "tasks", "effects"), FORMATS):
         assert command(str(tmp_path), "--table", table, "--format", form)[0] == 0
 
 
 def test_the_command_says_what_is_wrong_with_a_folder(command, tmp_path: Path) -> None:
     assert command(str(tmp_path / "none"))[0] == (
-        f"prunesweep: {tmp_path / 'none'} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME, or a store"
+        f"prunesweep: {tmp_path / 'none'} does not exist; name the folder of a sweep, such as multirun/DATE/TIME, or a store"
     )
     assert "holds no finished trial" in command(str(tmp_path))[0]
     one = made("none", "+-")
@@ -56,6 +58,48 @@ def test_the_command_says_what_is_wrong_with_a_folder(command, tmp_path: Path) -
     (tmp_path / "0" / "records.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(ValueError, match="0 cannot be read as a trial"):
         read_outcomes(tmp_path)
+
+
+TRIALS = ("against", "methods", "components", "tasks")
+"""Tables with a row for each trial."""
+
+
+@pytest.mark.parametrize("table", TRIALS)
+@pytest.mark.parametrize("form", ["text", "markdown", "csv"])
+def test_every_table_of_trials_has_the_number_that_the_next_command_takes(command, tmp_path: Path, table: str, form: str) -> None:
+    trials = drawn()
+    names = {str(index): one.info.name for index, one in enumerate(trials)}
+    for index, one in enumerate(trials):
+        write_trial(tmp_path / str(index), one.info, one.records)
+    out = command(str(tmp_path), "--table", table, "--format", form)[1]
+    lines = [[cell.strip() for cell in re.split(r"\s{2,}|,|\|", line.strip(" |\\"))] for line in out.splitlines()]
+    numbers = {cells[0]: cells[1] for cells in lines if cells[0] in names}
+    assert any(cells[0].lstrip("\\") == "#" for cells in lines)
+    assert numbers == names
+
+
+@pytest.mark.parametrize("table", [*TRIALS, "effects"])
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 400])
+def test_a_table_is_no_wider_than_its_terminal_and_whole_in_a_pipe(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, width: int
+) -> None:
+    levels = {"keep_ratio": [0.1, 0.2, 0.4], "layer_of_pruning": [2, 4]}
+    for index, one in enumerate([made("none", "+" * 200), *grid_trials(levels, lambda keep, _: keep + 0.5)]):
+        tasks = pl.Series([f"a_task_of_long_name_{i % 5}" for i in range(200)])
+        write_trial(tmp_path / str(index), one.info, one.records.with_columns(task=tasks))
+    arguments = (str(tmp_path), "--table", table, "--tasks") if table == "methods" else (str(tmp_path), "--table", table)
+    pipe = command(*arguments)[1]
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert command(*arguments)[1] == pipe
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    shown = command(*arguments)[1]
+    assert max(map(len, shown.splitlines())) <= width
+    whole, kept = (next(line.split() for line in text.splitlines()[2:] if line) for text in (pipe, shown))
+    assert ("for want of width without " in shown) == (kept != whole)
+    if table != "effects":
+        words = [line.split() for line in shown.splitlines() if line]
+        assert any(own[0] == "#" for own in words)
+        assert {str(i) for i in range(7)} <= {own[0] for own in words}
 
 
 def many(folder: Path) -> list[str]:

@@ -76,7 +76,7 @@ def test_parallel_coordinates_put_values_where_they_belong() -> None:
 def test_a_searchs_hypervolume_grows_as_worked_out_by_hand() -> None:
     table = pl.DataFrame(
         {
-            "trial": [0, 1, 2, 3],
+            "#": ["baseline-paper", "1", "2", "3"],
             "outcome": ["complete", "not started", "complete", "complete"],
             "accuracy": [0.5, None, 0.4, 0.8],
             "llm_flops_ratio": [0.5, None, 1.0, 0.75],

@@ -101,7 +101,8 @@ def test_hovering_shows_a_trial_and_clicking_its_details(open_report) -> None:
     assert "Against the dense model" in details
     assert "Flipped answers" in details
     assert "gained / lost answers" in details
-    assert texts(page, "tr.chosen td")[0] == "prunevid layer=2"
+    assert texts(page, "tr.chosen td")[:2] == ["2", "prunevid layer=2"]
+    assert texts(page, "table.trials th")[:2] == texts(page, "table.ledger th")[:2] == ["#", "trial"]
 
 
 def test_the_keyboard_reaches_every_point(open_report) -> None:
@@ -128,8 +129,8 @@ def test_another_cost_moves_the_points_and_a_search_narrows_the_table(open_repor
     assert after != before
     page.find_element("css selector", "input[type=search]").send_keys("layer=3")
     assert len(page.find_elements("css selector", "tbody tr[data-trial]")) == 1
-    page.find_elements("css selector", "th button")[2].click()
-    assert page.find_elements("css selector", "th")[2].get_attribute("aria-sort") == "ascending"
+    page.find_elements("css selector", "th button")[3].click()
+    assert page.find_elements("css selector", "th")[3].get_attribute("aria-sort") == "ascending"
 
 
 def test_lines_through_the_settings_lead_to_their_trials(open_report) -> None:
@@ -212,6 +213,8 @@ def test_the_data_holds_numbers_of_the_records_and_no_folder_of_this_machine(tmp
     data = report_data([found], tmp_path)
     (group,) = data["groups"]
     assert [t["accuracy"] for t in group["trials"]] == pytest.approx([row.accuracy for row in found.table], rel=1e-6)
+    assert [t["number"] for t in group["trials"]] == [row.number for row in found.table]
+    assert {t["number"] for t in group["trials"]} == {str(i) for i in range(len(trials))}
     assert group["trials"][1]["overrides"] == ["model.checkpoint=7b"]
     assert "/home" not in render(data, "title")
     assert str(tmp_path) not in render(data, "title")
@@ -235,5 +238,5 @@ def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "opens without a network" in capsys.readouterr().out
     assert (tmp_path / "report.html").stat().st_size < 300_000
     monkeypatch.setattr("sys.argv", ["prunesweep", "report", str(tmp_path / "nowhere")])
-    with pytest.raises(SystemExit, match="is not a folder"):
+    with pytest.raises(SystemExit, match="does not exist; name the folder of a sweep"):
         app.main()

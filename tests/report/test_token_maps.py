@@ -157,7 +157,7 @@ def test_the_command_draws_flips_of_a_sweep(
     assert f"{sample}_stages.png" in tokens("sweep/1", "--sample", sample, "--out", "elsewhere")
     for arguments, said in (
         (("sweep/1", "--sample", "nothing"), "unknown sample 'nothing'; known: "),
-        (("sweep",), "holds no config.yaml; name the numbered folder of a trial"),
+        (("sweep",), "sweep is a sweep; name one of its trials, such as sweep/0"),
     ):
         with pytest.raises(SystemExit, match=said):
             tokens(*arguments, *(() if "--sample" in arguments else ("--sample", "x")))

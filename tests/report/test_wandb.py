@@ -179,7 +179,7 @@ def test_a_store_is_published_too(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="is not a folder"):
+    with pytest.raises(SystemExit, match="does not exist; name the folder of a sweep"):
         command(tmp_path / "none")
     with pytest.raises(SystemExit, match="holds no finished trial"):
         command(tmp_path)

@@ -42,7 +42,7 @@ def test_a_real_search_has_its_numbers_from_the_records_and_evaluates_nothing_tw
     summary = {row["trial"]: row for row in pl.read_parquet(sweep / "summary.parquet").iter_rows(named=True)}
     own = [t for t in study.trials if proposals.is_own(t)]
     told = [t.user_attrs[proposals.TOLD_FROM] for t in study.trials if not proposals.is_own(t)]
-    assert told == ["baseline paper"], "its defaults lie in the space"
+    assert told == ["baseline-paper"], "its defaults lie in the space"
     assert {p.name for p in sweep.iterdir() if p.is_dir() and p.name[0].isdigit()} == {str(t.number) for t in own}
     for proposed in own:
         trial = read_trial(sweep / str(proposed.number))

@@ -70,11 +70,36 @@ def test_baselines_run_first_and_count_for_the_sampler_but_not_for_the_budget(ta
     assert host.evaluated[:2] == ["baseline-dense", "baseline-paper"]
     told = [t for t in trials if not proposals.is_own(t)]
     assert [(t.user_attrs[proposals.TOLD_FROM], t.params) for t in told] == [
-        ("baseline paper", {LAYER: 2, KEEP: 0.5, ROWS: "last"})
+        ("baseline-paper", {LAYER: 2, KEEP: 0.5, ROWS: "last"})
     ]
     assert len(params(trials)) == 5
     assert params(trials)[0][KEEP] == 0.3
     assert told[0].values[0] == pytest.approx(rightness(host.config))
+
+
+def test_a_searchs_table_calls_trials_by_their_folders(task: Path, tmp_path: Path) -> None:
+    """The paper's settings lie in the space, and are proposal 0 to Optuna: no other view has that number."""
+    folder = tmp_path / "s"
+    trials, host = search(task, folder, plan(5, baselines=BASELINES))
+    text = report(plan(5, baselines=BASELINES), trials, folder)
+    table = pl.read_parquet(folder / "search.parquet")
+    assert table.columns[0] == "#"
+    assert "trial" not in table.columns
+    assert sorted(table["#"]) == sorted(set(host.evaluated) - {"baseline-dense"})
+    shown = [line.split()[0] for line in text.splitlines() if "(n=" in line]
+    assert shown
+    assert all((folder / number / "records.parquet").is_file() for number in shown)
+
+
+def test_a_search_of_the_first_version_goes_on_without_being_told_its_baselines_again(task: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    search(task, folder, plan(2, baselines=BASELINES))
+    journal = folder / proposals.JOURNAL
+    former = journal.read_text().replace("baseline-paper", "baseline paper")
+    assert former != journal.read_text()
+    journal.write_text(former)
+    trials, _ = search(task, folder, plan(4, baselines=BASELINES))
+    assert [proposals.number(t) for t in trials] == ["baseline-paper", "1", "2", "3", "4"]
 
 
 def test_baselines_are_evaluated_in_full_whatever_a_race_would_say(task: Path, tmp_path: Path) -> None:

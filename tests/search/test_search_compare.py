@@ -39,9 +39,9 @@ def write(
 def write_search(folder: Path, sampler: str | None, points: Sequence[tuple[float | None, float | None]]) -> Path:
     """Of (accuracy, cost) trial by trial; the first line of the table is a baseline's, the last was not started."""
     folder.mkdir(parents=True)
-    own = [{"trial": i + 1, "outcome": "complete", "from": None, "accuracy": a, COST: c} for i, (a, c) in enumerate(points)]
-    told = {"trial": 0, "outcome": "complete", "from": "baseline dense", "accuracy": 1.0, COST: 0.0}
-    unstarted = {"trial": 99, "outcome": "not started", "from": None, "accuracy": None, COST: None}
+    own = [{"#": str(i + 1), "outcome": "complete", "from": None, "accuracy": a, COST: c} for i, (a, c) in enumerate(points)]
+    told = {"#": "baseline-dense", "outcome": "complete", "from": "baseline-dense", "accuracy": 1.0, COST: 0.0}
+    unstarted = {"#": "99", "outcome": "not started", "from": None, "accuracy": None, COST: None}
     pl.DataFrame([told, *own, unstarted], infer_schema_length=None).write_parquet(folder / "search.parquet")
     target = {"_target_": f"optuna.samplers.{sampler}"} if sampler else None
     OmegaConf.save({"hydra": {"sweeper": {"sampler": target, "seed": 0, "objectives": {}}}}, folder / "multirun.yaml")

@@ -89,6 +89,8 @@ class Entry:
     """Share of the seeds that are right; NaN where one has no answer."""
     settings: frozenset[str] = frozenset()
     """All of them as KEY=VALUE: of the trial's name, and as resolved, by their whole and by their last names."""
+    numbers: str = ""
+    """By which its trials are called, one a seed."""
 
     @property
     def target(self) -> float:
@@ -147,7 +149,9 @@ def _entry(outcomes: Outcomes, budget: Budget, reducer: str, label: str, whole: 
         "kv": sum(row.kv_tokens / row.dense_tokens for row in rows) / len(rows),
     }.get(budget.cost, math.nan)
     has = frozenset(whole.split()) | _resolved(outcomes.infos[indices[0]])
-    return Entry(reducer, label, budget, solved, cost, final, spent, _accuracy(right, outcomes.video), len(rows), right, has)
+    numbers = ", ".join(row.number for row in rows if row.number)
+    scores = _accuracy(right, outcomes.video)
+    return Entry(reducer, label, budget, solved, cost, final, spent, scores, len(rows), right, has, numbers)
 
 
 def _resolved(info: TrialInfo) -> frozenset[str]:

@@ -30,8 +30,9 @@ from prunesweep.analysis.counterparts import wanted
 from prunesweep.analysis.front import knee_point
 from prunesweep.analysis.outcomes import Outcomes, read_outcomes
 from prunesweep.analysis.significance import dense_trial
+from prunesweep.analysis.wording import numbered
 from prunesweep.results.infeasible import read_infeasible
-from prunesweep.results.read import number, read_infos, settings
+from prunesweep.results.read import is_store, no_folder, number, read_infos, settings
 from prunesweep.results.records import LATEST, RECORDS, TrialInfo
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def sweep_called(text: str) -> Path:
         path = SWEEPS / path
     path = _followed(path)
     if not path.is_dir():
-        raise ValueError(_no_folder(path))
+        raise ValueError(no_folder(path))
     return path
 
 
@@ -71,17 +72,6 @@ def _followed(path: Path) -> Path:
         if place.name == LATEST and place.is_symlink():
             return Path(os.path.normpath(place.parent / os.readlink(place))) / path.relative_to(place)
     return path
-
-
-def _no_folder(path: Path) -> str:
-    if path.name == LATEST and not path.is_symlink():
-        return f"there is no {path}: nothing has been run from here with a folder named after the time; name a folder"
-    if not path.exists():
-        missing = next(place for place in (*reversed(path.parents), path) if not place.exists())
-        beside = sorted(other.name for other in missing.parent.iterdir()) if missing.parent.is_dir() else []
-        close = difflib.get_close_matches(missing.name, beside, 1)
-        return f"{path} does not exist; {f'did you mean {missing.parent / close[0]}?' if close else 'name a folder that does'}"
-    return f"{path} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME, or a store"
 
 
 # Trials
@@ -110,6 +100,12 @@ def trial_called(text: str, sweep: Path | None = None, cost: str = COST) -> Path
     return _in_sweep(name, whole, cost) if name else _of_folder(whole)
 
 
+def require_two(folders: Sequence[Path]) -> None:
+    """Raises ValueError if two trials that are to be compared are one."""
+    if len(folders) > len({folder.resolve() for folder in folders}):
+        raise ValueError(f"{folders[0]} would be compared with itself; name another trial to compare it with")
+
+
 def _is_path(text: str) -> bool:
     """Whether it is the path of something in a folder that exists; values of settings may have slashes, too."""
     return "/" in text and _is_folder(text.rpartition("/")[0])
@@ -135,7 +131,7 @@ def _parted(text: str) -> tuple[Path, str]:
     if text.startswith(f"{LATEST}/"):
         sweep_called(LATEST)  # there may be none
     if "/" in text:
-        raise ValueError(_no_folder(Path(text).expanduser()))
+        raise ValueError(no_folder(Path(text).expanduser()))
     raise ValueError(f"{text!r} is no folder; a trial is called by its sweep, too: {LATEST}/{text or 'NUMBER'}")
 
 
@@ -147,7 +143,8 @@ def _of_folder(folder: Path) -> Path:
     trials = _named(folder)
     if not trials:
         raise ValueError(f"{folder} holds no {RECORDS}; name the numbered folder of a trial, such as multirun/DATE/TIME/3")
-    raise ValueError(f"{folder} is a sweep; name one of its trials, such as {folder}/{number(trials[0].folder)}")
+    kind = "store" if is_store(folder) else "sweep"
+    raise ValueError(f"{folder} is a {kind}; name one of its trials, such as {folder}/{number(trials[0].folder)}")
 
 
 def _in_sweep(text: str, sweep: Path, cost: str) -> Path:
@@ -290,7 +287,7 @@ def _best(outcomes: Outcomes, share: float = math.inf) -> int:
         cheapest = min((i for i in ran if not math.isnan(costs[i])), key=lambda i: costs[i], default=ran[0])
         raise ValueError(
             f"no trial costs at most {share:g}x of dense in {outcomes.cost}; "
-            f"the cheapest, {outcomes.names[cheapest]}, costs {costs[cheapest]:.3g}x"
+            f"the cheapest, {numbered(outcomes.table[cheapest].number, outcomes.names[cheapest])}, costs {costs[cheapest]:.3g}x"
         )
     return min(within, key=lambda i: (-outcomes.table[i].accuracy, outcomes.costs[i]))
 

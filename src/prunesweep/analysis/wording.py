@@ -45,6 +45,11 @@ def difference_text(difference: Difference) -> str:
     )
 
 
+def numbered(number: str, name: str) -> str:
+    """`#7 prunevid keep_ratio=0.4`: a trial's name with what the next command calls it by, where it lies in a folder."""
+    return f"#{number} {name}" if number else name
+
+
 def p_text(p_value: float) -> str:
     """`p = 0.031`, with two digits; `p < 1e-12` below that."""
     if p_value < SMALLEST_P:

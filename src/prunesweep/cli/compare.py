@@ -21,21 +21,24 @@ def compare(
     """
     from prunesweep.analysis.accuracy import accuracy, naming
     from prunesweep.analysis.comparison import QUESTION, paired
-    from prunesweep.analysis.wording import accuracy_text, difference_text
+    from prunesweep.analysis.naming import require_two
+    from prunesweep.analysis.wording import accuracy_text, difference_text, numbered
     from prunesweep.report.text import naming_text
-    from prunesweep.results.read import read_folder
+    from prunesweep.results.read import number, read_one, whole_of
 
     columns = ("sample_id", "correct", "named", "generated_tokens", *QUESTION)
     if third is None:
         first = trial_path(trial)
-        second = trial_path(baseline, first.parent)
+        second = trial_path(baseline, whole_of(first))
     else:
         sweep = sweep_path(trial)
         first, second = trial_path(baseline, sweep), trial_path(third, sweep)
-    trials = [read_folder(folder, columns) for folder in (first, second)]
+    require_two((first, second))
+    trials = [read_one(folder, columns) for folder in (first, second)]
     difference = paired(trials[0].records, trials[1].records)
-    for one in trials:
+    for folder, one in zip((first, second), trials, strict=True):
         said = naming(one.records)
         answers = "" if math.isnan(said.unclear) else f"; {naming_text(said)}"
-        print(f"{accuracy_text(*accuracy(one.records))}  {one.info.name} on {one.info.benchmark}, {one.info.model}{answers}")
+        name = f"{numbered(number(folder), one.info.name)} on {one.info.benchmark}, {one.info.model}"
+        print(f"{accuracy_text(*accuracy(one.records))}  {name}{answers}")
     print(difference_text(difference))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from prunesweep.cli.shared import trial_path
+from prunesweep.cli.shared import trial_folder
 from prunesweep.paths import user_path
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -18,7 +18,7 @@ INTERRUPTED = "interrupted; the verdicts so far are cached, and the same command
 def judge(
     trials: Annotated[
         list[Path],
-        typer.Argument(parser=trial_path, metavar="TRIAL...", help="On vcgbench: folders, or latest/7."),
+        typer.Argument(parser=trial_folder, metavar="TRIAL...", help="On vcgbench: folders, or latest/7."),
     ],
     url: Annotated[str, typer.Option(help="Of an OpenAI-compatible endpoint, such as http://localhost:8000/v1.")],
     model: Annotated[str, typer.Option(help="The judge; the paper used gpt-3.5-turbo-0125.")],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunesweep.cli.shared import COST, HELP_NAMES, example, sweep_path
+from prunesweep.cli.shared import COST, HELP_NAMES, example, sweep_folder
 from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Seeds = Annotated[int, typer.Option(help="Of the sampler.")]
 
 
 def _folder(text: str) -> typer.models.ArgumentInfo:
-    return typer.Argument(parser=sweep_path, metavar="FOLDER", help=text)
+    return typer.Argument(parser=sweep_folder, metavar="FOLDER", help=text)
 
 
 @app.command(epilog=example("prunesweep replay search GRID --samplers tpe,random"))
@@ -63,7 +63,7 @@ def hypervolume(
     searches: Annotated[list[Path], _folder("Of finished searches.")],
     grid: Annotated[
         Path | None,
-        typer.Option(parser=sweep_path, metavar="FOLDER", help="Of a sweep over all settings: the best front there is."),
+        typer.Option(parser=sweep_folder, metavar="FOLDER", help="Of a sweep over all settings: the best front there is."),
     ] = None,
     worst: Worst = 1.0,
     picture: Picture = None,

@@ -46,12 +46,38 @@ def trial_path(text: str, sweep: Path | None = None) -> Path:
     Ends the command if there is no such trial, or several.
     """
     path = user_path(text)
-    if path.exists() or (len(path.parts) > 1 and LATEST not in path.parts):
+    outside = len(path.parts) > 1 and LATEST not in path.parts and not any(map(_holds_trials, path.parents))
+    if not _holds_trials(path) and (path.exists() or outside):
         return path
     from prunesweep.analysis.naming import sweep_called, trial_called
 
     with reported():
-        return trial_called(text, sweep if sweep or LATEST in path.parts else sweep_called(LATEST))
+        return trial_called(text, sweep if sweep or len(path.parts) > 1 or path.exists() else sweep_called(LATEST))
+
+
+def _holds_trials(folder: Path) -> bool:
+    """Whether it is a sweep or a store, of which what follows may say a trial: a name may have slashes of its own."""
+    from prunesweep.results.read import is_store
+    from prunesweep.results.records import trial_folders
+
+    return folder.is_dir() and (is_store(folder) or bool(trial_folders(folder)))
+
+
+def trial_folder(text: str, sweep: Path | None = None) -> Path:
+    """As `trial_path`, for verbs that read what a store does not keep: ends the command for one."""
+    from prunesweep.results.read import require_sweep
+
+    with reported():
+        require_sweep(user_path(text))
+    return trial_path(text, sweep)
+
+
+def sweep_folder(text: str) -> Path:
+    """As `sweep_path`, for verbs that read what a store does not keep: ends the command for one."""
+    from prunesweep.results.read import require_sweep
+
+    with reported():
+        return require_sweep(sweep_path(text))
 
 
 SweepFolder = Annotated[

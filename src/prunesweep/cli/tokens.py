@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from prunesweep.cli.shared import TrialName, trial_path
+from prunesweep.cli.shared import TrialName, trial_folder
 from prunesweep.layout import visible
 from prunesweep.paths import user_path
 
@@ -27,14 +27,16 @@ def tokens(
     trust: Annotated[bool, typer.Option("--trust", help="Allow configurations that name code of other packages.")] = False,
 ) -> None:
     """Draw what each stage did to the tokens of a video, on its frames."""
+    from prunesweep.analysis.naming import require_two
     from prunesweep.report.token_maps import load_trials
     from prunesweep.report.token_pictures import draw, flips_of
 
-    first = trial_path(trial)
+    first = trial_folder(trial)
+    folders = [first, *([trial_folder(other, first.parent)] if other else [])]
+    require_two(folders)
     out = out or first.resolve().parent / "tokens" / first.resolve().name
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder for the pictures with --out")
-    folders = [first, *([trial_path(other, first.parent)] if other else [])]
     samples, folders = (list(sample), folders) if sample else flips_of(folders, flips)
     trials = load_trials(folders, trust)
     out.mkdir(parents=True, exist_ok=True)

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 TABLE, ALL, PICTURE = "methods_table.md", "methods.csv", "methods.png"
 
 
-HEADER = ("method", "solved", "LLM prefill", "at end", "spent", "accuracy ± SE", "difference (95 %)", "p (Holm)")
+HEADER = ("#", "method", "solved", "LLM prefill", "at end", "spent", "accuracy ± SE", "difference (95 %)", "p (Holm)")
 
 
 def cells(row: Row) -> tuple[str, ...]:
     e, g = row.entry, row.gap
     name = e.name + (f" ({e.seeds} seeds)" if e.seeds > 1 else "")
     spent = "–" if math.isnan(e.spent) else f"{e.spent:.3f}x"
-    own = (name, e.solved, f"{e.cost:.3f}x", f"{e.final_ratio:.3f}x", spent, accuracy_text(*e.scores))
+    own = (e.numbers, name, e.solved, f"{e.cost:.3f}x", f"{e.final_ratio:.3f}x", spent, accuracy_text(*e.scores))
     if g is None:
         return (*own, "–", "–")
     return (*own, f"{g.mean:+.3f} ({g.low:+.3f} to {g.high:+.3f})", p_text(row.holm).removeprefix("p ").removeprefix("= "))
@@ -101,6 +101,7 @@ def _dense(outcomes: Outcomes) -> str:
 
 COLUMNS = (
     *(
+        "#",
         "budget",
         "budget_of",
         "asked",
@@ -128,6 +129,7 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             e, g = row.entry, row.gap
             against = ["", "", "", "", ""] if g is None else [*g, row.holm]
             own = [
+                e.numbers,
                 *e.budget,
                 e.reducer,
                 e.label,

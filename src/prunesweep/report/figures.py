@@ -165,7 +165,7 @@ def search_history(table: pl.DataFrame, cost: str = "llm_flops_ratio") -> Histor
     for name in ("accuracy", cost):
         if name not in table.columns:
             raise ValueError(f"{name} was no objective of this search; its columns: {', '.join(table.columns)}")
-    done = table.filter(pl.col("outcome") == "complete").sort("trial")
+    done = table.with_row_index("proposal").filter(pl.col("outcome") == "complete")
     if not len(done):
         raise ValueError("no proposal of this search is complete")
     accuracy, costs = (done[name].cast(pl.Float64).to_numpy() for name in ("accuracy", cost))
@@ -173,7 +173,7 @@ def search_history(table: pl.DataFrame, cost: str = "llm_flops_ratio") -> Histor
     for count in range(1, len(done) + 1):
         level, best = steps(costs[:count], accuracy[:count])
         volumes.append(float(hypervolume(level, best, float(costs.max()))))
-    return History(done["trial"].to_numpy(), accuracy, costs, np.array(volumes), cost)
+    return History(done["proposal"].to_numpy(), accuracy, costs, np.array(volumes), cost)
 
 
 def history_figure(history: History) -> Figure:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from prunesweep.analysis.accuracy import Accuracy, accuracy
 from prunesweep.analysis.comparison import QUESTION, Difference, paired
 from prunesweep.analysis.costs import require_cost
-from prunesweep.analysis.naming import COST, trial_called
+from prunesweep.analysis.naming import COST, require_two, trial_called
 from prunesweep.analysis.outcomes import MARGIN, Outcomes, find, gather, read_outcomes
 from prunesweep.analysis.summary import Summary, not_run
 from prunesweep.analysis.table import cheapest_first, mark_front, table_frame
 from prunesweep.analysis.varied import varied
-from prunesweep.analysis.wording import accuracy_text, difference_text
+from prunesweep.analysis.wording import accuracy_text, difference_text, numbered
 from prunesweep.foreign import read_yaml
 from prunesweep.layout import count
 from prunesweep.paths import from_here
@@ -147,13 +147,15 @@ class Sweep:
     def compare(self, trial: str, baseline: str) -> Comparison:
         """The paired difference in accuracy of two trials, which may be called by folders of other sweeps, too.
 
-        Raises ValueError for what is no trial, or several, and if the two have no question in common.
+        Raises ValueError for what is no trial, or several, and if the two are one, or have no question in common.
         """
         columns = ("sample_id", "correct", *QUESTION)
         names, records = [], []
-        for folder in (self._folder(trial), self._folder(baseline)):
+        folders = self._folder(trial), self._folder(baseline)
+        require_two(folders)
+        for folder in folders:
             info = self._info(folder)
-            names.append(f"{info.name} on {info.benchmark}, {info.model}")
+            names.append(f"{numbered(number(folder), info.name)} on {info.benchmark}, {info.model}")
             records.append(reread(folder, columns))
         scores = accuracy(records[0]), accuracy(records[1])
         return Comparison(names[0], names[1], scores, paired(*records))

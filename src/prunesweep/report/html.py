@@ -93,6 +93,7 @@ def _group(found: Verdict) -> dict[str, Any]:
     for index, (info, row) in enumerate(zip(outcomes.infos, outcomes.table, strict=True)):
         trial = {
             "index": index,
+            "number": public(row.number),
             "name": public(row.trial),
             "short": public(names[index]),
             "reducer": row.reducer,

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 from shutil import get_terminal_size
-from textwrap import wrap
 from typing import Any, NamedTuple
 
 from prunesweep.analysis.axis import BASELINE
@@ -15,6 +14,7 @@ from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.varied import text as value_text
 from prunesweep.analysis.wording import summary_text
 from prunesweep.layout import count, grid, share_text
+from prunesweep.report.formats import GAP, without, wrapped
 from prunesweep.report.plots import column_name
 from prunesweep.report.text import ALIKE, LONG_NUMBER, flops_text, short_names, times
 from prunesweep.results.read import short
@@ -28,10 +28,6 @@ FEW = 20
 MOST_IN_HTML = 200
 DISPENSABLE = ("several", "no option", "total of dense", "at end", "tokens in", "LLM prefill")
 """Columns that a narrow terminal does without, the first ones first."""
-NARROWEST = 40
-"""That notes are wrapped to."""
-GAP = 2
-"""Between columns."""
 STOPPED = (
     "stopped by a race after n samples, for trials that cost no more are better: no candidates, whatever they show; "
     "[...]: 95 % interval on all samples"
@@ -91,9 +87,8 @@ def on_terminal(found: Overview, width: int, everything: bool = False) -> str:
     if rest := len(found.rows) - len(lines):
         notes.insert(0, f"{count(rest, 'more trial')}, neither on the front nor a baseline: prunesweep show FOLDER --all")
     if lost:
-        notes.append(f"for want of width without {', '.join(lost)}: a pipe has all columns")
-    wrapped = (line for note in notes for line in wrap(note, max(width, NARROWEST), subsequent_indent="  "))
-    return "\n".join([grid(header, lines, left=2), *wrapped])
+        notes.append(without(lost))
+    return "\n".join([grid(header, lines, left=2), *wrapped(notes, width)])
 
 
 def as_html(found: Overview) -> str:

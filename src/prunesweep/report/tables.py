@@ -1,14 +1,12 @@
-"""Tables in the layout of PruneVid's paper, as Markdown, LaTeX or CSV; published numbers stand beside ours where they exist."""
+"""Tables in the layout of PruneVid's paper; published numbers stand beside ours where they exist."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,13 @@ from prunesweep.analysis import judge, resampling, significance
 from prunesweep.analysis.accuracy import Accuracy
 from prunesweep.analysis.counterparts import wanted
 from prunesweep.analysis.outcomes import Outcomes
+from prunesweep.analysis.significance import AgainstDense
 from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.layout import count as counted
-from prunesweep.layout import grid, markdown, share_text, visible
+from prunesweep.layout import share_text
 from prunesweep.paths import DATA
+from prunesweep.report.formats import DASH, NUMBER, TICK, Cell, Table
 from prunesweep.report.grades import score_text
 from prunesweep.report.plots import column_name
 from prunesweep.report.text import ALIKE, short_names
@@ -30,18 +30,6 @@ PUBLISHED = DATA / "published.json"
 SAME_RETAINED = 3.0
 """Points between our share of tokens in the last layer and the published one up to which a row is the same experiment."""
 ERRORS = f"accuracy ± standard error clustered by video (n = samples); {ALIKE}"
-TICK, DASH = "✓", "–"
-
-
-class Cell(str):
-    """What a cell shows, and the numbers behind it for a CSV: by what is added to the column's name, "" for nothing."""
-
-    numbers: dict[str, float]
-
-    def __new__(cls, text: str, numbers: dict[str, float]) -> Cell:
-        cell = super().__new__(cls, text)
-        cell.numbers = numbers
-        return cell
 
 
 def _scores(scores: Accuracy) -> Cell:
@@ -58,14 +46,6 @@ def _number(text: str, value: float) -> Cell:
 def _with_interval(value: float, error: float, low: float, high: float, sign: str = "") -> Cell:
     text = f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
     return Cell(text, {"": float(value), "SE": float(error), "low": float(low), "high": float(high)})
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def published() -> dict[str, Any]:
@@ -119,49 +99,85 @@ def _judged(outcomes: Outcomes, index: int) -> dict[str, Cell]:
     }
 
 
+@dataclass
+class _Line:
+    """A method's row, as it is gathered from benchmark after benchmark."""
+
+    summaries: list[Summary] = field(default_factory=list)
+    cells: dict[str, str] = field(default_factory=dict)
+    published: dict[str, Any] | None = None
+
+    @property
+    def merged(self) -> Summary:
+        return _merged(self.summaries)
+
+    @property
+    def numbers(self) -> str:
+        """One for each benchmark that it ran on."""
+        return ", ".join(dict.fromkeys(row.number for row in self.summaries if row.number))
+
+
+_Key = tuple[str, str]
+"""Model and method."""
+
+
 def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
     """Table 1 of the paper: a row per model and method, a column per benchmark; with `tasks` a column per task, too."""
     data = published()
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    summaries: dict[tuple[str, str], list[Summary]] = {}
-    columns: list[str] = []
+    lines, columns = _gathered(found, tasks)
+    for (model, _), line in lines.items():
+        line.published = _published_row(model, line.merged, data)
+    printed = [c for c in columns if any(line.published and _score(line.published, c, data) != DASH for line in lines.values())]
+    several = len({model for model, _ in lines}) > 1
+    short, common = short_names([line.merged for line in lines.values()])
+    names = dict(zip(lines, short, strict=True))
+    body = [
+        (
+            lines[key].numbers,
+            *((key[0],) if several else ()),
+            names[key],
+            _percent(_retained(lines[key].merged)),
+            _times(lines[key].merged.llm_flops_ratio),
+            *(lines[key].cells.get(column, DASH) for column in columns),
+            *(_costs(lines[key].published) if printed else ()),
+            *(_score(lines[key].published, name, data) for name in printed),
+        )
+        for key in sorted(lines, key=lambda key: _place(key, lines[key].merged))
+    ]
+    header = (NUMBER, *(("model",) if several else ()), "method", "retained", "FLOPs", *columns, *_printed_header(printed))
+    notes = _methods_notes(found, columns, common, data["source"] if printed else None)
+    return Table("Methods", header, tuple(body), tuple(notes), needed=("model", *columns[:1]))
+
+
+def _gathered(found: Sequence[Outcomes], tasks: bool) -> tuple[dict[_Key, _Line], list[str]]:
+    """Lines, and the columns that their cells are of, in the order in which they come."""
+    lines: dict[_Key, _Line] = {}
+    columns: dict[str, None] = {}
     for outcomes in found:
         by_task = significance.by_task(outcomes) if tasks else {}
         scores = significance.accuracies(outcomes)
         for index, row in enumerate(outcomes.table):
-            key = (outcomes.model, _merged([row]).trial)
-            summaries.setdefault(key, []).append(row)
+            line = lines.setdefault((outcomes.model, _merged([row]).trial), _Line())
             own = _judged(outcomes, index) or {outcomes.benchmark: _scores(scores[index])}
             own |= {f"{outcomes.benchmark}/{task}": _scores(values[index]) for task, values in by_task.items()}
-            cells.setdefault(key, {}).update(own)
-            columns += [column for column in own if column not in columns]
-    rows = {key: _merged(own) for key, own in summaries.items()}
-    matched = {key: _published_row(key[0], row, data) for key, row in rows.items()}
-    printed = [c for c in columns if any(entry and _score(entry, c, data) != DASH for entry in matched.values())]
-    several = len({model for model, _ in rows}) > 1
-    names = dict(zip(rows, short_names(list(rows.values()))[0], strict=True))
-    common = short_names(list(rows.values()))[1]
-    header = (
-        *(("model",) if several else ()),
-        "method",
-        "retained",
-        "FLOPs",
-        *columns,
-        *(("published retained", "published FLOPs") if printed else ()),
-        *(f"published {name}" for name in printed),
-    )
-    body = [
-        (
-            *((key[0],) if several else ()),
-            names[key],
-            _percent(_retained(rows[key])),
-            _times(rows[key].llm_flops_ratio),
-            *(cells[key].get(column, DASH) for column in columns),
-            *(_costs(matched[key]) if printed else ()),
-            *(_score(matched[key], name, data) for name in printed),
-        )
-        for key in sorted(rows, key=lambda k: (k[0], rows[k].reducer != "none", rows[k].reducer, rows[k].llm_flops_ratio))
-    ]
+            line.summaries.append(row)
+            line.cells.update(own)
+            columns.update(dict.fromkeys(own))
+    return lines, list(columns)
+
+
+def _place(key: _Key, row: Summary) -> tuple[Any, ...]:
+    """The dense model first, then method by method, cheapest first."""
+    return key[0], row.reducer != "none", row.reducer, row.llm_flops_ratio
+
+
+def _printed_header(printed: Sequence[str]) -> tuple[str, ...]:
+    costs = ("published retained", "published FLOPs") if printed else ()
+    return (*costs, *(f"published {name}" for name in printed))
+
+
+def _methods_notes(found: Sequence[Outcomes], columns: Sequence[str], common: Mapping[str, str], source: str | None) -> list[str]:
+    """`source` is that of the published numbers beside ours, None without any."""
     several_benchmarks = "; means over the benchmarks" if len({one.benchmark for one in found}) > 1 else ""
     of = " and ".join(dict.fromkeys(one.relative_to for one in found if one.relative_to))
     notes = [
@@ -172,9 +188,9 @@ def methods_table(found: Sequence[Outcomes], tasks: bool = False) -> Table:
     if any(column.endswith(f" {judge.MEAN}") for column in columns):
         notes.append("CI, DO, CU, TU, CO: a judge's scores from 0 to 5, as prunesweep judge left them")
     notes += [f"all {reducer} trials: {settings}" for reducer, settings in common.items()]
-    if printed:
-        notes.append(f"published: {data['source']}; beside trials that retain as much to within {SAME_RETAINED:g} points")
-    return Table("Methods", header, tuple(body), tuple(notes))
+    if source:
+        notes.append(f"published: {source}; beside trials that retain as much to within {SAME_RETAINED:g} points")
+    return notes
 
 
 def _costs(entry: dict[str, Any] | None) -> tuple[str, str]:
@@ -226,14 +242,16 @@ def components_table(outcomes: Outcomes) -> Table:
             continue
         parts = components(info.settings)
         entry = entries.get(parts)
-        ours = (names[index], _percent(row.final_ratio), _times(row.llm_flops_ratio), _scores(scores[index]))
+        ours = (_percent(row.final_ratio), _times(row.llm_flops_ratio), _scores(scores[index]))
         theirs = (*_costs(entry), _score(entry, outcomes.benchmark, data)) if printed else ()
-        rows.append((parts, (*(TICK if part else DASH for part in parts), *ours, *theirs)))
-    header = ["time", "space", "attention", "trial", "retained", "FLOPs", outcomes.benchmark]
+        ticks = (TICK if part else DASH for part in parts)
+        rows.append((parts, (row.number, names[index], *ticks, *ours, *theirs)))
+    header = [NUMBER, "trial", "time", "space", "attention", "retained", "FLOPs", outcomes.benchmark]
     if printed:
         header += ["published retained", "published FLOPs", f"published {outcomes.benchmark}"]
     ordered = [cells for _, cells in sorted(rows, key=lambda row: (sum(row[0]), [not part for part in row[0]]))]
-    return Table("Components of PruneVid", tuple(header), tuple(ordered), (ERRORS,))
+    needed = ("time", "space", "attention", outcomes.benchmark)
+    return Table("Components of PruneVid", tuple(header), tuple(ordered), (ERRORS,), needed)
 
 
 def against_table(outcomes: Outcomes) -> Table:
@@ -244,38 +262,44 @@ def against_table(outcomes: Outcomes) -> Table:
             raise ValueError("no trial has an answer, so there is nothing to compare")
         raise ValueError(f"the sweep has no trial without reduction; add {wanted(outcomes)} to compare with it")
     probability = resampling.front(outcomes).probability
-    names, d = short_names(outcomes.table)[0], against.difference
+    names = short_names(outcomes.table)[0]
     order = [i for i in np.argsort(outcomes.costs, kind="stable") if outcomes.table[i].samples]
     generated = any(not math.isnan(outcomes.table[i].unclear) for i in order)
     rows = [
         (
+            outcomes.table[i].number,
             names[i],
             _number(f"{outcomes.costs[i]:.4g}", float(outcomes.costs[i])),
             _scores(scores_of(outcomes.table[i])),
             _number(f"{probability[i]:.2f}", float(probability[i])),
-            *(("the dense model", *[DASH] * 5) if i == against.own[i] else
-              ("no dense trial", *[DASH] * 5) if not d.samples[i] else
-              (_with_interval(d.mean[i], d.error[i], d.low[i], d.high[i], "+"),
-               Cell(f"{d.gained[i]}/{d.lost[i]}", {"gained": int(d.gained[i]), "lost": int(d.lost[i])}),
-               *(_p(p[i]) for p in (d.p_value, against.holm, against.fdr, d.mcnemar)))),
+            *_tested(against, i),
             *(_named(outcomes.table[i]) if generated else ()),
         )
         for i in order
-    ]  # fmt: skip
-    header = (
-        "trial",
-        column_name(outcomes.cost),
-        "accuracy ± SE",
-        "on front",
-        "against dense (95 %)",
-        "gained/lost",
-        "p",
-        "Holm",
-        "FDR",
-        "McNemar",
-        *(("no option", "several") if generated else ()),
+    ]
+    usual = ("accuracy ± SE", "on front", "against dense (95 %)", "gained/lost", "p", "Holm", "FDR", "McNemar")
+    header = (NUMBER, "trial", column_name(outcomes.cost), *usual, *(("no option", "several") if generated else ()))
+    title = f"Against the dense model, {outcomes.model} on {outcomes.benchmark}"
+    return Table(title, header, tuple(rows), _against_notes(outcomes, against), ("accuracy ± SE", "against dense (95 %)", "Holm"))
+
+
+def _tested(against: AgainstDense, index: int) -> tuple[str, ...]:
+    """The difference with its interval, answers gained and lost, and what tests say."""
+    d = against.difference
+    if index == against.own[index]:
+        return "the dense model", *[DASH] * 5
+    if not d.samples[index]:
+        return "no dense trial", *[DASH] * 5
+    gained, lost = int(d.gained[index]), int(d.lost[index])
+    return (
+        _with_interval(d.mean[index], d.error[index], d.low[index], d.high[index], "+"),
+        Cell(f"{gained}/{lost}", {"gained": gained, "lost": lost}),
+        *(_p(p[index]) for p in (d.p_value, against.holm, against.fdr, d.mcnemar)),
     )
-    notes = (
+
+
+def _against_notes(outcomes: Outcomes, against: AgainstDense) -> tuple[str, ...]:
+    return (
         "against dense: the dense trial on the same frames and prompts; paired by question, Student's t, errors clustered by "
         "video; McNemar takes questions for independent",
         *(f"no dense trial for {counted(count, 'trial')}: add {what}" for what, count in against.missing.items()),
@@ -283,7 +307,6 @@ def against_table(outcomes: Outcomes) -> Table:
         f"Holm, FDR: p corrected over {sum(~np.isnan(against.holm))} trials",
         f"on front: share of {resampling.REPLICATES} draws of the videos",
     )
-    return Table(f"Against the dense model, {outcomes.model} on {outcomes.benchmark}", header, tuple(rows), notes)
 
 
 def _named(row: Summary) -> tuple[Cell, Cell]:
@@ -300,8 +323,8 @@ def tasks_table(outcomes: Outcomes) -> Table:
     by_task = significance.by_task(outcomes)
     names = short_names(outcomes.table)[0]
     order = [i for i in np.argsort(outcomes.costs, kind="stable") if outcomes.table[i].samples]
-    rows = tuple((names[i], *(_scores(scores[i]) for scores in by_task.values())) for i in order)
-    return Table(f"By task, {outcomes.model} on {outcomes.benchmark}", ("trial", *by_task), rows)
+    rows = tuple((outcomes.table[i].number, names[i], *(_scores(own[i]) for own in by_task.values())) for i in order)
+    return Table(f"By task, {outcomes.model} on {outcomes.benchmark}", (NUMBER, "trial", *by_task), rows)
 
 
 def effects_table(outcomes: Outcomes) -> Table:
@@ -317,82 +340,5 @@ def effects_table(outcomes: Outcomes) -> Table:
     notes = (
         "means over the other settings' values (additive model); effect: against the mean of the values, paired by question",
     )
-    return Table(f"Main effects, {outcomes.model} on {outcomes.benchmark}", header, tuple(rows), notes)
-
-
-def to_text(table: Table) -> str:
-    return "\n".join([table.title, "", grid(table.header, table.rows), *table.notes])
-
-
-def to_markdown(table: Table) -> str:
-    """With the characters escaped that end a cell or start markup; names are shown as typed."""
-    header, *rows = (tuple(_markdown_cell(cell) for cell in line) for line in (table.header, *table.rows))
-    return "\n".join(
-        [f"**{_markdown_cell(table.title)}**", "", *markdown(header, rows), "", *(f"{_markdown_cell(n)}  " for n in table.notes)]
-    )
-
-
-def _markdown_cell(cell: str) -> str:
-    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(cell.split()))
-
-
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", TICK: r"\checkmark", DASH: "--"}
-LATEX |= {character: f"\\{character}" for character in "&%$#_{}"} | {"±": r"$\pm$"}
-LATEX |= {character: f"${character}$" for character in "<>|"}
-
-
-def to_latex(table: Table) -> str:
-    r"""A booktabs `tabular` in a `table`, to be `\input`; needs the packages booktabs and amssymb (for the tick)."""
-    body = [" & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows]
-    notes = r" \\ ".join(map(_latex_cell, table.notes))
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs,amssymb}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_latex_cell(table.title)}.}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"\toprule",
-            " & ".join(map(_latex_cell, table.header)) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *([rf"\par\footnotesize {notes}"] if notes else []),
-            r"\end{table}",
-        ]
-    )
-
-
-def _latex_cell(cell: str) -> str:
-    return "".join(LATEX.get(character, character) for character in visible(" ".join(cell.split())))
-
-
-def _known(cell: str, key: str) -> float | None:
-    number = cell.numbers.get(key, math.nan) if isinstance(cell, Cell) else math.nan
-    return None if math.isnan(number) else number
-
-
-def _column(name: str, key: str) -> str:
-    """`accuracy`, `accuracy SE`; of `gained/lost` each is a column."""
-    return key if key in name.split("/") else f"{SHOWN_BESIDE.sub('', name)} {key}".rstrip()
-
-
-SHOWN_BESIDE = re.compile(r" (± SE|\(95 %\))$")
-
-
-def to_csv(table: Table) -> str:
-    """Every number in a column of its own, with all its digits; what is no number is empty there."""
-    columns: list[list[Any]] = []
-    for name, cells in zip(table.header, zip(*table.rows, strict=True), strict=False):
-        keys = dict.fromkeys(key for cell in cells if isinstance(cell, Cell) for key in cell.numbers)
-        if not keys:
-            columns.append([*map(visible, (name, *cells))])
-        for key in keys:
-            columns.append([visible(_column(name, key)), *(_known(cell, key) for cell in cells)])
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(zip(*columns, strict=True) if columns else [[*map(visible, table.header)]])
-    return out.getvalue().rstrip("\n")
-
-
-FORMATS: dict[str, Callable[[Table], str]] = {"text": to_text, "markdown": to_markdown, "latex": to_latex, "csv": to_csv}
+    needed = ("setting", "value", "effect (95 %)", "Holm p of setting")
+    return Table(f"Main effects, {outcomes.model} on {outcomes.benchmark}", header, tuple(rows), notes, needed)

@@ -14,7 +14,7 @@ from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.resampling import ResampledFront
 from prunesweep.analysis.significance import CONFIDENCE, POWER, AgainstDense
 from prunesweep.analysis.summary import Summary, says_enough, scores_of
-from prunesweep.analysis.wording import p_text
+from prunesweep.analysis.wording import numbered, p_text
 from prunesweep.layout import count as counted
 from prunesweep.layout import share_text, visible
 from prunesweep.report.plots import COST_NAMES
@@ -134,7 +134,7 @@ def text(found: Verdict) -> str:
 
 
 def _names(outcomes: Outcomes) -> list[str]:
-    return short_names(outcomes.table)[0]
+    return [numbered(row.number, name) for row, name in zip(outcomes.table, short_names(outcomes.table)[0], strict=True)]
 
 
 def _trials(outcomes: Outcomes, answered: Sequence[Summary]) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from prunesweep.analysis import significance
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.report import tables
+from prunesweep.report.formats import FORMATS, Table, printed
 from prunesweep.report.verdict import text, verdict
 from prunesweep.results.infeasible import Infeasible, lines
 
-TABLES: dict[str, Callable[[Sequence[Outcomes]], list[tables.Table]]] = {
+TABLES: dict[str, Callable[[Sequence[Outcomes]], list[Table]]] = {
     "against": lambda found: [tables.against_table(one) for one in found],
     "methods": lambda found: [tables.methods_table(found)],
     "components": lambda found: [tables.components_table(one) for one in found],
@@ -34,10 +35,9 @@ def planning(outcomes: Outcomes, samples: int) -> str:
 
 
 def table_text(found: Sequence[Outcomes], name: str, kind: str, tasks: bool) -> str:
-    """One of TABLES as text of one of FORMATS; with `tasks` that of methods has a column per task."""
-    if tasks:
-        return tables.FORMATS[kind](tables.methods_table(found, tasks=True))
-    return "\n\n".join(map(tables.FORMATS[kind], TABLES[name](found)))
+    """One of TABLES in one of FORMATS, as text no wider than a terminal; with `tasks` that of methods has a column per task."""
+    shown = [tables.methods_table(found, tasks=True)] if tasks else TABLES[name](found)
+    return "\n\n".join(map(printed if kind == "text" else FORMATS[kind], shown))
 
 
 def said(found: Sequence[Outcomes], infeasible: Sequence[Infeasible], samples: int | None) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.layout import visible
+from prunesweep.meant import closest
 from prunesweep.results.infeasible import read_infeasible
 from prunesweep.results.pending import unfinished
-from prunesweep.results.records import RECORDS, Trial, TrialInfo, read_info, read_shape, read_trial, trial_folders
+from prunesweep.results.records import LATEST, RECORDS, Trial, TrialInfo, read_info, read_shape, read_trial, trial_folders
 from prunesweep.results.store import FORMAT, TRIALS, Store, StoredTrial
 
 if TYPE_CHECKING:
@@ -29,6 +30,29 @@ def is_store(source: Path) -> bool:
     return (source / FORMAT).is_file()
 
 
+def require_sweep(folder: Path) -> Path:
+    """The folder; raises ValueError if it is, or lies in, a store: a store keeps records alone, whichever sweep they are of."""
+    if store := next((place for place in (folder, *folder.parents[:2]) if is_store(place)), None):
+        raise ValueError(
+            f"{store} is a store, which keeps records alone; name the folder of a sweep, such as multirun/DATE/TIME, or its trial"
+        )
+    return folder
+
+
+def whole_of(folder: Path) -> Path:
+    """The sweep or the store that a trial lies in."""
+    return folder.parent.parent if is_store(folder.parent.parent) else folder.parent
+
+
+def read_one(folder: Path, columns: Sequence[str]) -> Trial:
+    """A trial of a sweep or a store, where `read_source` finds it, with these columns of its records.
+
+    Raises ValueError for what is no trial, with the reason and a way out.
+    """
+    info = dict(read_infos(whole_of(folder))).get(folder) if is_store(whole_of(folder)) else None
+    return Trial(info, reread(folder, columns), folder) if info else read_folder(folder, columns)
+
+
 def read_source(source: Path, columns: Sequence[str] | None = None) -> Iterator[Trial]:
     """All trials of a sweep's folder in the order of their numbers, or of a store by name; only these columns of the records.
 
@@ -42,8 +66,25 @@ def read_source(source: Path, columns: Sequence[str] | None = None) -> Iterator[
 
 def _of_sweep(source: Path) -> list[Path]:
     if not source.is_dir():
-        raise ValueError(f"{source} is not a folder; name the folder of a sweep, such as multirun/DATE/TIME, or a store")
+        raise ValueError(no_folder(source))
     return trial_folders(source)
+
+
+SWEEP_OR_STORE = "name the folder of a sweep, such as multirun/DATE/TIME, or a store"
+
+
+def no_folder(path: Path) -> str:
+    """What to say of a sweep or a store that is none, with what may be meant."""
+    if path.name == LATEST and not path.is_symlink():
+        return f"there is no {path}: nothing has been run from here with a folder named after the time; name a folder"
+    if not path.exists():
+        missing = next(place for place in (*reversed(path.parents), path) if not place.exists())
+        beside = sorted(other.name for other in missing.parent.iterdir()) if missing.parent.is_dir() else []
+        if meant := closest(missing.name, beside):
+            return f"{path} does not exist; did you mean {missing.parent / meant}?"
+        meant = closest(path.parts[0], [LATEST]) if not path.is_absolute() else None
+        return f"{path} does not exist; {f'did you mean {LATEST}?' if meant else SWEEP_OR_STORE}"
+    return f"{path} is not a folder; {SWEEP_OR_STORE}"
 
 
 def read_folder(folder: Path, columns: Sequence[str] | None = None) -> Trial:

@@ -70,7 +70,7 @@ def read_curve(folder: Path, cost: str, worst: float) -> Curve:
     table = pl.read_parquet(folder / TABLE)
     if missing := [name for name in ("accuracy", cost) if name not in table.columns]:
         raise ValueError(f"{folder} did not search for {missing[0]}; known: {', '.join(sweeper['objectives'])}")
-    own = table.filter(pl.col("from").is_null() & (pl.col("outcome") != NOT_STARTED)).sort("trial")
+    own = table.filter(pl.col("from").is_null() & (pl.col("outcome") != NOT_STARTED))  # in the order of the proposals
     costs, accuracy = (own[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in (cost, "accuracy"))
     volumes = np.array([volume(costs[: n + 1], accuracy[: n + 1], worst) for n in range(len(own))])
     target = sweeper["sampler"]["_target_"] if sweeper["sampler"] else DEFAULT_SAMPLER

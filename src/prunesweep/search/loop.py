@@ -274,7 +274,7 @@ class Search:
         """What is known beforehand: the baselines that lie in the space, earlier sweeps, the settings to try first."""
         inside = functools.partial(lies_in, base=described(base), distributions=self.plan.distributions)
         for name in self.plan.baselines:
-            self._tell_foreign(f"baseline {name}", self._read(f"{BASELINE}{name}"), inside)
+            self._tell_foreign(f"{BASELINE}{name}", self._read(f"{BASELINE}{name}"), inside)
         for folder in map(Path, self.plan.warm_start):
             if self.proposals.once(f"warm start {digest(str(folder.resolve()))}"):  # a store grows by what is searched here
                 told = [self._tell_foreign(source, trial, inside) for source, trial in earlier(folder, self.task, inside)]
@@ -357,9 +357,10 @@ class Search:
 
     def _front(self) -> list[tuple[str, list[float]]]:
         """What is complete and keeps all constraints: trials and baselines."""
-        points = [(f"trial {t.number}", t.values) for t in self.proposals.trials(TrialState.COMPLETE) if keeps(t.constraints)]
+        complete = [t for t in self.proposals.trials(TrialState.COMPLETE) if keeps(t.constraints)]
+        points = [(f"trial {proposals.number(t)}", t.values) for t in complete]
         points += [
-            (f"baseline {name}", self._values(found))
+            (f"trial {BASELINE}{name}", self._values(found))
             for name, found in self.baselines.items()
             if not found["stopped"] and keeps(self._violations(found))
         ]

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.wording import accuracy_text
-from prunesweep.layout import grid
+from prunesweep.report.formats import NUMBER, Table, printed
 from prunesweep.results.records import write_parquet
 from prunesweep.search import study as proposals
 from prunesweep.search.loop import Plan, keeps
@@ -29,10 +29,10 @@ def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
     """One line a trial: its settings, its objectives if complete, how far it misses each constraint, and why."""
     return [
         {
-            "trial": trial.number,
+            NUMBER: proposals.number(trial),
             "outcome": outcome(trial),
             "reason": trial.user_attrs.get(proposals.REASON),
-            "from": trial.user_attrs.get(proposals.TOLD_FROM),
+            "from": proposals.told_from(trial),
             "samples": trial.user_attrs.get(proposals.NUMBERS, {}).get("samples"),
             **{key: None if trial.params.get(key) is None else str(trial.params[key]) for key in plan.distributions},
             **dict(zip(plan.objectives, trial.values or [None] * len(plan.objectives), strict=True)),
@@ -78,8 +78,8 @@ def report(plan: Plan, trials: Sequence[FrozenTrial], folder: Path) -> str:
 
 def _front_grid(plan: Plan, best: Sequence[FrozenTrial]) -> str:
     others = [name for name in plan.objectives if name != "accuracy"]
-    head = ("trial", "accuracy ± SE", *others, "settings")
-    return grid(head, [_front_line(plan, trial, others) for trial in best])
+    head = (NUMBER, "settings", "accuracy ± SE", *others)
+    return printed(Table("", head, tuple(_front_line(plan, trial, others) for trial in best)))
 
 
 def _front_line(plan: Plan, trial: FrozenTrial, others: Sequence[str]) -> tuple[str, ...]:
@@ -87,8 +87,7 @@ def _front_line(plan: Plan, trial: FrozenTrial, others: Sequence[str]) -> tuple[
     values = dict(zip(plan.objectives, trial.values, strict=True))
     settings = " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.params.items())
     accuracy = accuracy_text(found["accuracy"], found["accuracy_error"], found["samples"], found["videos"])
-    name = str(trial.number) if proposals.is_own(trial) else trial.user_attrs[proposals.TOLD_FROM]
-    return (name, accuracy, *(f"{values[o]:.4g}" for o in others), settings)
+    return (proposals.number(trial), settings, accuracy, *(f"{values[o]:.4g}" for o in others))
 
 
 def _short(value: Any) -> str:

@@ -126,12 +126,12 @@ def races_text(found: Sequence[Savings], seeds: Sequence[int]) -> str:
 
 
 def savings_text(found: Savings, cost: str) -> str:
-    head = (f"front of all {found.trials} trials in full", "accuracy ± SE", cost, "in the race", "difference, 95 % interval")
+    head = ("#", f"front of all {found.trials} trials in full", "accuracy ± SE", cost, "in the race", "difference, 95 % interval")
     return "\n".join(
         [
             f"{found.raced:,} instead of {found.full:,} sample evaluations: {found.full / found.raced:.2f}x fewer; "
             f"{found.stopped} of {found.trials} trials stopped",
-            grid(head, [_kept_line(kept, cost) for kept in found.front]),
+            grid(head, [_kept_line(kept, cost) for kept in found.front], left=2),
             f"{sum(kept.same for kept in found.front)} of {len(found.front)} front members finished, or a trial did that costs "
             "no more and whose difference has an interval that reaches 0",
         ]
@@ -147,5 +147,5 @@ def _kept_line(kept: Kept, cost: str) -> tuple[str, ...]:
         change = "itself"
     else:
         d = kept.difference
-        change = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}, n={d.samples}) by {kept.instead.trial}"
-    return (row.trial, accuracy_text(*scores_of(row)), f"{getattr(row, cost):.3f}", fate, change)
+        change = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}, n={d.samples}) by {kept.instead.number} ({kept.instead.trial})"
+    return (row.number, row.trial, accuracy_text(*scores_of(row)), f"{getattr(row, cost):.3f}", fate, change)

@@ -23,6 +23,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from prunesweep.analysis.axis import BASELINE
 from prunesweep.search.workers import JournalLock, Worker
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ PATIENCE = 60
 SETTINGS = "settings"
 """What `require_same` compares part by part."""
 WORKER, TOLD_FROM, OUTCOME, REASON, NUMBERS = "worker", "told_from", "outcome", "reason", "numbers"
+FORMER_BASELINE = "baseline "
+"""With which version 0.1 began the name of a baseline in a study."""
 STOPPED, NOT_STARTED, INFEASIBLE = "stopped by the race", "not started", "infeasible"
 
 
@@ -229,7 +232,7 @@ class Proposals:
         self, source: str, params: Mapping[str, Any], values: Sequence[float], constraints: Mapping[str, float], numbers: Mapping
     ) -> None:
         """A result from elsewhere, once per source."""
-        if any(t.user_attrs.get(TOLD_FROM) == source for t in self.trials()):
+        if any(told_from(t) == source for t in self.trials()):
             return
         attributes = {TOLD_FROM: source, NUMBERS: dict(numbers)}
         self.study.add_trial(
@@ -262,6 +265,17 @@ class Proposals:
 
 def is_own(trial: FrozenTrial) -> bool:
     return TOLD_FROM not in trial.user_attrs
+
+
+def told_from(trial: FrozenTrial) -> str | None:
+    """Where a result from elsewhere lies, a baseline by the name of its folder; None for the search's own."""
+    source = trial.user_attrs.get(TOLD_FROM)
+    return f"{BASELINE}{source.removeprefix(FORMER_BASELINE)}" if source and source.startswith(FORMER_BASELINE) else source
+
+
+def number(trial: FrozenTrial) -> str:
+    """By which it is called, as in every table's column `#`: its folder's name, of another folder's trial with that."""
+    return told_from(trial) or str(trial.number)
 
 
 def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Any:

@@ -34,6 +34,7 @@
   };
   const costText = (value, axis) => (axis.ratio ? fixed(value) + "x" : prefixed(value, axis.unit));
   const pText = (p) => (!known(p) ? "n/a" : p < 1e-12 ? "< 1e-12" : p < 0.001 ? p.toExponential(1) : p.toPrecision(2));
+  const NUMBER_WIDTH = 12; // numbers are text, which sorts as they do once all are as long
   const share = (value) => (known(value) ? `${(100 * value).toFixed(1)} %` : "n/a");
   const accuracyText = (t) => {
     if (!t.samples) return "no answer";
@@ -179,6 +180,7 @@
       const parts = [
         h("h3", {}, t.name),
         pairs([
+          ["#", t.number],
           ["accuracy", accuracyText(t)],
           ["95 % interval", `${fixed(t.low)} to ${fixed(t.high)}`],
           [axis.label, costText(t.costs[state.axis], axis)],
@@ -223,6 +225,7 @@
 
     // trials
     const columns = [
+      ["#", (t) => t.number.padStart(NUMBER_WIDTH, "0"), (t) => t.number],
       ["trial", (t) => t.short, (t) => t.short],
       ["front", (t) => group.axes[state.axis].probability[t.index], (t) => fixed(group.axes[state.axis].probability[t.index], 2) + (group.axes[state.axis].on[t.index] ? " ★" : "")],
       ["accuracy ± SE", (t) => t.accuracy, accuracyText],
@@ -236,18 +239,19 @@
       ["cost (chart's axis)", (t) => t.costs[state.axis], (t) => costText(t.costs[state.axis], group.axes[state.axis])],
     ];
     const order = { by: columns.length - 1, down: false, find: "" };
+    const classOf = (column) => ({ "#": "number", trial: "name" })[column];
     const body = h("tbody");
-    const head = h("tr", {}, columns.map(([name], i) => h("th", { scope: "col" }, h("button", { type: "button", onclick: () => { order.down = order.by === i ? !order.down : false; order.by = i; drawTable(); } }, name))));
+    const head = h("tr", {}, columns.map(([name], i) => h("th", { scope: "col", class: classOf(name) }, h("button", { type: "button", onclick: () => { order.down = order.by === i ? !order.down : false; order.by = i; drawTable(); } }, name))));
     const drawTable = () => {
       [...head.children].forEach((cell, i) => cell.setAttribute("aria-sort", i === order.by ? (order.down ? "descending" : "ascending") : "none"));
       const value = columns[order.by][1];
-      const rows = group.trials.filter((t) => t.name.toLowerCase().includes(order.find));
+      const rows = group.trials.filter((t) => t.number === order.find || t.name.toLowerCase().includes(order.find));
       rows.sort((a, b) => {
         const [x, y] = [value(a), value(b)];
         if (!known(x) || !known(y)) return known(y) - known(x);
         return (x < y ? -1 : x > y ? 1 : 0) * (order.down ? -1 : 1);
       });
-      body.replaceChildren(...rows.map((t) => h("tr", { "data-trial": t.index, class: state.chosen === t ? "chosen" : null, onclick: () => choose(t) }, columns.map(([, , show]) => h("td", {}, show(t))))));
+      body.replaceChildren(...rows.map((t) => h("tr", { "data-trial": t.index, class: state.chosen === t ? "chosen" : null, onclick: () => choose(t) }, columns.map(([name, , show]) => h("td", { class: classOf(name) }, show(t))))));
     };
     const find = h("input", { type: "search", placeholder: "find a trial", "aria-label": "find a trial", oninput: (e) => { order.find = e.target.value.toLowerCase(); drawTable(); } });
     const common = Object.entries(group.common).map(([r, text]) => `all ${r} trials: ${text}`).join("; ");
@@ -361,8 +365,8 @@
     const least = Math.min(...chosen.flatMap((t) => t.tasks.map((task) => task.samples))), most = Math.max(...chosen.flatMap((t) => t.tasks.map((task) => task.samples)));
     const rest = chosen.length < group.trials.length ? ` The front and the dense model, ${chosen.length} of ${group.trials.length} trials.` : "";
     return section("Accuracy by task", `n = ${least === most ? least : `${least} to ${most}`} questions a cell; hover for errors.${rest} Colours from ${fixed(low, 2)} to ${fixed(high, 2)}.`,
-      h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, h("tr", {}, h("th", {}, "trial, cheapest first"), group.tasks.map((task) => h("th", {}, task.replaceAll("_", " "))))),
-        h("tbody", {}, chosen.map((t) => h("tr", {}, h("td", {}, t.short), group.tasks.map((name) => { const task = t.tasks.find((x) => x.task === name); return cell(task && task.samples ? task.accuracy : null, low, high, task ? accuracyText(task) : ""); })))))));
+      h("div", { class: "scroll" }, h("table", { class: "heat" }, h("thead", {}, h("tr", {}, h("th", {}, "#"), h("th", { class: "name" }, "trial, cheapest first"), group.tasks.map((task) => h("th", {}, task.replaceAll("_", " "))))),
+        h("tbody", {}, chosen.map((t) => h("tr", {}, h("td", { class: "number" }, t.number), h("td", { class: "name" }, t.short), group.tasks.map((name) => { const task = t.tasks.find((x) => x.task === name); return cell(task && task.samples ? task.accuracy : null, low, high, task ? accuracyText(task) : ""); })))))));
   };
 
   const ledger = (group, look) => {
@@ -377,8 +381,8 @@
     };
     return section("Cost ledger", "FLOPs per question as if the trial ran alone: a multiply-add counts twice, attention in full. Of dense: of " + group.relative_to + ".",
       h("div", { class: "legend" }, parts.map(([name, , colour]) => h("span", {}, s("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" }, s("rect", { width: 14, height: 14, fill: colour })), name))),
-      h("div", { class: "scroll" }, h("table", { class: "small ledger" }, h("thead", {}, h("tr", {}, ["trial", "FLOPs by part", "in all", "LLM prefill", "of dense", "FastV's count", "tokens in", "layer average", "at end", "KV caches"].map((c) => h("th", {}, c)))),
-        h("tbody", {}, chosen.map((t) => h("tr", {}, h("td", {}, t.short), h("td", {}, bar(t)), [prefixed(t.costs.total_flops, "FLOPs"), prefixed(t.costs.llm_flops, "FLOPs"), `${fixed(t.costs.llm_flops_ratio)}x`, `${fixed(t.costs.fastv_flops_ratio)}x`, `${fixed(t.costs.entrance_ratio)}x`, `${fixed(t.costs.layer_ratio)}x`, `${fixed(t.costs.final_ratio)}x`, prefixed(t.costs.kv_bytes, "B")].map((v) => h("td", {}, v))))))));
+      h("div", { class: "scroll" }, h("table", { class: "small ledger" }, h("thead", {}, h("tr", {}, ["#", "trial", "FLOPs by part", "in all", "LLM prefill", "of dense", "FastV's count", "tokens in", "layer average", "at end", "KV caches"].map((c) => h("th", { class: c === "trial" ? "name" : null }, c)))),
+        h("tbody", {}, chosen.map((t) => h("tr", {}, h("td", { class: "number" }, t.number), h("td", { class: "name" }, t.short), h("td", {}, bar(t)), [prefixed(t.costs.total_flops, "FLOPs"), prefixed(t.costs.llm_flops, "FLOPs"), `${fixed(t.costs.llm_flops_ratio)}x`, `${fixed(t.costs.fastv_flops_ratio)}x`, `${fixed(t.costs.entrance_ratio)}x`, `${fixed(t.costs.layer_ratio)}x`, `${fixed(t.costs.final_ratio)}x`, prefixed(t.costs.kv_bytes, "B")].map((v) => h("td", {}, v))))))));
   };
 
   const notRun = () => section("Trials that could not be run", "They have no records: the model or the benchmark does not allow them.",
