@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from prunesweep.benchmarks import blocks, by_video
-from prunesweep.embedded.build import FRAMES, FRAMES_PER_SECOND, SPLIT_SEEDS
+from prunesweep.embedded.build import SPLIT_SEEDS
+from prunesweep.embedded.h264 import FRAMES_PER_SECOND
 from prunesweep.embedded.render import CELL, NOISE, SIZE
-from prunesweep.embedded.scene import GRID, Scene, draw_scene
+from prunesweep.embedded.scene import FRAMES, GRID, Scene, draw_scene
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown
 from prunesweep.paths import user_path

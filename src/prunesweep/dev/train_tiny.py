@@ -37,9 +37,8 @@ def train(config: DictConfig) -> None:
     from prunesweep.dev.curves import curves_figure
     from prunesweep.embedded.network import build_processor
     from prunesweep.embedded.training import AccuracyLog, SaveAtEnd, TinyTraining, TrainStage
-    from prunesweep.sweep.ranks import OwnRanks, own_environment
-
     from prunesweep.embedded.worlds import WORLDS
+    from prunesweep.sweep.ranks import OwnRanks, own_environment
 
     require_known_keys(config, HydraConfig.get(), HydraConfig.get().job.config_name)
     require_choice("logger.name", config.logger.name, Literal["wandb", "none"])

@@ -16,7 +16,6 @@ def write_video(target: Path | io.BytesIO, frames: np.ndarray, **options: str) -
 
     with av.open(target if isinstance(target, io.BytesIO) else str(target), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
-        stream.thread_count = 1
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
@@ -31,5 +30,5 @@ def compressed(frames: np.ndarray, **options: str) -> np.ndarray:
     write_video(file, frames, **options)
     file.seek(0)
     with av.open(file) as container:
-        container.streams.video[0].thread_count = 1  # as for the encoder: so short a video is done before threads have begun
+        container.streams.video[0].thread_count = 1  # so short a video is done before threads have begun
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

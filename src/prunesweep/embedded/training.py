@@ -120,7 +120,7 @@ def make_batch(rng: np.random.Generator, frames: int, videos: int, questions: in
         name: torch.tensor([p[name] + [padding] * (width - len(p[name])) for p in packed], dtype=torch.long)
         for name, padding in PADDING.items()
     }
-    pixels = torch.from_numpy(np.stack([world.render(script) for script in scripts]))
+    pixels = torch.from_numpy(np.stack([world.filmed(script) for script in scripts]))
     labels = [world.labels(script) for script in scripts]
     return Batch(
         pixels=pixels.permute(0, 1, 4, 2, 3).float().div_(127.5).sub_(1),
@@ -274,7 +274,9 @@ class TinyTraining(L.LightningModule):
 
     def _moment_loss(self, states: Any, visual: slice, labels: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of what only the video so far tells, read from the visual tokens after MOMENTS_LAYER layers."""
-        logits = self.moments(states.hidden_states[MOMENTS_LAYER][:, visual].float()).split([*self.world.moments.values()], dim=-1)
+        logits = self.moments(states.hidden_states[MOMENTS_LAYER][:, visual].float()).split(
+            [*self.world.moments.values()], dim=-1
+        )
         losses = [
             F.cross_entropy(logits[i].flatten(0, 1).float(), labels[name].flatten(), ignore_index=NO_TARGET)
             for i, name in enumerate(self.world.moments)

@@ -1,4 +1,4 @@
-"""What the tiny models are trained on: `blocks` and `scenes`, each with its words, its videos and its questions."""
+"""What the embedded benchmarks are drawn from and the tiny models trained on: the words, videos and questions of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prunesweep.embedded.scene import BACKGROUNDS, COLOURS, GRID, PATTERNS, Scen
 from prunesweep.embedded.scenes import labels
 from prunesweep.embedded.scenes import questions as scenes_questions
 from prunesweep.embedded.scenes import render as scenes_render
-from prunesweep.embedded.scenes.script import Script, draw_script
+from prunesweep.embedded.scenes.script import FRAMES, draw_script
 
 NO_LABEL = labels.NOTHING
 
@@ -26,10 +26,12 @@ class World:
     """A benchmark's generator, from a seed to what a video LLM is taught."""
 
     name: str
+    length: int
+    """Frames of a video of the benchmark; training has shorter ones too."""
     draw: Callable[[np.random.Generator, int], Any]
     """A script of so many frames."""
     render: Callable[[Any], np.ndarray]
-    """Its frames as a model is shown them, `t H W 3` uint8."""
+    """Its frames as the sensor gives them, `t H W 3` uint8."""
     ask: Callable[[Any, np.random.Generator], list[Question]]
     labels: Callable[[Any], dict[str, np.ndarray]]
     """What each token shows, `t cells` each: indices into `attributes` and `moments`, row and column, or NO_LABEL."""
@@ -40,12 +42,23 @@ class World:
     """What a visual token is tied to, and the words for it."""
     grid: int
     """Visual tokens a side."""
+    h264: Mapping[str, str]
+    """x264's options for its files."""
+    films: bool = False
+    """Whether training sees frames as they come out of such a file, or as the sensor gives them."""
     words: tuple[str, ...] = ()
     """Besides those of `blocks`."""
     moments: Mapping[str, int] = field(default_factory=dict)
     """What the LLM's early layers are asked about at each visual token, and how many answers there are."""
+    least_questions: int = 1
+    """Of a video in a split, as long as so many families lack some: fewer videos, smaller files."""
     ends: bool = False
     """Whether the end of an answer is taught, which free answers of several words need."""
+
+    def filmed(self, script: Any) -> np.ndarray:
+        """Frames as training shows them to a model."""
+        sensed = self.render(script)
+        return compressed(sensed, **self.h264) if self.films else sensed
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -81,6 +94,7 @@ def cell_labels(scene: Scene) -> dict[str, np.ndarray]:
 
 BLOCKS = World(
     name="blocks",
+    length=scene.FRAMES,
     draw=scene.draw_scene,
     render=render.render,
     ask=questions.ask,
@@ -89,27 +103,25 @@ BLOCKS = World(
     kind=attrgetter("answer"),
     attributes=ATTRIBUTES,
     grid=GRID,
+    h264={"crf": "18"},
 )
 
-
-def _filmed(script: Script) -> np.ndarray:
-    return compressed(scenes_render.render(script), **H264)
-
-
-H264 = {"crf": "28", "preset": "veryfast"}
-"""x264's options for `scenes`, in training as in the files."""
 SCENES = World(
     name="scenes",
+    length=FRAMES,
     draw=draw_script,
-    render=_filmed,
+    render=scenes_render.render,
     ask=scenes_questions.ask,
     labels=labels.token_labels,
     answers=scenes_questions.ANSWERS,
     kind=scenes_questions.kind,
     attributes=ATTRIBUTES,
     grid=labels.GRID,
+    h264={"crf": "28", "preset": "veryfast", "threads": "1"},
+    films=True,
     words=scenes_questions.WORDS,
     moments=labels.MOMENT_LABELS,
+    least_questions=5,
     ends=True,
 )
 WORLDS = {world.name: world for world in (BLOCKS, SCENES)}

@@ -59,6 +59,7 @@ def _covered(centre: np.ndarray, size: float) -> np.ndarray:
     """`cells` float: share of each token's pixels that a square covers."""
     edges = np.arange(GRID) * CELL
     low, high = centre - size / 2, centre + size / 2
-    rows, columns = (np.clip(np.minimum(b, edges + CELL) - np.maximum(a, edges), 0, None) / CELL for a, b in zip(low, high, strict=True))
+    rows, columns = (
+        np.clip(np.minimum(b, edges + CELL) - np.maximum(a, edges), 0, None) / CELL for a, b in zip(low, high, strict=True)
+    )
     return np.outer(rows, columns).ravel()
-

@@ -89,7 +89,9 @@ def _placed(rng: np.random.Generator, heading: np.ndarray, size: int) -> Path:
     for start, end in zip(starts, [*starts[1:], len(heading)], strict=True):
         pixels = rng.uniform(*PHASE_PIXELS)
         steps = np.arange(end - start) + (start > 0)  # nothing moves before the first frame
-        walked[start:end] = (walked[start - 1] if start else 0) + np.outer(steps / max(steps[-1], 1) * pixels, STEP[heading[start]])
+        walked[start:end] = (walked[start - 1] if start else 0) + np.outer(
+            steps / max(steps[-1], 1) * pixels, STEP[heading[start]]
+        )
     low, high = walked.min(0), walked.max(0)
     room = SIDE - size - 4 - (high - low)
     return Path(size / 2 + 2 - low + rng.uniform(0, room) + walked, heading)

@@ -142,9 +142,7 @@ def _present(rng: np.random.Generator, role: str, frames: int) -> np.ndarray:
     return there
 
 
-def _path(
-    rng: np.random.Generator, role: str, frames: int, sizes: np.ndarray, present: np.ndarray, earlier: list[Path]
-) -> Path:
+def _path(rng: np.random.Generator, role: str, frames: int, sizes: np.ndarray, present: np.ndarray, earlier: list[Path]) -> Path:
     """One on which no block is hidden in more than a quarter of the frames in which it is there, or else the last one tried."""
     for _ in range(TRIES):
         path = PATHS.get(role, stay)(rng, frames, int(sizes[-1]))
