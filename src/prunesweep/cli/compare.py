@@ -14,6 +14,7 @@ def compare(
     trial: TrialName,
     baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="The trial to compare with, likewise, of the same sweep.")],
     third: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Free answers are right word by word, to the end.")] = False,
 ) -> None:
     """Compare two trials on the questions that both answered: the difference with its error, and tests.
 
@@ -21,11 +22,12 @@ def compare(
     """
     from prunesweep.analysis.accuracy import accuracy, naming
     from prunesweep.analysis.comparison import QUESTION, paired
+    from prunesweep.analysis.free import scored_exactly
     from prunesweep.analysis.wording import accuracy_text, difference_text
     from prunesweep.report.text import naming_text
     from prunesweep.results.read import read_folder
 
-    columns = ("sample_id", "correct", "named", "generated_tokens", *QUESTION)
+    columns = ("sample_id", "correct", "named", "generated_tokens", "prediction", *QUESTION)
     if third is None:
         first = trial_path(trial)
         second = trial_path(baseline, first.parent)
@@ -33,6 +35,8 @@ def compare(
         sweep = sweep_path(trial)
         first, second = trial_path(baseline, sweep), trial_path(third, sweep)
     trials = [read_folder(folder, columns) for folder in (first, second)]
+    if exact:
+        trials = [one._replace(records=scored_exactly(one.records)) for one in trials]
     difference = paired(trials[0].records, trials[1].records)
     for one in trials:
         said = naming(one.records)
