@@ -162,6 +162,16 @@ def prefix_attention(
 ALL_ATTENTION_FUNCTIONS.register("prunesweep_prefix", prefix_attention)
 
 
+def _balanced_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in which every answer that is there counts alike: most blocks stand still most of the time."""
+    there = target != NO_TARGET
+    if not there.any():
+        return 0 * logits.sum()
+    logits, target = logits[there], target[there]
+    counts = target.bincount(minlength=logits.shape[-1]).float()
+    return F.cross_entropy(logits, target, weight=counts.clamp(min=1).reciprocal() * (counts > 0))
+
+
 class TinyTraining(L.LightningModule):
     """Trains one tiny model through the curriculum; the step number and the rank determine every batch."""
 
@@ -274,13 +284,9 @@ class TinyTraining(L.LightningModule):
 
     def _moment_loss(self, states: Any, visual: slice, labels: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of what only the video so far tells, read from the visual tokens after MOMENTS_LAYER layers."""
-        logits = self.moments(states.hidden_states[MOMENTS_LAYER][:, visual].float()).split(
-            [*self.world.moments.values()], dim=-1
-        )
-        losses = [
-            F.cross_entropy(logits[i].flatten(0, 1).float(), labels[name].flatten(), ignore_index=NO_TARGET)
-            for i, name in enumerate(self.world.moments)
-        ]
+        visual_states = states.hidden_states[MOMENTS_LAYER][:, visual].flatten(0, 1)
+        logits = self.moments(visual_states.float()).float().split([*self.world.moments.values()], dim=-1)
+        losses = [_balanced_loss(logits[i], labels[name].flatten()) for i, name in enumerate(self.world.moments)]
         self.log("moments", torch.stack(losses).mean().detach())
         return torch.stack(losses).mean()
 

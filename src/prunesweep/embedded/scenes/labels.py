@@ -1,4 +1,4 @@
-"""What each visual token of a `scenes` video shows, for training: words that a picture shows, and moments that only a video has."""
+"""What each visual token of a `scenes` video shows, for training: what a picture tells, and moments that only a video tells."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ heading, flashes so far, and whether it is new, was there in the frame before, o
 
 
 def token_labels(script: Script) -> dict[str, np.ndarray]:
-    """`t cells` each, indices into colours, patterns and so on, the row and column, and MOMENT_LABELS; NOTHING where one does not apply."""
+    """`t cells` each: indices into colours and so on, row and column, and MOMENT_LABELS; NOTHING where one does not apply."""
     frames = script.frames
     names = ("colour", "pattern", "flash", "corner", "row", "column", "heading", "flashes", "since")
     labels = {name: np.full((frames, GRID * GRID), NOTHING) for name in names}
@@ -41,7 +41,7 @@ def token_labels(script: Script) -> dict[str, np.ndarray]:
                 "corner": script.corner[frame, block],
                 "row": row[cells],
                 "column": column[cells],
-                "heading": script.heading[frame, block],
+                "heading": script.heading[frame, block] if frame else NOTHING,
                 "flashes": flashes[frame, block],
                 "since": _since(script.visible[: frame + 1, block]),
             }

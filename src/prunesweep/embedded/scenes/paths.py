@@ -12,7 +12,7 @@ HEADINGS = ("waits", "left", "right", "up", "down")
 STEP = np.array([(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)])
 """Rows and columns of each heading."""
 WAITS = 0
-PHASE_PIXELS = (26, 54)
+PHASE_PIXELS = (36, 76)
 """Least and most that a block moves in one go."""
 LEAST_STRETCH, MOST_STRETCH = 3, 7
 """Frames that such a move takes."""

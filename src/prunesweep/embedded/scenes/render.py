@@ -13,9 +13,9 @@ from prunesweep.embedded.scenes.script import Script
 
 TEXTURE_SHARES = (0.4, 0.3, 0.3)
 """Of a mosaic's pixels."""
-BLOB_PIXELS = 20
+BLOB_PIXELS = 32
 BLOBS = 128
-"""Patches a side before the world repeats: 2560 pixels, more than the fastest pan crosses in 16 frames (612)."""
+"""Patches a side before the world repeats: 4096 pixels, more than the fastest pan crosses in 16 frames (612)."""
 TILE = 512
 """Pixels a side before a texture repeats, under another mosaic."""
 WARP_PIXELS = 6

@@ -21,7 +21,7 @@ FRAMES_PER_SECOND = 4
 SIZES = (14, 20, 28)
 """Sides of a block, in pixels."""
 ROLES = ("still", "move", "phases", "appear", "brief", "enter", "leave", "recolour", "flash")
-ROLE_SHARES = (0.04, 0.09, 0.16, 0.12, 0.20, 0.08, 0.05, 0.10, 0.16)
+ROLE_SHARES = (0.02, 0.12, 0.20, 0.10, 0.18, 0.08, 0.06, 0.08, 0.16)
 PATHS: dict[str, Callable[[np.random.Generator, int, int], Path]] = {
     "move": move,
     "phases": two_phases,
@@ -36,7 +36,7 @@ MOST_FLASHES = 3
 CUT_SHARE = 0.6
 PAN_PIXELS = 24.0
 """A frame, times a factor in PAN_FACTOR that each shot draws."""
-PAN_FACTOR = (0.3, 1.7)
+PAN_FACTOR = (0.7, 1.7)
 SHAKE_PIXELS = 4.0
 """Standard deviation of a jerk is half of it; more is cut off."""
 LIGHT_DRIFT = 0.12
