@@ -261,7 +261,10 @@ def collect(trials: Iterable[Trial], cost: str = "llm_flops_ratio", margin: floa
 
 
 def read_outcomes(source: Path, cost: str = "llm_flops_ratio", margin: float = MARGIN, exact: bool = False) -> list[Outcomes]:
-    """As `read_findings`, of a sweep's folder or a store.  Raises ValueError if there is no finished trial in it, or one that cannot be read."""
+    """Of the findings of a sweep's folder or a store.
+
+    Raises ValueError if there is no finished trial in it, or one that cannot be read.
+    """
     found = gather(read_findings(source, exact), cost, margin)
     if not found and (source / RECORDS).is_file():
         raise ValueError(f"{source} is one trial; name its sweep's folder, {source.parent}")

@@ -30,6 +30,7 @@ PUBLISHED = {"PLLaVA": (0.405, 0.162), "LLaVA-OneVision": (0.425, 0.170)}
 TARGETS = ((0.35, 0.48), (0.14, 0.19))
 """For the same two numbers here."""
 KEEP = 0.4
+VIDEOS = 48
 THRESHOLDS = (0.6, 0.7, 0.8, 0.9, 0.95)
 EDGES = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 NOISES = (1e-6, 1e-3)
@@ -127,7 +128,7 @@ def main() -> None:
         prog="python -m prunesweep.dev.scenes_calibration", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("checkpoint", nargs="?", default=str(DATA / "tiny_scenes"))
-    parser.add_argument("--videos", type=int, default=48, help="of the validation split (48)")
+    parser.add_argument("--videos", type=int, default=VIDEOS, help=f"of the validation split ({VIDEOS})")
     arguments = parser.parse_args()
     if arguments.videos < 2:
         parser.error(f"--videos must be at least 2, got {arguments.videos}")

@@ -14,6 +14,7 @@ import numpy as np
 from prunesweep.embedded.questions import CORNERS, DIRECTIONS, MOMENTS, NUMBERS, Question, choices_of
 from prunesweep.embedded.scene import BACKGROUNDS, COLOURS, PATTERNS
 from prunesweep.embedded.scenes.paths import HEADINGS, SIDE
+from prunesweep.embedded.scenes.render import mosaic
 from prunesweep.embedded.scenes.script import FRAMES, FRAMES_PER_SECOND, Script, moves
 
 QUARTERS = ("first", "second", "third", "fourth")
@@ -23,6 +24,8 @@ BRIEF = FRAMES // 4
 """Frames that a block is seen at most whose existence is asked about; its pattern twice as long."""
 CLEAR = 5
 """Pixels between a block's centre and the middle of the picture where the block is in one quarter of it."""
+CLEARLY_MORE = 1.3
+"""Pixels of the texture that a background is called by, of the next one's."""
 FUNCTION_WORDS = ("change", "in", "order", "do", "appear", "and", "when", "seen", "waits", THEN)
 WORDS = (*FUNCTION_WORDS, *QUARTERS)
 """That the questions of `blocks` do not have."""
@@ -134,11 +137,22 @@ def _state_change(script: Script) -> Iterable[Draft]:
 
 
 def _scene_transition(script: Script) -> Iterable[Draft]:
-    first, last = script.texture[[0, -1]]
-    if first[0] != last[0]:
-        parts = (BACKGROUNDS[first[0]], BACKGROUNDS[last[0]])
-        near = [BACKGROUNDS[t] for t in (*first, *last)]
-        yield "how does the background change ?", _joined(parts), _reversals(parts, near, BACKGROUNDS)
+    """What there is most of before and after a cut, where that is clear."""
+    cut = np.flatnonzero(np.diff(script.texture[:, 0]))
+    if len(cut) == 1:
+        texture = mosaic(script, np.arange(4, SIDE, 8))
+        most = [_most_of(part) for part in (texture[: cut[0] + 1], texture[cut[0] + 1 :])]
+        if None not in most and most[0] != most[1]:
+            parts = [BACKGROUNDS[m] for m in most if m is not None]
+            near = [BACKGROUNDS[t] for t in script.texture[[0, -1]].ravel()]
+            yield "how does the background change ?", _joined(parts), _reversals(parts, near, BACKGROUNDS)
+
+
+def _most_of(texture: np.ndarray) -> int | None:
+    """The index that is there most often, by CLEARLY_MORE."""
+    counts = np.bincount(texture.ravel(), minlength=len(BACKGROUNDS))
+    first, second = np.sort(counts)[[-1, -2]]
+    return int(counts.argmax()) if first >= CLEARLY_MORE * second else None
 
 
 def _character_order(script: Script) -> Iterable[Draft]:

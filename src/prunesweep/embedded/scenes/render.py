@@ -11,17 +11,17 @@ from prunesweep.embedded.scene import BACKGROUNDS, PATTERNS
 from prunesweep.embedded.scenes.paths import SIDE
 from prunesweep.embedded.scenes.script import Script
 
-TEXTURE_SHARES = (0.4, 0.3, 0.3)
+TEXTURE_SHARES = (0.5, 0.25, 0.25)
 """Of a mosaic's pixels."""
-BLOB_PIXELS = 32
+BLOB_PIXELS = 28
 BLOBS = 128
-"""Patches a side before the world repeats: 4096 pixels, more than the fastest pan crosses in 16 frames (612)."""
+"""Patches a side before the world repeats: 3584 pixels, more than the fastest pan crosses in 16 frames (648)."""
 TILE = 512
 """Pixels a side before a texture repeats, under another mosaic."""
 WARP_PIXELS = 6
-SWAY_SHARE, SWAY_PIXELS = 0.25, 3
+SWAY_SHARE, SWAY_PIXELS = 0.4, 3
 """Of the patches, and how far what is on them sways."""
-SPECKS, SPECK_SIDE, SPECK_STEP = 6, 3, 5.0
+SPECKS, SPECK_SIDE, SPECK_STEP = 10, 3, 5.0
 RIM = 3
 """Width of the white frame of a flash."""
 PATTERN_UNITS = 14

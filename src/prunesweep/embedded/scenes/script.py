@@ -36,8 +36,8 @@ MOST_FLASHES = 3
 CUT_SHARE = 0.6
 PAN_PIXELS = 24.0
 """A frame, times a factor in PAN_FACTOR that each shot draws."""
-PAN_FACTOR = (0.7, 1.7)
-SHAKE_PIXELS = 4.0
+PAN_FACTOR = (1.0, 1.8)
+SHAKE_PIXELS = 5.0
 """Standard deviation of a jerk is half of it; more is cut off."""
 LIGHT_DRIFT = 0.12
 NOISE = (4.0, 10.0)
