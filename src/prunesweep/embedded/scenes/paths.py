@@ -48,7 +48,7 @@ def two_phases(rng: np.random.Generator, frames: int, size: int) -> Path:
     if frames < 4:
         return move(rng, frames, size)
     first, second = rng.choice(len(HEADINGS), size=2, replace=False)
-    turn = int(rng.integers(frames * 3 // 8, frames * 5 // 8 + 1))
+    turn = int(rng.integers(max(2, frames * 3 // 8), frames * 5 // 8 + 1))  # the first step is to the second frame
     return _placed(rng, np.r_[np.full(turn, first), np.full(frames - turn, second)], size)
 
 
