@@ -194,7 +194,7 @@ def test_a_model_of_fewer_words_and_smaller_frames_is_a_beginning(tmp_path: Path
     small = {"hidden": 24, "layers": 2, "mlp": 32, "vision_hidden": 24, "vision_layers": 1}
     known = build_network(TinyShape(**small), seed=1)
     known.save_pretrained(tmp_path)
-    larger = build_network(TinyShape(**small, size=SIDE, words=SCENES.words), seed=2)
+    larger = build_network(TinyShape(**small, size=SIDE), seed=2, words=SCENES.words)
     own = larger.get_input_embeddings().weight.detach().clone()
     start_from(larger, str(tmp_path))
     before, after = known.get_input_embeddings().weight, larger.get_input_embeddings().weight

@@ -82,7 +82,7 @@ def train(config: DictConfig) -> None:
     module.load_state_dict(weights)
     module.network.set_attn_implementation("sdpa")
     module.network.save_pretrained(out)
-    build_processor(module.shape).save_pretrained(out)
+    build_processor(shape, module.world.words).save_pretrained(out)
     summary = {
         "seed": config.seed,
         "start": config.start,

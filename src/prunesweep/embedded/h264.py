@@ -29,6 +29,6 @@ def compressed(frames: np.ndarray, **options: str) -> np.ndarray:
     file = io.BytesIO()
     write_video(file, frames, **options)
     file.seek(0)
-    with av.open(file) as container:
+    with av.open(file, "r") as container:
         container.streams.video[0].thread_count = 1  # so short a video is done before threads have begun
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

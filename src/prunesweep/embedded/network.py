@@ -28,15 +28,14 @@ class TinyShape:
     patch: int = 8
     size: int = SIZE
     """Of a frame's side, in pixels."""
-    words: tuple[str, ...] = ()
-    """Besides those of `blocks`."""
 
 
-def build_network(shape: TinyShape, seed: int) -> LlavaOnevisionForConditionalGeneration:
+def build_network(shape: TinyShape, seed: int, words: tuple[str, ...] = ()) -> LlavaOnevisionForConditionalGeneration:
+    """`words` are those besides the ones of `blocks`."""
     import torch
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
-    tokenizer = build_tokenizer(shape.words)
+    tokenizer = build_tokenizer(words)
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
             hidden_size=shape.vision_hidden,
@@ -115,14 +114,14 @@ def _start_as_lookup(attention: Any) -> None:
             attention.o_proj.weight[:, own] = attention.v_proj.weight[shared].T / group
 
 
-def build_processor(shape: TinyShape) -> LlavaOnevisionProcessor:
+def build_processor(shape: TinyShape, words: tuple[str, ...] = ()) -> LlavaOnevisionProcessor:
     from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionProcessor, LlavaOnevisionVideoProcessor
 
     pixels = {"size": {"height": shape.size, "width": shape.size}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     return LlavaOnevisionProcessor(
         image_processor=LlavaOnevisionImageProcessor(**pixels),
         video_processor=LlavaOnevisionVideoProcessor(**pixels),
-        tokenizer=build_tokenizer(shape.words),
+        tokenizer=build_tokenizer(words),
         num_image_tokens=(shape.size // shape.patch) ** 2,
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,

@@ -16,7 +16,7 @@ import functools
 import json
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,8 +152,10 @@ def prefix_attention(
     if mask is None:
         return ((query * scaling @ key.transpose(-1, -2)).softmax(-1).to(value.dtype) @ value).transpose(1, 2), None
     own = query.shape[2] - mask.shape[2]
-    before = (part[:, :, :own] for part in (query, key, value))
-    prefix = F.scaled_dot_product_attention(*before, is_causal=True, scale=scaling)
+    first = slice(None, own)
+    prefix = F.scaled_dot_product_attention(
+        query[:, :, first], key[:, :, first], value[:, :, first], is_causal=True, scale=scaling
+    )
     scores = query[:, :, own:] * scaling @ key.transpose(-1, -2)
     rest = (scores + mask.to(scores.dtype)).softmax(-1).to(value.dtype) @ value
     return torch.cat([prefix, rest], dim=2).transpose(1, 2), None
@@ -188,14 +190,14 @@ class TinyTraining(L.LightningModule):
         """`start`: a checkpoint to begin with, instead of random weights."""
         super().__init__()
         self.stages, self.seed, self.decay_share, self.warmup = stages, seed, decay_share, warmup
-        self.shape, self.world, self.start = replace(shape, words=world.words), world, start
+        self.shape, self.world, self.start = shape, world, start
         self.network: Any = None
         self.seen: dict[tuple[int, str], list[float]] = defaultdict(list)
 
     def configure_model(self) -> None:
         """Builds the network in the process that trains it: transformers' output capturing does not survive pickling."""
         if self.network is None:
-            self.network = build_network(self.shape, self.seed)
+            self.network = build_network(self.shape, self.seed, self.world.words)
             if self.start:
                 start_from(self.network, self.start)
             self.place = torch.nn.Linear(self.shape.hidden, 2 * self.world.grid)  # row and column; not part of the checkpoint
