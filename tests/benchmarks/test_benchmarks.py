@@ -3,13 +3,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from prunesweep.benchmarks import blocks, by_video, choice_sample, is_blank, jsonl, take_evenly, warnings
-from prunesweep.embedded.questions import ANSWERS
+from prunesweep.benchmarks import blocks, by_video, choice_sample, is_blank, jsonl, scenes, take_evenly, warnings
+from prunesweep.embedded.questions import ANSWERS, Question
+from prunesweep.embedded.worlds import SCENES
 from prunesweep.sweep.data_check import check, report
 from prunesweep.types import Sample
 from support import trees
@@ -95,8 +97,18 @@ def test_the_shipped_split_has_balanced_answers_in_every_family() -> None:
         assert max(answers.values()) - min(answers.values()) <= 1
 
 
-def test_the_right_answer_is_not_always_in_one_place() -> None:
-    places = Counter(s.target for s in blocks.load() if len(s.choices) == 4)
+def test_the_shipped_scenes_have_every_kind_of_answer_equally_often() -> None:
+    samples = scenes.load()
+    for task, pool in SCENES.answers.items():
+        kinds = Counter(SCENES.kind(Question(task, s.question, s.choices, s.reference)) for s in samples if s.task == task)
+        assert kinds.total() == 100
+        assert set(kinds) == set(pool)
+        assert max(kinds.values()) - min(kinds.values()) <= 1
+
+
+@pytest.mark.parametrize("benchmark", [blocks, scenes], ids=["blocks", "scenes"])
+def test_the_right_answer_is_not_always_in_one_place(benchmark: Any) -> None:
+    places = Counter(s.target for s in benchmark.load() if len(s.choices) == 4)
     assert min(places.values()) > 0.2 * sum(places.values())
 
 

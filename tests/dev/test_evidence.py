@@ -14,7 +14,8 @@ import torch
 
 from prunesweep.benchmarks import blocks, take_evenly
 from prunesweep.dev import evidence
-from prunesweep.dev.blocks_page import constant_policy, exchanged, static_shares
+from prunesweep.dev.benchmark_pages import constant_policy, exchanged
+from prunesweep.dev.blocks_page import static_shares
 from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.protocol import Protocol
 from prunesweep.models.llava_onevision import load

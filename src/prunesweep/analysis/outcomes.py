@@ -16,6 +16,7 @@ import numpy as np
 
 from prunesweep.analysis.axis import on_one_axis
 from prunesweep.analysis.costs import require_cost
+from prunesweep.analysis.free import scored_exactly
 from prunesweep.analysis.margins import require_margin
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import mark_front, summarize
@@ -36,6 +37,7 @@ COLUMNS = (
     "correct",
     "error",
     "named",
+    "prediction",
     *USAGE,
 )
 """Of the records: all that statistics need."""
@@ -150,13 +152,21 @@ def find(trial: Trial, summary: Summary | None = None) -> Finding:
         raise unreadable(trial.folder or Path(trial.info.name), error) from error
 
 
-def read_findings(source: Path) -> Iterator[Finding]:
-    """The findings of all trials of a sweep's folder or of a store.  Raises ValueError as `read_source`."""
+def read_findings(source: Path, exact: bool = False) -> Iterator[Finding]:
+    """The findings of all trials of a sweep's folder or of a store; `exact`: free answers are right word by word.
+
+    Raises ValueError as `read_source`.
+    """
+    found = find_exact if exact else find
     if is_store(source) or not source.is_dir():
-        yield from map(find, read_source(source, COLUMNS))
+        yield from map(found, read_source(source, COLUMNS))
         return
     with ThreadPoolExecutor(READERS) as readers:
-        yield from readers.map(lambda folder: find(read_folder(folder, COLUMNS)), trial_folders(source))
+        yield from readers.map(lambda folder: found(read_folder(folder, COLUMNS)), trial_folders(source))
+
+
+def find_exact(trial: Trial) -> Finding:
+    return find(trial._replace(records=scored_exactly(trial.records)))
 
 
 @dataclass
@@ -255,9 +265,12 @@ def collect(trials: Iterable[Trial], cost: str = "llm_flops_ratio", margin: floa
     return gather(map(find, trials), cost, margin)
 
 
-def read_outcomes(source: Path, cost: str = "llm_flops_ratio", margin: float = MARGIN) -> list[Outcomes]:
-    """Of a sweep's folder or a store.  Raises ValueError if there is no finished trial in it, or one that cannot be read."""
-    found = gather(read_findings(source), cost, margin)
+def read_outcomes(source: Path, cost: str = "llm_flops_ratio", margin: float = MARGIN, exact: bool = False) -> list[Outcomes]:
+    """Of the findings of a sweep's folder or a store.
+
+    Raises ValueError if there is no finished trial in it, or one that cannot be read.
+    """
+    found = gather(read_findings(source, exact), cost, margin)
     if not found and (source / RECORDS).is_file():
         raise ValueError(f"{source} is one trial; name its sweep's folder, {source.parent}")
     if not found:

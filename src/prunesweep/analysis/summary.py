@@ -94,6 +94,13 @@ class Summary:
     """Share of the generated answers to questions with options that name none of these; NaN where there are no such answers."""
     ambiguous: float = math.nan
     """Share that name several."""
+    exact_match: float = math.nan
+    """Share of the generated answers that are the right one word by word, to the end; NaN where nothing was generated."""
+    exact_error: float = math.nan
+    """Its standard error, clustered by video; so is the next one's."""
+    token_f1: float = math.nan
+    """Mean F1 of the generated answers' words."""
+    token_f1_error: float = math.nan
     number: str = ""
     """By which the trial is called, shown as `#`: `results.read.number` of its folder."""
 

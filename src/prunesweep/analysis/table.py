@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prunesweep.analysis.accuracy import accuracy, macro_accuracy, naming, task_accuracies
 from prunesweep.analysis.axis import counted_name, on_one_axis, relative
 from prunesweep.analysis.costs import MEASURED_COSTS, Denominator, mean_costs, require_cost
+from prunesweep.analysis.free import free_answers
 from prunesweep.analysis.front import pareto_front
 from prunesweep.analysis.summary import PER_TASK, Summary
 from prunesweep.analysis.varied import series
@@ -49,6 +50,7 @@ def summarize(trial: Trial, denominator: Denominator | None = None) -> Summary:
         relative_to=counted_name(trial.info),
         number=number(trial.folder) if trial.folder else "",
         **naming(trial.records)._asdict(),
+        **free_answers(trial.records)._asdict(),
         **costs,
     )
     return relative(row, denominator)

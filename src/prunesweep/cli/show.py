@@ -23,6 +23,7 @@ def show(
     samples: Annotated[
         int | None, typer.Option(min=2, metavar="N", help="What a benchmark of so many questions could tell apart.")
     ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Free answers are right word by word, to the end.")] = False,
     cost: Cost = COST,
     margin: Margin = MARGIN,
 ) -> None:
@@ -31,6 +32,8 @@ def show(
         raise typer.BadParameter("--tasks adds columns to --table methods")
     if everything and (table or samples):
         raise typer.BadParameter("--all prints the trials; leave out --table and --samples")
+    if exact and everything:
+        raise typer.BadParameter("--exact is for the words and tables; --all has a column for it")
     if form != "text" and not table:
         raise typer.BadParameter(f"--format {form} is for a table; name one with --table")
     from prunesweep.analysis.outcomes import read_outcomes
@@ -54,5 +57,5 @@ def show(
     elif everything:
         print(read(sweep, cost).text(everything=True))
     elif some or not notes:
-        found = read_outcomes(sweep, cost, margin)
+        found = read_outcomes(sweep, cost, margin, exact)
         print(table_text(found, table, form, tasks) if table else said(found, all_infeasible(sweep), samples))

@@ -6,18 +6,17 @@ Everything on the page is computed from the shipped test split and the scripts t
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from prunesweep.benchmarks import blocks, by_video
-from prunesweep.embedded.build import FRAMES, FRAMES_PER_SECOND, SPLIT_SEEDS
+from prunesweep.dev.benchmark_pages import blindness, choose_examples, distributions, families, strip_figure
+from prunesweep.embedded.build import SPLIT_SEEDS
+from prunesweep.embedded.h264 import FRAMES_PER_SECOND
 from prunesweep.embedded.render import CELL, NOISE, SIZE
-from prunesweep.embedded.scene import GRID, Scene, draw_scene
+from prunesweep.embedded.scene import FRAMES, GRID, Scene, draw_scene
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown
 from prunesweep.paths import user_path
@@ -81,27 +80,13 @@ def main() -> None:
         [
             INTRODUCTION.format(seeds=", ".join(f"{split} {seed:,}" for split, seed in SPLIT_SEEDS.items())),
             *_statistics(samples, clips),
-            *_families(samples, examples),
-            *_distributions(samples, list(examples)),
-            *_blindness(samples),
+            *families(samples, examples, NEEDED, "blocks"),
+            *distributions(samples, list(examples)),
+            *blindness(samples, "tiny", FRAMES),
         ]
     )
     (folder / "blocks.md").write_text(text + "\n", encoding="utf-8")
     print(folder / "blocks.md")
-
-
-def strip_figure(frames: np.ndarray, sample: Sample) -> Any:
-    """All frames of a video side by side in two rows, with the question above."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
-    options = ", ".join(f"[{c}]" if i == sample.target else c for i, c in enumerate(sample.choices))
-    figure.suptitle(f"{sample.question}   {options}", fontsize=12)
-    for index, axes in enumerate(figure.subplots(2, FRAMES // 2).flat):
-        axes.imshow(frames[index], interpolation="nearest")
-        axes.set_title(f"{index / FRAMES_PER_SECOND:.2f} s", fontsize=8)
-        axes.set_axis_off()
-    return figure
 
 
 def static_shares(frames: np.ndarray) -> np.ndarray:
@@ -142,84 +127,6 @@ def _statistics(samples: Sequence[Sample], clips: dict[str, np.ndarray]) -> list
     ]
     note = f"A cell is {CELL} x {CELL} pixels; static: it changes by at most {STILL:g} grey levels on average (noise: {NOISE:g})."
     return ["## Videos", "", *markdown(("", "test split"), rows), "", note, ""]
-
-
-def choose_examples(samples: Sequence[Sample]) -> dict[str, Sample]:
-    """The first question of each family about a video that is no other family's example."""
-    examples: dict[str, Sample] = {}
-    for task in dict.fromkeys(sample.task for sample in samples):
-        taken = {example.video_id for example in examples.values()}
-        examples[task] = next(sample for sample in samples if sample.task == task and sample.video_id not in taken)
-    return examples
-
-
-def _families(samples: Sequence[Sample], examples: dict[str, Sample]) -> list[str]:
-    lines = ["## Families", "", "One video each, the right option in brackets.", ""]
-    for task, example in examples.items():
-        count = sum(sample.task == task for sample in samples)
-        lines += [f"### {task.replace('_', ' ')}", "", f"{NEEDED[task]} {count} questions, {len(example.choices)} options.", ""]
-        lines += [f"![{task}](blocks/{task}.png)", ""]
-    return lines
-
-
-def _distributions(samples: Sequence[Sample], tasks: Sequence[str]) -> list[str]:
-    rows = []
-    for task in tasks:
-        own = [sample for sample in samples if sample.task == task]
-        answers = Counter(sample.reference for sample in own)
-        places = Counter(sample.choices.index(sample.reference) for sample in own)
-        rows.append(
-            (
-                task.replace("_", " "),
-                f"{np.mean([1 / len(sample.choices) for sample in own]):.2f}",
-                f"{constant_policy(own):.2f}",
-                ", ".join(f"{answer} {n}" for answer, n in sorted(answers.items())),
-                ", ".join(str(places[i]) for i in range(max(places) + 1)),
-            )
-        )
-    header = ("family", "chance", "best fixed order", "answers", "right option first, second, ...")
-    note = (
-        "*Best fixed order* is the accuracy of always choosing, of the options given, the one that is most often right in "
-        "this family, an upper bound fitted on the same questions."
-    )
-    return ["## Answers", "", *markdown(header, rows), "", note, ""]
-
-
-def constant_policy(samples: Sequence[Sample]) -> float:
-    """Accuracy of ranking answers by how often they are right when they are offered, and choosing the highest."""
-    offered, right = Counter[str](), Counter[str]()
-    for sample in samples:
-        offered.update(sample.choices)
-        right[sample.reference] += 1
-    rate = {choice: right[choice] / n for choice, n in offered.items()}
-    return float(np.mean([max(sample.choices, key=lambda c: (rate[c], c)) == sample.reference for sample in samples]))
-
-
-def exchanged(samples: Sequence[Sample]) -> list[Sample]:
-    """Each question about the next video of the benchmark instead of its own."""
-    videos = [group[0] for group in by_video(samples)]
-    following = {a.video_id: b for a, b in zip(videos, [*videos[1:], videos[0]], strict=True)}
-    return [replace(s, path=following[s.video_id].path, video_id=following[s.video_id].video_id) for s in samples]
-
-
-def _blindness(samples: Sequence[Sample]) -> list[str]:
-    from prunesweep.analysis.accuracy import accuracy, task_accuracies
-    from prunesweep.analysis.wording import accuracy_text
-    from prunesweep.engine.candidate import Candidate
-    from prunesweep.engine.protocol import Protocol
-    from prunesweep.models.llava_onevision import load
-    from prunesweep.paths import DATA
-    from prunesweep.reducers import Reducer
-    from prunesweep.sweep.evaluate import evaluate
-
-    model = load("tiny", str(DATA / "tiny"))
-    trial = Candidate("dense", Reducer("none"), FRAMES, Protocol("words", "choose"))
-    found = [evaluate(lambda: model, own, [trial], progress=False).records["dense"] for own in (samples, exchanged(samples))]
-    by_task = [task_accuracies(records) for records in found]
-    rows = [(task.replace("_", " "), *(accuracy_text(*tasks[task]) for tasks in by_task)) for task in by_task[0]]
-    overall = ("all", *(accuracy_text(*accuracy(records)) for records in found))
-    lines = ["## Is the video needed?", "", "The tiny model on each question with its own video, and with the next one's:", ""]
-    return [*lines, *markdown(("family", "own video", "another video"), [*rows, overall]), ""]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training curves of the tiny model, from the `accuracies.jsonl` that training writes."""
+"""Training curves of a tiny model, from the `accuracies.jsonl` that training writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.embedded.questions import FAMILIES
 from prunesweep.report.plots import COLOURS
 
 if TYPE_CHECKING:
@@ -39,7 +38,9 @@ def curves_figure(path: Path) -> Figure:
     curves = read_curves(path)
     lengths = sorted({frames for frames, _ in curves})
     figure = Figure(figsize=(12, 5), layout="constrained")
-    for axes, task in zip(figure.subplots(2, 5, sharex=True, sharey=True).flat, FAMILIES, strict=True):
+    tasks = sorted({task for _, task in curves})
+    panels = figure.subplots(2, max(1, -(-len(tasks) // 2)), sharex=True, sharey=True)
+    for axes, task in zip(panels.flat, tasks, strict=False):
         for frames, colour in zip(lengths, COLOURS, strict=False):
             steps, values = curves.get((frames, task), ([], []))
             smooth = [sum(part := values[max(0, i + 1 - SMOOTHED) : i + 1]) / len(part) for i in range(len(values))]

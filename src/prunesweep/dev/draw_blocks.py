@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 
 from prunesweep.embedded.build import SPLIT_SEEDS, draw_split
+from prunesweep.embedded.worlds import BLOCKS, World
 from prunesweep.errors import write_anywhere
 from prunesweep.paths import user_path
 
 
-def main() -> None:
+def draw(world: World) -> None:
+    """The command of one benchmark."""
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=f"Draws a split of {world.name} as mp4 files with a questions.jsonl.")
     parser.add_argument("split", choices=SPLIT_SEEDS)
     parser.add_argument("folder", type=user_path)
     parser.add_argument("--per-family", type=int, default=100, help="questions per family (default 100)")
     arguments = parser.parse_args()
     if arguments.per_family < 1:
         parser.error(f"--per-family must be at least 1, got {arguments.per_family}")
-    draw_split(SPLIT_SEEDS[arguments.split], arguments.folder, arguments.per_family)
+    draw_split(SPLIT_SEEDS[arguments.split], arguments.folder, arguments.per_family, world)
+
+
+def main() -> None:
+    draw(BLOCKS)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from prunesweep.analysis.front import pareto_front
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text, p_text
-from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
+from prunesweep.embedded.build import SPLIT_SEEDS, draw_split
+from prunesweep.embedded.scene import FRAMES
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown
 from prunesweep.paths import SWEEPS, user_path

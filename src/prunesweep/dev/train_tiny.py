@@ -1,4 +1,7 @@
-"""Trains the tiny model from scratch on CPU and writes a checkpoint folder: `python -m prunesweep.dev.train_tiny out=FOLDER`."""
+"""Trains a tiny model on CPU and writes a checkpoint folder: `python -m prunesweep.dev.train_tiny out=FOLDER`.
+
+`--config-name train_scenes` trains the one for `scenes`.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,10 @@ def train(config: DictConfig) -> None:
     from prunesweep.dev.curves import curves_figure
     from prunesweep.embedded.network import build_processor
     from prunesweep.embedded.training import AccuracyLog, SaveAtEnd, TinyTraining, TrainStage
+    from prunesweep.embedded.worlds import WORLDS
     from prunesweep.sweep.ranks import OwnRanks, own_environment
 
-    require_known_keys(config, HydraConfig.get(), "train_tiny")
+    require_known_keys(config, HydraConfig.get(), HydraConfig.get().job.config_name)
     require_choice("logger.name", config.logger.name, Literal["wandb", "none"])
     out = Path(config.out)
     run = Path(f"{out}-run")
@@ -44,7 +48,7 @@ def train(config: DictConfig) -> None:
     videos: Any = OmegaConf.to_container(config.videos)
     planned: Any = OmegaConf.to_container(config.stages)
     stages = tuple(TrainStage(**stage, videos=videos) for stage in planned)
-    module = TinyTraining(shape, stages, config.seed)
+    module = TinyTraining(shape, stages, config.seed, WORLDS[config.world], config.start)
     last = run / "last.ckpt"
     if config.resume and not last.exists():
         raise SystemExit(f"prunesweep: nothing to resume: {last} does not exist; run without resume=true")
@@ -78,9 +82,10 @@ def train(config: DictConfig) -> None:
     module.load_state_dict(weights)
     module.network.set_attn_implementation("sdpa")
     module.network.save_pretrained(out)
-    build_processor(shape).save_pretrained(out)
+    build_processor(shape, module.world.words).save_pretrained(out)
     summary = {
         "seed": config.seed,
+        "start": config.start,
         "minutes_since_start_or_resume": round((time.monotonic() - started) / 60, 1),
         "steps": module.total_steps,
     }
@@ -99,7 +104,7 @@ def _wandb(config: DictConfig, run: Path) -> list[Any]:
 
     run.mkdir(parents=True, exist_ok=True)
     settings = {"mode": mode(config.logger), "settings": quiet(), "job_type": "training"}
-    return [WandbLogger(name=f"tiny seed {config.seed}", save_dir=run, project=config.logger.project, **settings)]
+    return [WandbLogger(name=f"{config.world} seed {config.seed}", save_dir=run, project=config.logger.project, **settings)]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The embedded benchmark `blocks` and the tiny video LLM that is trained on it.
+"""The embedded benchmarks `blocks` and `scenes`, and the tiny video LLMs that are trained on them.
 
-`scene` draws what happens, `render` turns it into pixels, `questions` asks about it, `language` and `network` make the
-tokenizer and the untrained checkpoint, `training` teaches it, `build` writes a split as mp4 files with a JSONL.
+Of `blocks`, `scene` draws what happens, `render` turns it into pixels, `questions` asks about it; `scenes` has a folder of its
+own.  `worlds` names what each is made of.  `language` and `network` make the tokenizer and the untrained checkpoint, `training`
+teaches it, `h264` and `build` write a split as mp4 files with a JSONL.
 """

@@ -1,4 +1,4 @@
-"""The tiny model's tokenizer: one token per word of the `blocks` questions, characters for everything else.
+"""The tiny models' tokenizer: one token per word of their questions, characters for everything else.
 
 Any text can be asked, but only the words below were ever trained.
 """
@@ -6,6 +6,7 @@ Any text can be asked, but only the words below were ever trained.
 from __future__ import annotations
 
 import string
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from prunesweep.embedded.questions import CORNERS, DIRECTIONS, MOMENTS, NUMBERS
@@ -30,12 +31,13 @@ CHAT_TEMPLATE = (
 """The layout of LLaVA-OneVision's own template: the video stands before the question."""
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """With words besides WORDS at the end, so that a model that lacks them can go on with what it knows."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     characters = [c for c in string.printable if not c.isspace() and not c.isupper()]
-    entries = dict.fromkeys((*SPECIAL, *WORDS, *characters, *(f"##{c}" for c in characters)))
+    entries = dict.fromkeys((*SPECIAL, *WORDS, *characters, *(f"##{c}" for c in characters), *words))
     model = models.WordPiece({word: i for i, word in enumerate(entries)}, unk_token="<unk>", max_input_chars_per_word=64)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])

@@ -30,11 +30,12 @@ class TinyShape:
     """Of a frame's side, in pixels."""
 
 
-def build_network(shape: TinyShape, seed: int) -> LlavaOnevisionForConditionalGeneration:
+def build_network(shape: TinyShape, seed: int, words: tuple[str, ...] = ()) -> LlavaOnevisionForConditionalGeneration:
+    """`words` are those besides the ones of `blocks`."""
     import torch
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
 
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(words)
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(
             hidden_size=shape.vision_hidden,
@@ -72,6 +73,28 @@ def build_network(shape: TinyShape, seed: int) -> LlavaOnevisionForConditionalGe
     return network
 
 
+def start_from(network: LlavaOnevisionForConditionalGeneration, checkpoint: str) -> None:
+    """Overwrites the weights with those of a smaller vocabulary's or smaller frames' model, as far as they reach.
+
+    New words keep their initial embeddings; position embeddings are interpolated to the patches that there are.
+    """
+    import torch
+    from torch.nn import functional as F
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    known = LlavaOnevisionForConditionalGeneration.from_pretrained(checkpoint).state_dict()
+    with torch.no_grad():
+        for name, own in network.state_dict().items():
+            value = known[name].to(own.dtype)
+            if name.endswith("position_embedding.weight") and value.shape != own.shape:
+                sides = [round(len(weight) ** 0.5) for weight in (value, own)]
+                square = value.T.unflatten(1, (sides[0], sides[0]))[None]
+                value = F.interpolate(square, size=(sides[1],) * 2, mode="bicubic", align_corners=False)[0].flatten(1).T
+            if value.shape[1:] != own.shape[1:] or len(value) > len(own):
+                raise ValueError(f"{name} of {checkpoint} is {tuple(value.shape)}, which does not fit into {tuple(own.shape)}")
+            own[: len(value)] = value
+
+
 def _start_as_lookup(attention: Any) -> None:
     """Initial weights with which a head attends to tokens like its own and copies them.
 
@@ -91,14 +114,14 @@ def _start_as_lookup(attention: Any) -> None:
             attention.o_proj.weight[:, own] = attention.v_proj.weight[shared].T / group
 
 
-def build_processor(shape: TinyShape) -> LlavaOnevisionProcessor:
+def build_processor(shape: TinyShape, words: tuple[str, ...] = ()) -> LlavaOnevisionProcessor:
     from transformers import LlavaOnevisionImageProcessor, LlavaOnevisionProcessor, LlavaOnevisionVideoProcessor
 
     pixels = {"size": {"height": shape.size, "width": shape.size}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     return LlavaOnevisionProcessor(
         image_processor=LlavaOnevisionImageProcessor(**pixels),
         video_processor=LlavaOnevisionVideoProcessor(**pixels),
-        tokenizer=build_tokenizer(),
+        tokenizer=build_tokenizer(words),
         num_image_tokens=(shape.size // shape.patch) ** 2,
         vision_feature_select_strategy="full",
         chat_template=CHAT_TEMPLATE,

@@ -31,7 +31,7 @@ class Question:
 def ask(scene: Scene, rng: np.random.Generator) -> list[Question]:
     """Every question that has one right answer in this scene, family by family, choices shuffled."""
     return [
-        Question(task, text, _choices(answer, near, others, rng), answer)
+        Question(task, text, choices_of(answer, near, others, rng), answer)
         for task, family in FAMILIES.items()
         for text, answer, near, others in family(scene)
     ]
@@ -41,7 +41,8 @@ Draft = tuple[str, str, Iterable[str], Iterable[str]]
 """Question text, answer, the wrong options to prefer, and what the others come from."""
 
 
-def _choices(answer: str, near: Iterable[str], others: Iterable[str], rng: np.random.Generator) -> tuple[str, ...]:
+def choices_of(answer: str, near: Iterable[str], others: Iterable[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """The answer among at most three wrong ones, those that are near first; shuffled."""
     near = rng.permutation(sorted(set(near) - {answer})).tolist()
     far = rng.permutation(sorted(set(others) - {answer, *near})).tolist()
     return tuple(rng.permutation([answer, *(near + far)[: MAX_CHOICES - 1]]).tolist())

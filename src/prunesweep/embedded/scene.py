@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FRAMES = 12
+"""Of a video of the benchmark."""
 GRID = 6
 """Cells per side.  A block fills one cell, and the tiny model sees one visual token per cell."""
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "orange")

@@ -68,6 +68,10 @@ def single(row: Summary, trial: Trial) -> str:
         lines.insert(2, f"            {macro} as the mean over {over} tasks")
     if not math.isnan(row.unclear):
         lines.append(f"answers     {naming_text(row)}")
+    if not math.isnan(row.exact_match):
+        exact = accuracy_text(row.exact_match, row.exact_error, row.samples)
+        f1 = accuracy_text(row.token_f1, row.token_f1_error, row.samples)
+        lines.append(f"            {exact} are the right one word by word, F1 {f1}")
     lines += ["", _task_grid(tasks)] if len(tasks) > 1 else []
     alike = any(scores.mean in (0.0, 1.0) for scores in tasks.values())
     return "\n".join([*lines, *([ALIKE] if alike else [])])
