@@ -8,12 +8,13 @@ States are frozen and their tensors are never written in place: trials that shar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from prunesweep.cost import NOTHING, Usage
+from prunesweep.lazy import torch
 
 if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
     from jaxtyping import Bool, Float, Int, UInt8
@@ -109,6 +110,52 @@ POOLED = "pooled."
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a stock forward gives its layers of s tokens besides hidden states and positions."""
+
+    added: Float[Tensor, "l s c"] | None = None
+    """To the hidden states after each of the first l layers (deep-stack)."""
+    joined: Bool[Tensor, " s"] | None = None
+    """Tokens that see each other whatever their order; all others see those before them only."""
+
+    def at(self, index: Int[Tensor, " kept"]) -> Given:
+        return self._each(lambda x: x.index_select(-1, index), lambda x: x.index_select(1, index))
+
+    def put(self, at: int, count: int) -> Given:
+        """With so many tokens before the one at that place, of which nothing is given."""
+        return self._each(lambda x: _put(x, 0, at, count), lambda x: _put(x, 1, at, count))
+
+    def _each(self, joined: Callable[[Tensor], Tensor], added: Callable[[Tensor], Tensor]) -> Given:
+        return Given(
+            None if self.added is None else added(self.added),
+            None if self.joined is None else joined(self.joined),
+        )
+
+
+def _put(x: Tensor, axis: int, at: int, count: int) -> Tensor:
+    """With zeros."""
+    nothing = x.new_zeros((*x.shape[:axis], count, *x.shape[axis + 1 :]))
+    return torch.cat([x.narrow(axis, 0, at), nothing, x.narrow(axis, at, x.shape[axis] - at)], dim=axis)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where a stock model puts a video's tokens, of which b stand from the first to the last, text and marks among them."""
+
+    visual: Bool[Tensor, " b"]
+    """The visual tokens, in the order of `Tokens.x`."""
+    text: Float[Tensor, "m c"]
+    """The others, embedded: never reduced."""
+    position: Int[Tensor, " b *axes"]
+    """Counted from the first."""
+    span: int
+    """Where text goes on after them."""
+    added: Float[Tensor, "l b c"] | None = None
+    joined: Bool[Tensor, " b"] | None = None
+    """As in `Given`."""
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Visual tokens after vision tower and projector."""
 
@@ -128,6 +175,8 @@ class Tokens:
     """Patches per frame that the tower saw, where they are not those of the model's shape."""
     frames: int | None = None
     """That the tower saw, where they are not t."""
+    slots: Slots | None = None
+    """Of a model whose stock forward says where its tokens stand; None: one after the other, `suffix` behind them."""
 
     @property
     def dense_tokens(self) -> int:
@@ -239,6 +288,8 @@ class Prefix:
     """Per layer run, if asked for: the attention that each token of its cache received from all tokens after it, summed."""
     usage: Usage = NOTHING
     """So far: visual and cached tokens of each layer run."""
+    given: Given | None = None
+    """What the stock forward gives its layers of these tokens, if anything."""
 
     @property
     def depth(self) -> int:
@@ -369,6 +420,7 @@ class Model(Protocol):
         past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
         looking: int = 0,
+        given: Given | None = None,
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
 
@@ -378,7 +430,14 @@ class Model(Protocol):
         """
         ...
 
-    def attend(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int, look: bool = False) -> Run:
+    def attend(
+        self,
+        hidden: Float[Tensor, "s c"],
+        position: Int[Tensor, " s *axes"],
+        layer: int,
+        look: bool = False,
+        given: Given | None = None,
+    ) -> Run:
         """The first half of one layer on a whole sequence, without the feed-forward network: `feed` is the other one.
 
         With `look` its queries are handed out.
@@ -387,7 +446,7 @@ class Model(Protocol):
         """
         ...
 
-    def feed(self, hidden: Float[Tensor, "s c"], layer: int) -> Float[Tensor, "s c"]: ...
+    def feed(self, hidden: Float[Tensor, "s c"], layer: int, given: Given | None = None) -> Float[Tensor, "s c"]: ...
 
     def ahead(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int) -> Float[Tensor, "h s"]:
         """The last row's attention in a layer that has not run, from the hidden states that will enter it."""
