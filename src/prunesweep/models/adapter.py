@@ -1,0 +1,261 @@
+"""Stock video LLMs of transformers: whatever their forward does before the decoder layers is recorded, not written again.
+
+A video goes through the family's own stock processor and its own stock forward, with layers that only note what they get
+(`recording`): visual tokens, text and marks among them, positions, what is added behind layers and who sees whom.  A token that
+a reducer leaves keeps its slot in that sequence.  A merged token sits in the slot of the patch whose place it keeps, or else of
+the first that went to it, with its own embedding; what is added behind layers (deep-stack) is that patch's, no mean.  Renumbered
+tokens, and text among them, count on like text.  Text among the tokens is never reduced: a timestamp stays when its frame goes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from prunesweep.checks import require_choice
+from prunesweep.models.checkpoints import stock
+from prunesweep.models.decoder import ATTENTION, Decoder
+from prunesweep.models.families import Family, require_family_of
+from prunesweep.models.recording import Recording, parts_of, record
+from prunesweep.models.sizes import shape_of
+from prunesweep.types import Clip, Slots, Tokens
+
+GRID_AXES = 3
+"""Time, row and column."""
+LARGEST = 2**40
+"""Pixels: no bound, where the frames have their final size already."""
+FIRST_STEP = 0.5
+"""Seconds between the frames of a video that has one only."""
+TextAfterVideo = Literal["stock", "largest"]
+"""Where text goes on: as the installed transformers has it, or behind the video's largest position on any axis."""
+ASKED = "?"
+"""Any text: what a recording is made of ends before it."""
+
+
+class Grid(NamedTuple):
+    """Of a video's visual tokens."""
+
+    steps: int
+    rows: int
+    columns: int
+    patches: int | None
+    """That the tower sees of each step, where that depends on the video."""
+
+
+class StockModel(Decoder):
+    """One checkpoint: `network` is the stock module, `processor` its stock processor."""
+
+    def __init__(self, name: str, family: Family, network: Any, processor: Any, text_after_video: TextAfterVideo = "stock"):
+        """Raises ValueError for a network that is built otherwise, and for a processor without a video part."""
+        self.parts = parts_of(network)
+        super().__init__(self.parts.language_model, self.parts.head)
+        if getattr(processor, "video_processor", None) is None:
+            raise ValueError(f"the processor of {name} has no video part; use a checkpoint with video_preprocessor_config.json")
+        if text_after_video != "stock" and not family.text_after_video:
+            raise ValueError(
+                f"model.text_after_video={text_after_video} is a rule of Qwen2-VL and Qwen2.5-VL; {name} has stock only"
+            )
+        network.set_attn_implementation({"text_config": ATTENTION})
+        self.name, self.family = name, family
+        self.network = network.eval()
+        self.processor = processor
+        self.text_after_video = text_after_video
+        self.shape = shape_of(network.config)
+        rope = getattr(self.language_model.config, "rope_parameters", None) or {}
+        self.axes = GRID_AXES if "mrope_section" in rope else 0
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        stop = self.network.generation_config.eos_token_id
+        return frozenset(stop if isinstance(stop, list) else [] if stop is None else [stop])
+
+    @functools.cached_property
+    def encoder_fingerprint(self) -> str:
+        """With the rule of positions, which are recorded where a video is encoded."""
+        return f"{super().encoder_fingerprint} slots {self.text_after_video}"
+
+    # A video.
+
+    def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
+        """Raises ValueError for facts, which are not defined for any tower, and for smaller frames where these have no meaning."""
+        if needs:
+            raise ValueError(f"no {needs[0]} is known of {self.name}'s vision tower; use another reducer")
+        inputs = self.inputs(clip, ASKED)
+        ids = self._ids_of_video(inputs)
+        grid = full = self._grid(inputs, clip, int(self._visual(ids, len(clip.frames)).sum()))
+        if scale != 1:
+            smaller = self._smaller(clip, full, scale)
+            inputs = self.inputs(smaller, ASKED, size={"shortest_edge": 1, "longest_edge": LARGEST})
+            ids = self._ids_of_video(inputs)
+            grid = self._grid(inputs, clip, int(self._visual(ids, len(clip.frames)).sum()))
+        start = len(self.prompt(ASKED)[0])
+        visual = self._visual(ids, len(clip.frames)).to(self.network.device)
+        block = slice(start, start + len(ids))
+        noted = record(self.parts, inputs, self.axes)
+        x = noted.embedded[block][visual]
+        return Tokens(
+            clip.video_id,
+            x=x.unflatten(0, (grid.steps, -1)),
+            suffix=x[:0],
+            grid=(grid.rows, grid.columns),
+            unreduced=full.steps * full.rows * full.columns,
+            vision_patches=grid.patches,
+            frames=grid.steps,
+            slots=self._slots(noted, block, visual),
+        )
+
+    def inputs(self, clip: Clip, text: str, **video: Any) -> dict[str, Any]:
+        """All that the stock model takes, from its stock processor, of a question about our frames."""
+        from transformers.video_utils import VideoMetadata
+
+        seconds = frame_distance(clip)
+        metadata = VideoMetadata(
+            total_num_frames=len(clip.frames),
+            fps=1.0,  # so that the numbers of the frames are their seconds
+            frames_indices=list(clip.timestamps),
+            duration=clip.timestamps[-1] + seconds,
+        )
+        made = self.processor(
+            text=[self._chat(text)],
+            videos=[clip.frames.permute(0, 3, 1, 2)],
+            video_metadata=[metadata],
+            do_sample_frames=False,
+            return_tensors="pt",
+            **dict(self.family.video),
+            **video,
+        )
+        made.pop("attention_mask", None)  # a single sequence has no padding
+        for name in ("second_per_grid_ts", "video_second_per_grid"):
+            if name in made:
+                made[name] = torch.tensor([seconds * self.processor.video_processor.temporal_patch_size])
+        return {name: self._placed(value) for name, value in made.items()}
+
+    def _placed(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(self.network.device, self.network.dtype if value.is_floating_point() and value.ndim > 1 else None)
+
+    def _ids_of_video(self, inputs: Mapping[str, Any]) -> Int[Tensor, " b"]:
+        """What the processor put in the place of the video.  Raises ValueError if the text around it became another."""
+        ids = inputs["input_ids"][0].cpu()
+        before, after = self.prompt(ASKED)
+        stop = len(ids) - len(after)
+        if tuple(ids[: len(before)].tolist()) != before or tuple(ids[stop:].tolist()) != after:
+            raise ValueError(f"the processor of {self.name} spells the prompt another way around a video than without it")
+        return ids[len(before) : stop]
+
+    def _visual(self, ids: Int[Tensor, " b"], frames: int) -> Bool[Tensor, " b"]:
+        """Which of these are visual tokens that a reducer may take."""
+        visual = ids == getattr(self.network.config, self.family.visual)
+        at = visual.nonzero()[:, 0]
+        if self.family.tail:
+            visual[at[-self.family.tail :]] = False
+        if self.family.head:
+            visual[at.unflatten(0, (frames, -1))[:, : self.family.head].flatten()] = False
+        return visual
+
+    def _grid(self, inputs: Mapping[str, Any], clip: Clip, tokens: int) -> Grid:
+        """Raises ValueError for frames that have different numbers of tokens."""
+        if "video_grids" in inputs:
+            return Grid(*inputs["video_grids"][0].tolist(), patches=None)
+        if "video_grid_thw" not in inputs:
+            steps = len(clip.frames)
+            side = round((tokens / steps) ** 0.5)
+            rows, columns = (side, side) if side * side * steps == tokens else (1, tokens // steps)
+            patches = None
+        else:
+            steps, height, width = inputs["video_grid_thw"][0].tolist()
+            merged = round((height * width * steps / tokens) ** 0.5)  # patches on a token's side
+            rows, columns, patches = height // merged, width // merged, height * width
+        if steps * rows * columns != tokens:
+            raise ValueError(f"{self.name} has {tokens} visual tokens of {steps} steps: not the same number in each of them")
+        return Grid(steps, rows, columns, patches)
+
+    def _slots(self, noted: Recording, block: slice, visual: Bool[Tensor, " b"]) -> Slots:
+        position = noted.position - block.start
+        span = int(position[block.stop].max())
+        if self.text_after_video == "largest":
+            span = int(position[block][visual].max()) + 1
+        return Slots(
+            visual=visual,
+            text=noted.embedded[block][~visual],
+            position=position[block],
+            span=span,
+            added=None if noted.added is None else noted.added[:, block],
+            joined=None if noted.joined is None else noted.joined[block],
+        )
+
+    def _smaller(self, clip: Clip, full: Grid, scale: float) -> Clip:
+        """Frames of the size that gives `scale` of the rows and columns."""
+        if full.patches is None:
+            raise ValueError(
+                f"the processor of {self.name} brings every frame to its own size; use a reducer without input.scale"
+            )
+        video = self.processor.video_processor
+        token = video.patch_size * round((full.patches / (full.rows * full.columns)) ** 0.5)
+        size = tuple(max(1, round(scale * n)) * token for n in (full.rows, full.columns))
+        small = F.interpolate(clip.frames.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True)
+        return Clip(clip.video_id, small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1), clip.timestamps)
+
+    # Text.
+
+    def text_position(self, start: int, count: int) -> Int[Tensor, " count *axes"]:
+        counted = super().text_position(start, count)
+        return counted[:, None].expand(-1, self.axes) if self.axes else counted
+
+    def _chat(self, text: str, system: str = "", prefix: str = "") -> str:
+        content = [{"type": "video"}, {"type": "text", "text": text}]
+        messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+        messages.append({"role": "user", "content": content})
+        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True) + prefix
+        words = self.processor.tokenizer
+        return (words.bos_token or words.eos_token) + chat if self.family.begins else chat
+
+    def prompt(self, text: str, system: str = "", prefix: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
+        ids = self.processor.tokenizer(self._chat(text, system, prefix))["input_ids"]
+        video = self.processor.tokenizer.convert_tokens_to_ids(self.processor.video_token)
+        if ids.count(video) != 1:
+            raise ValueError(f"the chat template of {self.name} gives {ids.count(video)} video tokens, expected 1")
+        at = ids.index(video)
+        return tuple(ids[:at]), tuple(ids[at + 1 :])
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        return tuple(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def detokenize(self, ids: tuple[int, ...]) -> str:
+        return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    # Layers.
+
+    def _rotations(self, x: Tensor, position: Int[Tensor, " s *axes"], start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
+        kinds = getattr(self.language_model, "rope_types", None)
+        if kinds is None:
+            return super()._rotations(x, position, start, stop)
+        made = {
+            "scaled": self.language_model.rotary_emb(x, position_ids=position[None]),
+            "unscaled": self.language_model.rotary_emb_unscaled(x, position_ids=position[None]),
+        }
+        return [made[kinds[layer]] for layer in range(start, stop)]
+
+    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
+        """Of the whole prompt, by the stock forward alone."""
+        return self.network(**self.inputs(clip, text)).logits[0]
+
+
+def frame_distance(clip: Clip) -> float:
+    """Seconds between the frames."""
+    times = clip.timestamps
+    return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 and times[-1] > times[0] else FIRST_STEP
+
+
+def load(name: str, checkpoint: str, dtype: str = "auto", text_after_video: TextAfterVideo = "stock") -> Any:
+    """A checkpoint folder of a known family, or a name on the Hugging Face hub, with its own processor."""
+    require_choice("model.text_after_video", text_after_video, TextAfterVideo)  # before seconds of loading
+    family = require_family_of(checkpoint)
+    return StockModel(name, family, *stock(checkpoint, family.network_class, family.model_type, dtype), text_after_video)
