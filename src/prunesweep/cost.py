@@ -30,6 +30,13 @@ class VisionShape:
     patches: int
     patch_inputs: int
     token_patches: int = 0
+    outside: int = 0
+    """Multiply-adds of each patch outside the layers (embedding, projector, deep-stack); 0: a projector of two layers on each."""
+    window: int = 0
+    """Patches that one attends to in layers with windows; those at the edges are taken to be as large."""
+    window_layers: int = 0
+    class_tokens: int = 0
+    """Of a frame, besides the patches."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Shape:
     mlp: int
     vocabulary: int
     vision: VisionShape
+    experts: int = 0
+    """That a router scores for each token, on average over the layers; `mlp` is the width of those that run then."""
 
 
 def layer_flops(shape: Shape, rows: int, columns: int) -> int:
@@ -62,8 +71,8 @@ def projection_flops(shape: Shape, rows: int) -> int:
 
 
 def feed_forward_flops(shape: Shape, rows: int) -> int:
-    """One decoder layer's SwiGLU."""
-    return 2 * rows * 3 * shape.hidden * shape.mlp
+    """One decoder layer's SwiGLU, or its experts that run and the router."""
+    return 2 * rows * shape.hidden * (3 * shape.mlp + shape.experts)
 
 
 def attention_flops(shape: Shape, pairs: int) -> int:
@@ -118,12 +127,16 @@ def head_flops(shape: Shape, rows: int = 1) -> int:
 
 
 def vision_flops(shape: Shape, frames: int, patches: int | None = None) -> int:
-    """Vision tower and two-layer projector on every patch of every frame; `patches` per frame, if not those of the shape."""
+    """Vision tower and projector on every patch of every frame; `patches` per frame, if not those of the shape."""
     v = shape.vision
     patches = v.patches if patches is None else patches
-    tokens = frames * patches
-    tower = v.layers * (2 * tokens * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * tokens * patches * v.hidden)
-    return tower + 2 * tokens * (v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2)
+    rows = patches + v.class_tokens
+    seen = (v.layers - v.window_layers) * rows
+    if v.window_layers:
+        seen = seen + v.window_layers * ((rows < v.window) * rows + (rows >= v.window) * v.window)
+    tower = 2 * frames * rows * v.layers * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * frames * rows * seen * v.hidden
+    outside = v.outside or v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2
+    return tower + 2 * frames * patches * outside
 
 
 def decode_flops(shape: Shape, cached: Sequence[int], generated: int, attended: Sequence[int] | None = None) -> int:

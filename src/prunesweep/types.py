@@ -462,5 +462,9 @@ class Model(Protocol):
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]: ...
 
+    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
+        """Of a whole prompt, by the stock forward alone; what the layers' loop is held against when a checkpoint is loaded."""
+        ...
+
     @property
     def stop_ids(self) -> frozenset[int]: ...

@@ -9,14 +9,14 @@ import pytest
 
 from prunesweep.models import pllava, qwen2_5_vl, stllm
 from prunesweep.models.convert import examine, finish_stllm, read_qformer_tokenizer, write
-from support import networks
+from support import networks, zoo
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Checkpoints as released, and ST-LLM's converted."""
     root = tmp_path_factory.mktemp("networks")
-    made = {"qwen": networks.qwen(root / "qwen"), "pllava": networks.pllava_checkpoint(root / "pllava")}
+    made = {"qwen": zoo.save("qwen2_5_vl", root / "qwen"), "pllava": networks.pllava_checkpoint(root / "pllava")}
     for variant in ("qa", "conversation"):
         released = networks.stllm_checkpoint(root / f"stllm_{variant}_released", variant)
         found, config = examine("stllm", released, variant)

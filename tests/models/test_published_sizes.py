@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
 from prunesweep.cost import Shape
-from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
+from prunesweep.models import llava_onevision, pllava, stllm
+from prunesweep.models.sizes import shape_of
 from prunesweep.report.costs import shape_in
 from support.places import CONF
 
@@ -96,5 +97,5 @@ def test_qwen2_5_vl_7b_has_the_configured_sizes() -> None:
         network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text | heads, vision_config=vision))
     configured_sizes = configured("qwen2_5_vl_7b")
     any_resolution = replace(configured_sizes.vision, patches=0, token_patches=4)
-    assert qwen2_5_vl.shape_of(network.config) == replace(configured_sizes, vision=any_resolution)
+    assert shape_of(network.config) == replace(configured_sizes, vision=any_resolution)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(8.29e9, rel=0.01)

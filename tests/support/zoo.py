@@ -273,10 +273,10 @@ def _glm(kind: str, **text: Any) -> Made:
         "patch_size": 8,
         "initializer_range": SPREAD,
     }
-    rope = {**MROPE, "mrope_section": [2, 2, 2], "partial_rotary_factor": 0.5}
+    rope = {**MROPE, "mrope_section": [1, 1, 1], "partial_rotary_factor": 0.5}
     config = getattr(t, f"{kind}Config")(
         vision_config=vision,
-        text_config={**TEXT, "hidden_size": HIDDEN, "vocab_size": len(words), "rope_parameters": rope, "head_dim": 24, **text},
+        text_config={**TEXT, "vocab_size": len(words), "rope_parameters": rope, **text},
         image_token_id=words["<|image|>"],
         video_token_id=words["<|video|>"],
         image_start_token_id=words["<|begin_of_image|>"],

@@ -19,9 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prunesweep.checks import require_choice
+from prunesweep.models import llava_onevision
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder
-from prunesweep.models.families import Family, require_family_of
+from prunesweep.models.families import FAMILIES, Family, require_family_of, require_version
+from prunesweep.models.processing import around_video, chat_of, placed, video_inputs
 from prunesweep.models.recording import Recording, parts_of, record
 from prunesweep.models.sizes import shape_of
 from prunesweep.types import Clip, Slots, Tokens
@@ -30,8 +32,6 @@ GRID_AXES = 3
 """Time, row and column."""
 LARGEST = 2**40
 """Pixels: no bound, where the frames have their final size already."""
-FIRST_STEP = 0.5
-"""Seconds between the frames of a video that has one only."""
 TextAfterVideo = Literal["stock", "largest"]
 """Where text goes on: as the installed transformers has it, or behind the video's largest position on any axis."""
 ASKED = "?"
@@ -83,7 +83,7 @@ class StockModel(Decoder):
     # A video.
 
     def encode(self, clip: Clip, scale: float = 1.0, needs: tuple[str, ...] = (), question: str | None = None) -> Tokens:
-        """Raises ValueError for facts, which are not defined for any tower, and for smaller frames where these have no meaning."""
+        """Raises ValueError for facts, which no tower is known to have, and for smaller frames where they have no meaning."""
         if needs:
             raise ValueError(f"no {needs[0]} is known of {self.name}'s vision tower; use another reducer")
         inputs = self.inputs(clip, ASKED)
@@ -112,34 +112,8 @@ class StockModel(Decoder):
 
     def inputs(self, clip: Clip, text: str, **video: Any) -> dict[str, Any]:
         """All that the stock model takes, from its stock processor, of a question about our frames."""
-        from transformers.video_utils import VideoMetadata
-
-        seconds = frame_distance(clip)
-        metadata = VideoMetadata(
-            total_num_frames=len(clip.frames),
-            fps=1.0,  # so that the numbers of the frames are their seconds
-            frames_indices=list(clip.timestamps),
-            duration=clip.timestamps[-1] + seconds,
-        )
-        made = self.processor(
-            text=[self._chat(text)],
-            videos=[clip.frames.permute(0, 3, 1, 2)],
-            video_metadata=[metadata],
-            do_sample_frames=False,
-            return_tensors="pt",
-            **dict(self.family.video),
-            **video,
-        )
-        made.pop("attention_mask", None)  # a single sequence has no padding
-        for name in ("second_per_grid_ts", "video_second_per_grid"):
-            if name in made:
-                made[name] = torch.tensor([seconds * self.processor.video_processor.temporal_patch_size])
-        return {name: self._placed(value) for name, value in made.items()}
-
-    def _placed(self, value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        return value.to(self.network.device, self.network.dtype if value.is_floating_point() and value.ndim > 1 else None)
+        chat = self._chat(text)
+        return placed(video_inputs(self.processor, clip, chat, **dict(self.family.video), **video), self.network)
 
     def _ids_of_video(self, inputs: Mapping[str, Any]) -> Int[Tensor, " b"]:
         """What the processor put in the place of the video.  Raises ValueError if the text around it became another."""
@@ -210,20 +184,11 @@ class StockModel(Decoder):
         return counted[:, None].expand(-1, self.axes) if self.axes else counted
 
     def _chat(self, text: str, system: str = "", prefix: str = "") -> str:
-        content = [{"type": "video"}, {"type": "text", "text": text}]
-        messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-        messages.append({"role": "user", "content": content})
-        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True) + prefix
-        words = self.processor.tokenizer
+        chat, words = chat_of(self.processor, text, system, prefix), self.processor.tokenizer
         return (words.bos_token or words.eos_token) + chat if self.family.begins else chat
 
     def prompt(self, text: str, system: str = "", prefix: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
-        ids = self.processor.tokenizer(self._chat(text, system, prefix))["input_ids"]
-        video = self.processor.tokenizer.convert_tokens_to_ids(self.processor.video_token)
-        if ids.count(video) != 1:
-            raise ValueError(f"the chat template of {self.name} gives {ids.count(video)} video tokens, expected 1")
-        at = ids.index(video)
-        return tuple(ids[:at]), tuple(ids[at + 1 :])
+        return around_video(self.processor, self._chat(text, system, prefix), self.name)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         return tuple(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -232,6 +197,9 @@ class StockModel(Decoder):
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     # Layers.
+
+    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
+        return self.network(**self.inputs(clip, text)).logits[0]
 
     def _rotations(self, x: Tensor, position: Int[Tensor, " s *axes"], start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
         kinds = getattr(self.language_model, "rope_types", None)
@@ -243,19 +211,20 @@ class StockModel(Decoder):
         }
         return [made[kinds[layer]] for layer in range(start, stop)]
 
-    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
-        """Of the whole prompt, by the stock forward alone."""
-        return self.network(**self.inputs(clip, text)).logits[0]
 
-
-def frame_distance(clip: Clip) -> float:
-    """Seconds between the frames."""
-    times = clip.timestamps
-    return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 and times[-1] > times[0] else FIRST_STEP
+def load_family(
+    model_type: str, name: str, checkpoint: str, dtype: str = "auto", text_after_video: TextAfterVideo = "stock"
+) -> StockModel:
+    """A checkpoint of that family.  Raises ValueError, in one line, for any other and for what cannot be loaded."""
+    require_choice("model.text_after_video", text_after_video, TextAfterVideo)  # before seconds of loading
+    require_version()
+    family = FAMILIES[model_type]
+    return StockModel(name, family, *stock(checkpoint, family.network_class, model_type, dtype), text_after_video)
 
 
 def load(name: str, checkpoint: str, dtype: str = "auto", text_after_video: TextAfterVideo = "stock") -> Any:
-    """A checkpoint folder of a known family, or a name on the Hugging Face hub, with its own processor."""
-    require_choice("model.text_after_video", text_after_video, TextAfterVideo)  # before seconds of loading
-    family = require_family_of(checkpoint)
-    return StockModel(name, family, *stock(checkpoint, family.network_class, family.model_type, dtype), text_after_video)
+    """A checkpoint folder of any known family, or a name on the Hugging Face hub, with its own processor."""
+    kind = require_family_of(checkpoint).model_type
+    if kind == llava_onevision.MODEL_TYPE:  # whose tower's facts are known
+        return llava_onevision.load(name, checkpoint, dtype)
+    return load_family(kind, name, checkpoint, dtype, text_after_video)

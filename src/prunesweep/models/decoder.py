@@ -23,7 +23,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.types import Given, KeyValue, Look, Merged, Places, Run
+from prunesweep.models.processing import chat_of, placed, video_inputs
+from prunesweep.types import Clip, Given, KeyValue, Look, Merged, Places, Run
 
 ATTENTION = "prunesweep_sdpa"
 ENCODING_PACKAGES = ("torch", "torchvision", "transformers")
@@ -248,6 +249,22 @@ class Decoder:
     def _rotation(self, x: Tensor, position: Int[Tensor, " s *axes"]) -> tuple[Tensor, Tensor]:
         """Cosines and sines; several axes come first in the stock rotary embeddings."""
         return self.language_model.rotary_emb(x, position[None] if position.ndim == 1 else position.T[:, None])
+
+    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
+        """Of a whole prompt, by the stock processor and the stock forward alone: what the loop is held against."""
+        processor: Any = getattr(self, "processor", None)
+        if processor is None:
+            raise ValueError(
+                f"{type(self).__name__} has no stock processor, so nothing to hold its layers against; give it stock_logits"
+            )
+        return self.network(**placed(video_inputs(processor, clip, chat_of(processor, text)), self.network)).logits[0]
+
+    def logits_around(self, clip: Clip, text: str, llm: Any) -> Float[Tensor, "s vocabulary"]:
+        """The same by a stock LLM on our visual tokens, for families whose other parts no stock class puts together."""
+        tokens = self.encode(clip, question=text)  # type: ignore[attr-defined]
+        before, after = self.prompt(text)  # type: ignore[attr-defined]
+        parts = [self.embed(before), tokens.x.flatten(0, 1), tokens.suffix, self.embed(after)]
+        return llm(inputs_embeds=torch.cat([part.to(llm.dtype) for part in parts])[None]).logits[0]
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
         return self.head(self.language_model.norm(hidden))
