@@ -9,14 +9,15 @@ import pytest
 
 from prunesweep.models import pllava, qwen2_5_vl, stllm
 from prunesweep.models.convert import examine, finish_stllm, read_qformer_tokenizer, write
-from support import networks, zoo
+from support import networks
+from support.zoo import Zoo, save
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Checkpoints as released, and ST-LLM's converted."""
     root = tmp_path_factory.mktemp("networks")
-    made = {"qwen": zoo.save("qwen2_5_vl", root / "qwen"), "pllava": networks.pllava_checkpoint(root / "pllava")}
+    made = {"qwen": save("qwen2_5_vl", root / "qwen"), "pllava": networks.pllava_checkpoint(root / "pllava")}
     for variant in ("qa", "conversation"):
         released = networks.stllm_checkpoint(root / f"stllm_{variant}_released", variant)
         found, config = examine("stllm", released, variant)
@@ -35,3 +36,8 @@ def models(folders: dict[str, Path]) -> dict[str, Any]:
         "pllava": pllava.load("pllava", str(folders["pllava"])),
         **{name: stllm.load(name, str(folders[name])) for name in ("stllm_qa", "stllm_conversation")},
     }
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    return Zoo(tmp_path_factory.mktemp("zoo"))

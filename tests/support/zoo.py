@@ -470,3 +470,17 @@ def _stir(network: Any) -> None:
         for parameter in network.parameters():
             if not parameter.any():
                 parameter.normal_(std=SPREAD)
+
+
+class Zoo(dict[str, Any]):
+    """Models by their families' names, made when they are asked for."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Any:
+        from prunesweep.models.adapter import load_family
+
+        self[name] = load_family(name, name, str(save(name, self.folder / name)))
+        return self[name]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.models import llava_onevision
 from prunesweep.models.decoder import llm_shape
 
 GATED = 3
@@ -15,6 +16,8 @@ GATED = 3
 
 def shape_of(config: Any) -> Shape:
     """Of a family that the adapter serves."""
+    if config.model_type == llava_onevision.MODEL_TYPE:
+        return llava_onevision.shape_of(config)
     text = config.get_text_config()
     vision = TOWERS[config.model_type](config, config.vision_config, text.hidden_size)
     return with_experts(llm_shape(text, vision), text)
