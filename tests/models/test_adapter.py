@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,19 +24,12 @@ from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
 from prunesweep.types import Clip, Prefix, Sample
 from support.trials import CHOOSE, GENERATE, reducer_of
-from support.zoo import ZOO, Zoo
+from support.zoo import ZOO, Zoo, clip_of
 
 QUESTION = "what color is the block ?"
 GENERATED = 8
 FULL_LAYERS = 3
 """Before a step prunes: behind all of the tiny networks' deep-stack."""
-
-
-@functools.cache
-def clip_of(frames: int = 6, spacing: float = 0.7, height: int = 64, width: int = 80) -> Clip:
-    dice = torch.Generator().manual_seed(3)
-    pixels = torch.randint(0, 256, (frames, height, width, 3), generator=dice, dtype=torch.uint8)
-    return Clip("video", pixels, tuple(round(spacing * frame, 6) for frame in range(frames)))
 
 
 SHORT, LONG = clip_of(), clip_of(9, 13.0)

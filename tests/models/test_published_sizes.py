@@ -14,6 +14,7 @@ from prunesweep.models import llava_onevision, pllava, stllm
 from prunesweep.models.sizes import shape_of
 from prunesweep.report.costs import shape_in
 from support.places import CONF
+from support.published import PUBLISHED, on_meta
 
 
 def configured(name: str) -> Shape:
@@ -84,6 +85,17 @@ def test_the_token_count_of_llava_onevision_is_196_a_frame_and_a_newline() -> No
         ).pooler_output
     assert features.shape == (1, 4 * 196 + 1, 3584)
     assert llava_onevision.shape_of(network.config) == configured("llava_onevision_7b")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_network_has_the_configured_sizes(name: str) -> None:
+    """On the meta device: what its configuration says, what `prunesweep cost` counts with, and how many parameters there are."""
+    network, published = on_meta(name), PUBLISHED[name]
+    sizes = configured(name)
+    own = shape_of(network.config)
+    assert replace(own, vision=replace(own.vision, patches=published.patches, token_patches=0)) == sizes
+    assert own.vision.patches in (0, published.patches)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(published.billions * 1e9, rel=0.01)
 
 
 def test_qwen2_5_vl_7b_has_the_configured_sizes() -> None:

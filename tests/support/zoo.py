@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from prunesweep.embedded.language import CHAT_TEMPLATE, build_tokenizer
+from prunesweep.types import Clip
 
 HIDDEN, LAYERS = 48, 6
 SPREAD = 0.15
@@ -484,3 +486,10 @@ class Zoo(dict[str, Any]):
 
         self[name] = load_family(name, name, str(save(name, self.folder / name)))
         return self[name]
+
+
+@functools.cache
+def clip_of(frames: int = 6, spacing: float = 0.7, height: int = 64, width: int = 80) -> Clip:
+    dice = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (frames, height, width, 3), generator=dice, dtype=torch.uint8)
+    return Clip("video", pixels, tuple(round(spacing * frame, 6) for frame in range(frames)))

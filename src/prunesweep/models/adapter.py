@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from prunesweep.checks import require_choice
+from prunesweep.checks import require_at_least, require_choice
 from prunesweep.models import llava_onevision
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder
@@ -48,10 +48,40 @@ class Grid(NamedTuple):
     """That the tower sees of each step, where that depends on the video."""
 
 
+class Pixels(NamedTuple):
+    """Bounds of what a processor leaves of the pixels, as it means them: of a frame, or of all; None: the checkpoint's own."""
+
+    least: int | None = None
+    most: int | None = None
+
+    def size(self, name: str, processor: Any) -> dict[str, Any]:
+        """A setting of the video processor.  Raises ValueError for one that knows no bounds."""
+        if self == OWN_PIXELS:
+            return {}
+        own = processor.size
+        if not (own.get("shortest_edge") and own.get("longest_edge")):
+            raise ValueError(f"the processor of {name} brings every frame to its own size; leave model.most_pixels=null")
+        for setting, value in (("least_pixels", self.least), ("most_pixels", self.most)):
+            if value is not None:
+                require_at_least(f"model.{setting}", value, 1)
+        return {"size": {"shortest_edge": self.least or own["shortest_edge"], "longest_edge": self.most or own["longest_edge"]}}
+
+
+OWN_PIXELS = Pixels()
+
+
 class StockModel(Decoder):
     """One checkpoint: `network` is the stock module, `processor` its stock processor."""
 
-    def __init__(self, name: str, family: Family, network: Any, processor: Any, text_after_video: TextAfterVideo = "stock"):
+    def __init__(
+        self,
+        name: str,
+        family: Family,
+        network: Any,
+        processor: Any,
+        text_after_video: TextAfterVideo = "stock",
+        pixels: Pixels = OWN_PIXELS,
+    ):
         """Raises ValueError for a network that is built otherwise, and for a processor without a video part."""
         self.parts = parts_of(network)
         super().__init__(self.parts.language_model, self.parts.head)
@@ -66,6 +96,7 @@ class StockModel(Decoder):
         self.network = network.eval()
         self.processor = processor
         self.text_after_video = text_after_video
+        self.video = dict(family.video) | pixels.size(name, processor.video_processor)
         self.shape = shape_of(network.config)
         rope = getattr(self.language_model.config, "rope_parameters", None) or {}
         self.axes = GRID_AXES if "mrope_section" in rope else 0
@@ -78,7 +109,7 @@ class StockModel(Decoder):
     @functools.cached_property
     def encoder_fingerprint(self) -> str:
         """With the rule of positions, which are recorded where a video is encoded."""
-        return f"{super().encoder_fingerprint} slots {self.text_after_video}"
+        return f"{super().encoder_fingerprint} slots {self.text_after_video} {self.video}"
 
     # A video.
 
@@ -113,7 +144,7 @@ class StockModel(Decoder):
     def inputs(self, clip: Clip, text: str, **video: Any) -> dict[str, Any]:
         """All that the stock model takes, from its stock processor, of a question about our frames."""
         chat = self._chat(text)
-        return placed(video_inputs(self.processor, clip, chat, **dict(self.family.video), **video), self.network)
+        return placed(video_inputs(self.processor, clip, chat, **self.video | video), self.network)
 
     def _ids_of_video(self, inputs: Mapping[str, Any]) -> Int[Tensor, " b"]:
         """What the processor put in the place of the video.  Raises ValueError if the text around it became another."""
@@ -213,18 +244,31 @@ class StockModel(Decoder):
 
 
 def load_family(
-    model_type: str, name: str, checkpoint: str, dtype: str = "auto", text_after_video: TextAfterVideo = "stock"
+    model_type: str,
+    name: str,
+    checkpoint: str,
+    dtype: str = "auto",
+    text_after_video: TextAfterVideo = "stock",
+    pixels: Pixels = OWN_PIXELS,
 ) -> StockModel:
     """A checkpoint of that family.  Raises ValueError, in one line, for any other and for what cannot be loaded."""
     require_choice("model.text_after_video", text_after_video, TextAfterVideo)  # before seconds of loading
     require_version()
     family = FAMILIES[model_type]
-    return StockModel(name, family, *stock(checkpoint, family.network_class, model_type, dtype), text_after_video)
+    return StockModel(name, family, *stock(checkpoint, family.network_class, model_type, dtype), text_after_video, pixels)
 
 
-def load(name: str, checkpoint: str, dtype: str = "auto", text_after_video: TextAfterVideo = "stock") -> Any:
+def load(
+    name: str,
+    checkpoint: str,
+    dtype: str = "auto",
+    text_after_video: TextAfterVideo = "stock",
+    least_pixels: int | None = None,
+    most_pixels: int | None = None,
+) -> Any:
     """A checkpoint folder of any known family, or a name on the Hugging Face hub, with its own processor."""
     kind = require_family_of(checkpoint).model_type
-    if kind == llava_onevision.MODEL_TYPE:  # whose tower's facts are known
+    pixels = Pixels(least_pixels, most_pixels)
+    if kind == llava_onevision.MODEL_TYPE and pixels == OWN_PIXELS:  # whose tower's facts are known
         return llava_onevision.load(name, checkpoint, dtype)
-    return load_family(kind, name, checkpoint, dtype, text_after_video)
+    return load_family(kind, name, checkpoint, dtype, text_after_video, pixels)
