@@ -6,21 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
-from prunesweep.cost import Shape
 from prunesweep.models import llava_onevision, pllava, stllm
 from prunesweep.models.sizes import shape_of
-from prunesweep.report.costs import shape_in
-from support.places import CONF
-from support.published import PUBLISHED, on_meta
-
-
-def configured(name: str) -> Shape:
-    """The sizes in conf/model, which `prunesweep cost` counts with."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return shape_in(compose("cost", [f"model={name}", *(["model.checkpoint=x"] if "stllm" in name else [])]))
+from support.published import PUBLISHED, configured, on_meta
 
 
 def test_pllava_7b_has_2304_tokens() -> None:

@@ -178,3 +178,30 @@ def stllm_checkpoint(folder: Path, variant: str) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     build_tokenizer().save_pretrained(folder)
     return folder
+
+
+def llava_video_checkpoint(folder: Path) -> Path:
+    """As released: everything under `model.`, SigLIP within its two wrappers, no image processor."""
+    from prunesweep.models import llava_video
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer()
+    text = {**TEXT, "num_key_value_heads": 2, "vocab_size": len(tokenizer)}
+    vision = {**PLLAVA_CONFIG["vision_config"], "image_size": 56}
+    vision.pop("projection_dim")
+    config = {"model_type": llava_video.RELEASED_TYPE, **text, "rope_theta": 10000.0, "vision_config": vision}
+    torch.manual_seed(0)
+    network = llava_video.Network({"text_config": text, "vision_config": vision})
+    with torch.no_grad():
+        network.image_newline.normal_(std=0.2)
+    released = {}
+    for name, tensor in network.state_dict().items():
+        for theirs, ours in llava_video.RULES:
+            if name.startswith(ours):
+                released[theirs + name.removeprefix(ours)] = tensor.clone()
+                break
+    released["model.vision_tower.vision_tower.vision_model.embeddings.position_ids"] = torch.arange(49)[None]
+    save_shards(released, folder)
+    (folder / "config.json").write_text(json.dumps({**config, "mm_newline_position": "grid", "mm_spatial_pool_mode": "average"}))
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from hydra import compose, initialize_config_dir
+
+from prunesweep.cost import Shape
+from prunesweep.report.costs import shape_in
+from support.places import CONF
+
 TRANSFORMERS = "transformers 5.24's defaults for it"
 
 
@@ -179,6 +185,10 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
+LLAVA_VIDEO_7B = {"text_config": {**QWEN2_7B, "vocab_size": 152064}}
+"""lmms-lab/LLaVA-Video-7B-Qwen2, from memory."""
+
+
 def on_meta(name: str) -> Any:
     """The network without weights."""
     import torch
@@ -188,3 +198,10 @@ def on_meta(name: str) -> Any:
     config = getattr(transformers, f"{published.network}Config")(**published.config)
     with torch.device("meta"):
         return getattr(transformers, f"{published.network}ForConditionalGeneration")(config)
+
+
+def configured(name: str) -> Shape:
+    """The sizes in conf/model, which `prunesweep cost` counts with."""
+    given = ["model.checkpoint=x"] if name.startswith(("stllm", "llava_video")) else []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return shape_in(compose("cost", [f"model={name}", *given]))

@@ -18,12 +18,12 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
     no_args_is_help=True,
 )
-Family = Annotated[Literal["pllava", "stllm"], typer.Argument(help="Of the model.")]
+Family = Annotated[Literal["pllava", "stllm", "llava_video"], typer.Argument(help="Of the model.")]
 Folder = Annotated[Path, typer.Argument(parser=user_path, metavar="FOLDER", help="The checkpoint as released.")]
 Variant = Annotated[Literal["qa", "conversation"], typer.Option(help="Of ST-LLM.")]
 
 
-CONVERTED = ("pllava", "stllm")
+CONVERTED = ("pllava", "stllm", "llava_video")
 """Families whose released checkpoints transformers cannot read."""
 
 
@@ -31,7 +31,9 @@ CONVERTED = ("pllava", "stllm")
 def check(
     checkpoint: Annotated[
         str,
-        typer.Argument(metavar="CHECKPOINT|FAMILY", help="Folder or hub name of a stock family; or pllava, stllm and a folder."),
+        typer.Argument(
+            metavar="CHECKPOINT|FAMILY", help="Folder or hub name of a stock family; or one of pllava, stllm, llava_video."
+        ),
     ],
     folder: Annotated[
         Path | None, typer.Argument(parser=user_path, metavar="FOLDER", help="As released, of such a family.")
@@ -41,7 +43,7 @@ def check(
 ) -> None:
     """Say whether a checkpoint can be served: its layers against the stock forward on a short prompt, memory and seconds.
 
-    Of pllava and stllm as released, say what fits the model and what is missing, left over or doubled; nothing is written.
+    Of pllava, stllm and llava_video as released: what fits the model, and what is missing, left over or doubled.
     """
     if checkpoint in CONVERTED:
         if folder is None:
@@ -102,7 +104,7 @@ def convert(
     ] = None,
 ) -> None:
     """Write a checkpoint as a safetensors folder that prunesweep reads; PLLaVA's LoRA matrices stay apart."""
-    from prunesweep.models.convert import PARTIAL, finish_stllm, read_qformer_tokenizer, write
+    from prunesweep.models.convert import PARTIAL, finish_llava_video, finish_stllm, read_qformer_tokenizer, write
 
     if out.exists():
         raise ValueError(f"{out} exists; name a folder that does not")
@@ -119,6 +121,8 @@ def convert(
         from transformers import InstructBlipVisionConfig
 
         finish_stllm(unfinished, tokenizer, InstructBlipVisionConfig(**config["vision_config"]).image_size)
+    if family == "llava_video":
+        finish_llava_video(unfinished, config["vision_config"]["image_size"])
     unfinished.rename(out)
     print(f"{number} shard{'s' if number > 1 else ''} written to {out}")
 

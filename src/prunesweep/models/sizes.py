@@ -102,8 +102,13 @@ def _internvl(config: Any, vision: Any, text: int) -> VisionShape:
     return _tower(vision, _inputs(vision), vision.intermediate_size, outside, class_tokens=1, **_fixed(vision))
 
 
+def fixed_tower(vision: Any, projector: float) -> VisionShape:
+    """For frames of one size; `projector` is multiply-adds of a patch."""
+    return _tower(vision, _inputs(vision), vision.intermediate_size, projector, **_fixed(vision))
+
+
 def _smolvlm(config: Any, vision: Any, text: int) -> VisionShape:
-    return _tower(vision, _inputs(vision), vision.intermediate_size, vision.hidden_size * text, **_fixed(vision))
+    return fixed_tower(vision, vision.hidden_size * text)
 
 
 def _video_llama_3(config: Any, vision: Any, text: int) -> VisionShape:
