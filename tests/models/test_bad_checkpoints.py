@@ -30,9 +30,14 @@ def change(folder: Path, file: str, **values: Any) -> None:
 
 
 def test_an_unknown_family_lists_those_that_are_known(checkpoint: Path) -> None:
-    change(checkpoint, "config.json", model_type="gemma3")
-    with pytest.raises(ValueError, match=r"unknown family 'gemma3'; known: glm46v, .*qwen3_vl_moe"):
-        adapter.load("m", str(checkpoint))
+    for kind, said in (
+        ("blip_2", "unknown family 'blip_2'; known: glm46v, .*qwen3_vl_moe"),
+        ("gemma3", "see a sliding window, in which pruned tokens have no agreed meaning; known: glm46v"),
+        ("qwen3_5", "three of four layers are linear attention, .*; known: glm46v"),
+    ):
+        change(checkpoint, "config.json", model_type=kind)
+        with pytest.raises(ValueError, match=said):
+            adapter.load("m", str(checkpoint))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -445,12 +446,57 @@ def llava_onevision() -> Made:
     return Made(t.LlavaOnevisionForConditionalGeneration, config, processor)
 
 
+def qwen2_5_omni() -> Made:
+    """The thinker, within the configuration and the names of a released checkpoint, whose other parts are left out."""
+    import transformers as t
+
+    named = {"image_token": "<|image|>", "video_token": "<|video|>", "audio_token": "<|audio|>"}
+    named |= {"vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>"}
+    named |= {"audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>"}
+    words = Words(**named)
+    pixels = {"patch_size": 8, "size": PIXELS}
+    processor = t.Qwen2_5OmniProcessor(
+        t.Qwen2VLImageProcessor(**pixels),
+        t.Qwen2VLVideoProcessor(**pixels),
+        t.WhisperFeatureExtractor(feature_size=8),
+        words.tokenizer,
+        chat_template=template("<|vision_bos|><|video|><|vision_eos|>"),
+    )
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": HIDDEN,
+        "patch_size": 8,
+        "window_size": 32,
+        "fullatt_block_indexes": [1],
+        "initializer_range": SPREAD,
+    }
+    audio = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "num_mel_bins": 8}
+    config = t.Qwen2_5OmniThinkerConfig(
+        audio_config={**audio, "output_dim": HIDDEN},
+        vision_config=vision,
+        text_config={**TEXT, "vocab_size": len(words), "rope_parameters": {**MROPE, "mrope_section": [2, 2, 2]}},
+        audio_token_index=words["<|audio|>"],
+        image_token_index=words["<|image|>"],
+        video_token_index=words["<|video|>"],
+        vision_start_token_id=words["<|vision_bos|>"],
+        vision_end_token_id=words["<|vision_eos|>"],
+        audio_start_token_id=words["<|audio_bos|>"],
+        audio_end_token_id=words["<|audio_eos|>"],
+        position_id_per_seconds=4,
+        initializer_range=SPREAD,
+    )
+    return Made(t.Qwen2_5OmniThinkerForConditionalGeneration, config, processor)
+
+
 ZOO: dict[str, Callable[[], Made]] = {
     make.__name__: make
     for make in (
         *(qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe),
         *(llava_onevision, internvl, smolvlm, video_llama_3, glm4v, glm46v, glm4v_moe, molmo2),
-        *(llava_next_video, video_llava),
+        *(llava_next_video, video_llava, qwen2_5_omni),
     )
 }
 
@@ -463,7 +509,19 @@ def save(name: str, folder: Path) -> Path:
     network.generation_config.eos_token_id = None
     network.save_pretrained(folder)
     made.processor.save_pretrained(folder)
+    if name == "qwen2_5_omni":
+        _as_a_part(folder, "thinker")
     return folder
+
+
+def _as_a_part(folder: Path, part: str) -> None:
+    """Of a larger model, as it is released."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    save_file({f"{part}.{key}": tensor for key, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    own = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_5_omni", f"{part}_config": own}))
 
 
 def _stir(network: Any) -> None:

@@ -64,7 +64,7 @@ FAMILIES = {
         Family("molmo2", "Molmo2ForConditionalGeneration", visual="image_patch_id", begins=True),
         Family("llava_next_video", "LlavaNextVideoForConditionalGeneration"),
         Family("video_llava", "VideoLlavaForConditionalGeneration", head=1),
-        Family("perception_lm", "PerceptionLMForConditionalGeneration"),
+        Family("qwen2_5_omni", "Qwen2_5OmniThinkerForConditionalGeneration"),
         Family("llava_onevision", "LlavaOnevisionForConditionalGeneration", tail=1),
     )
 }
@@ -74,6 +74,16 @@ STOCK_INSTEAD = {
     "videollama3_qwen2": "a VideoLLaMA3 checkpoint for transformers (VideoLlama3ForConditionalGeneration)",
 }
 """What to use in place of checkpoints whose code would have to be run, by their model type."""
+
+
+REFUSED = {
+    "gemma3": "most of its layers see a sliding window, in which pruned tokens have no agreed meaning",
+    "gemma4": "most of its layers see a sliding window, in which pruned tokens have no agreed meaning",
+    "qwen3_5": "three of four layers are linear attention, whose states prunesweep cannot fork and prune yet",
+    "qwen3_5_moe": "three of four layers are linear attention, whose states prunesweep cannot fork and prune yet",
+    "minicpmv4_6": "three of four layers are linear attention, whose states prunesweep cannot fork and prune yet",
+}
+"""Families that transformers has and prunesweep does not serve, and why."""
 
 
 def require_version() -> None:
@@ -92,6 +102,8 @@ def require_family_of(checkpoint: str) -> Family:
     kind = str(config.get("model_type"))
     if kind in FAMILIES:
         return FAMILIES[kind]
+    if kind in REFUSED:
+        raise ValueError(f"{checkpoint!r} ({kind}) cannot be served: {REFUSED[kind]}; known: {', '.join(sorted(FAMILIES))}")
     if kind in STOCK_INSTEAD or "auto_map" in config:
         instead = STOCK_INSTEAD.get(kind, f"a checkpoint of one of {', '.join(sorted(FAMILIES))}")
         raise ValueError(f"{checkpoint!r} ({kind}) brings code of its own, which is never run; use {instead}")

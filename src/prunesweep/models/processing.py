@@ -52,7 +52,6 @@ def video_inputs(processor: Any, clip: Clip, chat: str, **video: Any) -> dict[st
         return_tensors="pt",
         **video,
     )
-    made.pop("attention_mask", None)  # a single sequence has no padding
     for name in SECONDS_OF_A_STEP:
         if name in made:
             made[name] = torch.tensor([seconds * processor.video_processor.temporal_patch_size])

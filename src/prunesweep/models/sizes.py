@@ -84,6 +84,11 @@ def _qwen2_5_vl(config: Any, vision: Any, text: int) -> VisionShape:
     )
 
 
+def _qwen2_5_omni(config: Any, vision: Any, text: int) -> VisionShape:
+    """Of the thinker, that is; the audio tower does not run."""
+    return _qwen2_5_vl(config, vision, text)
+
+
 def _qwen3_vl(config: Any, vision: Any, text: int) -> VisionShape:
     mergers = 1 + len(vision.deepstack_visual_indexes)
     outside = mergers * _merger(vision.hidden_size, vision.spatial_merge_size**2, text)
@@ -145,6 +150,7 @@ def _video_llava(config: Any, vision: Any, text: int) -> VisionShape:
 TOWERS: dict[str, Callable[[Any, Any, int], VisionShape]] = {
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
+    "qwen2_5_omni_thinker": _qwen2_5_omni,
     "qwen3_vl": _qwen3_vl,
     "qwen3_vl_moe": _qwen3_vl,
     "internvl": _internvl,
