@@ -24,7 +24,8 @@ from prunesweep.checks import require_number
 from prunesweep.files import PARTIAL, replace_file
 from prunesweep.lazy import torch
 from prunesweep.results.keys.fingerprint import Files, digest
-from prunesweep.types import Fact, Model, Slots, Tokens
+from prunesweep.slots import Slots
+from prunesweep.types import Fact, Model, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,7 @@ from prunesweep.types import Clip, Model
 
 REMEMBERED = "models.json"
 """In a store's folder."""
-FRAMES, HEIGHT, WIDTH = 4, 112, 140
+FRAMES, HEIGHT, WIDTH = 3, 112, 140
 SECONDS = 0.7
 """Between the frames."""
 QUESTION = "what is there ?"

@@ -26,7 +26,8 @@ from prunesweep.models.families import FAMILIES, Family, require_family_of, requ
 from prunesweep.models.processing import around_video, chat_of, placed, video_inputs
 from prunesweep.models.recording import Recording, parts_of, record
 from prunesweep.models.sizes import shape_of
-from prunesweep.types import Clip, Slots, Tokens
+from prunesweep.slots import Slots
+from prunesweep.types import Clip, Tokens
 
 GRID_AXES = 3
 """Time, row and column."""
@@ -168,7 +169,8 @@ class StockModel(Decoder):
     def _grid(self, inputs: Mapping[str, Any], clip: Clip, tokens: int) -> Grid:
         """Raises ValueError for frames that have different numbers of tokens."""
         if "video_grids" in inputs:
-            return Grid(*inputs["video_grids"][0].tolist(), patches=None)
+            steps, rows, columns = inputs["video_grids"][0].tolist()
+            return Grid(steps, rows, columns, None)
         if "video_grid_thw" not in inputs:
             steps = len(clip.frames)
             side = round((tokens / steps) ** 0.5)

@@ -24,7 +24,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.processing import chat_of, placed, video_inputs
-from prunesweep.types import Clip, Given, KeyValue, Look, Merged, Places, Run
+from prunesweep.slots import Given
+from prunesweep.types import Clip, KeyValue, Look, Merged, Places, Run
 
 ATTENTION = "prunesweep_sdpa"
 ENCODING_PACKAGES = ("torch", "torchvision", "transformers")
@@ -204,10 +205,9 @@ class Decoder:
 
     def _two_halves(self, layer: int) -> Any:
         block = self.language_model.layers[layer]
-        parts = {name for name, _ in block.named_children()}
-        if parts not in (LAYER_PARTS, LAYER_PARTS | NORMS_AFTER) or getattr(block, "norm_after", False):
-            parts = ", ".join(name for name, _ in block.named_children())
-            raise ValueError(f"layers of {type(block).__name__} ({parts}) do not come apart after the attention")
+        parts = [name for name, _ in block.named_children()]
+        if set(parts) not in (LAYER_PARTS, LAYER_PARTS | NORMS_AFTER) or getattr(block, "norm_after", False):
+            raise ValueError(f"layers of {type(block).__name__} ({', '.join(parts)}) do not come apart after the attention")
         return block
 
     def ahead(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int) -> Float[Tensor, "h s"]:

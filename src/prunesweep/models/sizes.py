@@ -46,7 +46,7 @@ def _tower(vision: Any, inputs: int, mlp: int, outside: float, **more: int) -> V
     """`outside` of a patch besides its embedding."""
     layers = getattr(vision, "depth", None) or vision.num_hidden_layers
     width = more.pop("hidden", vision.hidden_size)
-    return VisionShape(layers, width, mlp, patch_inputs=inputs, outside=inputs * width + round(outside), **more)  # type: ignore[arg-type]
+    return VisionShape(layers, width, mlp, patch_inputs=inputs, outside=inputs * width + round(outside), **more)
 
 
 def _any_size(vision: Any) -> dict[str, int]:

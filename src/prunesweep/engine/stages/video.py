@@ -15,7 +15,8 @@ from prunesweep.engine.validity import (
 )
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Merger, merges_patches, needs_of
-from prunesweep.types import Clip, Given, Merged, Model, Prefix, Sampling, Slots, Tokens
+from prunesweep.slots import Given, Slots
+from prunesweep.types import Clip, Merged, Model, Prefix, Sampling, Tokens
 from prunesweep.video.reader import DECODE_SECONDS, read_clip
 
 if TYPE_CHECKING:
