@@ -153,6 +153,24 @@ def test_a_network_whose_forward_does_more_is_refused_with_the_numbers(zoo: Zoo,
     require_alike(zoo[name], self_check(zoo[name]))
 
 
+def test_a_stock_forward_that_gives_nan_is_said_to_do_so(zoo: Zoo) -> None:
+    zoo["molmo2"]
+    model = adapter.load("m", str(zoo.folder / "molmo2"), "float16")
+    found = self_check(model)
+    assert not found.alike
+    with pytest.raises(ValueError, match="the stock forward of m gives NaN or infinity in float16; set model.dtype to another"):
+        require_alike(model, found)
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "internvl", "glm4v"])
+def test_half_precision_is_the_stock_forward_to_the_bit_as_well(zoo: Zoo, name: str) -> None:
+    zoo[name]
+    found = self_check(adapter.load(name, str(zoo.folder / name), "bfloat16"))
+    assert found.dtype == "bfloat16"
+    assert found.bits
+    assert found.alike
+
+
 def test_a_check_is_remembered_until_something_changes(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = zoo["internvl"], []
     monkeypatch.setattr("prunesweep.engine.selfcheck.self_check", lambda m: asked.append(m) or self_check(m))

@@ -7,6 +7,7 @@ checkpoint's logits are is compared once, and remembered in the store's folder b
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,6 +102,8 @@ def self_check(model: Model) -> SelfCheck:
 
 def require_alike(model: Model, found: SelfCheck) -> None:
     """Raises ValueError, with the numbers, for a model of which the loop is not the stock forward."""
+    if not math.isfinite(found.largest):
+        raise ValueError(f"the stock forward of {model.name} gives NaN or infinity in {found.dtype}; set model.dtype to another")
     if not found.alike:
         raise ValueError(
             f"{model.name} cannot be served: prunesweep's loop over its layers is not the stock forward ({found}); "
