@@ -30,6 +30,13 @@ class VisionShape:
     patches: int
     patch_inputs: int
     token_patches: int = 0
+    outside: int = 0
+    """Multiply-adds of each patch outside the layers (embedding, projector, deep-stack); 0: a projector of two layers on each."""
+    window: int = 0
+    """Patches that one attends to in layers with windows; those at the edges are taken to be as large."""
+    window_layers: int = 0
+    class_tokens: int = 0
+    """Of a frame, besides the patches."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Shape:
     mlp: int
     vocabulary: int
     vision: VisionShape
+    experts: int = 0
+    """That a router scores for each token, on average over the layers; `mlp` is the width of those that run then."""
 
 
 def layer_flops(shape: Shape, rows: int, columns: int) -> int:
@@ -62,8 +71,8 @@ def projection_flops(shape: Shape, rows: int) -> int:
 
 
 def feed_forward_flops(shape: Shape, rows: int) -> int:
-    """One decoder layer's SwiGLU."""
-    return 2 * rows * 3 * shape.hidden * shape.mlp
+    """One decoder layer's SwiGLU, or its experts that run and the router."""
+    return 2 * rows * shape.hidden * (3 * shape.mlp + shape.experts)
 
 
 def attention_flops(shape: Shape, pairs: int) -> int:
@@ -118,17 +127,30 @@ def head_flops(shape: Shape, rows: int = 1) -> int:
 
 
 def vision_flops(shape: Shape, frames: int, patches: int | None = None, by_layer: Sequence[int] | None = None) -> int:
-    """Vision tower and two-layer projector on every patch of every frame; `patches` per frame, if not those of the shape.
+    """Vision tower and projector on every patch of every frame; `patches` per frame, if not those of the shape.
 
-    `by_layer` holds a frame's tokens in each layer's attention and behind the last layer, where the tower itself leaves fewer.
+    `by_layer` holds a frame's patches in each layer's attention and behind the last layer, where the tower itself leaves fewer.
     """
     v = shape.vision
     patches = v.patches if patches is None else patches
-    tokens = by_layer or [patches] * (v.layers + 1)
-    tower = over_layers(lambda n: 2 * n * 4 * v.hidden**2 + 4 * n * n * v.hidden, tokens[:-1])
-    tower = tower + over_layers(lambda n: 2 * n * 2 * v.hidden * v.mlp, tokens[1:])
-    projector = 2 * tokens[-1] * (v.hidden * shape.hidden + shape.hidden**2)
-    return frames * (2 * patches * v.patch_inputs * v.hidden + tower + projector)
+    if by_layer is not None:
+        return frames * _merging_tower_flops(shape, patches, by_layer)
+    rows = patches + v.class_tokens
+    seen = (v.layers - v.window_layers) * rows
+    if v.window_layers:
+        seen = seen + v.window_layers * ((rows < v.window) * rows + (rows >= v.window) * v.window)
+    tower = 2 * frames * rows * v.layers * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * frames * rows * seen * v.hidden
+    outside = v.outside or v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2
+    return tower + 2 * frames * patches * outside
+
+
+def _merging_tower_flops(shape: Shape, patches: int, by_layer: Sequence[int]) -> int:
+    """Of one frame."""
+    v, rows = shape.vision, with_text(by_layer, shape.vision.class_tokens)
+    tower = over_layers(lambda n: 8 * n * v.hidden**2 + 4 * n * n * v.hidden, rows[:-1])
+    tower = tower + over_layers(lambda n: 4 * n * v.hidden * v.mlp, rows[1:])
+    projector = by_layer[-1] * (v.hidden * shape.hidden + shape.hidden**2)
+    return tower + 2 * (patches * v.patch_inputs * v.hidden + projector)
 
 
 def decode_flops(shape: Shape, cached: Sequence[int], generated: int, attended: Sequence[int] | None = None) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from prunesweep.cost import NOTHING, Usage
+from prunesweep.slots import Given, Slots
 
 if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
     from jaxtyping import Bool, Float, Int, UInt8
@@ -128,6 +129,8 @@ class Tokens:
     """Patches per frame that the tower saw, where they are not those of the model's shape."""
     frames: int | None = None
     """That the tower saw, where they are not t."""
+    slots: Slots | None = None
+    """Of a model whose stock forward says where its tokens stand; None: one after the other, `suffix` behind them."""
     source: Int[Tensor, "t u"] | None = None
     """Which of the t x p tokens each of the tower's patches went to, where the tower merged them: then p is of no grid."""
     tower_tokens: tuple[int, ...] | None = None
@@ -277,6 +280,8 @@ class Prefix:
     """Per layer run, if asked for: the attention that each token of its cache received from all tokens after it, summed."""
     usage: Usage = NOTHING
     """So far: visual and cached tokens of each layer run."""
+    given: Given | None = None
+    """What the stock forward gives its layers of these tokens, if anything."""
 
     @property
     def depth(self) -> int:
@@ -409,6 +414,7 @@ class Model(Protocol):
         past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
         looking: int = 0,
+        given: Given | None = None,
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
 
@@ -418,7 +424,14 @@ class Model(Protocol):
         """
         ...
 
-    def attend(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int, look: bool = False) -> Run:
+    def attend(
+        self,
+        hidden: Float[Tensor, "s c"],
+        position: Int[Tensor, " s *axes"],
+        layer: int,
+        look: bool = False,
+        given: Given | None = None,
+    ) -> Run:
         """The first half of one layer on a whole sequence, without the feed-forward network: `feed` is the other one.
 
         With `look` its queries are handed out.
@@ -427,7 +440,7 @@ class Model(Protocol):
         """
         ...
 
-    def feed(self, hidden: Float[Tensor, "s c"], layer: int) -> Float[Tensor, "s c"]: ...
+    def feed(self, hidden: Float[Tensor, "s c"], layer: int, given: Given | None = None) -> Float[Tensor, "s c"]: ...
 
     def ahead(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int) -> Float[Tensor, "h s"]:
         """The last row's attention in a layer that has not run, from the hidden states that will enter it."""
@@ -442,6 +455,10 @@ class Model(Protocol):
         ...
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]: ...
+
+    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
+        """Of a whole prompt, by the stock forward alone; what the layers' loop is held against when a checkpoint is loaded."""
+        ...
 
     @property
     def stop_ids(self) -> frozenset[int]: ...

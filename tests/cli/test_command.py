@@ -240,7 +240,7 @@ BAD_INPUT = {
         ["reducer=prunvid"],
         r"unknown reducer 'prunvid'; did you mean prunevid\? known: .*fastv, .*frames, .*none, .*random_layer",
     ),
-    "unknown model": (["model=tinny"], r"unknown model 'tinny'; did you mean tiny\? known: llava_onevision_0_5b, .*tiny"),
+    "unknown model": (["model=tinny"], r"unknown model 'tinny'; did you mean tiny\? known: auto, .*llava_onevision_0_5b, .*tiny"),
     "unknown benchmark": (["benchmark=bloks"], r"unknown benchmark 'bloks'; did you mean blocks\? known: blocks, .*jsonl"),
     "unknown protocol's name": (["protocol=choos"], r"unknown protocol 'choos'; did you mean choose\?"),
     "unknown launcher": (["hydra/launcher=jolib"], r"unknown hydra/launcher 'jolib'; did you mean joblib\?"),

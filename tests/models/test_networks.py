@@ -16,10 +16,11 @@ from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol, encoder_text
 from prunesweep.engine.stages import (
     Choose,
+    Embed,
     Generate,
+    Reduce,
 )
 from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
-from prunesweep.reducers import Reducer
 from prunesweep.reducers.random import Drop
 from prunesweep.types import Clip, Sample
 from support import networks
@@ -106,15 +107,16 @@ def test_qwen_goes_on_as_stock_generate_however_long_the_video(
 @torch.inference_mode()
 def test_where_the_text_begins_matters_in_long_videos_only(samples: list[Sample], folders: dict[str, Path]) -> None:
     """A grid of 6 x 6 and 3 steps of time; a reduced video takes up the same room."""
-    places = {}
+    ends = {}
     for kind in ("stock", "largest"):
         model = qwen2_5_vl.load("qwen", str(folders["qwen"]), text_after_video=kind)
-        for keep in (1.0, 0.2):
-            merged = state_after(samples[0], model, 3, Reducer("some", merge=Drop(keep, positions="original")))
-            for step in (1.0, 2.5, 50.0):
-                slow = replace(merged, tokens=replace(merged.tokens, step=step))
-                places[kind, step, keep] = model.places(slow).span
-    assert places == {
+        clip = state_after(samples[0], model, 1)
+        for step in (1.0, 2.5, 50.0):  # two frames make a step, at two numbers a second
+            tokens = model.encode(replace(clip, timestamps=tuple(step / 4 * i for i in range(FRAMES))))
+            for keep in (1.0, 0.2):
+                merged = Reduce(Drop(keep, positions="original"))(tokens, model)
+                ends[kind, step, keep] = Embed((1, 2))(merged, model).next_position - 2
+    assert ends == {
         (kind, step, keep): 101 if kind == "largest" and step == 50 else 6
         for kind in ("stock", "largest")
         for step in (1.0, 2.5, 50.0)
@@ -126,13 +128,15 @@ def test_where_the_text_begins_matters_in_long_videos_only(samples: list[Sample]
 
 def test_a_merged_token_of_qwen_has_the_time_row_and_column_of_its_place(samples: list[Sample], models: dict[str, Any]) -> None:
     model = models["qwen"]
-    kept = state_after(samples[0], model, 3, Reducer("some", merge=Drop(0.1, positions="original")))
-    places = model.places(kept)
-    step = kept.tokens.step
-    for (time, row, column), index in zip(places.visual.tolist(), kept.position.tolist(), strict=True):
-        assert (time, row, column) == (int(index // 36 * step), index % 36 // 6, index % 6)
-    renumbered = model.places(state_after(samples[0], model, 3, Reducer("some", merge=Drop(0.1))))
-    assert renumbered.visual.tolist() == [[i] * 3 for i in range(renumbered.span)]
+    clip = state_after(samples[0], model, 1)
+    tokens = model.encode(replace(clip, timestamps=tuple(0.7 * i for i in range(FRAMES))))
+    kept = Reduce(Drop(0.1, positions="original"))(tokens, model)
+    positions = Embed((1, 2))(kept, model).position[2:] - 2
+    for (time, row, column), index in zip(positions.tolist(), kept.position.tolist(), strict=True):
+        assert (time, row, column) == (int(index // 36 * 2.8), index % 36 // 6, index % 6)
+    renumbered = Embed((1, 2))(Reduce(Drop(0.1))(tokens, model), model)
+    assert renumbered.position.tolist() == [[i] * 3 for i in range(len(renumbered.hidden))]
+    assert renumbered.next_position == len(renumbered.hidden)
 
 
 def plain_pllava(folder: Path, alpha: float) -> tuple[pllava.Network, Callable]:
@@ -322,7 +326,7 @@ def test_st_llm_encodes_a_video_anew_for_every_question(samples: list[Sample], m
 
 def test_what_a_family_cannot_do_is_said(samples: list[Sample], models: dict[str, Any]) -> None:
     for name, reducer, message in (
-        ("qwen", reducer_of("prumerge"), "no attention.joined is defined for the window attention of Qwen2.5-VL"),
+        ("qwen", reducer_of("prumerge"), "no attention.joined is known of qwen's vision tower"),
         ("stllm_qa", reducer_of("downsample"), "fixed number of queries a frame"),
         ("stllm_qa", reducer_of("pooling"), "must fit into 6 grids of 1 x 5 visual tokens"),
     ):

@@ -6,19 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
-from prunesweep.cost import Shape
-from prunesweep.models import llava_onevision, pllava, qwen2_5_vl, stllm
-from prunesweep.report.costs import shape_in
-from support.places import CONF
-
-
-def configured(name: str) -> Shape:
-    """The sizes in conf/model, which `prunesweep cost` counts with."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return shape_in(compose("cost", [f"model={name}", *(["model.checkpoint=x"] if "stllm" in name else [])]))
+from prunesweep.models import llava_onevision, pllava, stllm
+from prunesweep.models.sizes import shape_of
+from support.published import PUBLISHED, configured, on_meta
 
 
 def test_pllava_7b_has_2304_tokens() -> None:
@@ -85,6 +77,17 @@ def test_the_token_count_of_llava_onevision_is_196_a_frame_and_a_newline() -> No
     assert llava_onevision.shape_of(network.config) == configured("llava_onevision_7b")
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_network_has_the_configured_sizes(name: str) -> None:
+    """On the meta device: what its configuration says, what `prunesweep cost` counts with, and how many parameters there are."""
+    network, published = on_meta(name), PUBLISHED[name]
+    sizes = configured(name)
+    own = shape_of(network.config)
+    assert replace(own, vision=replace(own.vision, patches=published.patches, token_patches=0)) == sizes
+    assert own.vision.patches in (0, published.patches)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(published.billions * 1e9, rel=0.01)
+
+
 def test_qwen2_5_vl_7b_has_the_configured_sizes() -> None:
     """Parameters only: which patches share a window depends on values, which the meta device has none of."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -96,5 +99,5 @@ def test_qwen2_5_vl_7b_has_the_configured_sizes() -> None:
         network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text | heads, vision_config=vision))
     configured_sizes = configured("qwen2_5_vl_7b")
     any_resolution = replace(configured_sizes.vision, patches=0, token_patches=4)
-    assert qwen2_5_vl.shape_of(network.config) == replace(configured_sizes, vision=any_resolution)
+    assert shape_of(network.config) == replace(configured_sizes, vision=any_resolution)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(8.29e9, rel=0.01)

@@ -12,7 +12,7 @@ from prunesweep.types import Prefix, Sample
 from support.trials import CHOOSE, DENSE
 
 FRAMES = 6
-FAMILIES = ("qwen", "pllava", "stllm_qa", "stllm_conversation")
+FAMILIES = ("qwen", "llava_video", "pllava", "stllm_qa", "stllm_conversation")
 
 
 def state_after(sample: Sample, model: Any, stages: int, reducer: Reducer = DENSE) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from prunesweep.embedded.language import CHAT_TEMPLATE, build_tokenizer
+from prunesweep.embedded.language import build_tokenizer
 from prunesweep.models import pllava, stllm
 
 TEXT = {
@@ -23,56 +23,6 @@ TEXT = {
 }
 SIDE = 32
 """Pixels of CLIP's and EVA's frames."""
-
-
-def qwen(folder: Path) -> Path:
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-    )
-
-    tokenizer = build_tokenizer()
-    config = Qwen2_5_VLConfig(
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_heads": 2,
-            "out_hidden_size": 48,
-            "patch_size": 8,
-            "window_size": 32,
-            "fullatt_block_indexes": [1],
-            "tokens_per_second": 2,
-        },
-        text_config={
-            **TEXT,
-            "vocab_size": len(tokenizer),
-            "num_key_value_heads": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]},
-            "bos_token_id": None,
-            "eos_token_id": None,
-        },
-        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
-    )
-    torch.manual_seed(0)
-    network = Qwen2_5_VLForConditionalGeneration(config)
-    network.generation_config.eos_token_id = None
-    network.save_pretrained(folder)
-    pixels = {"patch_size": 8, "min_pixels": 256, "max_pixels": 96 * 96}
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**pixels),
-        video_processor=Qwen2VLVideoProcessor(**pixels),
-        tokenizer=tokenizer,
-        chat_template=CHAT_TEMPLATE,
-    )
-    processor.save_pretrained(folder)
-    return folder
 
 
 PLLAVA_CONFIG: dict[str, Any] = {
@@ -227,4 +177,31 @@ def stllm_checkpoint(folder: Path, variant: str) -> Path:
         torch.save({name: state[name] for name in names[i::2]}, folder / f"pytorch_model-0000{i + 1}-of-00002.bin")
     (folder / "config.json").write_text(json.dumps(config))
     build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def llava_video_checkpoint(folder: Path) -> Path:
+    """As released: everything under `model.`, SigLIP within its two wrappers, no image processor."""
+    from prunesweep.models import llava_video
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer()
+    text = {**TEXT, "num_key_value_heads": 2, "vocab_size": len(tokenizer)}
+    vision = {**PLLAVA_CONFIG["vision_config"], "image_size": 56}
+    vision.pop("projection_dim")
+    config = {"model_type": llava_video.RELEASED_TYPE, **text, "rope_theta": 10000.0, "vision_config": vision}
+    torch.manual_seed(0)
+    network = llava_video.Network({"text_config": text, "vision_config": vision})
+    with torch.no_grad():
+        network.image_newline.normal_(std=0.2)
+    released = {}
+    for name, tensor in network.state_dict().items():
+        for theirs, ours in llava_video.RULES:
+            if name.startswith(ours):
+                released[theirs + name.removeprefix(ours)] = tensor.clone()
+                break
+    released["model.vision_tower.vision_tower.vision_model.embeddings.position_ids"] = torch.arange(49)[None]
+    save_shards(released, folder)
+    (folder / "config.json").write_text(json.dumps({**config, "mm_newline_position": "grid", "mm_spatial_pool_mode": "average"}))
+    tokenizer.save_pretrained(folder)
     return folder

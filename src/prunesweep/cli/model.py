@@ -1,4 +1,4 @@
-"""`prunesweep model`: checkpoints that transformers cannot read, checked and converted."""
+"""`prunesweep model`: what a checkpoint can do here; those that transformers cannot read, converted."""
 
 from __future__ import annotations
 
@@ -12,21 +12,85 @@ from prunesweep.cli.shared import HELP_NAMES, example
 from prunesweep.paths import user_path
 
 app = typer.Typer(
-    help="Check and convert checkpoints that transformers cannot read.",
+    help="Check checkpoints, and convert those that transformers cannot read.",
     rich_markup_mode="rich",
-    epilog=example("prunesweep model check pllava FOLDER"),
+    epilog=example("prunesweep model check FOLDER"),
     context_settings=HELP_NAMES,
     no_args_is_help=True,
 )
-Family = Annotated[Literal["pllava", "stllm"], typer.Argument(help="Of the model.")]
+Family = Annotated[Literal["pllava", "stllm", "llava_video"], typer.Argument(help="Of the model.")]
 Folder = Annotated[Path, typer.Argument(parser=user_path, metavar="FOLDER", help="The checkpoint as released.")]
 Variant = Annotated[Literal["qa", "conversation"], typer.Option(help="Of ST-LLM.")]
 
 
-@app.command(epilog=example("prunesweep model check stllm FOLDER --variant conversation"))
-def check(family: Family, folder: Folder, variant: Variant = "qa") -> None:
-    """Say what fits a model and what is missing, left over or doubled; nothing is written."""
-    _examined(family, folder, variant)
+CONVERTED = ("pllava", "stllm", "llava_video")
+"""Families whose released checkpoints transformers cannot read."""
+
+
+@app.command(epilog=example("prunesweep model check FOLDER"))
+def check(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT|FAMILY", help="Folder or hub name of a stock family; or one of pllava, stllm, llava_video."
+        ),
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(parser=user_path, metavar="FOLDER", help="As released, of such a family.")
+    ] = None,
+    variant: Variant = "qa",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+) -> None:
+    """Say whether a checkpoint can be served: its layers against the stock forward on a short prompt, memory and seconds.
+
+    Of pllava, stllm and llava_video as released: what fits the model, and what is missing, left over or doubled.
+    """
+    if checkpoint in CONVERTED:
+        if folder is None:
+            raise typer.BadParameter(f"{checkpoint} needs the folder of the released checkpoint")
+        _examined(checkpoint, folder, variant)
+        return
+    if folder is not None:
+        raise typer.BadParameter(f"{checkpoint} is none of {', '.join(CONVERTED)}; give one checkpoint")
+    _self_checked(checkpoint, dtype)
+
+
+def _self_checked(checkpoint: str, dtype: str) -> None:
+    """Ends the command where the loop over the layers is not the stock forward."""
+    import time
+
+    from prunesweep.engine.latency import accelerator_device, device_name
+    from prunesweep.engine.selfcheck import require_alike, self_check
+    from prunesweep.models.adapter import load
+
+    begin = time.perf_counter()
+    model = load(Path(checkpoint).name, checkpoint, dtype)
+    device = accelerator_device("auto")
+    model.network.to(device)
+    loaded = time.perf_counter() - begin
+    found = self_check(model)
+    weights = sum(p.numel() * p.element_size() for p in model.network.parameters()) / 2**30
+    numbers = sum(p.numel() for p in model.network.parameters())
+    print(f"{type(model.network).__name__}: {numbers / 1e9:.3g} billion parameters, {found.dtype}, on {device_name(device)}")
+    print(f"{found}")
+    print(
+        f"{weights:.2f} GiB of weights, at most {_peak(device):.2f} GiB; {loaded:.1f} s to load, {found.seconds:.1f} s to check"
+    )
+    require_alike(model, found)
+    print("it can be served: model=auto model.checkpoint=...")
+
+
+def _peak(device: Any) -> float:
+    """Most memory so far in GiB: of the device, or of this process."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 @app.command(epilog=example("prunesweep model convert stllm FOLDER OUT --qformer-tokenizer BERT_FOLDER"))
@@ -40,7 +104,7 @@ def convert(
     ] = None,
 ) -> None:
     """Write a checkpoint as a safetensors folder that prunesweep reads; PLLaVA's LoRA matrices stay apart."""
-    from prunesweep.models.convert import PARTIAL, finish_stllm, read_qformer_tokenizer, write
+    from prunesweep.models.convert import PARTIAL, finish_llava_video, finish_stllm, read_qformer_tokenizer, write
 
     if out.exists():
         raise ValueError(f"{out} exists; name a folder that does not")
@@ -57,6 +121,8 @@ def convert(
         from transformers import InstructBlipVisionConfig
 
         finish_stllm(unfinished, tokenizer, InstructBlipVisionConfig(**config["vision_config"]).image_size)
+    if family == "llava_video":
+        finish_llava_video(unfinished, config["vision_config"]["image_size"])
     unfinished.rename(out)
     print(f"{number} shard{'s' if number > 1 else ''} written to {out}")
 

@@ -107,7 +107,8 @@ class Calibration:
         _, _, reduce, embed, *stages = plan(sample, frames, reducer, protocol, self.model)
         tokens = self.tokens(sample, reducer, frames, protocol)
         question = next(stage.question for stage in stages if isinstance(stage, Ask))
-        before, after = len(embed.before), len(tokens.suffix) + len(question)
+        among = 0 if tokens.slots is None else len(tokens.slots.text)
+        before, after = len(embed.before), among + len(tokens.suffix) + len(question)
         merged = reduce(tokens, self.model)
         try:
             by_layer = counted(merged, reducer, self.model.layers)

@@ -24,6 +24,7 @@ from prunesweep.checks import require_number
 from prunesweep.files import PARTIAL, replace_file
 from prunesweep.lazy import torch
 from prunesweep.results.keys.fingerprint import Files, digest, is_as_before
+from prunesweep.slots import Slots
 from prunesweep.types import Fact, Model, Tokens
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def _entries(folder: Path) -> Iterator[_Entry]:
             Path(file.path).unlink(missing_ok=True)
 
 
+SLOTS = "slots."
 FACT = "fact."
 FLOPS = "flops_of."
 """Before the names of facts."""
@@ -137,7 +139,10 @@ FLOPS = "flops_of."
 def _serialized(tokens: Tokens) -> bytes:
     from safetensors.torch import save
 
-    values = {field.name: getattr(tokens, field.name) for field in fields(Tokens) if field.name not in ("video_id", "facts")}
+    apart = ("video_id", "facts", "slots")
+    values = {field.name: getattr(tokens, field.name) for field in fields(Tokens) if field.name not in apart}
+    if tokens.slots is not None:
+        values |= {SLOTS + field.name: getattr(tokens.slots, field.name) for field in fields(Slots)}
     for name, fact in tokens.facts.items():
         values |= {FACT + name: fact.value, FLOPS + name: fact.flops}
     tensors = {name: value.cpu().contiguous() for name, value in values.items() if isinstance(value, torch.Tensor)}
@@ -163,8 +168,9 @@ def _read(path: Path, video_id: str, device: str) -> Tokens:
     values = others | {name: tensor.to(device) for name, tensor in tensors.items()}
     names = [name.removeprefix(FACT) for name in values if name.startswith(FACT)]
     facts = {name: Fact(values.pop(FACT + name), values.pop(FLOPS + name)) for name in names}
+    slots = {name.removeprefix(SLOTS): values.pop(name) for name in list(values) if name.startswith(SLOTS)}
     values |= {name: tuple(values[name]) for name in ("grid", "tower_tokens") if values.get(name)}
-    return Tokens(video_id, **values, facts=facts)
+    return Tokens(video_id, **values, facts=facts, slots=Slots(**slots) if slots else None)
 
 
 def _one_line(error: Exception) -> str:

@@ -54,8 +54,8 @@ def stock(checkpoint: str, network_class: Any, model_type: str, dtype: str = "au
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
         )
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"cannot load checkpoint {checkpoint!r}: {str(error).splitlines()[0]}") from error
+    except (OSError, SafetensorError, RuntimeError, ImportError) as error:
+        raise ValueError(f"cannot load checkpoint {checkpoint!r}: {str(error).strip().splitlines()[0]}") from error
     if other := sorted(report["mismatched_keys"]):
         name, shape, expected = other[0]
         raise ValueError(

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from prunesweep.models.checkpoints import Manifest, Source
 
 SHARD_BYTES = 4 * 2**30
-COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "preprocessor_config.json", "generation_config.json")
+COPIED = (
+    "tokenizer*",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+    "generation_config.json",
+)
 PARTIAL = ".partial"
 """How the name of a folder ends that is not finished."""
 BERT_MARK = "[DEC]"
@@ -65,8 +73,14 @@ def _require_bounded(file: Path) -> None:
 def _examine(family: str, folder: Path, variant: str) -> tuple[Manifest, dict[str, Any]]:
     import torch
 
-    from prunesweep.models import checkpoints, pllava, stllm
+    from prunesweep.models import checkpoints, llava_video, pllava, stllm
 
+    if family == "llava_video":
+        config = llava_video.converted_config(folder)
+        with torch.device("meta"):
+            parts = llava_video.Network(config)
+        sources = checkpoints.safetensors_sources(checkpoints.require_shards(folder))
+        return llava_video.read_manifest(sources, parts, released=True), config
     if family == "pllava":
         config = pllava.read_config(folder)
         with torch.device("meta"):
@@ -168,6 +182,13 @@ def finish_stllm(out: Path, qformer_tokenizer: Any, image_size: int) -> None:
     qformer_tokenizer.save_pretrained(out / QFORMER_TOKENIZER)
     size = {"height": image_size, "width": image_size}
     CLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=size).save_pretrained(out)
+
+
+def finish_llava_video(out: Path, image_size: int) -> None:
+    """The image processor, which is not part of the release."""
+    from transformers import SiglipImageProcessor
+
+    SiglipImageProcessor(size={"height": image_size, "width": image_size}).save_pretrained(out)
 
 
 def report(found: Manifest) -> str:

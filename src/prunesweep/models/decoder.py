@@ -16,14 +16,16 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.types import KeyValue, Look, Merged, Places, Run
+from prunesweep.models.processing import chat_of, placed, video_inputs
+from prunesweep.slots import Given
+from prunesweep.types import Clip, KeyValue, Look, Merged, Places, Run
 
 ATTENTION = "prunesweep_sdpa"
 ENCODING_PACKAGES = ("torch", "torchvision", "transformers")
@@ -144,11 +146,13 @@ class Decoder:
         past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
         looking: int = 0,
+        given: Given | None = None,
     ) -> Run:
         """Layers `start` to `stop` on one sequence, each after the cached tokens that `past` has for it, if any."""
         hidden = hidden[None]
-        rotary = self._rotation(hidden, position)
+        rotary = self._rotations(hidden, position, start, stop)
         masks = {cached: chunk_mask(hidden.shape[1], cached, hidden) for cached in {kv.key.shape[2] for kv in past}}
+        whole = joined_mask(given)
         caches = [LayerCache(past[i] if past else None) for i in range(stop - start)]
         captured: list[tuple[Tensor, Tensor]] = []
         projections: dict[str, Tensor] = {}
@@ -158,13 +162,14 @@ class Decoder:
             with noting_projections(layer.self_attn, projections) if last else nullcontext():
                 hidden = layer(
                     hidden,
-                    attention_mask=masks[cache.past.key.shape[2]] if cache.past else None,
-                    position_embeddings=rotary,
+                    attention_mask=masks[cache.past.key.shape[2]] if cache.past else whole,
+                    position_embeddings=rotary[index - start],
                     position_ids=None,
                     use_cache=True,
                     capture=captured if received or (look and last) else None,
                     **{cache_argument(type(layer).forward): cache},
                 )
+            hidden = with_added(hidden, given, index)
         rows = None
         scaling = self.language_model.layers[0].self_attn.scaling
         if look == "causal":
@@ -173,47 +178,60 @@ class Decoder:
         elif look == "before_rotary":
             key = projections["k"] if past_key is None else torch.cat([past_key, projections["k"]], dim=2)
             rows = unmasked_rows(projections["q"][:, :, -looking:], key, scaling)
-        sums = tuple(attention_received(query, key, scaling) for query, key in captured) if received else ()
+        sums = tuple(attention_received(query, key, scaling, whole) for query, key in captured) if received else ()
         query = captured[-1][0][0] if look == "queries" else None
         return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums, projections.get("k"), query)
 
-    def attend(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int, look: bool = False) -> Run:
+    def attend(
+        self,
+        hidden: Float[Tensor, "s c"],
+        position: Int[Tensor, " s *axes"],
+        layer: int,
+        look: bool = False,
+        given: Given | None = None,
+    ) -> Run:
         """Bit for bit the first half of what the stock layer does.  Raises ValueError for layers of another build."""
         self._two_halves(layer)
         whole = hidden[None]
         captured: list[tuple[Tensor, Tensor]] = []
-        mixed, content = self._attention_of(layer, whole, position, capture=captured if look else None)
+        mixed, content = self._attention_of(layer, whole, position, joined_mask(given), capture=captured if look else None)
         return Run((whole + mixed)[0], (content,), None, query=captured[0][0][0] if look else None)
 
-    def feed(self, hidden: Float[Tensor, "s c"], layer: int) -> Float[Tensor, "s c"]:
+    def feed(self, hidden: Float[Tensor, "s c"], layer: int, given: Given | None = None) -> Float[Tensor, "s c"]:
         block = self._two_halves(layer)
-        return hidden + block.mlp(block.post_attention_layernorm(hidden[None]))[0]
+        fed = block.mlp(block.post_attention_layernorm(hidden[None]))
+        fed = block.post_mlp_layernorm(fed) if hasattr(block, "post_mlp_layernorm") else fed
+        return with_added(hidden[None] + fed, given, layer)[0]
 
     def _two_halves(self, layer: int) -> Any:
         block = self.language_model.layers[layer]
-        if {name for name, _ in block.named_children()} != LAYER_PARTS:
-            parts = ", ".join(name for name, _ in block.named_children())
-            raise ValueError(f"layers of {type(block).__name__} ({parts}) do not come apart after the attention")
+        parts = [name for name, _ in block.named_children()]
+        if set(parts) not in (LAYER_PARTS, LAYER_PARTS | NORMS_AFTER) or getattr(block, "norm_after", False):
+            raise ValueError(f"layers of {type(block).__name__} ({', '.join(parts)}) do not come apart after the attention")
         return block
 
     def ahead(self, hidden: Float[Tensor, "s c"], position: Int[Tensor, " s *axes"], layer: int) -> Float[Tensor, "h s"]:
         """In float32, then in the type of the model, as PyramidDrop's released code has it."""
         captured: list[tuple[Tensor, Tensor]] = []
-        self._attention_of(layer, hidden[None], position, capture=captured, only_capture=True)
+        self._attention_of(layer, hidden[None], position, None, capture=captured, only_capture=True)
         query, key = captured[0]
         scaling = self.language_model.layers[layer].self_attn.scaling
         return attention_rows(query[:, :, -1:], key, scaling)[:, 0].to(hidden.dtype)
 
-    def _attention_of(self, layer: int, whole: Float[Tensor, "1 s c"], position: Int[Tensor, " s *axes"], **how: Any) -> Any:
+    def _attention_of(
+        self, layer: int, whole: Float[Tensor, "1 s c"], position: Int[Tensor, " s *axes"], mask: Tensor | None, **how: Any
+    ) -> Any:
+        """What a layer adds after its attention, and its cache."""
         block = self.language_model.layers[layer]
         cache = LayerCache(None)
         mixed, _ = block.self_attn(
             hidden_states=block.input_layernorm(whole),
-            attention_mask=None,
-            position_embeddings=self._rotation(whole, position),
+            attention_mask=mask,
+            position_embeddings=self._rotations(whole, position, layer, layer + 1)[0],
             **how,
             **{cache_argument(type(block).forward): cache},
         )
+        mixed = block.post_self_attn_layernorm(mixed) if hasattr(block, "post_self_attn_layernorm") else mixed
         return mixed, cache.content
 
     def normed(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s c"]:
@@ -224,9 +242,29 @@ class Decoder:
         cos, sin = self._rotation(weight[None, :1], position)
         return cos[0], sin[0]
 
+    def _rotations(self, x: Tensor, position: Int[Tensor, " s *axes"], start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
+        """Cosines and sines for each of some layers."""
+        return [self._rotation(x, position)] * (stop - start)
+
     def _rotation(self, x: Tensor, position: Int[Tensor, " s *axes"]) -> tuple[Tensor, Tensor]:
         """Cosines and sines; several axes come first in the stock rotary embeddings."""
         return self.language_model.rotary_emb(x, position[None] if position.ndim == 1 else position.T[:, None])
+
+    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
+        """Of a whole prompt, by the stock processor and the stock forward alone: what the loop is held against."""
+        processor: Any = getattr(self, "processor", None)
+        if processor is None:
+            raise ValueError(
+                f"{type(self).__name__} has no stock processor, so nothing to hold its layers against; give it stock_logits"
+            )
+        return self.network(**placed(video_inputs(processor, clip, chat_of(processor, text)), self.network)).logits[0]
+
+    def logits_around(self, clip: Clip, text: str, llm: Any) -> Float[Tensor, "s vocabulary"]:
+        """The same by a stock LLM on our visual tokens, for families whose other parts no stock class puts together."""
+        tokens = self.encode(clip, question=text)  # type: ignore[attr-defined]
+        before, after = self.prompt(text)  # type: ignore[attr-defined]
+        parts = [self.embed(before), tokens.x.flatten(0, 1), tokens.suffix, self.embed(after)]
+        return llm(inputs_embeds=torch.cat([part.to(llm.dtype) for part in parts])[None]).logits[0]
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
         return self.head(self.language_model.norm(hidden))
@@ -240,8 +278,26 @@ def chunk_mask(rows: int, cached: int, like: Tensor) -> Float[Tensor, "1 1 rows 
     return mask.triu(cached + 1)[None, None]
 
 
+def joined_mask(given: Given | None) -> Bool[Tensor, "1 1 s s"] | None:
+    """What each token sees, where some see others than those before them."""
+    if given is None or given.joined is None:
+        return None
+    rows = len(given.joined)
+    causal = torch.ones(rows, rows, dtype=torch.bool, device=given.joined.device).tril()
+    return (causal | given.joined[:, None] & given.joined)[None, None]
+
+
+def with_added(hidden: Float[Tensor, "1 s c"], given: Given | None, layer: int) -> Float[Tensor, "1 s c"]:
+    """After a layer: what the stock forward adds there."""
+    if given is None or given.added is None or layer >= len(given.added):
+        return hidden
+    return hidden + given.added[layer]
+
+
 LAYER_PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 """Of layers that are an attention and a feed-forward network, one after the other."""
+NORMS_AFTER = {"post_self_attn_layernorm", "post_mlp_layernorm"}
+"""Of layers that norm what either adds, as GLM's."""
 
 
 ROWS_AT_ONCE = 512
@@ -249,13 +305,19 @@ ROWS_AT_ONCE = 512
 
 
 def attention_received(
-    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float
+    query: Float[Tensor, "1 h s d"],
+    key: Float[Tensor, "1 k total d"],
+    scaling: float,
+    mask: Bool[Tensor, "1 1 s total"] | None = None,
 ) -> Float[Tensor, "h total"]:
-    """Causal attention that each of `total` tokens receives from the last s of them, summed in float32."""
+    """Attention that each of `total` tokens receives from the last s of them, summed in float32: causal without a mask."""
     rows, total = query.shape[2], key.shape[2]
     received = torch.zeros(query.shape[1], total, device=query.device)
     for start in range(0, rows, ROWS_AT_ONCE):
         some = query[:, :, start : start + ROWS_AT_ONCE]
+        if mask is not None and rows == total:
+            received += attention_rows(some, key, scaling, mask[0, 0, start : start + ROWS_AT_ONCE]).sum(1)
+            continue
         seen = total - rows + start + some.shape[2]
         received[:, :seen] += attention_rows(some, key[:, :, :seen], scaling).sum(1)
     return received
@@ -291,13 +353,18 @@ def unmasked_rows(
 
 
 def attention_rows(
-    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float
+    query: Float[Tensor, "1 h s d"],
+    key: Float[Tensor, "1 k total d"],
+    scaling: float,
+    mask: Bool[Tensor, "s total"] | None = None,
 ) -> Float[Tensor, "h s total"]:
-    """Causal softmax attention of the last s of `total` tokens, in float32; key heads are repeated for grouped queries."""
+    """Softmax attention of the last s of `total` tokens, in float32, causal without a mask; key heads are repeated for grouped
+    queries.
+    """
     rows, total = query.shape[2], key.shape[2]
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
     scores = (query[0].float() * scaling) @ key[0].float().transpose(-1, -2)
-    future = torch.ones(rows, total, dtype=torch.bool, device=scores.device).triu(total - rows + 1)
+    future = torch.ones(rows, total, dtype=torch.bool, device=scores.device).triu(total - rows + 1) if mask is None else ~mask
     return scores.masked_fill(future, float("-inf")).softmax(-1)
 
 

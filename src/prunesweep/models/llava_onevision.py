@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
+from prunesweep.models.processing import around_video, chat_of
 from prunesweep.models.towers import TowerPass, facts_of, known_facts, merged_pass
 from prunesweep.shares import nearest_share
 from prunesweep.types import Clip, Fact, Tokens, TowerMerger
@@ -110,16 +111,7 @@ class LlavaOnevision(Decoder):
         return self.network.model.multi_modal_projector(features.to(self.network.dtype))
 
     def prompt(self, text: str, system: str = "", prefix: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
-        content = [{"type": "video"}, {"type": "text", "text": text}]
-        messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-        messages.append({"role": "user", "content": content})
-        chat = self.processor.apply_chat_template(messages, add_generation_prompt=True) + prefix
-        ids = self.processor.tokenizer(chat)["input_ids"]
-        video = self.network.config.video_token_id
-        if ids.count(video) != 1:
-            raise ValueError(f"the chat template of {self.name} gives {ids.count(video)} video tokens, expected 1")
-        at = ids.index(video)
-        return tuple(ids[:at]), tuple(ids[at + 1 :])
+        return around_video(self.processor, chat_of(self.processor, text, system, prefix), self.name)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         return tuple(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -190,6 +190,9 @@ class Pllava(Decoder):
         at = ids.index(image)
         return tuple(ids[:at]), tuple(ids[at + 1 :])
 
+    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
+        return self.logits_around(clip, text, self.network.language_model)
+
     def tokenize(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 

@@ -198,6 +198,9 @@ class StLlm(Decoder):
         asked = f"{TURN}Human: {system}{text}\n{TURN}Assistant: {prefix}"
         return (), tuple(self.tokenizer(asked)["input_ids"])
 
+    def stock_logits(self, clip: Clip, text: str) -> Float[Tensor, "s vocabulary"]:
+        return self.logits_around(clip, text, self.network.language_model)
+
     def tokenize(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 

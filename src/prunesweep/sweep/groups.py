@@ -222,12 +222,16 @@ def _evaluator(
     spec, trainer, engine = batch.spec, batch.spec.trainer, batch.spec.engine
 
     from prunesweep.engine.encoder_cache import EncoderCache
+    from prunesweep.engine.latency import accelerator_device
     from prunesweep.engine.plan import require_all_fit
+    from prunesweep.engine.selfcheck import check_once
     from prunesweep.sweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
 
     require_devices(trainer["devices"], trainer["accelerator"], len(by_video(batch.samples)))
     model = make_model()
     require_all_fit({one.name: one.reducer for one in group}, model)
+    model.network.to(accelerator_device(trainer["accelerator"]))
+    check_once(model, batch.origins[batch.keys[0]]["model"], batch.store.folder)
     describe(batch, group, model.shape)
     several = trainer["devices"] > 1
     cache = EncoderCache(engine["cache"], engine["cache_gib"]) if engine["cache"] else None

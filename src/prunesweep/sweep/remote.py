@@ -259,8 +259,10 @@ def _describe(
     origins: Mapping[str, Mapping[str, Any]],
 ) -> None:
     from prunesweep.engine.plan import require_all_fit
+    from prunesweep.engine.selfcheck import check_once
 
     require_all_fit({trial.name: trial.reducer for trial in trials}, model)
+    check_once(model, origins[trials[0].name]["model"], store.folder)
     for trial, one in zip(trials, told["trials"], strict=True):
         shaped = {**one["about"], "shape": asdict(model.shape), "parts": one["parts"]}
         store.describe(StoredTrial(addresses.trials[trial.name], origins[trial.name], shaped))

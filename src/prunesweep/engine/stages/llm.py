@@ -36,7 +36,14 @@ class Layers:
         asked = 0 if prefix.words is None else len(prefix.words)
         layers, tokens = self.stop - self.start, len(prefix.hidden)
         run = model.run(
-            prefix.hidden, prefix.position, self.start, self.stop, look=self.look, received=self.received, looking=asked
+            prefix.hidden,
+            prefix.position,
+            self.start,
+            self.stop,
+            look=self.look,
+            received=self.received,
+            looking=asked,
+            given=prefix.given,
         )
         scored = layers * scoring_flops(model.shape, tokens, tokens) if self.received else 0
         if run.attention is not None and not self.received:
@@ -77,7 +84,7 @@ class Attend:
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         if prefix.depth != self.layer:
             raise ValueError(f"layer {self.layer} needs a prefix of depth {self.layer}, got {prefix.depth}")
-        run = model.attend(prefix.hidden, prefix.position, self.layer, self.look is not None)
+        run = model.attend(prefix.hidden, prefix.position, self.layer, self.look is not None, prefix.given)
         usage = replace(prefix.usage, fed_tokens=prefix.usage.fed_tokens or prefix.usage.visual_tokens)
         usage = replace(_through(usage, len(prefix.group), 1), fed_tokens=usage.fed_tokens)
         return replace(
@@ -101,7 +108,9 @@ class Feed:
 
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
         fed = (*(prefix.usage.fed_tokens or ()), len(prefix.group))
-        return replace(prefix, hidden=model.feed(prefix.hidden, self.layer), usage=replace(prefix.usage, fed_tokens=fed))
+        return replace(
+            prefix, hidden=model.feed(prefix.hidden, self.layer, prefix.given), usage=replace(prefix.usage, fed_tokens=fed)
+        )
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,7 @@ class Ask:
             seen=seen,
             attention=run.attention[:, :, seen[-1].visual] if run.attention is not None else None,
             received=tuple(F.pad(r, (0, rows)) + more for r, more in zip(prefix.received, run.received, strict=True)),
+            given=prefix.given and prefix.given.put(len(prefix.hidden), rows),
             usage=_through(prefix.usage, 0, 0, sum(scoring_flops(model.shape, rows, count) for count in scored)),
         )
 
@@ -219,6 +229,7 @@ class Prune:
             query=None,
             looks=Looks(),
             carried={**prefix.carried, **change.carried},
+            given=prefix.given and prefix.given.at(kept),
             usage=usage,
         )
         if earlier_caches(self.pruner) == "cut":
@@ -270,6 +281,7 @@ def _with_others(prefix: Prefix, change: Change) -> Prefix:
         visual=put(prefix.visual, torch.ones(more, dtype=torch.bool, device=prefix.visual.device)),
         group=torch.cat([prefix.group, prefix.group[-1:].expand(more)]),
         place=None if prefix.place is None else torch.cat([prefix.place, prefix.place[-1:].expand(more)]),
+        given=prefix.given and prefix.given.put(behind, more),
     )
 
 

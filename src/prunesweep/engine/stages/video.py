@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prunesweep.cost import Usage
 from prunesweep.engine.encoder_cache import EncoderCache
@@ -13,14 +13,15 @@ from prunesweep.engine.validity import (
     require_valid_merge,
     valid_tokens,
 )
-from prunesweep.lazy import torch
+from prunesweep.lazy import F, torch
 from prunesweep.reducers import Merger, Positions, merges_patches, needs_of
 from prunesweep.reducers.parts.assembling import pooled_place
+from prunesweep.slots import Given, Slots
 from prunesweep.types import LATER, Clip, Merged, Model, Prefix, Sampling, Tokens, TowerMerger
 from prunesweep.video.reader import DECODE_SECONDS, read_clip
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 
@@ -139,37 +140,30 @@ def _merged_in_tower(tokens: Tokens, source: Int[Tensor, "t u"], positions: Posi
 
 @dataclass(frozen=True)
 class Embed:
-    """The prompt up to the question: text before the video, visual tokens, the model's suffix."""
+    """The prompt up to the question: text before the video, visual tokens and what stands among them."""
 
     before: tuple[int, ...]
     share = "LLM"
 
     def __call__(self, merged: Merged, model: Model) -> Prefix:
         text = model.embed(self.before)
-        suffix = merged.tokens.suffix.to(text.dtype)
-        hidden = torch.cat([text, merged.x.to(text.dtype), suffix])
-        device = hidden.device
-        places = model.places(merged)
-        start, stop = len(text), len(text) + places.span
-        visual = torch.zeros(len(hidden), dtype=torch.bool, device=device)
-        visual[start : start + len(merged.x)] = True
-        position = torch.cat(
-            [
-                model.text_position(0, start),
-                start + places.visual,
-                model.text_position(stop, len(suffix)),
-            ]
-        )
+        start, slots = len(text), merged.tokens.slots
+        seated = _one_after_the_other(merged, model, start) if slots is None else _in_slots(merged, slots, model, start)
+        hidden = torch.cat([text, *(x.to(text.dtype) for x in seated.x)])
+        if seated.order is not None:
+            hidden = torch.cat([text, hidden[start:][seated.order]])
+        visual = F.pad(seated.visual, (start, 0))
         return Prefix(
             video_id=merged.tokens.video_id,
             hidden=hidden,
-            position=position,
+            position=torch.cat([model.text_position(0, start), seated.position]),
             visual=visual,
             group=merged.group,
-            next_position=stop + len(suffix),
+            next_position=seated.next_position,
             place=first_patches(merged),
             patches=merged.source.shape[1],
             entered=hidden[visual],
+            given=seated.given and seated.given.put(0, start),
             usage=Usage(
                 frames=len(merged.tokens.x) if merged.tokens.frames is None else merged.tokens.frames,
                 dense_tokens=merged.tokens.dense_tokens,
@@ -179,6 +173,54 @@ class Embed:
                 tower_tokens=merged.tokens.tower_tokens,
             ),
         )
+
+
+class Seated(NamedTuple):
+    """A video's s tokens, text among them."""
+
+    x: tuple[Float[Tensor, "n c"], Float[Tensor, "m c"]]
+    """Visual tokens, others."""
+    visual: Bool[Tensor, " s"]
+    position: Int[Tensor, " s *axes"]
+    next_position: int
+    order: Int[Tensor, " s"] | None = None
+    """In which those of x stand; None: one after the other."""
+    given: Given | None = None
+
+
+def _one_after_the_other(merged: Merged, model: Model, start: int) -> Seated:
+    """The visual tokens, then the model's suffix."""
+    count, suffix = len(merged.x), merged.tokens.suffix
+    places = model.places(merged)
+    stop = start + places.span
+    return Seated(
+        x=(merged.x, suffix),
+        visual=torch.arange(count + len(suffix), device=merged.x.device) < count,
+        position=torch.cat([start + places.visual, model.text_position(stop, len(suffix))]),
+        next_position=stop + len(suffix),
+    )
+
+
+def _in_slots(merged: Merged, slots: Slots, model: Model, start: int) -> Seated:
+    """Each visual token in the slot of its patch, text in its own.
+
+    That is the patch whose place it keeps, or else the first that went to it.  Where a merger's tokens are out of order, one
+    stands no earlier than those before it.
+    """
+    keeps_place = merged.span == merged.source.numel()
+    patch = merged.position if keeps_place else first_patches(merged)
+    own, text = slots.visual.nonzero()[patch, 0], (~slots.visual).nonzero()[:, 0]
+    order = torch.cat([own.cummax(0).values, text]).argsort(stable=True)
+    slot = torch.cat([own, text])[order]
+    nothing = slots.added is None and slots.joined is None
+    return Seated(
+        x=(merged.x, slots.text),
+        visual=order < len(own),
+        position=start + slots.position[slot] if keeps_place else model.text_position(start, len(slot)),
+        next_position=start + (slots.span if keeps_place else len(slot)),
+        order=order,
+        given=None if nothing else Given(slots.added, slots.joined).at(slot),
+    )
 
 
 def first_patches(merged: Merged) -> Int[Tensor, " n"]:

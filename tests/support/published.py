@@ -1,0 +1,207 @@
+"""Published sizes of the stock families: what their configuration files say, and where that was seen."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from hydra import compose, initialize_config_dir
+
+from prunesweep.cost import Shape
+from prunesweep.report.costs import shape_in
+from support.places import CONF
+
+TRANSFORMERS = "transformers 5.24's defaults for it"
+
+
+class Published(NamedTuple):
+    checkpoint: str
+    network: str
+    """The class in transformers."""
+    config: dict[str, Any]
+    billions: float
+    """Of parameters."""
+    tokens: float
+    """Visual tokens of a frame (of 448 x 448 pixels where it may have any size)."""
+    frames_per_step: int
+    patches: int
+    """That the tower sees of a step then."""
+    frames: int
+    seen: str
+
+
+QWEN2_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+}
+MROPE = {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]}
+LLAMA_7B = {"model_type": "llama", "vocab_size": 32064}
+PUBLISHED: dict[str, Published] = {
+    "qwen2_vl_7b": Published(
+        "Qwen/Qwen2-VL-7B-Instruct",
+        "Qwen2VL",
+        {"vision_config": {}, "text_config": {**QWEN2_7B, "vocab_size": 152064, "rope_parameters": MROPE}},
+        *(8.29, 128, 2, 1024, 32),
+        f"the tower {TRANSFORMERS}, the LLM that of Qwen2.5-VL 7B, from memory",
+    ),
+    "qwen3_vl_4b": Published(
+        "Qwen/Qwen3-VL-4B-Instruct",
+        "Qwen3VL",
+        {
+            "tie_word_embeddings": True,
+            "text_config": {
+                "hidden_size": 2560,
+                "intermediate_size": 9728,
+                "num_hidden_layers": 36,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+                "vocab_size": 151936,
+            },
+            "vision_config": {
+                "depth": 24,
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "out_hidden_size": 2560,
+                "deepstack_visual_indexes": [5, 11, 17],
+            },
+        },
+        *(4.44, 98, 2, 784, 32),
+        "its config.json of transformers 4.57, as quoted by public code that loads it",
+    ),
+    "qwen3_vl_30b_a3b": Published(
+        "Qwen/Qwen3-VL-30B-A3B-Instruct",
+        "Qwen3VLMoe",
+        {
+            "text_config": {
+                "hidden_size": 2048,
+                "intermediate_size": 6144,
+                "moe_intermediate_size": 768,
+                "num_experts": 128,
+                "num_experts_per_tok": 8,
+                "num_hidden_layers": 48,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 4,
+                "head_dim": 128,
+                "vocab_size": 151936,
+                "mlp_only_layers": [],
+            },
+            "vision_config": {"out_hidden_size": 2048},
+        },
+        *(31.1, 98, 2, 784, 32),
+        f"its config.json, as quoted by a public parser's test; the tower {TRANSFORMERS}",
+    ),
+    "internvl3_2b": Published(
+        "OpenGVLab/InternVL3-2B-hf",
+        "InternVL",
+        {
+            "vision_config": {},
+            "text_config": {
+                "model_type": "qwen2",
+                "hidden_size": 1536,
+                "intermediate_size": 8960,
+                "num_hidden_layers": 28,
+                "num_attention_heads": 12,
+                "num_key_value_heads": 2,
+                "vocab_size": 151674,
+            },
+        },
+        *(1.86, 256, 1, 1024, 32),
+        f"the LLM as quoted by a public runtime's test (feed-forward width from memory); the tower {TRANSFORMERS}",
+    ),
+    "smolvlm2_500m": Published(
+        "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+        "SmolVLM",
+        {
+            "scale_factor": 4,
+            "vision_config": {
+                "hidden_size": 768,
+                "intermediate_size": 3072,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 12,
+                "image_size": 512,
+                "patch_size": 16,
+            },
+            "text_config": {
+                "model_type": "llama",
+                "hidden_size": 960,
+                "intermediate_size": 2560,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 15,
+                "num_key_value_heads": 5,
+                "head_dim": 64,
+                "vocab_size": 49280,
+            },
+        },
+        *(0.51, 64, 1, 1024, 32),
+        "its config.json, as quoted by public code that validates it",
+    ),
+    "video_llama3_7b": Published(
+        "lkhl/VideoLLaMA3-7B-HF",
+        "VideoLlama3",
+        {
+            "vision_config": {
+                "hidden_size": 1152,
+                "intermediate_size": 4304,
+                "num_hidden_layers": 27,
+                "num_attention_heads": 16,
+                "patch_size": 14,
+            },
+            "text_config": {"model_type": "qwen2", **QWEN2_7B, "vocab_size": 152064},
+        },
+        *(8.04, 256, 1, 1024, 32),
+        "from memory: SigLIP's so400m and Qwen2.5 7B; not checked against the checkpoint",
+    ),
+    "glm4_1v_9b": Published(
+        "zai-org/GLM-4.1V-9B-Thinking",
+        "Glm4v",
+        {"vision_config": {}, "text_config": {}},
+        *(10.3, 128, 2, 1024, 32),
+        TRANSFORMERS,
+    ),
+    "molmo2_8b": Published(
+        "allenai/Molmo2-8B",
+        "Molmo2",
+        {"vision_config": {}, "adapter_config": {}, "text_config": {}},
+        *(8.66, 81, 1, 729, 64),
+        TRANSFORMERS,
+    ),
+    "llava_next_video_7b": Published(
+        "llava-hf/LLaVA-NeXT-Video-7B-hf",
+        "LlavaNextVideo",
+        {"text_config": LLAMA_7B},
+        *(7.06, 144, 1, 576, 32),
+        TRANSFORMERS,
+    ),
+    "video_llava_7b": Published(
+        "LanguageBind/Video-LLaVA-7B-hf",
+        "VideoLlava",
+        {"text_config": LLAMA_7B},
+        *(7.37, 256, 1, 256, 8),
+        TRANSFORMERS,
+    ),
+}
+
+
+LLAVA_VIDEO_7B = {"text_config": {**QWEN2_7B, "vocab_size": 152064}}
+"""lmms-lab/LLaVA-Video-7B-Qwen2, from memory."""
+
+
+def on_meta(name: str) -> Any:
+    """The network without weights."""
+    import torch
+    import transformers
+
+    published = PUBLISHED[name]
+    config = getattr(transformers, f"{published.network}Config")(**published.config)
+    with torch.device("meta"):
+        return getattr(transformers, f"{published.network}ForConditionalGeneration")(config)
+
+
+def configured(name: str) -> Shape:
+    """The sizes in conf/model, which `prunesweep cost` counts with."""
+    given = ["model.checkpoint=x"] if name.startswith(("stllm", "llava_video")) else []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return shape_in(compose("cost", [f"model={name}", *given]))
