@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from prunesweep.analysis.equal_cost import SHOWN_WHOLE, SIGNIFICANT, Budget, Entry, Row, budgets_asked, by_method, shown
@@ -144,42 +145,56 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (*own, e.seeds, *against)])
 
 
+PANELS = 6
+"""In a row."""
+
+
 def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> Figure:
-    """Accuracy against cost, a line per method; of other methods the best setting at each budget."""
+    """Accuracy against cost, a panel per method before all others; of other methods the best setting at each budget."""
     from matplotlib.figure import Figure
 
-    names = {id(e): f"{e.reducer} (reference)" for e in chosen.values()}
+    lines = _lines(rows, chosen)
+    best = sorted(lines, key=lambda name: -max(e.scores.mean for e in lines[name]))
+    columns = min(PANELS, len(best))
+    height = -(-len(best) // columns)
+    drawn = Figure(figsize=(2.1 * columns + 0.6, 1.7 * height + 1.0), layout="constrained")
+    panels = drawn.subplots(height, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    dense = [summary.accuracy for summary in outcomes.table if summary.reducer == "none"]
+    for axes, name in zip(panels, best, strict=False):
+        for other in best:
+            axes.plot(*_points(lines[other]), color="0.85", linewidth=0.8, zorder=1)
+        for reference in (other for other in best if other.endswith(REFERENCE)):
+            axes.plot(*_points(lines[reference]), color="0.35", linewidth=1.2, zorder=2)
+        own = sorted(lines[name], key=lambda e: e.cost)
+        errors = [e.scores.error for e in own]
+        axes.errorbar(*_points(own), yerr=errors, color=COLOURS[0], marker=MARKERS[0], markersize=4, capsize=2, zorder=3)
+        for accuracy in dense:
+            axes.axhline(accuracy, color="0.5", linewidth=0.8, linestyle=":")
+        axes.set_title("\n".join(wrap(name, 30)), fontsize=8)
+        axes.tick_params(labelsize=7)
+    for axes in panels[len(best) :]:
+        axes.remove()
+    drawn.supxlabel("LLM prefill FLOPs, relative to the dense model on the same frames and prompts", fontsize=9)
+    drawn.supylabel("accuracy", fontsize=9)
+    count = len(outcomes.samples)
+    also = "; dark: the reference" if chosen else ""
+    title = f"{outcomes.model} on {outcomes.benchmark}, n = {count}; bars: one standard error, clustered by video; dotted: dense"
+    drawn.suptitle(f"{title}{also}; grey: all others", fontsize=9)
+    return drawn
+
+
+REFERENCE = " (reference)"
+
+
+def _lines(rows: Sequence[Row], chosen: dict[Budget, Entry]) -> dict[str, list[Entry]]:
+    names = {id(e): f"{e.reducer}{REFERENCE}" for e in chosen.values()}
     lines: dict[str, list[Entry]] = {}
     for row in rows:
         e = row.entry
-        lines.setdefault(names.get(id(e), e.name if SHOWN_WHOLE in e.reducer else e.reducer), []).append(e)
-    drawn = Figure(figsize=(9, 6), layout="constrained")
-    axes = drawn.subplots()
-    for index, name in enumerate(sorted(lines, key=lambda name: -max(e.scores.mean for e in lines[name]))):
-        own = sorted(lines[name], key=lambda e: e.cost)
-        reference = name.endswith("(reference)")
-        axes.errorbar(
-            [e.cost for e in own],
-            [e.scores.mean for e in own],
-            yerr=[e.scores.error for e in own],
-            marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
-            color=COLOURS[index % len(COLOURS)],
-            linestyle="-" if SHOWN_WHOLE in name else "--" if index < len(COLOURS) else ":",
-            linewidth=2.5 if reference else 1,
-            capsize=2,
-            elinewidth=1,
-            markersize=6,
-            label=name,
-        )
-    for summary in outcomes.table:
-        if summary.reducer == "none":
-            axes.axhline(summary.accuracy, color="0.5", linewidth=1, label="dense")
-    axes.set_xlabel("LLM prefill FLOPs, relative to the dense model on the same frames and prompts")
-    axes.set_ylabel("accuracy")
-    count = len(outcomes.samples)
-    axes.set_title(
-        f"{outcomes.model} on {outcomes.benchmark}, n = {count}; bars: one standard error, clustered by video", fontsize=10
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return drawn
+        lines.setdefault(names.get(id(e), e.name if e.reducer.startswith(SHOWN_WHOLE) else e.reducer), []).append(e)
+    return lines
+
+
+def _points(entries: Sequence[Entry]) -> tuple[list[float], list[float]]:
+    ordered = sorted(entries, key=lambda e: e.cost)
+    return [e.cost for e in ordered], [e.scores.mean for e in ordered]
