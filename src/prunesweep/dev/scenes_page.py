@@ -38,11 +38,15 @@ NEEDED = {
     "action_localization": "The place and the second of a single flash, or of a block that is seen for at most four frames.",
 }
 """What each family asks, and which evidence it needs."""
+WITHOUT_MODEL = """
+Its model is still being trained and does not come with this version, so nothing here says how well one answers. Until it does:
+`python -m prunesweep.dev.train_tiny --config-name train_scenes out=FOLDER`, then `model=tiny_scenes model.checkpoint=FOLDER`.
+"""
 INTRODUCTION = """# The `scenes` benchmark
 
 Videos as redundant as real ones, and answers of several words. `prunesweep benchmark=scenes model=tiny_scenes`, free answers with
 `protocol=generate`. Written by `python -m prunesweep.dev.scenes_page`; numbers are those of the shipped test split.
-
+{model}
 `blocks` is for demo and quick tests. There still cells hardly differ, so that no static threshold matters, and answers are one
 word, so that nothing that happens to a cache after the prompt can be seen. Here both matter.
 
@@ -77,8 +81,9 @@ def main() -> None:
     for task, example in examples.items():
         frames = read_clip(example.path, example.video_id, FRAMES).frames.numpy()
         strip_figure(frames, example).savefig(folder / "scenes" / f"{task}.png", dpi=80)
+    seeds = ", ".join(f"{split} {seed:,}" for split, seed in SPLIT_SEEDS.items())
     text = [
-        INTRODUCTION.format(seeds=", ".join(f"{split} {seed:,}" for split, seed in SPLIT_SEEDS.items()), pan="24 to 43"),
+        INTRODUCTION.format(seeds=seeds, pan="24 to 43", model=WITHOUT_MODEL if arguments.without_model else ""),
         *_statistics(samples),
         *families(samples, examples, NEEDED, "scenes"),
         *distributions(samples, list(examples)),
