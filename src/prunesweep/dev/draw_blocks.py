@@ -12,7 +12,6 @@ from prunesweep.paths import user_path
 
 def draw(world: World) -> None:
     """The command of one benchmark."""
-    write_anywhere()
     parser = argparse.ArgumentParser(description=f"Draws a split of {world.name} as mp4 files with a questions.jsonl.")
     parser.add_argument("split", choices=SPLIT_SEEDS)
     parser.add_argument("folder", type=user_path)
@@ -24,6 +23,7 @@ def draw(world: World) -> None:
 
 
 def main() -> None:
+    write_anywhere()
     draw(BLOCKS)
 
 

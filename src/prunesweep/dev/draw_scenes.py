@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from prunesweep.dev.draw_blocks import draw
 from prunesweep.embedded.worlds import SCENES
+from prunesweep.errors import write_anywhere
+
+
+def main() -> None:
+    write_anywhere()
+    draw(SCENES)
+
 
 if __name__ == "__main__":
-    draw(SCENES)
+    main()

@@ -17,10 +17,9 @@ from prunesweep.engine.stages import Ask, Embed, Layers, Reduce
 from prunesweep.files import replace_file
 from prunesweep.lazy import torch
 from prunesweep.results.keys.fingerprint import digest
+from prunesweep.results.store import MODELS
 from prunesweep.types import Clip, Model
 
-REMEMBERED = "models.json"
-"""In a store's folder."""
 FRAMES, HEIGHT, WIDTH = 3, 112, 140
 SECONDS = 0.7
 """Between the frames."""
@@ -115,7 +114,7 @@ def check_once(model: Model, made_of: Any, store: Path) -> None:
     """Raises ValueError as `require_alike`, unless this was found alike before: `made_of` is all that logits depend on."""
     if not hasattr(model, "stock_logits"):  # somebody's own model, which is no Decoder
         return
-    file = store / REMEMBERED
+    file = store / MODELS
     key = digest([made_of, _versions(), str(model.network.device)])
     known = _remembered(file)
     if key in known:

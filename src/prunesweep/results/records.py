@@ -193,6 +193,9 @@ def read_info(folder: Path) -> TrialInfo:
         raw["overrides"] = tuple(raw["overrides"])
         raw["shape"] = read_shape(raw["shape"])
         raw["stopped"] = Stopped(**raw["stopped"]) if raw.get("stopped") else None
+        unknown = [visible(str(name)) for name in raw if name not in {field.name for field in fields(TrialInfo)}]
+        if unknown:
+            raise ValueError(f"{TRIAL} has {unknown[0]!r}, which no trial of this version has")
         return TrialInfo(**raw)
     except KeyError as error:
         raise ValueError(f"{TRIAL} has no {error}") from error

@@ -49,6 +49,7 @@ T = TypeVar("T")
 FORMAT = "store.json"
 TRIALS, SHARDS, FILES = "trials", "shards", "files.json"
 SPEED = "speed.json"
+MODELS = "models.json"
 """What stages took with a model on a machine; see `prunesweep.sweep.ahead`."""
 ADDRESS = ("key", "sample_key")
 """Columns that say which trial and sample a row is about."""

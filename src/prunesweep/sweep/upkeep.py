@@ -19,6 +19,7 @@ from prunesweep.results.records import TRIAL, parquet_bytes
 from prunesweep.results.store import (
     FILES,
     FORMAT,
+    MODELS,
     SHARDS,
     SPEED,
     TRIALS,
@@ -47,7 +48,7 @@ def problems(store: Store) -> list[Problem]:
     for path in sorted(store.folder.rglob("*")):
         if (
             path.is_file()
-            and path.relative_to(store.folder).parts not in ((FORMAT,), (FILES,), (SPEED,))
+            and path.relative_to(store.folder).parts not in ((FORMAT,), (FILES,), (SPEED,), (MODELS,))
             and (reason := _wrong(path, store))
         ):
             found.append(Problem(path, reason))
