@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from prunesweep.cli import app
-from prunesweep.engine.selfcheck import REMEMBERED, check_once, require_alike, self_check
+from prunesweep.engine.selfcheck import check_once, require_alike, self_check
 from prunesweep.models import adapter, families, llava_onevision
 from prunesweep.models.decoder import Decoder
+from prunesweep.results.store import MODELS
 from support.zoo import Zoo, clip_of
 
 
@@ -149,7 +150,7 @@ def test_a_network_whose_forward_does_more_is_refused_with_the_numbers(zoo: Zoo,
         ValueError, match=r"naive cannot be served: .* is not the stock forward \(\d+ tokens, .* apart in one pass"
     ):
         check_once(naive, {"weights": name}, tmp_path)
-    assert not (tmp_path / REMEMBERED).exists()
+    assert not (tmp_path / MODELS).exists()
     require_alike(zoo[name], self_check(zoo[name]))
 
 
@@ -177,10 +178,10 @@ def test_a_check_is_remembered_until_something_changes(zoo: Zoo, tmp_path: Path,
     for made_of in ({"weights": 1}, {"weights": 1}, {"weights": 2}):
         check_once(model, made_of, tmp_path)
     assert len(asked) == 2
-    (tmp_path / REMEMBERED).write_text("{ half")
+    (tmp_path / MODELS).write_text("{ half")
     check_once(model, {"weights": 1}, tmp_path)
     assert len(asked) == 3
-    assert [one["model"] for one in json.loads((tmp_path / REMEMBERED).read_text()).values()] == ["internvl"]
+    assert [one["model"] for one in json.loads((tmp_path / MODELS).read_text()).values()] == ["internvl"]
 
 
 def test_the_command_says_whether_a_checkpoint_can_be_served(

@@ -49,8 +49,9 @@ T = TypeVar("T")
 FORMAT = "store.json"
 TRIALS, SHARDS, FILES = "trials", "shards", "files.json"
 SPEED = "speed.json"
-MODELS = "models.json"
 """What stages took with a model on a machine; see `prunesweep.sweep.ahead`."""
+MODELS = "models.json"
+"""Whose layers were compared with their stock forward; see `prunesweep.engine.selfcheck`."""
 ADDRESS = ("key", "sample_key")
 """Columns that say which trial and sample a row is about."""
 NEEDED = (*ADDRESS, "at", "error")
