@@ -31,6 +31,7 @@ from prunesweep.analysis.outcomes import UNANSWERED, Outcomes
 from prunesweep.analysis.significance import AgainstDense
 from prunesweep.analysis.summary import scores_of
 from prunesweep.analysis.table import mark_front
+from prunesweep.files import unwritten
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import SWEEPS
 from prunesweep.report.figures import Coordinates, parallel_coordinates
@@ -361,4 +362,9 @@ def render_report(found: Sequence[Outcomes], sweep: Path) -> str:
 
 
 def write_report(found: Sequence[Outcomes], sweep: Path, path: Path) -> None:
-    path.write_text(render_report(found, sweep), encoding="utf-8")
+    """Raises ValueError for a place where no file can be written."""
+    page = render_report(found, sweep)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise unwritten(error, path) from error
