@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prunesweep.analysis.accuracy import accuracy, task_accuracies
-from prunesweep.analysis.comparison import Difference, holm, paired
+from prunesweep.analysis.comparison import Difference, paired
 from prunesweep.analysis.front import pareto_front
+from prunesweep.analysis.significance import holm
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text, p_text
@@ -193,7 +194,7 @@ def beats_baselines(rows: Sequence[Row], validation: Sequence[Row]) -> Claim:
     lines, wins = [], []
     header = ("budget", "method", "setting", "LLM prefill", "accuracy", "PruneVid's lead (95 %)", "p (Holm)", "exact McNemar")
     found = list(contests(rows, validation))
-    adjusted = holm([c.lead.p_value for c in found if c.lead])
+    adjusted = holm([c.lead.p_value for c in found if c.lead]).tolist()
     for contest in found:
         cells = (
             f"{contest.frames} frames",
@@ -259,7 +260,7 @@ def settings_matter(rows: Sequence[Row]) -> Claim:
     moved = {name: [row for row in trials if only(row, base, name)] for name in SWEPT}
     changes = [(name, row, row.over(base)) for name, group in moved.items() for row in group]
     changes.sort(key=lambda change: (list(SWEPT).index(change[0]), change[1].settings[change[0]] or math.inf))
-    adjusted = holm([difference.p_value for _, _, difference in changes])
+    adjusted = holm([difference.p_value for _, _, difference in changes]).tolist()
     lines = [
         f"defaults: {', '.join(f'{k} {shown(v)}' for k, v in base.settings.items())}: {base.accuracy} at {base.cost:.3f}x",
         "",
