@@ -23,7 +23,7 @@ class Difference(NamedTuple):
     low: float
     high: float
     """At `clusters.CONFIDENCE`: Student's with one degree of freedom less than there are videos, fewer where they are of
-    different sizes; where all videos changed alike, or not at all, exact: see `statistics.alike_interval`."""
+    different sizes; where all videos changed alike, or not at all, exact: see `significance.alike_interval`."""
     p_value: float
     """Two-sided, from the clustered error; where all videos changed alike, the exact sign test over videos."""
     mcnemar: float
