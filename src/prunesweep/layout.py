@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from textwrap import wrap
 
 
 def visible(text: str) -> str:
     """Characters that a terminal obeys as their codes: a name from elsewhere must not clear the screen."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+LONGEST = 160
+"""Characters of a line of prose; one that is longer is wrapped to fewer, so that a word more leaves the others alone."""
+
+
+def prose(page: str, width: int = 130) -> str:
+    """A Markdown page whose lines of prose fit a screen; tables, headings and what stands between fences stay as they are."""
+    lines, fenced = [], False
+    for line in page.split("\n"):
+        fenced ^= line.startswith("```")
+        begin = re.match(r"\s*(?:[-*] |\d+\. )?", line)
+        whole = fenced or len(line) <= LONGEST or line.startswith(("|", "#", "!", "```"))
+        indent = " " * len(begin[0]) if begin else ""
+        lines += [line] if whole else wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def count(number: int, noun: str) -> str:

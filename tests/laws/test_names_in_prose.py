@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from prunesweep.cli import app
+from prunesweep.layout import prose
 from prunesweep.targets import MOVED
 from support.places import ROOT
 
@@ -114,3 +115,18 @@ def test_what_is_not_there_is_found() -> None:
     assert is_there(["analysis", "accuracy", "Accuracy"])
     assert COMMAND.findall("`prunesweep stats SWEEP`") == [("stats", "")]
     assert "statistics" in FORMER
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=name_of)
+def test_prose_fits_a_screen(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    assert prose(page) == page
+
+
+def test_long_prose_is_wrapped_and_all_else_left_alone() -> None:
+    words = " ".join(["word"] * 60)
+    lines = prose(f"- {words}\n\n| {words} |\n\n```text\n{words}\n```\n# {words}").split("\n")
+    assert max(map(len, lines[:3])) <= 130
+    assert lines[1].startswith("  word")
+    assert [line for line in lines if len(line) > 160] == [f"| {words} |", words, f"# {words}"]
+    assert " ".join(line.strip() for line in lines[:3]) == f"- {words}"

@@ -19,7 +19,7 @@ from prunesweep.embedded.build import FRAMES, FRAMES_PER_SECOND, SPLIT_SEEDS
 from prunesweep.embedded.render import CELL, NOISE, SIZE
 from prunesweep.embedded.scene import GRID, Scene, draw_scene
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown
+from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 from prunesweep.types import Sample
 from prunesweep.video.reader import read_clip
@@ -86,7 +86,7 @@ def main() -> None:
             *_blindness(samples),
         ]
     )
-    (folder / "blocks.md").write_text(text + "\n", encoding="utf-8")
+    (folder / "blocks.md").write_text(prose(text) + "\n", encoding="utf-8")
     print(folder / "blocks.md")
 
 

@@ -27,7 +27,7 @@ from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.embedded.build import FRAMES, SPLIT_SEEDS, draw_split
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown
+from prunesweep.layout import markdown, prose
 from prunesweep.paths import SWEEPS, user_path
 from prunesweep.results.records import Trial, read_trials
 
@@ -381,7 +381,7 @@ def main() -> None:
     if arguments.limit:
         command += f" --limit {arguments.limit}"
     text = report(results, command)
-    (arguments.folder / "evidence.md").write_text(text, encoding="utf-8")
+    (arguments.folder / "evidence.md").write_text(prose(text), encoding="utf-8")
     print(text)
     if not all(claim.holds for found in results.values() for claim in found):
         sys.exit("python -m prunesweep.dev.evidence: not every claim holds; see the table above")
