@@ -7,6 +7,7 @@ import inspect
 import logging
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import polars as pl
@@ -56,6 +57,9 @@ def test_the_package_has_what_the_module_has_and_one_name_searches_and_is_a_pack
     code = "import prunesweep.search.space as space; import prunesweep as ps; assert space and callable(ps.search); ps.search()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "TypeError: search() missing" in done.stderr
+    assert [name for name in dir(ps) if not name.startswith("_")] == sorted(api.__all__)
+    assert "__version__" in dir(ps)
+    assert ps.__version__ == metadata.version("prunesweep")
     with pytest.raises(AttributeError, match="no attribute 'prune'"):
         ps.prune  # noqa: B018
 

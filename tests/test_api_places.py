@@ -42,6 +42,28 @@ def test_a_folder_that_refers_to_nothing_is_refused_on_one_line(tmp_path: Path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", ["a_file/below", "/proc/nothing"])
+def test_a_place_where_nothing_can_be_written_is_refused_on_one_line(
+    place: str, checkpoint: Path, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a_file").write_text("")
+    asked = (
+        ps.load_model("tiny", checkpoint=checkpoint, frames=8),
+        ps.load_benchmark("jsonl", path=benchmark_folder, limit=2),
+        ["none"],
+    )
+    with pytest.raises(ValueError, match=r"cannot be written: .*; name a place that can be") as error:
+        ps.evaluate(*asked, folder="results", store=place, progress=False)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"cannot be written: .*; name a place that can be"):
+        ps.evaluate(*asked, folder=place, store=None, progress=False)
+    sweep = ps.evaluate(*asked, folder="results", store=None, progress=False)
+    for page in (f"{place}/report.html", "results"):
+        with pytest.raises(ValueError, match=rf"{page} cannot be written: .*; name a place that can be"):
+            sweep.report(page)
+
+
 def test_a_grid_takes_arrays() -> None:
     own = {"prune.keep_ratio": np.array([0.25, 0.5]), "prune.layer": np.arange(2, 4)}
     lists = {"prune.keep_ratio": [0.25, 0.5], "prune.layer": [2, 3]}

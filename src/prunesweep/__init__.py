@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from prunesweep.api import reducer as reducer
     from prunesweep.api import search as search
 
+    __version__: str
+
 __all__ = [  # imported when asked for
     "Choice",
     "Comparison",
@@ -42,6 +44,10 @@ sys.meta_path.append(FormerModules())  # the last one: it finds only what is now
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
     if name in __all__:
         import importlib
 
@@ -52,4 +58,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What is meant to be used, imported or not."""
+    return sorted({*__all__, "__version__", *(name for name in globals() if name.startswith("__"))})

@@ -362,13 +362,19 @@ def _common(model: Choice, benchmark: Choice, methods: Sequence[Choice], given: 
 def _run(common: Sequence[str], more: Sequence[str], methods: Sequence[Choice], sweeper: Mapping[str, Any]) -> Sweep:
     """The sweep of a multirun of these methods, begun with the overrides `common` and `more`."""
     from prunesweep.checks import EvaluationError
+    from prunesweep.files import unwritten
     from prunesweep.report.finished import Sweep, axis_of
     from prunesweep.sweep.session import require_code_as_written, run_sweep
 
     task = [override for override in common if not override.startswith("hydra")]
     with _explained():
         require_code_as_written([[*_searched(*methods), *task, *one.overrides] for one in _kinds(methods)])
-        folder, failed = run_sweep([*common, *more], sweeper, progress="trainer.progress=false" not in common)
+        try:
+            folder, failed = run_sweep([*common, *more], sweeper, progress="trainer.progress=false" not in common)
+        except OSError as error:
+            if error.strerror is None:  # Hydra's own, which is explained
+                raise
+            raise unwritten(error, Path.cwd()) from error
     reasons = _without_answer(folder)
     if failed:
         raise EvaluationError(f"{failed.partition(';')[0]}: {reasons}" if reasons else failed)

@@ -28,6 +28,11 @@ def replace_file(path: Path, content: bytes) -> None:
     _flush_names(path.parent)
 
 
+def unwritten(error: OSError, place: Path) -> ValueError:
+    """What to say of a file or folder that cannot be written: which, why, and the way out."""
+    return ValueError(f"{error.filename or place} cannot be written: {error.strerror or error}; name a place that can be")
+
+
 def _flush_names(folder: Path) -> None:
     """A renamed file may be gone after a power cut unless its folder is flushed, too; not every system can."""
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from textwrap import wrap
 
 
 def visible(text: str) -> str:
@@ -14,6 +16,22 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """The same of a text that has lines of its own."""
     return "\n".join(map(visible, text.split("\n")))
+
+
+LONGEST = 160
+"""Characters of a line of prose; one that is longer is wrapped to fewer, so that a word more leaves the others alone."""
+
+
+def prose(page: str, width: int = 130) -> str:
+    """A Markdown page whose lines of prose fit a screen; tables, headings and what stands between fences stay as they are."""
+    lines, fenced = [], False
+    for line in page.split("\n"):
+        fenced ^= line.startswith("```")
+        begin = re.match(r"\s*(?:[-*] |\d+\. )?", line)
+        whole = fenced or len(line) <= LONGEST or line.startswith(("|", "#", "!", "```"))
+        indent = " " * len(begin[0]) if begin else ""
+        lines += [line] if whole else wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def count(number: int, noun: str) -> str:

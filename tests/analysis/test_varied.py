@@ -35,7 +35,9 @@ def test_settings_in_which_trials_of_a_reducer_differ_have_columns() -> None:
             ("prunevid tau=null", {"merge": {"tau": None, "k": 7}, "prune": {"layer": 4}}, ("reducer=prunevid",)),
         )
     )
-    assert table.columns[:5] == ["#", "trial", "reducer", "merge.tau", "prune.layer"]
+    assert table.columns[:6] == ["#", "reducer", "merge.tau", "prune.layer", "accuracy", "accuracy_error"]
+    assert table.columns[6:9] == ["samples", "llm_flops_ratio", "pareto"]
+    assert table.columns[-2:] == ["trial", "relative_to"]
     assert table["#"].to_list() == ["0", "1", "2"]
     assert table["merge.tau"].to_list() == [None, 0.8, None]
     assert table["prune.layer"].to_list() == [None, 2, 4]
@@ -73,7 +75,7 @@ def test_a_setting_called_like_another_column_keeps_its_whole_key() -> None:
     one = swept(("a", {"video.frames": 1}, ()), ("a", {"video.frames": 2}, ()))
     for index, trial in enumerate(one):
         trial.info.settings["video"] = {"frames": 8 + index}
-    assert frame(one).columns[3:5] == ["reducer.video.frames", "video.frames"]
+    assert frame(one).columns[2:4] == ["reducer.video.frames", "video.frames"]
 
 
 def test_models_and_benchmarks_are_columns_where_there_are_several() -> None:
@@ -100,5 +102,5 @@ def test_columns_hold_numbers_where_all_are_and_words_otherwise() -> None:
 
 
 def test_a_sweep_of_one_kind_has_no_column_of_settings() -> None:
-    assert frame(swept(("none", {}, ("reducer=none",)))).columns[:4] == ["#", "trial", "reducer", "accuracy"]
+    assert frame(swept(("none", {}, ("reducer=none",)))).columns[:3] == ["#", "reducer", "accuracy"]
     assert table_frame([]).is_empty()

@@ -33,7 +33,7 @@ def test_trials_of_a_store_are_called_by_what_varies() -> None:
 
 
 def test_what_is_no_sweep_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is not a folder"):
+    with pytest.raises(ValueError, match="does not exist; name the folder of a sweep"):
         list(read_source(tmp_path / "none"))
     assert list(read_source(tmp_path)) == []
     empty = Store.open(tmp_path / "store")

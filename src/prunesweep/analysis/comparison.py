@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ class Difference(NamedTuple):
     low: float
     high: float
     """At `clusters.CONFIDENCE`: Student's with one degree of freedom less than there are videos, fewer where they are of
-    different sizes; where all videos changed alike, or not at all, exact: see `statistics.alike_interval`."""
+    different sizes; where all videos changed alike, or not at all, exact: see `significance.alike_interval`."""
     p_value: float
     """Two-sided, from the clustered error; where all videos changed alike, the exact sign test over videos."""
     mcnemar: float
@@ -66,20 +65,10 @@ def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
     found = difference_means(sums, squares, sizes)
     mean, error, low, high, p_value = (float(of[0]) for of in significance.compared(found, np.array([gained + lost])))
     videos = int(found.videos[0])
-    return Difference(mean, error, low, high, p_value, mcnemar(gained, lost), gained, lost, samples, videos)
+    return Difference(mean, error, low, high, p_value, float(significance.mcnemar(gained, lost)), gained, lost, samples, videos)
 
 
 def _answered(records: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     return records.filter(pl.col("correct").is_not_null()).select("sample_id", "correct", *QUESTION)
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact p-value of `gained` against `lost` discordant pairs (McNemar 1947, binomial form)."""
-    return float(significance.mcnemar(gained, lost))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for looking at all of them (Holm 1979); the order is kept."""
-    return significance.holm(p_values).tolist()

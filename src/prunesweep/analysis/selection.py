@@ -37,7 +37,7 @@ def front_weights(costs: Trials, accuracy: Trials) -> Trials:
 
 
 def area_interval(costs: Trials, right: Table, answers: Table, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
-    """Of the true area below the front, as `statistics.hypervolume`; NaN with fewer than two videos or costs above 0."""
+    """Of the true area below the front, as `front.hypervolume`; NaN with fewer than two videos or costs above 0."""
     known = np.flatnonzero(~np.isnan(costs) & (answers.sum(1) > 0))
     order = known[np.argsort(costs[known], kind="stable")]
     costs, right, answers = costs[order], right[order].astype(float), answers[order].astype(float)

@@ -101,10 +101,17 @@ def cheapest_first(table: Sequence[Summary], cost: str) -> list[Summary]:
     return sorted(table, key=lambda row: (math.isnan(row.llm_flops), getattr(row, cost), -row.accuracy))
 
 
-def table_frame(table: Sequence[Summary], settings: Mapping[str, Mapping[str, Any]] | None = None) -> pl.DataFrame:
-    """The table as a data frame: `#`, `trial` and `reducer`, a column for each of these settings, one per field of Summary.
+LAST = ("trial", "relative_to")
+"""Columns of long names."""
 
-    `settings` are those of each trial, by its number.
+
+def table_frame(
+    table: Sequence[Summary], settings: Mapping[str, Mapping[str, Any]] | None = None, cost: str = "llm_flops_ratio"
+) -> pl.DataFrame:
+    """The table as a data frame: `#`, `reducer`, a column for each of these settings, then one per field of Summary.
+
+    Of these, accuracy with its error and count, the cost and the front come first.  `settings` are those of each trial, by its
+    number.
     """
     import polars as pl
 
@@ -113,10 +120,12 @@ def table_frame(table: Sequence[Summary], settings: Mapping[str, Mapping[str, An
         return frame
     own = [(settings or {}).get(row.number, {}) for row in table]
     keys = list(dict.fromkeys(key for one in own for key in one))
+    first = ("accuracy", "accuracy_error", "samples", cost, "pareto")
     return frame.select(
         pl.col("number").alias("#"),
-        "trial",
         "reducer",
         *(series(key, [one.get(key) for one in own]) for key in keys),
-        pl.exclude("number", "trial", "reducer"),
+        *first,
+        pl.exclude("number", "reducer", *first, *LAST),
+        *LAST,
     )

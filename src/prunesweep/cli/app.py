@@ -119,7 +119,30 @@ def _meant(error: Any, arguments: Sequence[str]) -> str:
         close = closest(word, [*known, *sweep.names()])
         meant = close if close in known else f"sweep {close}"
         return f"no verb {word!r}; {f'did you mean {meant}?' if close else 'there are ' + ', '.join(known)}"
+    if option := getattr(error, "option_name", None) if error.ctx is not None and hasattr(error, "possibilities") else None:
+        return _no_option(option, error.ctx.command_path.removeprefix("prunesweep ").strip())
     return " ".join(error.format_message().split()).rstrip(".")
+
+
+def _no_option(option: str, verb: str) -> str:
+    """What to say of an option that a verb does not have: who has it, else what was probably meant, else what there is."""
+    options = _options(typer.main.get_command(app))
+    own = options.get(verb, [])
+    if others := [name for name, known in options.items() if option in known]:
+        return f"{verb} has no option {option}, which is one of {', '.join(others)}"
+    close = closest(option.lstrip("-"), [name.lstrip("-") for name in own])
+    meant = f"did you mean --{close}?" if close else f"it has {', '.join(own)}"
+    return f"{verb} has no option {option}; {meant}"
+
+
+def _options(command: Any, path: str = "") -> dict[str, list[str]]:
+    """Of each verb, and of each part of one, the long options that are shown."""
+    found: dict[str, list[str]] = {}
+    for name, inner in getattr(command, "commands", {}).items():
+        found |= _options(inner, f"{path} {name}".strip())
+    shown = [one for one in command.params if not getattr(one, "hidden", False)]
+    names = [name for one in shown for name in one.opts if name.startswith("--")]
+    return {**found, path: [*names, "--help"]} if path else found
 
 
 COMPLETES = "_PRUNESWEEP_COMPLETE"

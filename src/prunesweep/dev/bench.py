@@ -158,7 +158,7 @@ def _differing(one: Float[Tensor, "n c"], other: Float[Tensor, "n c"]) -> int:
     return int(((one - other).abs().amax(1) > TOLERANCE).sum())
 
 
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     merge = parts.add_parser("merge", help="PruneVid's merge against a loop over frames")
@@ -177,6 +177,11 @@ def main() -> None:
     resume = parts.add_parser("resume", help="what reading a store of millions of records takes")
     resume.add_argument("--millions", type=float, nargs="+", default=(1.0, 2.0, 4.0, 8.0), help="of records")
     resume.add_argument("--shards", action="store_true", help="as a killed sweep leaves them, not gathered by trial")
+    return parser
+
+
+def _parsed() -> argparse.Namespace:
+    parser = _parser()
     arguments = parser.parse_args()
     if arguments.part == "start" and min(arguments.trials) <= FEW:
         parser.error(f"--trials must be more than {FEW}, which they are compared with")
@@ -185,6 +190,11 @@ def main() -> None:
     bounded = ("rounds", "processes", "questions")
     if min([*getattr(arguments, "shape", ()), *(getattr(arguments, name, 1) for name in bounded)]) < 1:
         parser.error("--shape, --rounds, --processes and --questions must be at least 1")
+    return arguments
+
+
+def main() -> None:
+    arguments = _parsed()
     with reported():
         if arguments.part == "processes":
             from prunesweep.dev.bench_processes import bench_processes

@@ -18,7 +18,7 @@ from prunesweep.embedded.h264 import FRAMES_PER_SECOND
 from prunesweep.embedded.render import CELL, NOISE, SIZE
 from prunesweep.embedded.scene import FRAMES, GRID, Scene, draw_scene
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown
+from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 from prunesweep.types import Sample
 from prunesweep.video.reader import read_clip
@@ -85,7 +85,7 @@ def main() -> None:
             *blindness(samples, "tiny", FRAMES),
         ]
     )
-    (folder / "blocks.md").write_text(text + "\n", encoding="utf-8")
+    (folder / "blocks.md").write_text(prose(text) + "\n", encoding="utf-8")
     print(folder / "blocks.md")
 
 

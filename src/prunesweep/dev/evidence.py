@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prunesweep.analysis.accuracy import accuracy, task_accuracies
-from prunesweep.analysis.comparison import Difference, holm, paired
+from prunesweep.analysis.comparison import Difference, paired
 from prunesweep.analysis.front import pareto_front
+from prunesweep.analysis.significance import holm
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.embedded.build import SPLIT_SEEDS, draw_split
 from prunesweep.embedded.scene import FRAMES
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown
+from prunesweep.layout import markdown, prose
 from prunesweep.paths import SWEEPS, user_path
 from prunesweep.results.records import Trial, read_trials
 
@@ -194,7 +195,7 @@ def beats_baselines(rows: Sequence[Row], validation: Sequence[Row]) -> Claim:
     lines, wins = [], []
     header = ("budget", "method", "setting", "LLM prefill", "accuracy", "PruneVid's lead (95 %)", "p (Holm)", "exact McNemar")
     found = list(contests(rows, validation))
-    adjusted = holm([c.lead.p_value for c in found if c.lead])
+    adjusted = holm([c.lead.p_value for c in found if c.lead]).tolist()
     for contest in found:
         cells = (
             f"{contest.frames} frames",
@@ -260,7 +261,7 @@ def settings_matter(rows: Sequence[Row]) -> Claim:
     moved = {name: [row for row in trials if only(row, base, name)] for name in SWEPT}
     changes = [(name, row, row.over(base)) for name, group in moved.items() for row in group]
     changes.sort(key=lambda change: (list(SWEPT).index(change[0]), change[1].settings[change[0]] or math.inf))
-    adjusted = holm([difference.p_value for _, _, difference in changes])
+    adjusted = holm([difference.p_value for _, _, difference in changes]).tolist()
     lines = [
         f"defaults: {', '.join(f'{k} {shown(v)}' for k, v in base.settings.items())}: {base.accuracy} at {base.cost:.3f}x",
         "",
@@ -381,7 +382,7 @@ def main() -> None:
     if arguments.limit:
         command += f" --limit {arguments.limit}"
     text = report(results, command)
-    (arguments.folder / "evidence.md").write_text(text, encoding="utf-8")
+    (arguments.folder / "evidence.md").write_text(prose(text), encoding="utf-8")
     print(text)
     if not all(claim.holds for found in results.values() for claim in found):
         sys.exit("python -m prunesweep.dev.evidence: not every claim holds; see the table above")

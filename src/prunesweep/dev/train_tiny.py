@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +19,9 @@ from prunesweep.cli.run import run_hydra
 from prunesweep.paths import CONF
 from prunesweep.sweep.schema import require_known_keys
 
+if TYPE_CHECKING:
+    from prunesweep.embedded.training import TinyTraining
+
 ACCURACIES = "accuracies.jsonl"
 
 
@@ -28,33 +31,63 @@ def main() -> None:
 
 @hydra.main(config_path=str(CONF), config_name="train_tiny", version_base="1.3")
 def train(config: DictConfig) -> None:
-    import lightning as L
-    import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
-    from lightning.pytorch.loggers import CSVLogger
-    from lightning.pytorch.strategies import DDPStrategy
-
     from prunesweep.dev.curves import curves_figure
-    from prunesweep.embedded.network import build_processor
-    from prunesweep.embedded.training import AccuracyLog, SaveAtEnd, TinyTraining, TrainStage
-    from prunesweep.embedded.worlds import WORLDS
-    from prunesweep.sweep.ranks import OwnRanks, own_environment
+    from prunesweep.sweep.ranks import own_environment
 
     require_known_keys(config, HydraConfig.get(), HydraConfig.get().job.config_name)
     require_choice("logger.name", config.logger.name, Literal["wandb", "none"])
     out = Path(config.out)
     run = Path(f"{out}-run")
-    shape = hydra.utils.instantiate(config.shape)
+    last = _checkpoint(run, config.resume)
+    module = _module(config)
+    trainer = _trainer(config, module, run, last)
+    started = time.monotonic()
+    with own_environment():
+        trainer.fit(module, _steps(module), ckpt_path=last if config.resume else None, weights_only=True)
+    _save(module, last, out)
+    curves_figure(run / ACCURACIES).savefig(out / "curves.png", dpi=80)
+    minutes = round((time.monotonic() - started) / 60, 1)
+    summary = {"seed": config.seed, "start": config.start, "minutes_since_start_or_resume": minutes, "steps": module.total_steps}
+    (out / "training.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
+    print(f"trained {module.total_steps} steps in {minutes} min: {out}")
+
+
+def _checkpoint(run: Path, resume: bool) -> Path:
+    """The last one of this training; ends the command unless it is there exactly where it is wanted."""
+    last = run / "last.ckpt"
+    if resume and not last.exists():
+        raise SystemExit(f"prunesweep: nothing to resume: {last} does not exist; run without resume=true")
+    if last.exists() and not resume:
+        raise SystemExit(f"prunesweep: {last} exists; go on with resume=true, or choose another out=")
+    return last
+
+
+def _module(config: DictConfig) -> TinyTraining:
+    from prunesweep.embedded.training import TinyTraining, TrainStage
+    from prunesweep.embedded.worlds import WORLDS
+
     videos: Any = OmegaConf.to_container(config.videos)
     planned: Any = OmegaConf.to_container(config.stages)
     stages = tuple(TrainStage(**stage, videos=videos) for stage in planned)
-    module = TinyTraining(shape, stages, config.seed, WORLDS[config.world], config.start)
-    last = run / "last.ckpt"
-    if config.resume and not last.exists():
-        raise SystemExit(f"prunesweep: nothing to resume: {last} does not exist; run without resume=true")
-    if last.exists() and not config.resume:
-        raise SystemExit(f"prunesweep: {last} exists; go on with resume=true, or choose another out=")
-    trainer = L.Trainer(
+    return TinyTraining(hydra.utils.instantiate(config.shape), stages, config.seed, WORLDS[config.world], config.start)
+
+
+def _steps(module: TinyTraining) -> Any:
+    import torch
+
+    return torch.utils.data.DataLoader(range(module.total_steps))
+
+
+def _trainer(config: DictConfig, module: TinyTraining, run: Path, last: Path) -> Any:
+    import lightning as L
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger
+    from lightning.pytorch.strategies import DDPStrategy
+
+    from prunesweep.embedded.training import AccuracyLog, SaveAtEnd
+    from prunesweep.sweep.ranks import OwnRanks
+
+    return L.Trainer(
         accelerator="cpu",
         plugins=[OwnRanks()],
         devices=config.processes,
@@ -73,25 +106,20 @@ def train(config: DictConfig) -> None:
         ],
         enable_model_summary=False,
     )
-    started = time.monotonic()
-    steps = torch.utils.data.DataLoader(range(module.total_steps))
-    with own_environment():
-        trainer.fit(module, steps, ckpt_path=last if config.resume else None, weights_only=True)
+
+
+def _save(module: TinyTraining, last: Path, out: Path) -> None:
+    """Network and processor, as `from_pretrained` reads them."""
+    import torch
+
+    from prunesweep.embedded.network import build_processor
+
     weights = torch.load(last, weights_only=True, map_location="cpu")["state_dict"]
     module.configure_model()
     module.load_state_dict(weights)
     module.network.set_attn_implementation("sdpa")
     module.network.save_pretrained(out)
-    build_processor(shape, module.world.words).save_pretrained(out)
-    summary = {
-        "seed": config.seed,
-        "start": config.start,
-        "minutes_since_start_or_resume": round((time.monotonic() - started) / 60, 1),
-        "steps": module.total_steps,
-    }
-    curves_figure(run / ACCURACIES).savefig(out / "curves.png", dpi=80)
-    (out / "training.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
-    print(f"trained {module.total_steps} steps in {summary['minutes_since_start_or_resume']} min: {out}")
+    build_processor(module.shape, module.world.words).save_pretrained(out)
 
 
 def _wandb(config: DictConfig, run: Path) -> list[Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -87,7 +87,39 @@ def attended(config: DictConfig, cached: Sequence[int]) -> list[int] | None:
     return [times * (count if layer < decode.full_layers else decode.left(count)) for layer, count in enumerate(cached)]
 
 
+class Column(NamedTuple):
+    """What the ledger is asked of: a trial's visual tokens by layer."""
+
+    tokens: tuple[int, ...]
+    """While the prompt is read."""
+    cached: Sequence[int]
+    """In the caches while decoding."""
+    fed: Sequence[int] | None = None
+    attended: Sequence[int] | None = None
+
+
 def report(config: DictConfig) -> str:
+    """The ledger of a configuration as text, beside the dense model's.  Raises ValueError for what sizes do not tell."""
+    _require_known(config)
+    shape = shape_in(config)
+    dense, name = config.frames * config.tokens_per_frame, config.reducer.name
+    own = planned_tokens(config, shape.layers)
+    whole = Column((dense,) * shape.layers, (dense,) * shape.layers)
+    columns = {"dense": whole, name: Column(own.visual, own.cached, own.fed, attended(config, own.cached))}
+    costs = {of: ledger(shape, _usage(config, column, dense)) for of, column in columns.items()}
+    title = (
+        f"{config.model.name}, {config.frames} frames, {dense} visual and {config.text_tokens} text tokens, "
+        f"{config.generated} generated; visual tokens by layer: {_runs(columns[name].tokens)}"
+    )
+    rows: list[Sequence[str]] = [(label, *_cells([getattr(c, part) for c in costs.values()])) for label, part in PARTS]
+    rows += _by_convention(config, shape, list(columns.values()))
+    rows.append(("KV cache after prefill, half precision", *(f"{c.kv_bytes / 2**20:.1f} MiB" for c in costs.values()), ""))
+    ratios = [(label, f"{getattr(costs[name], part):.4f}x") for label, part in KEPT]
+    kept = grid(("visual tokens kept", "of dense"), ratios)
+    return "\n".join([title, "", grid(("", "dense", name, "of dense"), rows), "", kept, "", *_notes(config, shape)])
+
+
+def _require_known(config: DictConfig) -> None:
     for name in ("frames", "tokens_per_frame"):
         require_at_least(name, config[name], 1)
     for name in ("text_tokens", "generated"):
@@ -97,54 +129,43 @@ def report(config: DictConfig) -> str:
     if config.reducer.get("input") is not None:
         raise ValueError(f"{config.reducer.name} changes what the vision tower sees, which sizes do not tell; run prunesweep")
     require_frames(instantiate(config.reducer), config.frames, config.model.get("frames_per_step", 1))
-    shape = shape_in(config)
-    dense = config.frames * config.tokens_per_frame
-    own = planned_tokens(config, shape.layers)
-    plans = {"dense": (dense,) * shape.layers, config.reducer.name: own.visual}
-    caches = {"dense": plans["dense"], config.reducer.name: own.cached}
-    steps = math.ceil(config.frames / config.model.get("frames_per_step", 1))
-    decoded_by = {"dense": None, config.reducer.name: attended(config, own.cached)}
-    fed = {"dense": None, config.reducer.name: own.fed}
-    costs = {
-        name: ledger(
-            shape,
-            Usage(
-                tokens,
-                config.text_tokens,
-                config.generated,
-                steps,
-                dense,
-                cached_tokens=caches[name],
-                fed_tokens=fed[name],
-                attended_tokens=decoded_by[name],
-            ),
-        )
-        for name, tokens in plans.items()
-    }
-    title = (
-        f"{config.model.name}, {config.frames} frames, {dense} visual and {config.text_tokens} text tokens, "
-        f"{config.generated} generated; visual tokens by layer: {_runs(plans[config.reducer.name])}"
+
+
+def _usage(config: DictConfig, column: Column, dense: int) -> Usage:
+    return Usage(
+        column.tokens,
+        config.text_tokens,
+        config.generated,
+        math.ceil(config.frames / config.model.get("frames_per_step", 1)),
+        dense,
+        cached_tokens=column.cached,
+        fed_tokens=column.fed,
+        attended_tokens=column.attended,
     )
-    rows: list[Sequence[str]] = [(label, *_cells([getattr(c, part) for c in costs.values()])) for label, part in PARTS]
-    causal = [causal_prefill_flops(shape, tokens, config.text_tokens) for tokens in plans.values()]
-    rows.append(("LLM prefill if causal attention skips half, FLOPs", *_cells(causal)))
+
+
+def _by_convention(config: DictConfig, shape: Shape, columns: Sequence[Column]) -> Iterator[tuple[str, ...]]:
+    """The same as others count it."""
+    causal = [causal_prefill_flops(shape, column.tokens, config.text_tokens) for column in columns]
+    yield "LLM prefill if causal attention skips half, FLOPs", *_cells(causal)
     for name, convention in CONVENTIONS.items():
-        totals = [published_prefill(convention, shape, [n + config.text_tokens for n in tokens]) for tokens in plans.values()]
-        rows.append((f"{name} prefill, multiply-adds", *_cells(totals)))
+        lengths = [[count + config.text_tokens for count in column.tokens] for column in columns]
+        yield f"{name} prefill, multiply-adds", *_cells([published_prefill(convention, shape, own) for own in lengths])
     decoded = [
-        sum(dycoke_decode(shape, count + config.text_tokens, config.generated) for count in tokens) for tokens in caches.values()
+        sum(dycoke_decode(shape, count + config.text_tokens, config.generated) for count in column.cached) for column in columns
     ]
-    rows.append(("DyCoke decode, multiply-adds", *_cells(decoded)))
-    kept = costs[config.reducer.name]
-    ratios = [(label, f"{getattr(kept, name):.4f}x") for label, name in KEPT]
-    rows.append(("KV cache after prefill, half precision", *(f"{c.kv_bytes / 2**20:.1f} MiB" for c in costs.values()), ""))
-    head = ("", "dense", config.reducer.name, "of dense")
-    sources = [f"{name}: {convention.source}" for name, convention in CONVENTIONS.items()]
-    sources.append("DyCoke decode: DyCoke (arXiv 2411.15024), per layer R(4d^2 + 2dm) + 2 sum d(n + i)")
-    notes = ["FLOPs: 2 per multiply-add, grouped queries, attention in full; not counted: merging and scoring", *sources]
+    yield "DyCoke decode, multiply-adds", *_cells(decoded)
+
+
+def _notes(config: DictConfig, shape: Shape) -> list[str]:
+    notes = [
+        "FLOPs: 2 per multiply-add, grouped queries, attention in full; not counted: merging and scoring",
+        *(f"{name}: {convention.source}" for name, convention in CONVENTIONS.items()),
+        "DyCoke decode: DyCoke (arXiv 2411.15024), per layer R(4d^2 + 2dm) + 2 sum d(n + i)",
+    ]
     if any(left_by_step(step, entering(config)) is None for step in instantiate(config.reducer).steps(shape.layers)):
         notes.append("grouped selection rounds down in every group, so it keeps a little less than this")
-    return "\n".join([title, "", grid(head, rows), "", grid(("visual tokens kept", "of dense"), ratios), "", *notes])
+    return notes
 
 
 PARTS = (

@@ -44,7 +44,7 @@ def _nothing(why: str) -> Figure:
 
 
 def front_figure(outcomes: Outcomes, front: ResampledFront) -> Figure:
-    """`statistics.front` with its band; a trial is the darker, the surer it is on the front."""
+    """`resampling.front` with its band; a trial is the darker, the surer it is on the front."""
     figure, (axes,) = _figure(1, 8, 5)
     axes.fill_between(
         front.cost, front.low, front.high, step="post", color="0.88", label="the best accuracy in 95 % of draws of the videos"
@@ -77,7 +77,7 @@ def front_figure(outcomes: Outcomes, front: ResampledFront) -> Figure:
 
 
 def effects_figure(ablation: Ablation) -> Figure:
-    """Main effects of `effects.ablation`: a panel per setting, adjusted means with 95 % intervals."""
+    """Main effects of `ablation.ablation`: a panel per setting, adjusted means with 95 % intervals."""
     if not ablation.main:
         return _nothing(f"{ablation.reducer}: these {ablation.trials} trials tell no setting's effect apart")
     names = short([effect.factor for effect in ablation.main])
@@ -130,7 +130,7 @@ def _p(p_value: float) -> str:
 
 
 def importance_figure(found: Sequence[Importance]) -> Figure:
-    """`effects.importances` as bars, a panel per method."""
+    """`ablation.importances` as bars, a panel per method."""
     if not found:
         return _nothing("importance cannot be told: held-out trials are foreseen no better than by their mean")
     figure, panels = _figure(len(found), max(4.5, 4 * len(found)), 2.6)
@@ -154,7 +154,7 @@ class History(NamedTuple):
     accuracy: np.ndarray
     cost: np.ndarray
     hypervolume: np.ndarray
-    """Of the front of all proposals up to this one, as `statistics.hypervolume`, up to the largest cost of the search."""
+    """Of the front of all proposals up to this one, as `front.hypervolume`, up to the largest cost of the search."""
     cost_name: str
 
 

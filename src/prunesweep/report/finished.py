@@ -104,7 +104,7 @@ class Sweep:
 
     @property
     def table(self) -> pl.DataFrame:
-        """A row for each trial, cheapest first: `#`, its name, the settings that vary, accuracy, errors, costs, `pareto`.
+        """A row for each trial, cheapest first: `#`, reducer, settings that vary, accuracy, error, count, cost, the rest.
 
         Columns are those of `summary.csv`.  FLOPs and tokens are means per question; a `_ratio` is a share of what
         `relative_to` names; accuracies are shares, their `_error` is a standard error clustered by video.
@@ -112,7 +112,7 @@ class Sweep:
         return self._frame(self.cost)
 
     def _frame(self, cost: str) -> pl.DataFrame:
-        return table_frame(self._rows(cost), varied(self._trials, self._failed))
+        return table_frame(self._rows(cost), varied(self._trials, self._failed), cost)
 
     def _rows(self, cost: str) -> list[Summary]:
         rows = [row for one in self._along(cost) for row in cheapest_first(one.table, cost)]

@@ -109,13 +109,13 @@ def _fitting(table: Table, width: int) -> list[int]:
     return kept
 
 
+def _wrapped_name(name: str, width: int) -> list[str]:
+    return wrap(name, width, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False) or [""]
+
+
 def _lines(header: Sequence[str], row: Sequence[str], width: int) -> list[list[str]]:
     """A row whose name is wrapped, as lines; the further ones hold nothing else."""
-    whole: Any = {"break_long_words": False, "break_on_hyphens": False}
-    cells = [
-        wrap(cell, width, subsequent_indent=INDENT, **whole) or [""] if name in NAMES else [cell]
-        for name, cell in zip(header, row, strict=True)
-    ]
+    cells = [_wrapped_name(cell, width) if name in NAMES else [cell] for name, cell in zip(header, row, strict=True)]
     return [[own[i] if i < len(own) else "" for own in cells] for i in range(max(map(len, cells)))]
 
 

@@ -31,6 +31,7 @@ from prunesweep.analysis.outcomes import UNANSWERED, Outcomes
 from prunesweep.analysis.significance import AgainstDense
 from prunesweep.analysis.summary import scores_of
 from prunesweep.analysis.table import mark_front
+from prunesweep.files import unwritten
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import SWEEPS
 from prunesweep.report.figures import Coordinates, parallel_coordinates
@@ -83,13 +84,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _group(found: Verdict) -> dict[str, Any]:
+def _trials(found: Verdict) -> Iterator[dict[str, Any]]:
     outcomes, against = found.outcomes, found.against
-    names, common = short_names(outcomes.table)
+    names = short_names(outcomes.table)[0]
     by_task = significance.by_task(outcomes)
-    shown = _shown(found)
-    flips = set(range(len(outcomes.table)) if len(outcomes.table) <= MOST_ROWS else shown)
-    trials = []
+    flips = set(range(len(outcomes.table)) if len(outcomes.table) <= MOST_ROWS else _shown(found))
     for index, (info, row) in enumerate(zip(outcomes.infos, outcomes.table, strict=True)):
         trial = {
             "index": index,
@@ -111,7 +110,11 @@ def _group(found: Verdict) -> dict[str, Any]:
         }
         if against and index in flips and against.own[index] not in (index, -1):
             trial |= _flips(outcomes, index, int(against.own[index]))
-        trials.append(trial)
+        yield trial
+
+
+def _group(found: Verdict) -> dict[str, Any]:
+    outcomes = found.outcomes
     return {
         "model": outcomes.model,
         "benchmark": outcomes.benchmark,
@@ -120,10 +123,10 @@ def _group(found: Verdict) -> dict[str, Any]:
         "headline": public(headline(found)),
         "words": [(key, public(words)) for key, words in lines(found)],
         "axes": _axes(outcomes),
-        "common": common,
-        "trials": trials,
-        "tasks": list(by_task),
-        "heat": shown,
+        "common": short_names(outcomes.table)[1],
+        "trials": list(_trials(found)),
+        "tasks": list(significance.by_task(outcomes)),
+        "heat": _shown(found),
         "ablations": [_ablation(one) for one in found.ablations],
         "importances": [_importance(one) for one in found.importances],
         "parallel": [_parallel(one, outcomes) for one in parallel_coordinates(outcomes)],
@@ -361,4 +364,9 @@ def render_report(found: Sequence[Outcomes], sweep: Path) -> str:
 
 
 def write_report(found: Sequence[Outcomes], sweep: Path, path: Path) -> None:
-    path.write_text(render_report(found, sweep), encoding="utf-8")
+    """Raises ValueError for a place where no file can be written."""
+    page = render_report(found, sweep)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise unwritten(error, path) from error

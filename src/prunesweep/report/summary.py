@@ -49,7 +49,7 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     summaries = [summarize(trial) for trial in trials]
     table = [*(sweep_table(trials, cost, summaries) if trials else ()), *rows_of_failed(failed)]
     settings = varied([(trial.folder, trial.info) for trial in trials], failed)
-    write_table(table, settings, sweep)
+    write_table(table, settings, cost, sweep)
     if any(row.samples for row in table):
         from prunesweep.report import plots
 
@@ -102,9 +102,9 @@ def _panels(trials: Sequence[Trial], table: Sequence[Summary], cost: str) -> dic
     return {title: points for title, points in found.items() if points.points}
 
 
-def write_table(table: Sequence[Summary], settings: Mapping[str, Mapping[str, Any]], sweep: Path) -> None:
+def write_table(table: Sequence[Summary], settings: Mapping[str, Mapping[str, Any]], cost: str, sweep: Path) -> None:
     """`summary.csv` and `summary.parquet`, with a column for each setting that varies."""
-    frame = table_frame(table, settings)
+    frame = table_frame(table, settings, cost)
     write_parquet(frame, sweep / "summary.parquet")
     frame.write_csv(sweep / "summary.csv")
 

@@ -7,7 +7,7 @@ A trace runs the stages of one trial on one question and keeps what lies between
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +20,7 @@ from prunesweep.results.records import CONFIG
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt8
+    from torch import Tensor
 
     from prunesweep.engine.protocol import Protocol
     from prunesweep.reducers import Reducer
@@ -106,31 +107,17 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
 
     from prunesweep.engine.plan import plan
     from prunesweep.engine.scoring import score
-    from prunesweep.engine.stages import Prune, changed, looked
     from prunesweep.reducers import earlier_caches
     from prunesweep.types import Answer, Clip, Merged, Tokens
 
-    seen: dict[type, Any] = {}
-    state: Any = None
-    kept = attention = None
-    pruned: list[Pruned] = []
     with torch.inference_mode():
-        for stage in plan(sample, frames, reducer, protocol, model):
-            if isinstance(stage, Prune):
-                chosen = changed(stage.pruner(looked(state, stage.pruner, model)[0])).keep
-                kept = chosen if kept is None else kept[chosen[chosen < len(kept)]]  # tokens that a step made come last
-                if not pruned:
-                    attention = None if state.attention is None else state.attention.float().amax((0, 1)).cpu().numpy()
-            state = stage(state, model)
-            if isinstance(stage, Prune):
-                pruned.append(Pruned(stage.pruner.full_layers, int(state.visual.sum())))
-            seen[type(state)] = state
+        seen, kept, attention, pruned = _followed(plan(sample, frames, reducer, protocol, model), model)
         segments = getattr(reducer.merge, "segment_lengths", None)
         lengths = tuple(segments(seen[Tokens].x)) if segments else ()
-    clip, merged, answer = seen[Clip], seen[Merged], seen[Answer]
+    clip, merged = seen[Clip], seen[Merged]
     survivors = np.zeros(len(merged.x), dtype=bool)
     survivors[slice(None) if kept is None else kept.cpu().numpy()] = True
-    record = score(sample, name, answer, protocol)
+    record = score(sample, name, seen[Answer], protocol)
     return Trace(
         trial=name,
         sample=sample.id,
@@ -145,9 +132,41 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
         segments=lengths,
         kept=survivors,
         attention=attention,
-        pruned=tuple(pruned),
+        pruned=pruned,
         whole=any(earlier_caches(step) == "whole" for step in reducer.steps(model.layers)),
     )
+
+
+class _Followed(NamedTuple):
+    """What stages left behind."""
+
+    seen: dict[type, Any]
+    """The last state of each kind."""
+    kept: Int[Tensor, " k"] | None
+    """Merged tokens that reach the last layer; None: all."""
+    attention: Float[np.ndarray, " n"] | None
+    """That the first selection saw."""
+    pruned: tuple[Pruned, ...]
+
+
+def _followed(stages: Iterable[Any], model: Model) -> _Followed:
+    from prunesweep.engine.stages import Prune, changed, looked
+
+    seen: dict[type, Any] = {}
+    state: Any = None
+    kept = attention = None
+    pruned: list[Pruned] = []
+    for stage in stages:
+        if isinstance(stage, Prune):
+            chosen = changed(stage.pruner(looked(state, stage.pruner, model)[0])).keep
+            kept = chosen if kept is None else kept[chosen[chosen < len(kept)]]  # tokens that a step made come last
+            if not pruned:
+                attention = None if state.attention is None else state.attention.float().amax((0, 1)).cpu().numpy()
+        state = stage(state, model)
+        if isinstance(stage, Prune):
+            pruned.append(Pruned(stage.pruner.full_layers, int(state.visual.sum())))
+        seen[type(state)] = state
+    return _Followed(seen, kept, attention, tuple(pruned))
 
 
 def square(patches: int, model: str) -> tuple[int, int]:

@@ -80,7 +80,7 @@ class Trial(NamedTuple):
     records: pl.DataFrame
     folder: Path
     measured: dict[str, Any] | None = None
-    """Seconds and memory, as `measure.as_columns` names them, if the trial was measured."""
+    """Seconds and memory, as `latency.as_columns` names them, if the trial was measured."""
 
 
 PASSING = "TooSlowError: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prunesweep.checks import EvaluationError
 from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import device_kind
+from prunesweep.results.changes import why_not_reused
 from prunesweep.results.keys.fingerprint import Files, digest, of_samples
 from prunesweep.results.records import Stopped, TrialInfo, read_shape
 from prunesweep.results.store import Store, StoredTrial
@@ -68,6 +69,10 @@ class Batch:
     @property
     def keys(self) -> tuple[str, ...]:
         return tuple(self.addresses.trials[trial.name] for trial in self.trials)
+
+    def not_reused(self) -> Iterable[str]:
+        """A line for each reason why the store's records of the same settings are not these trials'."""
+        return why_not_reused(self.store, self.origins, self.parts)
 
 
 Spread = Callable[[Batch, Sequence[Planned], Work], Timing]

@@ -14,24 +14,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunesweep.analysis.front import nondominated
-from prunesweep.analysis.table import rows_of
 from prunesweep.benchmarks import by_video, warnings
 from prunesweep.checks import UnfitError
 from prunesweep.layout import visible
 from prunesweep.models.checkpoints import located, stated_layers
-from prunesweep.results.changes import why_not_reused
 from prunesweep.results.infeasible import Infeasible
 from prunesweep.results.keys.fingerprint import Files, digest
 from prunesweep.results.pending import noted
-from prunesweep.results.records import Stopped, read_trials
+from prunesweep.results.records import Stopped
 from prunesweep.results.store import Store
 from prunesweep.results.timing import Timing, sum_timings
 from prunesweep.sweep.ahead import forecast, largest, note_speed, place_of
 from prunesweep.sweep.batch import Batch, Finished, Spread, describe, info_of, make_batch
 from prunesweep.sweep.kept import Kept
 from prunesweep.sweep.planned import Planned, matched, plan_trial
-from prunesweep.sweep.racing import Race, Rival, run_race
+from prunesweep.sweep.racing import Race, rivals_in, run_race
 from prunesweep.sweep.spec import Spec
 from prunesweep.sweep.work import Assembled, Work, assembled, left_to_do
 from prunesweep.targets import instantiate
@@ -90,7 +87,8 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         if not feasible:
             return out
         batch = make_batch(feasible, samples, store, results, load, files)
-        _say_why_not_reused(batch)
+        for line in batch.not_reused():
+            print(f"not reused  {line}")
         try:
             return [*out, *_with(_evaluate_feasible(batch, feasible, spread, make_model), "match", matching)]
         except UnfitError as error:  # nothing has been evaluated yet
@@ -156,12 +154,6 @@ def _open_store(spec: Spec) -> Iterator[Store]:
         yield Store.open(Path(folder))
 
 
-def _say_why_not_reused(batch: Batch) -> None:
-    """One line for each reason why the store's records of the same settings are not these trials'."""
-    for line in why_not_reused(batch.store, batch.origins, batch.parts):
-        print(f"not reused  {visible(line)}")
-
-
 def _evaluate_batch(
     batch: Batch, group: Sequence[Planned], work: Work, spread: Spread | None, make_model: Callable[[], Model]
 ) -> tuple[Mapping[str, pl.DataFrame], Timing]:
@@ -207,7 +199,7 @@ def _race(
         return result.records
 
     names = [trial.name for trial in batch.trials]
-    rivals = _rivals(batch, race)
+    rivals = rivals_in(batch.results, batch.spec.names[1:], batch.samples, race.costs)
     raced = run_race(race, batch.samples, make_model().shape, names, rivals, evaluate_round)
     stopped = {name: one.stopped for name, one in raced.items() if one.stopped}
     timing = sum_timings(timings).besides("load", loading)
@@ -256,23 +248,6 @@ def _evaluator(
         return result
 
     return evaluate_some
-
-
-def _rivals(batch: Batch, race: Race) -> list[Rival]:
-    """The complete trials of the sweep so far that are on its front: others are beaten by one of these."""
-    _, *shared = batch.spec.names
-    ids = {sample.id for sample in batch.samples}
-    earlier = [
-        trial
-        for trial in (read_trials(batch.results) if batch.results else [])
-        if trial.info.stopped is None
-        and [trial.info.model, trial.info.benchmark] == shared
-        and ids == set(trial.records["sample_id"])
-    ]
-    rows = rows_of(earlier)
-    points = [(*(-getattr(row, cost) for cost in race.costs), row.accuracy) for row in rows]
-    front = nondominated(points)
-    return [Rival(t.info.name, t.records) for t, on in zip(earlier, front, strict=True) if on]
 
 
 def _measure(batch: Batch, make_model: Callable[[], Model]) -> list[Measured]:

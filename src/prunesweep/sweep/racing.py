@@ -26,11 +26,15 @@ import numpy as np
 
 from prunesweep.analysis.accuracy import accuracy
 from prunesweep.analysis.costs import ABSOLUTE, LEDGER_COSTS, mean_costs
+from prunesweep.analysis.front import nondominated
+from prunesweep.analysis.table import rows_of
 from prunesweep.checks import require_at_least, require_number
-from prunesweep.results.records import Stopped
+from prunesweep.results.records import Stopped, read_trials
 from prunesweep.types import Sample
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from prunesweep.cost import Shape
@@ -257,3 +261,21 @@ def run_race(
     order = pl.DataFrame({"sample_id": [sample.id for sample in samples]})
     ordered = {name: order.join(pl.concat(own), on="sample_id", maintain_order="left") for name, own in found.items()}
     return {name: Raced(own.select(found[name][0].columns), stopped.get(name)) for name, own in ordered.items()}
+
+
+def rivals_in(folder: Path | None, about: Sequence[str], samples: Sequence[Sample], costs: Sequence[str]) -> list[Rival]:
+    """The complete trials in a sweep's folder that are on its front: others are beaten by one of these.
+
+    Those of the same model and benchmark (`about`) that answered these samples; none without a folder.
+    """
+    ids = {sample.id for sample in samples}
+    earlier = [
+        trial
+        for trial in (read_trials(folder) if folder else [])
+        if trial.info.stopped is None
+        and [trial.info.model, trial.info.benchmark] == list(about)
+        and ids == set(trial.records["sample_id"])
+    ]
+    rows = rows_of(earlier)
+    front = nondominated([(*(-getattr(row, cost) for cost in costs), row.accuracy) for row in rows])
+    return [Rival(trial.info.name, trial.records) for trial, on in zip(earlier, front, strict=True) if on]
