@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from prunesweep.cost import NOTHING, Usage
+from prunesweep.facts import Fact
 from prunesweep.slots import Given, Slots
 
 if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
@@ -82,33 +83,6 @@ class Clip:
     """Seconds, one per frame."""
 
 
-class Fact(NamedTuple):
-    """Something that a model knows of a video besides its visual tokens, for mergers that say that they need it."""
-
-    value: Tensor
-    flops: int = 0
-    """Spent on it: multiply-adds twice, as in `prunesweep.cost`."""
-
-
-FACTS = {
-    "features": "t u v: what the projector gets, patch by patch; who needs it merges these, and the projector comes after",
-    "attention.joined": "t u: received in the last layer, heads side by side as one, from the class token or else on average",
-    "attention.class": "t u: from the class token, in the layer that the features come from; mean over the heads' softmaxes",
-    "attention.received": "t u: received on average from all patches, in that layer; mean over the heads' softmaxes",
-    "attention.probe": "t u: from the probe of the tower's own pooling head; mean over heads",
-    "key.joined": "t u w: keys of the last layer, heads side by side",
-    "key.mean": "t u d: keys of the layer that the features come from; mean over heads",
-    "frame.head": "t g: each frame as the tower's own pooling head sums it up",
-    "image.text_space": "t u e: patches in the space that the tower shares with a text tower",
-    "question.text_space": "m e: the question's pieces there",
-    "question.embedded": "m c: the question's tokens as the LLM embeds them",
-}
-"""What a merger may ask for, with its shape."""
-FEATURES = "features"
-POOLED = "pooled."
-"""Before the name of a fact of shape `t u ...`: on the grid of the p visual tokens, pooled as the model pools these."""
-
-
 @dataclass(frozen=True)
 class Tokens:
     """Visual tokens after vision tower and projector."""
@@ -122,7 +96,7 @@ class Tokens:
     step: float = 1.0
     """From one t to the next, in the position embedding of models that place tokens in time."""
     facts: Mapping[str, Fact] = field(default_factory=dict)
-    """Those asked for, by their names in `FACTS`."""
+    """Those asked for, by their names in `facts.FACTS`."""
     unreduced: int | None = None
     """Visual tokens of the video at full resolution, where `x` has fewer because the frames were made smaller."""
     vision_patches: int | None = None

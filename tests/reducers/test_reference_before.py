@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from prunesweep.facts import Fact
 from prunesweep.models.towers import merged_pass
 from prunesweep.reducers import Merger, NoCounterpartError
 from prunesweep.reducers.aim import Aim
@@ -33,7 +34,7 @@ from prunesweep.reducers.sttm import Sttm
 from prunesweep.reducers.tome import ToMe, merge_layer
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
-from prunesweep.types import Contributions, Fact, Merged, Tokens, TowerTokens
+from prunesweep.types import Contributions, Merged, Tokens, TowerTokens
 
 FOLDER = Path(__file__).parents[1] / "data" / "methods"
 CASES = json.loads((FOLDER / "cases.json").read_text())

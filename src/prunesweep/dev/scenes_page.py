@@ -19,7 +19,7 @@ from prunesweep.embedded.h264 import FRAMES_PER_SECOND
 from prunesweep.embedded.scenes.paths import SIDE
 from prunesweep.embedded.scenes.script import FRAMES, Script, draw_script
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown
+from prunesweep.layout import markdown, prose
 from prunesweep.paths import DATA, user_path
 from prunesweep.types import Sample
 from prunesweep.video.reader import read_clip
@@ -89,7 +89,7 @@ def main() -> None:
         *distributions(samples, list(examples)),
         *([] if arguments.without_model else [*_calibration(), *blindness(samples, MODEL, FRAMES)]),
     ]
-    (folder / "scenes.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    (folder / "scenes.md").write_text(prose("\n".join(text)) + "\n", encoding="utf-8")
     print(folder / "scenes.md")
 
 

@@ -50,15 +50,20 @@ def render(scene: Scene) -> np.ndarray:
 @cache
 def _sprite(colour: int, pattern: int) -> np.ndarray:
     y, x = np.mgrid[:SPRITE, :SPRITE]
-    inked = {
+    return inked(colour, pattern, y, x, SPRITE)
+
+
+def inked(colour: int, pattern: int, y: np.ndarray, x: np.ndarray, units: int) -> np.ndarray:
+    """A block's face, float32 `... 3`, at places counted in units of which a side has so many."""
+    ink = {
         "plain": np.zeros_like(x, bool),
         "striped": y % 4 >= 2,
         "barred": x % 4 >= 2,
         "checked": (x // 3 + y // 3) % 2 == 1,
         "dotted": (x % 4 < 2) & (y % 4 < 2),
-        "crossed": (abs(x - y) <= 1) | (abs(x + y - SPRITE + 1) <= 1),
+        "crossed": (abs(x - y) <= 1) | (abs(x + y - units + 1) <= 1),
     }[PATTERNS[pattern]]
-    return np.where(inked[..., None], INK, COLOUR_RGB[colour]).astype(np.float32)
+    return np.where(ink[..., None], INK, COLOUR_RGB[colour]).astype(np.float32)
 
 
 @cache

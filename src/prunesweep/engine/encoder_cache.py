@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from prunesweep.checks import require_number
+from prunesweep.facts import Fact
 from prunesweep.files import PARTIAL, replace_file
 from prunesweep.lazy import torch
 from prunesweep.results.keys.fingerprint import Files, digest, is_as_before
 from prunesweep.slots import Slots
-from prunesweep.types import Fact, Model, Tokens
+from prunesweep.types import Model, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor

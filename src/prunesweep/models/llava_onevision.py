@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.facts import Fact
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.processing import around_video, chat_of
 from prunesweep.models.towers import TowerPass, facts_of, known_facts, merged_pass
 from prunesweep.shares import nearest_share
-from prunesweep.types import Clip, Fact, Tokens, TowerMerger
+from prunesweep.types import Clip, Tokens, TowerMerger
 
 MODEL_TYPE = "llava_onevision"
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from prunesweep.types import FEATURES, POOLED, Fact, TowerMerger, TowerTokens
+from prunesweep.facts import FEATURES, POOLED, Fact
+from prunesweep.types import TowerMerger, TowerTokens
 
 
 @dataclass(frozen=True)

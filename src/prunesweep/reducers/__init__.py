@@ -15,8 +15,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from prunesweep.checks import InfeasibleError, require_at_least, require_ratio
+from prunesweep.facts import FEATURES
 from prunesweep.lazy import torch
-from prunesweep.types import FEATURES, LATER, KeyValue, Look, Merged, Prefix, Tokens, TowerMerger
+from prunesweep.types import LATER, KeyValue, Look, Merged, Prefix, Tokens, TowerMerger
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Merger(Protocol):
-    """A frozen dataclass that maps Tokens to Merged; with `needs` if it reads more than the tokens: names of `types.FACTS`.
+    """A frozen dataclass that maps Tokens to Merged; with `needs` if it reads more than the tokens: names of `facts.FACTS`.
 
     One that needs `features` merges patches of the vision tower, which are projected afterwards.
 

@@ -13,7 +13,7 @@ from prunesweep.analysis.equal_cost import SHOWN_WHOLE, SIGNIFICANT, Budget, Ent
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.significance import accuracies
 from prunesweep.analysis.wording import accuracy_text, p_text
-from prunesweep.layout import markdown
+from prunesweep.layout import markdown, prose
 from prunesweep.report.plots import COLOURS, MARKERS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def table(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) 
         lines += markdown(HEADER, [cells(row) for row in shown(own)])
         if budget in chosen:
             lines += ["", tally(own)]
-    return "\n".join(lines) + "\n"
+    return prose("\n".join(lines)) + "\n"
 
 
 NOTABLE = 0.1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunesweep.engine.stages import Reduce
 from prunesweep.engine.validity import InvalidError, require_valid_merge
+from prunesweep.facts import FEATURES
 from prunesweep.lazy import torch
 from prunesweep.reducers import (
     Left,
@@ -27,7 +28,7 @@ from prunesweep.testing.counts import LOOSE, is_share, require_one_way, require_
 from prunesweep.testing.law import Law, require
 from prunesweep.testing.settings import add, knob_of, switched, turned
 from prunesweep.testing.videos import VIDEOS, Video, tokens_of, with_fact
-from prunesweep.types import FEATURES, Contributions, Merged, Tokens
+from prunesweep.types import Contributions, Merged, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor

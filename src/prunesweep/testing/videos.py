@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from prunesweep.facts import FACTS, POOLED, Fact
 from prunesweep.lazy import torch
-from prunesweep.types import FACTS, POOLED, Fact, Tokens
+from prunesweep.types import Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,7 @@ def _patches(video: Video, dice: torch.Generator) -> Tensor:
 
 
 def _facts(x: Tensor, dice: torch.Generator, alike: bool) -> dict[str, Fact]:
-    """Every fact of `prunesweep.types.FACTS`, each different from the tokens, and as redundant as they are."""
+    """Every fact of `prunesweep.facts.FACTS`, each different from the tokens, and as redundant as they are."""
     frames, patches, _ = x.shape
 
     def turned(by: int) -> Tensor:

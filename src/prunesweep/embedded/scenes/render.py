@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 
-from prunesweep.embedded.render import COLOUR_RGB, FLASH, INK
-from prunesweep.embedded.scene import BACKGROUNDS, PATTERNS
+from prunesweep.embedded.render import FLASH, inked
+from prunesweep.embedded.scene import BACKGROUNDS
 from prunesweep.embedded.scenes.paths import SIDE
 from prunesweep.embedded.scenes.script import Script
 
@@ -109,15 +109,7 @@ def _draw_block(picture: np.ndarray, script: Script, frame: int, block: int) -> 
 @cache
 def _sprite(colour: int, pattern: int, size: int) -> np.ndarray:
     y, x = np.mgrid[:size, :size] * PATTERN_UNITS // size
-    inked = {
-        "plain": np.zeros_like(x, bool),
-        "striped": y % 4 >= 2,
-        "barred": x % 4 >= 2,
-        "checked": (x // 3 + y // 3) % 2 == 1,
-        "dotted": (x % 4 < 2) & (y % 4 < 2),
-        "crossed": (abs(x - y) <= 1) | (abs(x + y - PATTERN_UNITS + 1) <= 1),
-    }[PATTERNS[pattern]]
-    return np.where(inked[..., None], INK, COLOUR_RGB[colour]).astype(np.float32)
+    return inked(colour, pattern, y, x, PATTERN_UNITS)
 
 
 @cache
