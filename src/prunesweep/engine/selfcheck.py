@@ -82,8 +82,8 @@ def self_check(model: Model) -> SelfCheck:
         logits = model.logits(whole.hidden).float()
         if logits.shape != stock.shape:
             raise ValueError(
-                f"{model.name}: prunesweep has logits of shape {tuple(logits.shape)} for a prompt, the stock forward "
-                f"{tuple(stock.shape)}; it cannot serve this network"
+                f"{model.name}: the loop over its layers has logits of shape {tuple(logits.shape)} for a prompt, "
+                f"the stock forward {tuple(stock.shape)}; it cannot serve this network"
             )
         question = logits if not len(video.hidden) else model.logits(Ask(after, None)(layers(video, model), model).hidden).float()
     return SelfCheck(

@@ -125,5 +125,7 @@ def _joined(mask: Tensor, name: str) -> Bool[Tensor, " s"] | None:
 def _same(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     """Raises ValueError for layers of which only some see all tokens."""
     if one is not None and other is not None and not torch.equal(one, other):
-        raise ValueError("the layers of this network differ in what their tokens see; prunesweep has one rule for all of them")
+        raise ValueError(
+            "the layers of this network differ in what their tokens see; one rule for all of them is what can be served"
+        )
     return one if other is None else other
