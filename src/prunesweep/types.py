@@ -19,7 +19,7 @@ from prunesweep.slots import Given, Slots
 
 if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
     from jaxtyping import Bool, Float, Int, UInt8
-    from torch import Tensor
+    from torch import Tensor, device
 
 
 AttentionVariant = Literal["causal", "before_rotary"]
@@ -332,6 +332,11 @@ class Model(Protocol):
 
     @property
     def layers(self) -> int: ...
+
+    @property
+    def device(self) -> device:
+        """That its tokens and layers are on."""
+        ...
 
     @property
     def encoder_fingerprint(self) -> str:

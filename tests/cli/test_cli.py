@@ -113,7 +113,7 @@ def test_a_verb_without_its_part_shows_its_help(typed) -> None:
         (("compare", "1", "2", "--cost", "x"), "compare has no option --cost, which is one of show, report, wandb, "),
         (("report", "a", "--table", "x"), "report has no option --table, which is one of show; prunesweep report --help"),
         (("replay", "race", "a", "--sedes", "2"), "replay race has no option --sedes; did you mean --seeds?"),
-        (("compare", "1", "2", "--xyzzy"), "compare has no option --xyzzy; it has --help"),
+        (("compare", "1", "2", "--xyzzy"), "compare has no option --xyzzy; it has --exact, --help"),
         (("sweep", "-m", "demo"), "the sweep comes first: prunesweep sweep NAME -m"),
         (("--confg-name", "demo"), "no option --confg-name; did you mean --config-name?"),
         (("sweep", "demo", "--hlp"), "no option --hlp; did you mean --help?"),

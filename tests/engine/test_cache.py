@@ -17,6 +17,7 @@ from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.stages import Decode, Encode, Kept
 from prunesweep.models.llava_onevision import LlavaOnevision, load
+from prunesweep.reducers.tome import ToMe
 from prunesweep.types import Sample, Tokens
 from prunesweep.video.reader import VideoError
 from support.facts import tower_facts
@@ -193,6 +194,13 @@ def test_a_folder_that_cannot_be_written_to_is_reported_and_costs_nothing_else(
         tokens = kept(samples[0], EncoderCache(str(blocked / "cache")))(None, model)
     assert len(tokens.x) == FRAMES
     assert "the sweep goes on without" in caplog.text
+
+
+def test_an_entry_is_of_the_merging_in_the_tower(samples: list[Sample], model: LlavaOnevision, cache: EncoderCache) -> None:
+    decode = Decode(samples[0].path, samples[0].video_id, FRAMES, None, None)
+    towers = (None, ToMe(), ToMe(fewer=3), ToMe(inflection=0.5))
+    assert len({cache.path_of((decode, Encode(tower=tower)), model) for tower in towers}) == len(towers)
+    assert cache.path_of((decode, Encode(tower=ToMe())), model) == cache.path_of((decode, Encode(tower=ToMe())), model)
 
 
 def test_a_bound_must_be_positive() -> None:

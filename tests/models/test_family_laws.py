@@ -6,6 +6,7 @@ import functools
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from prunesweep.analysis.costs import mean_costs
 from prunesweep.checks import InfeasibleError
 from prunesweep.cost import prefill_flops, vision_flops
 from prunesweep.dev.bench_engine import operator_counter
+from prunesweep.engine.candidate import Candidate
+from prunesweep.engine.encoder_cache import EncoderCache
+from prunesweep.engine.latency import run_once
 from prunesweep.engine.plan import encoding, plan, require_fit
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.scoring import score
@@ -149,6 +153,19 @@ def test_two_halves_are_the_stock_layer_and_looking_ahead_sees_its_attention(
     scores = halves.query @ whole.kv[0].key[0].repeat_interleave(len(halves.query) // len(whole.kv[0].key[0]), 0).mT
     rows = (scores * model.language_model.layers[2].self_attn.scaling)[:, -1].softmax(-1)
     torch.testing.assert_close(rows, whole.attention[:, -1], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_is_kept_on_disk_and_measured_alone(
+    samples: list[Sample], models: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    model, cache = models[name], EncoderCache(str(tmp_path), gib=1.0)
+    plain = evaluate_jobs(model, [Job(1, plan(samples[0], FRAMES, DENSE, CHOOSE, model))], Clock())
+    for _ in range(2):  # encoded, then read
+        kept = evaluate_jobs(model, [Job(1, plan(samples[0], FRAMES, DENSE, CHOOSE, model, cache))], Clock())
+        assert [outcome.result for outcome in kept] == [outcome.result for outcome in plain]
+    assert len(list(tmp_path.iterdir())) == 1
+    run_once(model, samples[0], Candidate(name, DENSE, FRAMES, GENERATE), tokens=2)
 
 
 def test_positions_in_time_and_space_are_not_counted_anew(models: dict[str, Any]) -> None:

@@ -167,14 +167,14 @@ def test_replayed_searches_try_what_the_grid_has_and_find_its_front(tmp_path: Pa
     [
         (("hypervolume", "nothing"), "holds no search.parquet"),
         (("hypervolume", "search", "--cost", "kv_bytes"), "did not search for kv_bytes"),
-        (("hypervolume", "search", "--cost", COST, "--grid", "nothing"), "holds no complete trials"),
-        (("race", "nothing"), "holds no complete trials"),
+        (("hypervolume", "search", "--cost", COST, "--grid", "nothing"), "nothing does not exist; name the folder of a sweep"),
+        (("race", "nothing"), "nothing does not exist; name the folder of a sweep"),
         (("race", "raced", "--rounds", "1"), "--rounds must be at least 2, got 1"),
-        (("search", "nothing"), "holds no complete trials"),
+        (("search", "nothing"), "nothing does not exist; name the folder of a sweep"),
         (("search", "odd"), "holds 3 settings and not all combinations of a, b"),
         (("search", "raced", "--trials", "0"), "--trials must be at least 1, got 0"),
         (("search", "even", "--samplers", "best"), "unknown sampler 'best'; known: gp, grid, nsga2"),
-        (("savings", "nothing", "nothing"), "a folder holds no trials"),
+        (("savings", "nothing", "nothing"), "nothing does not exist; name the folder of a sweep"),
         (("savings", "raced", "other"), "no complete trial with the settings of 'a'"),
     ],
 )

@@ -69,7 +69,8 @@ def jobs_of(samples: Sequence[Sample], model: LlavaOnevision, protocol: Protocol
 
 
 def answers(outcomes: list[Outcome]) -> dict:
-    assert [o.result for o in outcomes if isinstance(o.result, Exception)] == []
+    failed = {str(outcome.key): repr(outcome.result) for outcome in outcomes if isinstance(outcome.result, Exception)}
+    assert not failed, failed
     return {outcome.key: outcome.result for outcome in outcomes}
 
 

@@ -21,7 +21,7 @@ from support import networks, trees
 from support.places import CONF, ROOT, only_folder
 
 SWEEPS = ROOT / "sweeps"
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if "\nsizes:" in path.read_text(encoding="utf-8"))
 
 
 def finished(run, name: str, *arguments: str, flags: list[str] | None = None, defaults: bool = True) -> list[Trial]:

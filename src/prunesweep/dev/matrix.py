@@ -16,6 +16,7 @@ from pathlib import Path
 
 from prunesweep.errors import write_anywhere
 from prunesweep.files import replace_file
+from prunesweep.paths import user_path
 
 TESTS = "tests/models/test_adapter.py"
 BEGIN, END = "<!-- written by python -m prunesweep.dev.matrix -->", "<!-- end -->"
@@ -38,7 +39,7 @@ Results = Mapping[tuple[str, str], bool]
 def main() -> None:
     write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkout", nargs="?", type=Path, default=Path.cwd(), help="of the repository; default: here")
+    parser.add_argument("checkout", nargs="?", type=user_path, default=Path.cwd(), help="of the repository; default: here")
     checkout = parser.parse_args().checkout
     page = checkout / "docs" / "networks.md"
     text = page.read_text(encoding="utf-8")

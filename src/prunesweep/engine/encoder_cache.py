@@ -24,7 +24,8 @@ from prunesweep.checks import require_number
 from prunesweep.facts import Fact
 from prunesweep.files import PARTIAL, replace_file
 from prunesweep.lazy import torch
-from prunesweep.results.keys.fingerprint import Files, digest, is_as_before
+from prunesweep.results.keys.code import code_of
+from prunesweep.results.keys.fingerprint import Files, described, digest, is_as_before
 from prunesweep.slots import Slots
 from prunesweep.types import Model, Tokens
 
@@ -62,7 +63,8 @@ class EncoderCache:
     def path_of(self, stages: tuple[Any, ...], model: Model) -> Path:
         """Where the result of the stages that turn a video file into tokens is kept.
 
-        Of stages as values: a path stands for the file's content, not for its place, and a video's id for nothing.
+        Of stages as values: a path stands for the file's content, not for its place, and a video's id for nothing; a method that
+        merges in the tower for its settings and its code.
         """
         parts: list[Any] = [FORMAT, model.encoder_fingerprint]
         for stage in stages:
@@ -73,6 +75,9 @@ class EncoderCache:
             }
             if "path" in values:
                 values["path"] = self._files(values["path"], whole=False)
+            if merger := values.get("tower"):
+                own = type(merger)
+                values["tower"] = [described(merger), code_of((f"{own.__module__}.{own.__qualname__}",)).digest]
             parts += [type(stage).__name__, values]
         return self.folder / (digest(parts) + ENTRY)
 

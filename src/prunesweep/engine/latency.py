@@ -93,7 +93,7 @@ def measure(
                 once = _run_named(model, sample, candidate, how.tokens, seconds)
                 if repeat:
                     times.append(once)
-    device = device_name(model.network.device)
+    device = device_name(model.device)
     return [_measured(times, len(chosen), how.repeats, device) for times in timed]
 
 
@@ -108,7 +108,7 @@ def _run_named(model: Model, sample: Sample, candidate: Candidate, tokens: int, 
 
 def run_once(model: Model, sample: Sample, candidate: Candidate, tokens: int, seconds: float = DECODE_SECONDS) -> Timed:
     """One trial on one sample, alone, with greedy decoding."""
-    device = model.network.device
+    device = model.device
     protocol = replace(candidate.protocol, answering="generate")
     stages = plan(sample, candidate.frames, candidate.reducer, protocol, model, seconds=seconds)[:-1]
     with torch.inference_mode(), PeakMemory(device) as memory:

@@ -115,7 +115,7 @@ def check_once(model: Model, made_of: Any, store: Path) -> None:
     if not hasattr(model, "stock_logits"):  # somebody's own model, which is no Decoder
         return
     file = store / MODELS
-    key = digest([made_of, _versions(), str(model.network.device)])
+    key = digest([made_of, _versions(), str(model.device)])
     known = _remembered(file)
     if key in known:
         return

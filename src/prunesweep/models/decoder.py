@@ -28,6 +28,8 @@ from prunesweep.slots import Given
 from prunesweep.types import Clip, KeyValue, Look, Merged, Places, Run
 
 ATTENTION = "prunesweep_sdpa"
+PROCESSORS = ("processor", "image_processor", "qformer_tokenizer")
+"""Of a model, what may shape what its encoder sees."""
 ENCODING_PACKAGES = ("torch", "torchvision", "transformers")
 """Another version of these may encode to other bits."""
 
@@ -97,6 +99,10 @@ class Decoder:
     def layers(self) -> int:
         return len(self.language_model.layers)
 
+    @property
+    def device(self) -> torch.device:
+        return self.language_model.embed_tokens.weight.device
+
     @functools.cached_property
     def encoder_fingerprint(self) -> str:
         """Of all weights outside the LLM, their type and device, the settings, and the versions of what computes with them.
@@ -114,7 +120,8 @@ class Decoder:
         if device.type == "cuda":
             place = torch.cuda.get_device_name(device)
         versions = [f"{package} {importlib.metadata.version(package)}" for package in ENCODING_PACKAGES]
-        for part in (place, *versions, str(self.network.config), str(getattr(self, "processor", ""))):
+        processors = (str(getattr(self, name, "")) for name in PROCESSORS)
+        for part in (place, *versions, settings_of(self.network), *processors):
             digest.update(part.encode())
         return digest.hexdigest()
 
@@ -268,6 +275,15 @@ class Decoder:
 
     def logits(self, hidden: Float[Tensor, "s c"]) -> Float[Tensor, "s vocabulary"]:
         return self.head(self.language_model.norm(hidden))
+
+
+def settings_of(network: Any) -> str:
+    """A stock network's configuration; of one put together here those of its stock parts, and its own plain values."""
+    if hasattr(network, "config"):
+        return str(network.config)
+    parts = [str(part.config) for part in network.modules() if hasattr(part, "config")]
+    own = {name: value for name, value in vars(network).items() if isinstance(value, (int, float, str, tuple))}
+    return str([sorted(own.items()), *dict.fromkeys(parts)])
 
 
 def chunk_mask(rows: int, cached: int, like: Tensor) -> Float[Tensor, "1 1 rows total"] | None:

@@ -79,7 +79,7 @@ def without(columns: Sequence[str]) -> str:
 
 def wrapped(notes: Sequence[str], width: int) -> list[str]:
     """Notes as lines for a terminal."""
-    return [line for note in notes for line in wrap(note, max(width, NARROWEST), subsequent_indent=INDENT)]
+    return [line for note in map(visible, notes) for line in wrap(note, max(width, NARROWEST), subsequent_indent=INDENT)]
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:

@@ -76,7 +76,7 @@ class Kept:
     def __call__(self, _: None, model: Model) -> Tokens:
         decode, encode = self.stages
         path = self.cache.path_of(self.stages, model)
-        kept = self.cache.read(path, decode.video_id, str(model.network.device))
+        kept = self.cache.read(path, decode.video_id, str(model.device))
         if kept is not None:
             return valid_tokens(kept)
         tokens = encode(decode(None, model), model)
