@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,36 @@ class VisionShape:
     window_layers: int = 0
     class_tokens: int = 0
     """Of a frame, besides the patches."""
+    merged_after: int = 0
+    """Layers after which the tower itself makes one patch of MERGED; 0: it does not."""
+
+
+MERGED = 4
+CHUNK = 64
+"""Tokens that gated linear attention takes at once during prefill, filled up to whole chunks (transformers' default)."""
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """Layers of gated linear attention (Gated DeltaNet, arXiv 2412.06464): all but each `every`-th, which has full attention."""
+
+    every: int
+    key_heads: int
+    key_size: int
+    value_heads: int
+    value_size: int
+    kernel: int
+    """Tokens that the convolution before it sees."""
+
+    @property
+    def convolved(self) -> int:
+        """Channels."""
+        return 2 * self.key_heads * self.key_size + self.value_heads * self.value_size
+
+    @property
+    def state(self) -> int:
+        """Values that a layer remembers, however many tokens it has read."""
+        return self.value_heads * self.key_size * self.value_size + self.convolved * self.kernel
 
 
 @dataclass(frozen=True)
@@ -53,6 +83,19 @@ class Shape:
     vision: VisionShape
     experts: int = 0
     """That a router scores for each token, on average over the layers; `mlp` is the width of those that run then."""
+    gated: bool = False
+    """Whether attention has an output gate, as wide as its queries."""
+    linear: LinearShape | None = None
+    """Of the layers that have no full attention; None: all have it."""
+
+    def attending(self, layers: Sequence[Any]) -> Sequence[Any]:
+        """Of one thing for each layer, those of layers with full attention."""
+        return layers if self.linear is None else layers[self.linear.every - 1 :: self.linear.every]
+
+    def not_attending(self, layers: Sequence[Any]) -> Sequence[Any]:
+        """Those of the others."""
+        every = 1 if self.linear is None else self.linear.every
+        return [one for index, one in enumerate(layers) if (index + 1) % every]
 
 
 def layer_flops(shape: Shape, rows: int, columns: int) -> int:
@@ -67,7 +110,23 @@ def linear_flops(shape: Shape, rows: int) -> int:
 
 def projection_flops(shape: Shape, rows: int) -> int:
     """One decoder layer's queries, keys, values and what is made of them."""
-    return 2 * rows * (2 * shape.hidden * shape.heads * shape.head_size + 2 * shape.hidden * shape.kv_heads * shape.head_size)
+    queries = shape.hidden * shape.heads * shape.head_size
+    return 2 * rows * ((2 + shape.gated) * queries + 2 * shape.hidden * shape.kv_heads * shape.head_size)
+
+
+def linear_layer_flops(shape: Shape, rows: int, chunk: int = CHUNK) -> int:
+    """What a layer of linear attention does in place of full attention: projections, convolution, and its chunks.
+
+    A chunk of one token is a step of decoding.  Solving the triangular system of a chunk is left out, as torch's counter does.
+    """
+    s = shape.linear
+    if s is None:
+        return 0
+    keys, values = s.key_heads * s.key_size, s.value_heads * s.value_size
+    projections = shape.hidden * (2 * keys + 3 * values + 2 * s.value_heads) + s.convolved * s.kernel
+    padded = -(-rows // chunk) * chunk
+    in_chunk = s.value_heads * (chunk * (2 * s.key_size + s.value_size) + 3 * s.key_size * s.value_size)
+    return 2 * rows * projections + 2 * padded * in_chunk
 
 
 def feed_forward_flops(shape: Shape, rows: int) -> int:
@@ -97,18 +156,28 @@ def prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int, 
 
     So does `fed_tokens`, of the feed-forward networks, where these see others than the attention.
     """
-    if fed_tokens is None:
-        return over_layers(lambda n: layer_flops(shape, n + text_tokens, n + text_tokens), visual_tokens)
     mixed = over_layers(
-        lambda n: projection_flops(shape, n + text_tokens) + attention_flops(shape, (n + text_tokens) ** 2), visual_tokens
+        lambda n: projection_flops(shape, n + text_tokens) + attention_flops(shape, (n + text_tokens) ** 2),
+        shape.attending(visual_tokens),
     )
-    return mixed + over_layers(lambda n: feed_forward_flops(shape, n + text_tokens), fed_tokens)
+    linear = over_layers(lambda n: linear_layer_flops(shape, n + text_tokens), shape.not_attending(visual_tokens))
+    fed = visual_tokens if fed_tokens is None else fed_tokens
+    return mixed + linear + over_layers(lambda n: feed_forward_flops(shape, n + text_tokens), fed)
 
 
 def causal_prefill_flops(shape: Shape, visual_tokens: Sequence[int], text_tokens: int) -> int:
     """The same, but counting only the pairs that the causal mask leaves: what a kernel must do that skips the others."""
     tokens = [n + text_tokens for n in visual_tokens]
-    return sum(linear_flops(shape, n) + attention_flops(shape, n * (n + 1) // 2) for n in tokens)
+    mixed = sum(projection_flops(shape, n) + attention_flops(shape, n * (n + 1) // 2) for n in shape.attending(tokens))
+    linear = sum(linear_layer_flops(shape, n) for n in shape.not_attending(tokens))
+    return mixed + linear + sum(feed_forward_flops(shape, n) for n in tokens)
+
+
+def single_flops(shape: Shape, layers: Sequence[Any], rows: int) -> int:
+    """Rows that go through all layers one at a time, but for the scores and sums of attention."""
+    attending, others = len(shape.attending(layers)), len(shape.not_attending(layers))
+    mixed = attending * projection_flops(shape, rows) + others * linear_layer_flops(shape, rows, 1)
+    return mixed + len(layers) * feed_forward_flops(shape, rows)
 
 
 def scoring_flops(shape: Shape, rows: int, columns: int) -> int:
@@ -136,12 +205,19 @@ def vision_flops(shape: Shape, frames: int, patches: int | None = None, by_layer
     if by_layer is not None:
         return frames * _merging_tower_flops(shape, patches, by_layer)
     rows = patches + v.class_tokens
-    seen = (v.layers - v.window_layers) * rows
+    tower = _tower_flops(v, v.merged_after or v.layers, rows)
+    if v.merged_after:
+        tower = tower + _tower_flops(v, v.layers - v.merged_after, rows // MERGED)
+    outside = v.outside or v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2
+    return frames * (tower + 2 * patches * outside)
+
+
+def _tower_flops(v: VisionShape, layers: int, rows: int) -> int:
+    """Some of a tower's layers on one frame."""
+    seen = (layers - v.window_layers) * rows
     if v.window_layers:
         seen = seen + v.window_layers * ((rows < v.window) * rows + (rows >= v.window) * v.window)
-    tower = 2 * frames * rows * v.layers * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * frames * rows * seen * v.hidden
-    outside = v.outside or v.patch_inputs * v.hidden + v.hidden * shape.hidden + shape.hidden**2
-    return tower + 2 * frames * patches * outside
+    return 2 * rows * layers * (4 * v.hidden**2 + 2 * v.hidden * v.mlp) + 4 * rows * seen * v.hidden
 
 
 def _merging_tower_flops(shape: Shape, patches: int, by_layer: Sequence[int]) -> int:
@@ -161,10 +237,10 @@ def decode_flops(shape: Shape, cached: Sequence[int], generated: int, attended: 
     steps = (generated > 0) * (generated - 1)
     since = steps * (steps + 1) // 2  # in all steps together
     if attended is None:
-        attention = over_layers(lambda n: attention_flops(shape, steps * n + since), cached)
+        attention = over_layers(lambda n: attention_flops(shape, steps * n + since), shape.attending(cached))
     else:
-        attention = over_layers(lambda n: attention_flops(shape, n + since), attended)
-    return len(cached) * linear_flops(shape, steps) + attention + head_flops(shape, steps)
+        attention = over_layers(lambda n: attention_flops(shape, n + since), shape.attending(attended))
+    return single_flops(shape, cached, steps) + attention + head_flops(shape, steps)
 
 
 def option_flops(shape: Shape, cached: Sequence[int], rows: int, pairs: int, attended: Sequence[int] | None = None) -> int:
@@ -174,11 +250,11 @@ def option_flops(shape: Shape, cached: Sequence[int], rows: int, pairs: int, att
     `attended` of the cached tokens, per layer and summed over the rows.
     """
     if attended is None:
-        attention = over_layers(lambda n: attention_flops(shape, rows * n + pairs), cached)
+        attention = over_layers(lambda n: attention_flops(shape, rows * n + pairs), shape.attending(cached))
     else:
         own = (pairs + rows) // 2  # a row sees those before it in its option, and itself
-        attention = over_layers(lambda n: attention_flops(shape, n + own), attended)
-    return len(cached) * linear_flops(shape, rows) + attention + head_flops(shape, rows)
+        attention = over_layers(lambda n: attention_flops(shape, n + own), shape.attending(attended))
+    return single_flops(shape, cached, rows) + attention + head_flops(shape, rows)
 
 
 def fastv_layer(shape: Shape, n: int) -> int:
@@ -229,8 +305,10 @@ HALF_PRECISION = 2
 
 
 def kv_bytes(shape: Shape, tokens: Sequence[int], bytes_per_value: int = HALF_PRECISION) -> int:
-    """Keys and values of all layers; `tokens` holds the cached tokens of each layer."""
-    return over_layers(lambda n: 2 * n * shape.kv_heads * shape.head_size * bytes_per_value, tokens)
+    """Keys and values of all layers, or what else they remember; `tokens` holds the cached tokens of each layer."""
+    remembered = len(shape.not_attending(tokens)) * shape.linear.state if shape.linear else 0
+    keys = over_layers(lambda n: 2 * n * shape.kv_heads * shape.head_size, shape.attending(tokens))
+    return (keys + remembered) * bytes_per_value
 
 
 @dataclass(frozen=True)
@@ -305,7 +383,7 @@ class Ledger:
     layer_ratio: float
     """Mean over the layers of their visual tokens during prefill, over those of the dense model."""
     kv_ratio: float
-    """Mean over the layers of the visual tokens in their caches while decoding, over those of the dense model."""
+    """Mean over the layers with full attention of the visual tokens in their caches while decoding, over the dense model's."""
     kv_bytes: int
     """Of these caches with the text tokens of the prompt, in half precision."""
 
@@ -318,6 +396,7 @@ def ledger(shape: Shape, usage: Usage) -> Ledger:
     """What one answer costs, or arrays of what many do."""
     visual, dense = usage.visual_tokens, usage.dense_tokens
     in_caches = [visual[-1]] * len(visual) if usage.cached_tokens is None else usage.cached_tokens
+    with_cache = shape.attending(in_caches)
     cached = with_text(in_caches, usage.text_tokens)
     steps = (usage.generated_tokens > 0) * (usage.generated_tokens - 1)
     attended = attended_option = None
@@ -335,6 +414,6 @@ def ledger(shape: Shape, usage: Usage) -> Ledger:
         entrance_ratio=visual[0] / dense,
         final_ratio=visual[-1] / dense,
         layer_ratio=over_layers(lambda n: n, visual) / len(visual) / dense,
-        kv_ratio=over_layers(lambda n: n, in_caches) / len(in_caches) / dense,
+        kv_ratio=over_layers(lambda n: n, with_cache) / len(with_cache) / dense,
         kv_bytes=kv_bytes(shape, cached),
     )

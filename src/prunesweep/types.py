@@ -193,6 +193,30 @@ class KeyValue(NamedTuple):
     key: Float[Tensor, "1 k s d"]
     value: Float[Tensor, "1 k s d"]
 
+    @property
+    def tokens(self) -> int:
+        return self.key.shape[2]
+
+    def at(self, kept: Int[Tensor, " kept"]) -> KeyValue:
+        """Of some of the tokens."""
+        return KeyValue(self.key.index_select(2, kept), self.value.index_select(2, kept))
+
+
+class Recurrent(NamedTuple):
+    """What one layer of linear attention remembers of all tokens that went through it, be they dropped later or not."""
+
+    inputs: Float[Tensor, "1 d w"]
+    """Of its convolution: the last w."""
+    state: Float[Tensor, "1 h k v"]
+
+    def at(self, kept: Int[Tensor, " kept"]) -> Recurrent:
+        """Itself: what was read cannot be taken out again."""
+        return self
+
+
+Memory = KeyValue | Recurrent
+"""Of one layer."""
+
 
 class Seen(NamedTuple):
     """The s tokens of which a layer's cache holds keys and values; layers may differ in them."""
@@ -227,7 +251,7 @@ class Prefix:
     group: Int[Tensor, " n"]
     next_position: int
     """Position of the next token in the layers to come; unaffected by pruning, unless that counts positions anew."""
-    kv: tuple[KeyValue, ...] = ()
+    kv: tuple[Memory, ...] = ()
     next_positions: tuple[int, ...] = ()
     """The same per layer run."""
     seen: tuple[Seen, ...] = ()
@@ -260,6 +284,11 @@ class Prefix:
     @property
     def depth(self) -> int:
         return len(self.kv)
+
+    @property
+    def caches(self) -> tuple[KeyValue, ...]:
+        """Of the layers with full attention; the last one run is among them wherever a step may read this."""
+        return tuple(memory for memory in self.kv if isinstance(memory, KeyValue))
 
 
 @dataclass(frozen=True)
@@ -301,7 +330,7 @@ class Run(NamedTuple):
     """What a range of decoder layers returns."""
 
     hidden: Float[Tensor, "s c"]
-    kv: tuple[KeyValue, ...]
+    kv: tuple[Memory, ...]
     attention: Float[Tensor, "h s total"] | None
     """Of the last layer, if asked for: each row's attention over cache and row tokens, in float32; before the rotary embedding in
     the type of the projections, as released."""
@@ -388,7 +417,7 @@ class Model(Protocol):
         position: Int[Tensor, " s *axes"],
         start: int,
         stop: int,
-        past: tuple[KeyValue, ...] = (),
+        past: tuple[Memory, ...] = (),
         look: Look | None = None,
         past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from prunesweep.checks import InfeasibleError
 from prunesweep.cost import prefill_flops, vision_flops
 from prunesweep.dev.bench_engine import operator_counter
-from prunesweep.engine.plan import plan
+from prunesweep.engine.plan import plan, require_fit
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.selfcheck import self_check
 from prunesweep.engine.stages import Ask, Attend, Embed, Feed, Generate, Layers, Prune, Reduce
@@ -155,13 +156,18 @@ def test_tokens_dropped_at_the_entrance_are_to_the_others_as_if_never_there(zoo:
     merged = Reduce(Drop(0.4, positions="original"))(tokens, model)
     prefix = Embed(model.prompt(QUESTION)[0])(merged, model)
     ours = model.logits(through(model, with_question(model, prefix)).hidden)
-    dense = of_video(model, SHORT)
+    dense = with_question(model, of_video(model, SHORT))
     visual = dense.visual.nonzero()[:, 0]
-    dropped = torch.zeros(len(dense.hidden) + len(model.prompt(QUESTION)[1]), dtype=torch.bool)
+    dropped = torch.zeros(len(dense.hidden), dtype=torch.bool)
     dropped[visual] = True
     dropped[visual[merged.position]] = False
-    with hidden_from_all(model, dropped):
-        stock = model.stock_logits(SHORT, QUESTION)[~dropped]
+    if model.shape.linear is None:
+        with hidden_from_all(model, dropped):
+            stock = model.stock_logits(SHORT, QUESTION)[~dropped]
+    else:  # no mask hides anything from linear attention: the stock LLM on the tokens that are left
+        left = dense.position[~dropped].T[:, None]
+        states = model.language_model(inputs_embeds=dense.hidden[~dropped][None], position_ids=left, use_cache=False)
+        stock = model.head(states.last_hidden_state[0])
     torch.testing.assert_close(ours, stock, atol=2e-4, rtol=1e-4)
 
 
@@ -191,11 +197,21 @@ def test_a_clip_becomes_the_tokens_of_the_stock_chat_template_and_processor(zoo:
 # The laws.
 
 
-def reducers() -> dict[str, Reducer]:
-    plain = {name: reducer_of(name) for name in ("none", "random", "prunevid", "fastv", "lookm", "dart")}
+def reducers(model: Any) -> dict[str, Reducer]:
+    """Of methods that fit; in networks with linear attention, selection stands behind the first full one."""
+    there = {} if model.shape.linear is None else {"prune__layer": model.shape.linear.every}
+    selecting = {name: reducer_of(name, **there) for name in ("prunevid", "fastv", "dart", "vtw")}
     return {
-        **plain,
-        "prunevid original": reducer_of("prunevid", merge__positions="original"),
+        **{name: reducer_of(name) for name in ("none", "random")},
+        **selecting,
+        "prunevid original": reducer_of("prunevid", merge__positions="original", **there),
+        **(of_all_layers() if model.shape.linear is None else {}),
+    }
+
+
+def of_all_layers() -> dict[str, Reducer]:
+    return {
+        "lookm": reducer_of("lookm"),
         "pyramiddrop": reducer_of("pyramiddrop", prune__positions="original"),
         "framefusion": reducer_of("framefusion"),
     }
@@ -210,7 +226,7 @@ def test_shared_equals_separate(zoo: Zoo, samples: list[Sample], name: str) -> N
     model = zoo[name]
     jobs = [
         Job((r, sample.id), plan(sample, 6, reducer, GENERATE, model))
-        for r, reducer in reducers().items()
+        for r, reducer in reducers(model).items()
         for sample in questions(samples)
     ]
     shared = {o.key: o.result for o in evaluate_jobs(model, jobs, Clock())}
@@ -227,17 +243,41 @@ def test_layer_ranges_compose_halves_are_whole_and_keeping_all_is_the_identity(z
     parts = Layers(2, model.layers)(Layers(0, 2)(prefix, model), model)
     assert torch.equal(whole.hidden, parts.hidden)
     halves = Layers(0, 1)(prefix, model)
+    full = model.shape.attending(range(model.layers))
     for layer in range(1, model.layers):
-        halves = Feed(layer)(Attend(layer)(halves, model), model)
+        halves = Feed(layer)(Attend(layer)(halves, model), model) if layer in full else Layers(layer, layer + 1)(halves, model)
     assert torch.equal(halves.hidden, whole.hidden)
     for merge in (Drop(1.0), Drop(1.0, positions="original")):
         everything = of_video(model, SHORT, merge)
         assert torch.equal(everything.hidden, prefix.hidden)
         assert torch.equal(everything.position, prefix.position)
         assert everything.next_position == prefix.next_position
-    asked = with_question(model, Layers(0, 3)(prefix, model))
-    kept = Prune(AttentionPrune(3, 1.0))(Layers(3, 4, look="causal")(asked, model), model)
-    assert torch.equal(kept.hidden, Layers(3, 4)(asked, model).hidden)
+    last = full[-1]
+    asked = with_question(model, Layers(0, last)(prefix, model))
+    kept = Prune(AttentionPrune(last, 1.0))(Layers(last, last + 1, look="causal")(asked, model), model)
+    assert torch.equal(kept.hidden, Layers(last, last + 1)(asked, model).hidden)
+
+
+def test_attention_is_read_behind_full_layers_only(zoo: Zoo) -> None:
+    """Recurrent states are no caches that a step could read or cut, which is said before anything runs."""
+    model, refused = zoo["qwen3_5"], of_all_layers()
+    with pytest.raises(InfeasibleError, match="only one in 3 of qwen3_5.s layers has full attention; let it stand after 3"):
+        require_fit(reducer_of("fastv", prune__layer=2), model)
+    with pytest.raises(InfeasibleError, match="changes the caches of all layers"):
+        require_fit(refused["lookm"], model)
+    with pytest.raises(InfeasibleError, match="let it stand after 2, 5"):
+        require_fit(refused["pyramiddrop"], model)
+
+
+@pytest.mark.parametrize("name", ["qwen3_5", "qwen3_5_moe", "minicpmv4_6"])
+@torch.inference_mode()
+def test_forks_do_not_write_into_each_other_s_states(zoo: Zoo, name: str) -> None:
+    model = zoo[name]
+    asked = with_question(model, through(model, of_video(model, SHORT)))
+    before = [tuple(x.clone() for x in memory) for memory in asked.kv]
+    first = Generate(GENERATED)(asked, model).token_ids
+    assert all(torch.equal(x, y) for old, new in zip(before, asked.kv, strict=True) for x, y in zip(old, new, strict=True))
+    assert Generate(GENERATED)(asked, model).token_ids == first
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -288,7 +328,7 @@ def test_what_the_tower_sees_of_smaller_frames(zoo: Zoo, samples: list[Sample], 
     model = zoo[name]
     stages = plan(samples[0], 6, reducer_of("downsample"), CHOOSE, model)
     (outcome,) = evaluate_jobs(model, [Job("it", stages)], Clock())
-    if model.encode(SHORT).vision_patches is None:
+    if model.encode(SHORT).vision_patches is None or name == "minicpmv4_6":
         assert "brings every frame to its own size" in str(outcome.result)
     else:
         assert outcome.result.usage.visual_tokens[0] < outcome.result.usage.dense_tokens

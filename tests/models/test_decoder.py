@@ -11,6 +11,7 @@ from transformers import Qwen2Config, Qwen2Model
 from prunesweep.engine.stages import Ask, Layers
 from prunesweep.models.decoder import Decoder
 from prunesweep.models.llava_onevision import LlavaOnevision
+from prunesweep.models.sizes import with_linear
 from prunesweep.types import Sample
 from support.trials import embedded
 
@@ -27,14 +28,22 @@ def test_sliding_window_layers_are_refused_by_number() -> None:
         sliding_window=4,
         max_window_layers=2,
     )
-    with pytest.raises(ValueError, match="layer 2 of Qwen2Model has sliding_attention; only full_attention is supported"):
+    with pytest.raises(
+        ValueError, match="layer 2 of Qwen2Model has sliding_attention; only full and linear"
+    ):
         Decoder(Qwen2Model(config), torch.nn.Identity())
 
 
-def test_linear_attention_layers_are_refused_by_number() -> None:
-    hybrid = SimpleNamespace(config=SimpleNamespace(layer_types=["full_attention", "linear_attention"]))
-    with pytest.raises(ValueError, match="layer 1 of SimpleNamespace has linear_attention"):
+def test_layers_of_other_kinds_are_refused_by_number() -> None:
+    hybrid = SimpleNamespace(config=SimpleNamespace(layer_types=["full_attention", "chunked_attention"]))
+    with pytest.raises(ValueError, match="layer 1 of SimpleNamespace has chunked_attention"):
         Decoder(hybrid, torch.nn.Identity())
+
+
+def test_full_attention_at_uneven_distances_is_refused() -> None:
+    text = SimpleNamespace(layer_types=["linear_attention", "full_attention", "full_attention"])
+    with pytest.raises(ValueError, match="are at uneven distances \\(linear_attention, full_attention, full_attention\\)"):
+        with_linear(None, text)
 
 
 @torch.inference_mode()

@@ -18,20 +18,22 @@ from support.zoo_others import (
     internvl,
     llava_next_video,
     llava_onevision,
+    minicpmv4_6,
     molmo2,
+    perception_lm,
     smolvlm,
     video_llama_3,
     video_llava,
 )
 from support.zoo_parts import SPREAD, Made
-from support.zoo_qwen import qwen2_5_omni, qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe
+from support.zoo_qwen import qwen2_5_omni, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe, qwen3_vl, qwen3_vl_moe
 
 ZOO: dict[str, Callable[[], Made]] = {
     make.__name__: make
     for make in (
-        *(qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe),
+        *(qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe, qwen3_5, qwen3_5_moe),
         *(llava_onevision, internvl, smolvlm, video_llama_3, glm4v, glm46v, glm4v_moe, molmo2),
-        *(llava_next_video, video_llava, qwen2_5_omni),
+        *(llava_next_video, video_llava, perception_lm, minicpmv4_6, qwen2_5_omni),
     )
 }
 

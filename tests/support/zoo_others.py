@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.zoo_parts import HIDDEN, MROPE, PIXELS, SPREAD, TEXT, Made, Words, template
+from support.zoo_parts import HIDDEN, HYBRID, MROPE, PIXELS, SPREAD, TEXT, Made, Words, template
 
 
 def internvl() -> Made:
@@ -231,6 +231,71 @@ def llava_next_video() -> Made:
         image_grid_pinpoints=[[32, 64], [64, 32]],
     )
     return Made(t.LlavaNextVideoForConditionalGeneration, config, processor)
+
+
+def minicpmv4_6() -> Made:
+    import transformers as t
+
+    marks = {f"{what}_{end}_token": f"<{what}_{end}>" for what in ("image", "slice", "image_id") for end in ("start", "end")}
+    words = Words(image_token="<image>", video_token="<video>", **marks)
+    pixels = {"scale_resolution": 64, "patch_size": 8}
+    processor = t.MiniCPMV4_6Processor(
+        t.MiniCPMV4_6ImageProcessor(**pixels),
+        t.MiniCPMV4_6VideoProcessor(**pixels),
+        words.tokenizer,
+        chat_template=template("<video>"),
+    )
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 8,
+    }
+    config = t.MiniCPMV4_6Config(
+        vision_config=vision,
+        text_config={**HYBRID, "model_type": "qwen3_5_text", "vocab_size": len(words)},
+        insert_layer_id=1,
+        image_token_id=words["<image>"],
+        video_token_id=words["<video>"],
+    )
+    return Made(t.MiniCPMV4_6ForConditionalGeneration, config, processor)
+
+
+def perception_lm() -> Made:
+    import transformers as t
+
+    words = Words(image_token="<image>", video_token="<video>")
+    size = {"height": 32, "width": 32}
+    processor = t.PerceptionLMProcessor(
+        t.PerceptionLMVideoProcessor(size=size),
+        t.PerceptionLMImageProcessor(tile_size=32),
+        words.tokenizer,
+        patch_size=8,
+        chat_template=template("<video>"),
+        pooling_ratio=2,
+    )
+    tower = {
+        "embed_dim": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "img_size": [32, 32],
+        "patch_size": 8,
+        "global_pool": "",
+        "use_post_transformer_norm": False,
+        "init_values": 0.1,
+        "ref_feat_shape": [4, 4],
+    }
+    config = t.PerceptionLMConfig(
+        vision_config={"architecture": "vit_pe_lang_large_patch14_448", "num_classes": 0, "model_args": tower},
+        text_config={**TEXT, "model_type": "llama", "vocab_size": len(words)},
+        vision_use_cls_token=True,
+        projector_pooling_ratio=2,
+        image_token_id=words["<image>"],
+        video_token_id=words["<video>"],
+    )
+    return Made(t.PerceptionLMForConditionalGeneration, config, processor)
 
 
 def video_llava() -> Made:

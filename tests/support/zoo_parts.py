@@ -22,6 +22,17 @@ TEXT: dict[str, Any] = {
 }
 MROPE = {"rope_type": "default", "rope_theta": 10000.0}
 """With the sections of a head of 12: six frequencies."""
+HYBRID: dict[str, Any] = {
+    **TEXT,
+    "head_dim": 32,
+    "full_attention_interval": 3,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 12,
+    "linear_value_head_dim": 8,
+    "rope_parameters": {**MROPE, "mrope_section": [2, 1, 1], "mrope_interleaved": True, "partial_rotary_factor": 0.25},
+}
+"""Full attention in one of three layers, so that there is one right before the tests prune."""
 PIXELS = {"shortest_edge": 256, "longest_edge": 96 * 96}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.zoo_parts import HIDDEN, MROPE, PIXELS, SPREAD, TEXT, Made, Words, template
+from support.zoo_parts import HIDDEN, HYBRID, MROPE, PIXELS, SPREAD, TEXT, Made, Words, template
 
 
 def qwen2_vl() -> Made:
@@ -101,6 +101,43 @@ def qwen3_vl() -> Made:
 
 def qwen3_vl_moe() -> Made:
     return _qwen3_vl(moe=True)
+
+
+def _qwen3_5(moe: bool) -> Made:
+    import transformers as t
+
+    words = Words("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    pixels = {"patch_size": 8, "size": {"shortest_edge": 256, "longest_edge": 8 * 48 * 48}}
+    processor = t.Qwen3VLProcessor(
+        t.Qwen2VLImageProcessor(patch_size=8, size=PIXELS),
+        words.tokenizer,
+        t.Qwen3VLVideoProcessor(**pixels),
+        chat_template=template("<|vision_start|><|video_pad|><|vision_end|>"),
+    )
+    vision = {
+        "depth": 3,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": HIDDEN,
+        "patch_size": 8,
+        "num_position_embeddings": 16,
+        "initializer_range": SPREAD,
+    }
+    text = {**HYBRID, "vocab_size": len(words)}
+    if moe:
+        text |= {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 24}
+    kind = "Qwen3_5Moe" if moe else "Qwen3_5"
+    config = getattr(t, f"{kind}Config")(vision_config=vision, text_config=text, **_qwen_ids(words))
+    return Made(getattr(t, f"{kind}ForConditionalGeneration"), config, processor)
+
+
+def qwen3_5() -> Made:
+    return _qwen3_5(moe=False)
+
+
+def qwen3_5_moe() -> Made:
+    return _qwen3_5(moe=True)
 
 
 def qwen2_5_omni() -> Made:

@@ -107,9 +107,10 @@ def test_the_paper_s_layers_fit_every_model(model: str) -> None:
         config = compose("eval", [f"model={model}", "reducer=prunevid_official", "reducer.prune.layer='${paper_layer:15}'"])
     OmegaConf.set_readonly(config, True)
     prune = instantiate(config.reducer.prune)
-    assert prune.layer == (6 if model.startswith("tiny") else 15)
+    usual = config.model.prune_layer  # 10 in the paper, for every model
+    assert prune.layer == round(15 * usual / 10)
     assert prune.full_layers < shape_in(config).layers
-    assert [paper_layer(layer, _root_=config) for layer in (1, 10)] == ([1, 4] if model.startswith("tiny") else [1, 10])
+    assert [paper_layer(layer, _root_=config) for layer in (1, 10)] == [1, usual]
 
 
 def test_several_models_and_benchmarks_in_one_command_each_with_its_own_protocol(

@@ -145,6 +145,24 @@ def require_fit(reducer: Reducer, model: Model) -> None:
     require_layers(reducer, model.name, model.layers)
     if model.text_position(0, 1).ndim > 1:
         _require_no_row_of_positions(reducer, model)
+    if model.shape.linear is not None:
+        _require_full_attention(reducer, model)
+
+
+def _require_full_attention(reducer: Reducer, model: Model) -> None:
+    """Raises InfeasibleError for steps that read attention where a layer has none, and for those that change all caches."""
+    layers = range(model.layers)
+    full = model.shape.attending(layers)
+    said = f"only one in {model.shape.linear.every} of {model.name}'s layers has full attention"
+    for step in reducer.steps(model.layers):
+        at, inside_layer = place_of(step)
+        ahead = inside_layer or "ahead" in reads_of(step)
+        if (at if ahead else at - 1) not in full:
+            places = ", ".join(str(layer + (not ahead)) for layer in full if layer + (not ahead) < model.layers)
+            raise InfeasibleError(f"{called(step)} reads attention after {at} layers, but {said}; let it stand after {places}")
+    for name in ("evict", "decode"):
+        if getattr(reducer, name) is not None:
+            raise InfeasibleError(f"{reducer.name} changes the caches of all layers, but {said}; use a method without {name}")
 
 
 def _require_no_row_of_positions(reducer: Reducer, model: Model) -> None:

@@ -186,7 +186,7 @@ def require_valid_change(step: Step, change: Change, prefix: Prefix) -> None:
 def require_valid_caches(evictor: Evictor, evicted: Sequence[Evicted], prefix: Prefix) -> None:
     """Raises InvalidError unless every layer's cache is a finite, smaller or equal one, and its tokens are counted."""
     who, faults = called(evictor), []
-    layers = zip(evicted, prefix.kv, prefix.received, prefix.usage.cached_tokens or (), strict=True)
+    layers = zip(evicted, prefix.caches, prefix.received, prefix.usage.cached_tokens or (), strict=True)
     for layer, (small, whole, received, visual) in enumerate(layers):
         if not isinstance(small, Evicted) or not isinstance(small.kv, KeyValue):
             raise InvalidError(f"{who} must hand on Evicted with a KeyValue, got {type(small).__name__} for layer {layer}")

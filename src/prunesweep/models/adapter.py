@@ -60,7 +60,7 @@ class Pixels(NamedTuple):
         if self == OWN_PIXELS:
             return {}
         own = processor.size
-        if not (own.get("shortest_edge") and own.get("longest_edge")):
+        if not _has_bounds(processor):
             raise ValueError(f"the processor of {name} brings every frame to its own size; leave model.most_pixels=null")
         for setting, value in (("least_pixels", self.least), ("most_pixels", self.most)):
             if value is not None:
@@ -69,6 +69,29 @@ class Pixels(NamedTuple):
 
 
 OWN_PIXELS = Pixels()
+
+
+def _has_bounds(processor: Any) -> bool:
+    """Whether frames may have any size between two."""
+    own = processor.size or {}
+    return bool(own.get("shortest_edge") and own.get("longest_edge"))
+
+
+def _grid_of(inputs: Mapping[str, Any], frames: int, tokens: int) -> Grid:
+    """Of a stock processor's inputs that have so many visual tokens."""
+    if "video_grids" in inputs:
+        steps, rows, columns = inputs["video_grids"][0].tolist()
+        return Grid(steps, rows, columns, None)
+    if "video_grid_thw" in inputs:
+        steps, height, width = inputs["video_grid_thw"][0].tolist()
+    elif "target_sizes_videos" in inputs:
+        steps, (height, width) = frames, inputs["target_sizes_videos"][0].tolist()
+    else:
+        side = round((tokens / frames) ** 0.5)
+        rows, columns = (side, side) if side * side * frames == tokens else (1, tokens // frames)
+        return Grid(frames, rows, columns, None)
+    merged = round((height * width * steps / tokens) ** 0.5)  # patches on a token's side
+    return Grid(steps, height // merged, width // merged, height * width)
 
 
 class StockModel(Decoder):
@@ -168,21 +191,10 @@ class StockModel(Decoder):
 
     def _grid(self, inputs: Mapping[str, Any], clip: Clip, tokens: int) -> Grid:
         """Raises ValueError for frames that have different numbers of tokens."""
-        if "video_grids" in inputs:
-            steps, rows, columns = inputs["video_grids"][0].tolist()
-            return Grid(steps, rows, columns, None)
-        if "video_grid_thw" not in inputs:
-            steps = len(clip.frames)
-            side = round((tokens / steps) ** 0.5)
-            rows, columns = (side, side) if side * side * steps == tokens else (1, tokens // steps)
-            patches = None
-        else:
-            steps, height, width = inputs["video_grid_thw"][0].tolist()
-            merged = round((height * width * steps / tokens) ** 0.5)  # patches on a token's side
-            rows, columns, patches = height // merged, width // merged, height * width
-        if steps * rows * columns != tokens:
-            raise ValueError(f"{self.name} has {tokens} visual tokens of {steps} steps: not the same number in each of them")
-        return Grid(steps, rows, columns, patches)
+        grid = _grid_of(inputs, len(clip.frames), tokens)
+        if grid.steps * grid.rows * grid.columns != tokens:
+            raise ValueError(f"{self.name} has {tokens} visual tokens of {grid.steps} steps: not the same number in each of them")
+        return grid
 
     def _slots(self, noted: Recording, block: slice, visual: Bool[Tensor, " b"]) -> Slots:
         position = noted.position - block.start
@@ -200,11 +212,11 @@ class StockModel(Decoder):
 
     def _smaller(self, clip: Clip, full: Grid, scale: float) -> Clip:
         """Frames of the size that gives `scale` of the rows and columns."""
-        if full.patches is None:
+        video = self.processor.video_processor
+        if full.patches is None or not _has_bounds(video):
             raise ValueError(
                 f"the processor of {self.name} brings every frame to its own size; use a reducer without input.scale"
             )
-        video = self.processor.video_processor
         token = video.patch_size * round((full.patches / (full.rows * full.columns)) ** 0.5)
         size = tuple(max(1, round(scale * n)) * token for n in (full.rows, full.columns))
         small = F.interpolate(clip.frames.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True)

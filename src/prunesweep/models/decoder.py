@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -25,7 +26,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.models.processing import chat_of, placed, video_inputs
 from prunesweep.slots import Given
-from prunesweep.types import Clip, KeyValue, Look, Merged, Places, Run
+from prunesweep.types import Clip, KeyValue, Look, Memory, Merged, Places, Recurrent, Run
 
 ATTENTION = "prunesweep_sdpa"
 PROCESSORS = ("processor", "image_processor", "qformer_tokenizer")
@@ -69,7 +70,7 @@ def cache_argument(forward: Callable[..., Tensor]) -> str:
 class LayerCache:
     """What a stock attention layer needs of a cache, for one layer: earlier keys and values in, all of them out."""
 
-    def __init__(self, past: KeyValue | None):
+    def __init__(self, past: Any):
         self.past = past
         self.content: KeyValue
 
@@ -80,6 +81,51 @@ class LayerCache:
         return self.content
 
 
+LINEAR = "linear_attn"
+"""What layers of linear attention call it."""
+
+
+class RecurrentCache:
+    """The same for a layer of linear attention.
+
+    Its states are written in place, and forks may share those of before: what it hands out is a copy.
+    """
+
+    def __init__(self, past: Any):
+        self.past = past
+        self.inputs: Tensor
+        self.state: Tensor
+
+    @property
+    def content(self) -> Recurrent:
+        return Recurrent(self.inputs, self.state)
+
+    def get_conv_state(self, *_: Any, **__: Any) -> Tensor | None:
+        if self.past is None:
+            return None
+        self.inputs = self.past.inputs.clone()
+        return self.inputs
+
+    def get_recurrent_state(self, *_: Any, **__: Any) -> Tensor | None:
+        return None if self.past is None else self.past.state.clone()
+
+    def is_recording_past(self, *_: Any) -> bool:
+        return False
+
+    def update_conv_state(self, new: Tensor, *_: Any, conv_kernel_size: int, **__: Any) -> Tensor:
+        """All inputs that the convolution sees, filled up with zeros at the beginning of a short prompt."""
+        if self.past is None:
+            whole = F.pad(new, (max(0, conv_kernel_size - new.shape[-1]), 0))
+        else:
+            whole = torch.cat([self.past.inputs, new], dim=-1)
+        self.inputs = whole[..., -conv_kernel_size:].clone()
+        return whole
+
+    def update_recurrent_state(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
+        self.state = state
+        return state
+
+
 class Decoder:
     """The layers of a transformers LLM (Qwen2, Llama and their like) and its output head."""
 
@@ -87,11 +133,13 @@ class Decoder:
     """The stock model that the layers are part of; set by the family."""
 
     def __init__(self, language_model: torch.nn.Module, head: torch.nn.Module):
-        """Raises ValueError for layers whose attention is not full: a pruned cache would mean something else to them."""
+        """Raises ValueError for layers whose attention is neither full nor linear: pruned tokens have no meaning in them."""
         kinds = getattr(language_model.config, "layer_types", None) or []
         for index, kind in enumerate(kinds):
-            if kind != "full_attention":
-                raise ValueError(f"layer {index} of {type(language_model).__name__} has {kind}; only full_attention is supported")
+            if kind not in ("full_attention", "linear_attention"):
+                raise ValueError(
+                    f"layer {index} of {type(language_model).__name__} has {kind}; only full and linear attention are supported"
+                )
         self.language_model = language_model
         self.head = head
 
@@ -148,7 +196,7 @@ class Decoder:
         position: Int[Tensor, " s *axes"],
         start: int,
         stop: int,
-        past: tuple[KeyValue, ...] = (),
+        past: tuple[Memory, ...] = (),
         look: Look | None = None,
         past_key: Float[Tensor, "1 k past d"] | None = None,
         received: bool = False,
@@ -158,36 +206,53 @@ class Decoder:
         """Layers `start` to `stop` on one sequence, each after the cached tokens that `past` has for it, if any."""
         hidden = hidden[None]
         rotary = self._rotations(hidden, position, start, stop)
-        masks = {cached: chunk_mask(hidden.shape[1], cached, hidden) for cached in {kv.key.shape[2] for kv in past}}
+        masks = {n: chunk_mask(hidden.shape[1], n, hidden) for n in {kv.tokens for kv in past if isinstance(kv, KeyValue)}}
         whole = joined_mask(given)
-        caches = [LayerCache(past[i] if past else None) for i in range(stop - start)]
+        memories: list[Memory] = []
         captured: list[tuple[Tensor, Tensor]] = []
         projections: dict[str, Tensor] = {}
-        for index, cache in zip(range(start, stop), caches, strict=True):
+        for index in range(start, stop):
             layer = self.language_model.layers[index]
             last = index == stop - 1
-            with noting_projections(layer.self_attn, projections) if last else nullcontext():
+            earlier = past[index - start] if past else None
+            cache = RecurrentCache(earlier) if hasattr(layer, LINEAR) else LayerCache(earlier)
+            with noting_projections(layer.self_attn, projections) if last and hasattr(layer, "self_attn") else nullcontext():
                 hidden = layer(
                     hidden,
-                    attention_mask=masks[cache.past.key.shape[2]] if cache.past else whole,
+                    attention_mask=masks[earlier.tokens] if isinstance(earlier, KeyValue) else whole,
                     position_embeddings=rotary[index - start],
                     position_ids=None,
                     use_cache=True,
                     capture=captured if received or (look and last) else None,
                     **{cache_argument(type(layer).forward): cache},
                 )
+            memories.append(cache.content)
             hidden = with_added(hidden, given, index)
-        rows = None
-        scaling = self.language_model.layers[0].self_attn.scaling
+        rows, query = self._looked(look, captured, projections, past_key, looking)
+        sums = tuple(attention_received(query, key, self.scaling, whole) for query, key in captured) if received else ()
+        return Run(hidden[0], tuple(memories), rows, sums, projections.get("k"), query)
+
+    def _looked(
+        self,
+        look: Look | None,
+        captured: list[tuple[Tensor, Tensor]],
+        projections: dict[str, Tensor],
+        past_key: Float[Tensor, "1 k past d"] | None,
+        looking: int,
+    ) -> tuple[Float[Tensor, "h q total"] | None, Float[Tensor, "h s d"] | None]:
+        """Of the last layer that ran: attention of the last `looking` rows, or queries of all."""
         if look == "causal":
             query, key = captured[-1]
-            rows = attention_rows(query[:, :, -looking:], key, scaling)
-        elif look == "before_rotary":
+            return attention_rows(query[:, :, -looking:], key, self.scaling), None
+        if look == "before_rotary":
             key = projections["k"] if past_key is None else torch.cat([past_key, projections["k"]], dim=2)
-            rows = unmasked_rows(projections["q"][:, :, -looking:], key, scaling)
-        sums = tuple(attention_received(query, key, scaling, whole) for query, key in captured) if received else ()
-        query = captured[-1][0][0] if look == "queries" else None
-        return Run(hidden[0], tuple(cache.content for cache in caches), rows, sums, projections.get("k"), query)
+            return unmasked_rows(projections["q"][:, :, -looking:], key, self.scaling), None
+        return None, captured[-1][0][0] if look == "queries" else None
+
+    @property
+    def scaling(self) -> float:
+        """Of attention scores."""
+        return next(layer.self_attn.scaling for layer in self.language_model.layers if hasattr(layer, "self_attn"))
 
     def attend(
         self,
@@ -222,8 +287,7 @@ class Decoder:
         captured: list[tuple[Tensor, Tensor]] = []
         self._attention_of(layer, hidden[None], position, None, capture=captured, only_capture=True)
         query, key = captured[0]
-        scaling = self.language_model.layers[layer].self_attn.scaling
-        return attention_rows(query[:, :, -1:], key, scaling)[:, 0].to(hidden.dtype)
+        return attention_rows(query[:, :, -1:], key, self.scaling)[:, 0].to(hidden.dtype)
 
     def _attention_of(
         self, layer: int, whole: Float[Tensor, "1 s c"], position: Int[Tensor, " s *axes"], mask: Tensor | None, **how: Any
@@ -392,7 +456,7 @@ def llm_shape(text: Any, vision: VisionShape) -> Shape:
         heads=text.num_attention_heads,
         kv_heads=text.num_key_value_heads,
         head_size=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-        mlp=text.intermediate_size,
+        mlp=getattr(text, "intermediate_size", 0),  # of networks of experts only, theirs is put in its place
         vocabulary=text.vocab_size,
         vision=vision,
     )

@@ -54,6 +54,8 @@ FAMILIES = {
         Family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", text_after_video=True),
         Family("qwen3_vl", "Qwen3VLForConditionalGeneration"),
         Family("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration"),
+        Family("qwen3_5", "Qwen3_5ForConditionalGeneration"),
+        Family("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration"),
         Family("internvl", "InternVLForConditionalGeneration", visual="image_token_id"),
         Family("smolvlm", "SmolVLMForConditionalGeneration", visual="image_token_id"),
         # its own dropping of tokens that are like the frame's before is a reduction, which the dense model is not
@@ -65,6 +67,9 @@ FAMILIES = {
         Family("llava_next_video", "LlavaNextVideoForConditionalGeneration"),
         Family("video_llava", "VideoLlavaForConditionalGeneration", head=1),
         Family("qwen2_5_omni", "Qwen2_5OmniThinkerForConditionalGeneration"),
+        # slices of frames have no place in a grid of time, rows and columns
+        Family("minicpmv4_6", "MiniCPMV4_6ForConditionalGeneration", video=(("slice_mode", False),)),
+        Family("perception_lm", "PerceptionLMForConditionalGeneration"),
         Family("llava_onevision", "LlavaOnevisionForConditionalGeneration", tail=1),
     )
 }
@@ -79,9 +84,6 @@ STOCK_INSTEAD = {
 REFUSED = {
     "gemma3": "most of its layers see a sliding window, in which pruned tokens have no agreed meaning",
     "gemma4": "most of its layers see a sliding window, in which pruned tokens have no agreed meaning",
-    "qwen3_5": "three of four layers are linear attention, whose states prunesweep cannot fork and prune yet",
-    "qwen3_5_moe": "three of four layers are linear attention, whose states prunesweep cannot fork and prune yet",
-    "minicpmv4_6": "three of four layers are linear attention, whose states prunesweep cannot fork and prune yet",
 }
 """Families that transformers has and prunesweep does not serve, and why."""
 

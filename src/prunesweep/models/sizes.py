@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from prunesweep.cost import Shape, VisionShape
+from prunesweep.cost import MERGED, LinearShape, Shape, VisionShape
 from prunesweep.models import llava_onevision
 from prunesweep.models.decoder import llm_shape
 
+FULL, LINEAR = "full_attention", "linear_attention"
+"""In a configuration's `layer_types`."""
 GATED = 3
 """Matrices of a gated feed-forward network, where the ledger's towers have two."""
 
@@ -20,7 +22,28 @@ def shape_of(config: Any) -> Shape:
         return llava_onevision.shape_of(config)
     text = config.get_text_config()
     vision = TOWERS[config.model_type](config, config.vision_config, text.hidden_size)
-    return with_experts(llm_shape(text, vision), text)
+    return with_linear(with_experts(llm_shape(text, vision), text), text)
+
+
+def with_linear(shape: Shape, text: Any) -> Shape:
+    """With the sizes of layers of linear attention.  Raises ValueError where those of full attention are at uneven distances."""
+    kinds = list(getattr(text, "layer_types", None) or [])
+    if LINEAR not in kinds:
+        return shape
+    every = kinds.index(FULL) + 1 if FULL in kinds else 0
+    if not every or kinds != [FULL if (index + 1) % every == 0 else LINEAR for index in range(len(kinds))]:
+        raise ValueError(
+            f"layers with full attention are at uneven distances ({', '.join(kinds)}); no family known here has that"
+        )
+    linear = LinearShape(
+        every=every,
+        key_heads=text.linear_num_key_heads,
+        key_size=text.linear_key_head_dim,
+        value_heads=text.linear_num_value_heads,
+        value_size=text.linear_value_head_dim,
+        kernel=text.linear_conv_kernel_dim,
+    )
+    return replace(shape, linear=linear, gated=True)
 
 
 def with_experts(shape: Shape, text: Any) -> Shape:
@@ -29,12 +52,13 @@ def with_experts(shape: Shape, text: Any) -> Shape:
     if not experts:
         return shape
     width = text.moe_intermediate_size * (text.num_experts_per_tok + (getattr(text, "n_shared_experts", None) or 0))
+    shared = getattr(text, "shared_expert_intermediate_size", None) or 0  # which has a gate of its own, as wide as one expert's
     plain = len(getattr(text, "mlp_only_layers", None) or []) + (getattr(text, "first_k_dense_replace", None) or 0)
     routed = shape.layers - plain
     return replace(
         shape,
-        mlp=round((plain * shape.mlp + routed * width) / shape.layers),
-        experts=round(routed * experts / shape.layers),
+        mlp=round((plain * shape.mlp + routed * (width + shared)) / shape.layers),
+        experts=round(routed * (experts + (shared > 0)) / shape.layers),
     )
 
 
@@ -90,7 +114,7 @@ def _qwen2_5_omni(config: Any, vision: Any, text: int) -> VisionShape:
 
 
 def _qwen3_vl(config: Any, vision: Any, text: int) -> VisionShape:
-    mergers = 1 + len(vision.deepstack_visual_indexes)
+    mergers = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
     outside = mergers * _merger(vision.hidden_size, vision.spatial_merge_size**2, text)
     return _tower(vision, _inputs(vision), vision.intermediate_size, outside, **_any_size(vision))
 
@@ -147,12 +171,47 @@ def _video_llava(config: Any, vision: Any, text: int) -> VisionShape:
     return _clip(vision, (vision.hidden_size * text + text**2) * (patches + 1) / patches)
 
 
+def _perception_lm(config: Any, vision: Any, text: int) -> VisionShape:
+    """Of timm, whose settings say how long and wide it is; its projector comes before the pooling."""
+    own = vision.model_args
+    width, patch = own["embed_dim"], own.get("patch_size", PERCEPTION_PATCH)
+    return VisionShape(
+        layers=own["depth"],
+        hidden=width,
+        mlp=4 * width,
+        patches=(_first(own["img_size"]) // _first(patch)) ** 2,
+        patch_inputs=3 * _first(patch) ** 2,
+        outside=3 * _first(patch) ** 2 * width + width * text + text**2,
+        class_tokens=int(config.vision_use_cls_token),
+    )
+
+
+def _minicpmv4_6(config: Any, vision: Any, text: int) -> VisionShape:
+    """A merger of four patches within the tower, with attention among these, and another one behind it."""
+    width, wide = vision.hidden_size, vision.intermediate_size
+    within = 4 * width**2 + 2 * MERGED * width + MERGED * wide * width + wide * width
+    behind = (MERGED * width**2 + width * text) / MERGED
+    return _tower(
+        vision,
+        _inputs(vision),
+        wide,
+        within + behind,
+        patches=0,
+        token_patches=MERGED**2,
+        merged_after=vision.insert_layer_id + 1,
+    )
+
+
+PERCEPTION_PATCH = 14
+"""Pixels a side, of the towers that were released."""
 TOWERS: dict[str, Callable[[Any, Any, int], VisionShape]] = {
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen2_5_omni_thinker": _qwen2_5_omni,
     "qwen3_vl": _qwen3_vl,
     "qwen3_vl_moe": _qwen3_vl,
+    "qwen3_5": _qwen3_vl,
+    "qwen3_5_moe": _qwen3_vl,
     "internvl": _internvl,
     "smolvlm": _smolvlm,
     "video_llama_3": _video_llama_3,
@@ -162,4 +221,6 @@ TOWERS: dict[str, Callable[[Any, Any, int], VisionShape]] = {
     "molmo2": _molmo2,
     "llava_next_video": _llava_next_video,
     "video_llava": _video_llava,
+    "perception_lm": _perception_lm,
+    "minicpmv4_6": _minicpmv4_6,
 }

@@ -135,7 +135,7 @@ class Stage:
         budget = self.left(Left(len(prefix.group), None, len(prefix.entered)))
         if not budget or not len(prefix.group):
             return Change(prefix.visual.new_zeros(0, dtype=torch.long))
-        key = prefix.kv[-1].key[0]
+        key = prefix.caches[-1].key[0]
         importance = page_rank(prefix.query, key, self.temperature, self.iterations)[prefix.visual]
         heads, tokens, width = prefix.query.shape
         flops = 2 * heads * tokens**2 * (width + self.iterations)

@@ -73,7 +73,7 @@ class Prune(AsDeep):
         behind = torch.arange(int(visual[-1]) + 1, len(prefix.visual), device=visual.device)
         if len(behind) < self.text_pivots:
             raise ValueError(f"the text behind the video has {len(behind)} tokens, fewer than text_pivots={self.text_pivots}")
-        size = prefix.kv[-1].key[0].float().abs().sum((0, 2))
+        size = prefix.caches[-1].key[0].float().abs().sum((0, 2))
         pivots = [*_largest(size, visual, self.visual_pivots), *_largest(size, behind, self.text_pivots)]
         order = sorted(pivots) if self.pivot_order == "ascending" else list(set(pivots))
         place = torch.tensor(order, device=visual.device)

@@ -166,7 +166,7 @@ def runs_as_means(x: Float[Tensor, "n c"], go: Tensor) -> tuple[Int[Tensor, " ke
 def last_row(prefix: Prefix) -> Float[Tensor, "h s"]:
     """The last token's attention in the last layer run, in float32."""
     assert prefix.query is not None
-    key = prefix.kv[-1].key[0]
+    key = prefix.caches[-1].key[0]
     key = key.repeat_interleave(prefix.query.shape[0] // key.shape[0], dim=0).float()
     scores = (prefix.query[:, -1:].float() * key.shape[-1] ** -0.5) @ key.transpose(1, 2)
     return scores[:, 0].softmax(-1)

@@ -13,7 +13,6 @@ from prunesweep.cost import (
     CONVENTIONS,
     Shape,
     Usage,
-    VisionShape,
     causal_prefill_flops,
     dycoke_decode,
     ledger,
@@ -21,6 +20,7 @@ from prunesweep.cost import (
 )
 from prunesweep.layout import grid, with_prefix
 from prunesweep.reducers import LayerTokens, Left, Step, layer_tokens, left_by_merge, left_by_step, require_frames, require_layers
+from prunesweep.results.records import read_shape
 from prunesweep.shares import ceil_share
 from prunesweep.targets import instantiate
 
@@ -30,7 +30,7 @@ def shape_in(config: DictConfig) -> Shape:
     sizes: Any = OmegaConf.to_container(config.model.sizes) if "sizes" in config.model else None
     if sizes is None:
         raise ValueError(f"conf/model/{config.model.name}.yaml has no sizes; add them as in llava_onevision_7b.yaml")
-    return Shape(**sizes["llm"], vision=VisionShape(**sizes["vision"]))
+    return read_shape({**sizes["llm"], "vision": sizes["vision"], "linear": sizes.get("linear")})
 
 
 def planned_tokens(config: DictConfig, layers: int) -> LayerTokens:

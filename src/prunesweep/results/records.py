@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prunesweep.cost import Shape, Usage, VisionShape
+from prunesweep.cost import LinearShape, Shape, Usage, VisionShape
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
 from prunesweep.layout import visible
@@ -232,7 +232,8 @@ def _read_records(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
 
 def read_shape(raw: dict[str, Any]) -> Shape:
     """A model's sizes, back from JSON."""
-    return Shape(**{**raw, "vision": VisionShape(**raw["vision"])})
+    linear = raw.get("linear")
+    return Shape(**{**raw, "vision": VisionShape(**raw["vision"]), "linear": linear and LinearShape(**linear)})
 
 
 def trial_folders(sweep: Path) -> list[Path]:

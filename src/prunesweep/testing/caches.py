@@ -41,10 +41,10 @@ def evicted(reducer: Reducer) -> None:
             small = Evict(part)(state, model)
             again = Evict(part)(state, model)
             require(same_tensors(small, again), lambda: f"{part} on {prompt}: two calls differ")
-            for layer, (kv, seen) in enumerate(zip(small.kv, state.seen, strict=True)):
-                _require_evicted(part, str(prompt), kv.key.shape[2], seen.visual, (small.usage.cached_tokens or ())[layer])
+            for layer, (kv, seen) in enumerate(zip(small.caches, state.seen, strict=True)):
+                _require_evicted(part, str(prompt), kv.tokens, seen.visual, (small.usage.cached_tokens or ())[layer])
             if (
-                any(kv.key.shape[2] < len(seen.visual) for kv, seen in zip(small.kv, state.seen, strict=True))
+                any(kv.tokens < len(seen.visual) for kv, seen in zip(small.caches, state.seen, strict=True))
                 and getattr(part, "merging", "none") != "none"
             ):
                 spent = small.usage.reduction_flops - state.usage.reduction_flops

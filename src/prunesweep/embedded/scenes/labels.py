@@ -15,15 +15,16 @@ CELL = SIDE // GRID
 LEAST_COVERED = 0.3
 """Of a token's pixels, where it counts as showing a block; the token at a block's centre does anyway."""
 NOTHING = -100
-MOMENT_LABELS = {"quarter": len(QUARTERS), "heading": len(HEADINGS), "flashes": 4, "since": 3}
+MOMENT_LABELS = {"quarter": len(QUARTERS), "heading": len(HEADINGS), "flashes": 4, "since": 3, "arrival": 4, "turned": 2}
 """What the LLM's early layers are asked about at each visual token, and how many answers there are: the second; the block's
-heading, flashes so far, and whether it is new, was there in the frame before, or from the beginning on."""
+heading, flashes so far, and whether it is new, was there in the frame before, or from the beginning on; whether it was the first
+to arrive after the beginning, the second or third; and whether it has turned."""
 
 
 def token_labels(script: Script) -> dict[str, np.ndarray]:
     """`t cells` each: indices into colours and so on, row and column, and MOMENT_LABELS; NOTHING where one does not apply."""
     frames = script.frames
-    names = ("colour", "pattern", "flash", "corner", "row", "column", "heading", "flashes", "since")
+    names = ("colour", "pattern", "flash", "corner", "row", "column", *MOMENT_LABELS)
     labels = {name: np.full((frames, GRID * GRID), NOTHING) for name in names}
     labels["background"] = mosaic(script, np.arange(CELL // 2, SIDE, CELL)).reshape(frames, -1)
     labels["quarter"] = np.repeat(np.arange(frames)[:, None] // FRAMES_PER_SECOND, GRID * GRID, axis=1)
@@ -44,6 +45,8 @@ def token_labels(script: Script) -> dict[str, np.ndarray]:
                 "heading": script.heading[frame, block] if frame else NOTHING,
                 "flashes": flashes[frame, block],
                 "since": _since(script.visible[: frame + 1, block]),
+                "arrival": _arrival(script.visible[: frame + 1], block),
+                "turned": (script.heading[1 : frame + 1, block] != script.heading[1, block]).any() if frame else NOTHING,
             }
             for name, value in of_block.items():
                 labels[name][frame, cells] = value
@@ -53,6 +56,13 @@ def token_labels(script: Script) -> dict[str, np.ndarray]:
 def _since(seen: np.ndarray) -> int:
     """0: for the first time; 1: before, but not from the beginning on; 2: from the beginning on."""
     return 2 if seen[0] else int(seen[:-1].any())
+
+
+def _arrival(seen: np.ndarray, block: int) -> int:
+    """0: there from the beginning on; else its place, at most 3, among the blocks `o` that were first seen later than that."""
+    first = seen.argmax(0)
+    late = seen.any(0) & (first > 0)
+    return min(3, int((late & (first <= first[block])).sum())) if late[block] else 0
 
 
 def _covered(centre: np.ndarray, size: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from prunesweep.engine.validity import (
 )
 from prunesweep.lazy import torch
 from prunesweep.reducers import Decoding
-from prunesweep.types import Answer, KeyValue, Model, Prefix
+from prunesweep.types import Answer, KeyValue, Memory, Model, Prefix, Recurrent
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -129,21 +129,23 @@ class Writer:
             self._attended[layer] += there if layer < full or keep is None else len(keep)
         return after.hidden
 
-    def _reduced(self, layer: int, keep: Int[Tensor, " kept"] | None) -> KeyValue:
+    def _reduced(self, layer: int, keep: Int[Tensor, " kept"] | None) -> Memory:
         """A layer's cache without the visual tokens that are left out for this token."""
-        if keep is None:
-            return self.kv[layer]
+        cache = self.kv[layer]
+        if keep is None or isinstance(cache, Recurrent):
+            return cache
         visual = self.prefix.seen[layer].visual
-        there = torch.ones(self.kv[layer].key.shape[2], dtype=torch.bool, device=visual.device)
+        there = torch.ones(cache.tokens, dtype=torch.bool, device=visual.device)
         place = visual.nonzero()[:, 0]
         there[place] = False
         there[place[keep]] = True
-        index = there.nonzero()[:, 0]
-        return KeyValue(*(x.index_select(2, index) for x in self.kv[layer]))
+        return cache.at(there.nonzero()[:, 0])
 
 
-def _appended(cache: KeyValue, longer: KeyValue) -> KeyValue:
+def _appended(cache: Memory, longer: Memory) -> Memory:
     """A cache with the last token of another."""
+    if isinstance(longer, Recurrent):
+        return longer
     return KeyValue(*(torch.cat([old, new[:, :, -1:]], dim=2) for old, new in zip(cache, longer, strict=True)))
 
 

@@ -11,7 +11,7 @@ from prunesweep.cost import Usage, scoring_flops
 from prunesweep.engine.validity import require_valid_caches, require_valid_change
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Change, Evictor, Step, earlier_caches, reads_of
-from prunesweep.types import KeyValue, Look, Looks, Model, Prefix, Run, Seen
+from prunesweep.types import Look, Looks, Memory, Model, Prefix, Run, Seen
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -170,7 +170,7 @@ def through_all(
     step: int = 0,
     look: Look | None = None,
     received: bool = False,
-    kv: tuple[KeyValue, ...] | None = None,
+    kv: tuple[Memory, ...] | None = None,
     layers: tuple[int, int] | None = None,
 ) -> Run:
     """Text tokens, the `step`th and following ones after a prefix, on its caches or on `kv`, through the layers that it has
@@ -179,7 +179,7 @@ def through_all(
     caches = prefix.kv if kv is None else kv
     first, last = (0, prefix.depth) if layers is None else layers
     run = Run(hidden, (), None)
-    done: tuple[KeyValue, ...] = ()
+    done: tuple[Memory, ...] = ()
     seen: tuple[Tensor, ...] = ()
     for start, stop in _alike(prefix.next_positions, first, last):
         position = model.text_position(prefix.next_positions[start] + step, len(hidden))
@@ -299,7 +299,7 @@ def _with_caches_cut(prefix: Prefix, kept: Int[Tensor, " kept"]) -> Prefix:
     """The caches that hold the sequence as it was, without what is no longer in it."""
     return replace(
         prefix,
-        kv=tuple(KeyValue(k.index_select(2, kept), v.index_select(2, kept)) for k, v in prefix.kv),
+        kv=tuple(memory.at(kept) for memory in prefix.kv),
         seen=(Seen(prefix.position, prefix.visual),) * prefix.depth,
         received=tuple(r[:, kept] for r in prefix.received),
         usage=replace(prefix.usage, cached_tokens=(len(prefix.group),) * prefix.depth),
@@ -314,7 +314,7 @@ class Evict:
     share = "LLM"
 
     def __call__(self, prefix: Prefix, model: Model) -> Prefix:
-        caches = zip(prefix.kv, prefix.received, prefix.seen, strict=True)
+        caches = zip(prefix.caches, prefix.received, prefix.seen, strict=True)
         kept = [self.evictor(kv, received, seen.visual) for kv, received, seen in caches]
         require_valid_caches(self.evictor, kept, prefix)
         return replace(
