@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prunesweep.api import grid as grid
     from prunesweep.api import load_benchmark as load_benchmark
     from prunesweep.api import load_model as load_model
+    from prunesweep.api import prune as prune
     from prunesweep.api import read as read
     from prunesweep.api import reducer as reducer
     from prunesweep.api import search as search
@@ -35,6 +36,7 @@ __all__ = [  # imported when asked for
     "grid",
     "load_benchmark",
     "load_model",
+    "prune",
     "read",
     "reducer",
     "search",

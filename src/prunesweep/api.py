@@ -15,13 +15,14 @@ import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from prunesweep.report.finished import Comparison, Front, Sweep
+    from prunesweep.use.prune import Pruning
 
 __all__ = [
     "Choice",
@@ -32,6 +33,7 @@ __all__ = [
     "grid",
     "load_benchmark",
     "load_model",
+    "prune",
     "read",
     "reducer",
     "search",
@@ -413,6 +415,51 @@ def _without_answer(folder: Path) -> str:
         for one in found[:MOST_REASONS]
     ]
     return "; ".join([*said, *([f"and {len(found) - MOST_REASONS} other errors"] if len(found) > MOST_REASONS else [])])
+
+
+# Using
+
+
+def prune(model: Any, setting: Choice | str | Path, *, video_id: str = "") -> AbstractContextManager[Pruning]:
+    """Sets the `generate` of a stock transformers model to a setting, within a `with` block:
+
+        with ps.prune(network, ps.reducer("prunevid", {"prune.keep_ratio": 0.4})) as pruning:
+            ids = network.generate(**inputs, max_new_tokens=64)
+        pruning.last.usage.visual_tokens  # of each layer
+
+    `network` is anybody's, of a family in docs/networks.md; `inputs` are all that its own processor made of a prompt with one
+    video.  A setting is a reducer, its name, or a trial as commands call it: `"multirun/latest/best@0.25x"`,
+    `"store/4be1c0de"`.  Tokens are those of the sweep, sampled ones drawn by transformers.  Batches run row by row.  `video_id`
+    is what methods that draw take as their seed.
+
+    Raises ValueError for a model or setting that cannot be served; within, for what `generate` is told that would not mean the
+    same on pruned caches.
+    """
+    from prunesweep.use.prune import pruned
+
+    return pruned(model, _reducer_of(setting), video_id)
+
+
+def _reducer_of(setting: Choice | str | Path) -> Any:
+    from prunesweep.sweep.session import composed
+    from prunesweep.targets import instantiate
+    from prunesweep.use.settings import reducer_called
+
+    if isinstance(setting, (str, Path)) and not _is_name(str(setting)):
+        return reducer_called(str(setting))
+    chosen = _given("reducer", setting if isinstance(setting, Choice) else str(setting))
+    with _explained():
+        section = composed([*_searched(chosen), *chosen.overrides])["reducer"]
+    if section.get("match"):
+        raise ValueError(f"{chosen}: a budget is solved on a benchmark's videos; evaluate it, and name the trial's folder")
+    return instantiate(section)
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is one of a reducer, not of a trial."""
+    from prunesweep.paths import CONF
+
+    return (CONF / "reducer" / f"{text}.yaml").is_file() or not ("/" in text or Path(text).exists())
 
 
 # Reading

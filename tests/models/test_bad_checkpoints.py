@@ -73,9 +73,7 @@ def test_sliding_layers_are_refused(zoo: Zoo) -> None:
     model = zoo["internvl"]
     model.network.config.text_config.layer_types = ["full_attention"] * 5 + ["sliding_attention"]
     try:
-        with pytest.raises(
-            ValueError, match="layer 5 of Qwen2Model has sliding_attention; only full and linear"
-        ):
+        with pytest.raises(ValueError, match="layer 5 of Qwen2Model has sliding_attention; only full and linear"):
             adapter.StockModel("m", model.family, model.network, model.processor)
     finally:
         model.network.config.text_config.layer_types = ["full_attention"] * 6

@@ -28,9 +28,7 @@ def test_sliding_window_layers_are_refused_by_number() -> None:
         sliding_window=4,
         max_window_layers=2,
     )
-    with pytest.raises(
-        ValueError, match="layer 2 of Qwen2Model has sliding_attention; only full and linear"
-    ):
+    with pytest.raises(ValueError, match="layer 2 of Qwen2Model has sliding_attention; only full and linear"):
         Decoder(Qwen2Model(config), torch.nn.Identity())
 
 

@@ -23,11 +23,11 @@ from prunesweep.models import llava_onevision
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder
 from prunesweep.models.families import FAMILIES, Family, require_family_of, require_version
-from prunesweep.models.processing import around_video, chat_of, placed, video_inputs
+from prunesweep.models.processing import Prepared, around_video, chat_of, ends_of_video, placed, video_inputs
 from prunesweep.models.recording import Recording, parts_of, record
 from prunesweep.models.sizes import shape_of
 from prunesweep.slots import Slots
-from prunesweep.types import Clip, Tokens
+from prunesweep.types import Clip, Tokens, TowerMerger
 
 GRID_AXES = 3
 """Time, row and column."""
@@ -77,6 +77,14 @@ def _has_bounds(processor: Any) -> bool:
     return bool(own.get("shortest_edge") and own.get("longest_edge"))
 
 
+def _frames_of(inputs: Mapping[str, Any]) -> int:
+    """Of the video in a stock processor's inputs, where nothing else says how many steps there are."""
+    if "target_sizes_videos" in inputs:
+        return len(inputs["target_sizes_videos"])
+    pixels = inputs.get("pixel_values_videos", inputs.get("pixel_values"))
+    return pixels.shape[-4] if pixels is not None and pixels.ndim > 3 else 1
+
+
 def _grid_of(inputs: Mapping[str, Any], frames: int, tokens: int) -> Grid:
     """Of a stock processor's inputs that have so many visual tokens."""
     if "video_grids" in inputs:
@@ -95,21 +103,21 @@ def _grid_of(inputs: Mapping[str, Any], frames: int, tokens: int) -> Grid:
 
 
 class StockModel(Decoder):
-    """One checkpoint: `network` is the stock module, `processor` its stock processor."""
+    """One checkpoint: `network` is the stock module, `processor` its stock processor, or None where others prepare inputs."""
 
     def __init__(
         self,
         name: str,
         family: Family,
         network: Any,
-        processor: Any,
+        processor: Any = None,
         text_after_video: TextAfterVideo = "stock",
         pixels: Pixels = OWN_PIXELS,
     ):
         """Raises ValueError for a network that is built otherwise, and for a processor without a video part."""
         self.parts = parts_of(network)
         super().__init__(self.parts.language_model, self.parts.head)
-        if getattr(processor, "video_processor", None) is None:
+        if processor is not None and getattr(processor, "video_processor", None) is None:
             raise ValueError(f"the processor of {name} has no video part; use a checkpoint with video_preprocessor_config.json")
         if text_after_video != "stock" and not family.text_after_video:
             raise ValueError(
@@ -120,10 +128,14 @@ class StockModel(Decoder):
         self.network = network.eval()
         self.processor = processor
         self.text_after_video = text_after_video
-        self.video = dict(family.video) | pixels.size(name, processor.video_processor)
+        self.video = dict(family.video) | (pixels.size(name, processor.video_processor) if processor is not None else {})
         self.shape = shape_of(network.config)
         rope = getattr(self.language_model.config, "rope_parameters", None) or {}
         self.axes = GRID_AXES if "mrope_section" in rope else 0
+
+    @property
+    def visual_id(self) -> int:
+        return getattr(self.network.config, self.family.visual)
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -141,21 +153,40 @@ class StockModel(Decoder):
         """Raises ValueError for facts, which no tower is known to have, and for smaller frames where they have no meaning."""
         if needs:
             raise ValueError(f"no {needs[0]} is known of {self.name}'s vision tower; use another reducer")
-        inputs = self.inputs(clip, ASKED)
+        inputs, start, frames = self.inputs(clip, ASKED), len(self.prompt(ASKED)[0]), len(clip.frames)
         ids = self._ids_of_video(inputs)
-        grid = full = self._grid(inputs, clip, int(self._visual(ids, len(clip.frames)).sum()))
-        if scale != 1:
-            smaller = self._smaller(clip, full, scale)
-            inputs = self.inputs(smaller, ASKED, size={"shortest_edge": 1, "longest_edge": LARGEST})
-            ids = self._ids_of_video(inputs)
-            grid = self._grid(inputs, clip, int(self._visual(ids, len(clip.frames)).sum()))
-        start = len(self.prompt(ASKED)[0])
-        visual = self._visual(ids, len(clip.frames)).to(self.network.device)
-        block = slice(start, start + len(ids))
+        if scale == 1:
+            return self._tokens(clip.video_id, inputs, slice(start, start + len(ids)), frames)
+        full = self._grid(inputs, frames, int(self._visual(ids, frames).sum()))
+        smaller = self._smaller(clip, full, scale)
+        inputs = self.inputs(smaller, ASKED, size={"shortest_edge": 1, "longest_edge": LARGEST})
+        ids = self._ids_of_video(inputs)
+        return self._tokens(clip.video_id, inputs, slice(start, start + len(ids)), frames, full)
+
+    def prepared(
+        self, inputs: Mapping[str, Any], video_id: str, needs: tuple[str, ...] = (), tower: TowerMerger | None = None
+    ) -> Prepared:
+        """A prompt that others have prepared with the stock processor.  Raises ValueError where there is no video in it."""
+        ids = inputs["input_ids"][0].cpu()
+        first, stop = ends_of_video(ids, self.visual_id, self.name)
+        behind = self.family.behind
+        if isinstance(behind, str):
+            behind = int((ids[stop:] == getattr(self.network.config, behind)).nonzero()[0])
+        block = slice(first - self.family.ahead, stop + behind)
+        tokens = self._tokens(video_id, inputs, block, _frames_of(inputs))
+        return Prepared(tokens, tuple(ids[: block.start].tolist()), tuple(ids[block.stop :].tolist()))
+
+    def _tokens(self, video_id: str, inputs: Mapping[str, Any], block: slice, frames: int, full: Grid | None = None) -> Tokens:
+        """Of the part of a prompt that a video is in; `full` is its grid before its frames were made smaller."""
+        ids = inputs["input_ids"][0].cpu()[block]
+        visual = self._visual(ids, frames)
+        grid = self._grid(inputs, frames, int(visual.sum()))
+        full = full or grid
+        visual = visual.to(self.network.device)
         noted = record(self.parts, inputs, self.axes)
         x = noted.embedded[block][visual]
         return Tokens(
-            clip.video_id,
+            video_id,
             x=x.unflatten(0, (grid.steps, -1)),
             suffix=x[:0],
             grid=(grid.rows, grid.columns),
@@ -181,7 +212,7 @@ class StockModel(Decoder):
 
     def _visual(self, ids: Int[Tensor, " b"], frames: int) -> Bool[Tensor, " b"]:
         """Which of these are visual tokens that a reducer may take."""
-        visual = ids == getattr(self.network.config, self.family.visual)
+        visual = ids == self.visual_id
         at = visual.nonzero()[:, 0]
         if self.family.tail:
             visual[at[-self.family.tail :]] = False
@@ -189,9 +220,9 @@ class StockModel(Decoder):
             visual[at.unflatten(0, (frames, -1))[:, : self.family.head].flatten()] = False
         return visual
 
-    def _grid(self, inputs: Mapping[str, Any], clip: Clip, tokens: int) -> Grid:
+    def _grid(self, inputs: Mapping[str, Any], frames: int, tokens: int) -> Grid:
         """Raises ValueError for frames that have different numbers of tokens."""
-        grid = _grid_of(inputs, len(clip.frames), tokens)
+        grid = _grid_of(inputs, frames, tokens)
         if grid.steps * grid.rows * grid.columns != tokens:
             raise ValueError(f"{self.name} has {tokens} visual tokens of {grid.steps} steps: not the same number in each of them")
         return grid
@@ -255,6 +286,24 @@ class StockModel(Decoder):
             "unscaled": self.language_model.rotary_emb_unscaled(x, position_ids=position[None]),
         }
         return [made[kinds[layer]] for layer in range(start, stop)]
+
+
+def family_of(network: Any) -> Family:
+    """Of a stock model that somebody has loaded.  Raises ValueError for an unknown one, naming those that are known."""
+    require_version()
+    name = type(network).__name__
+    for family in FAMILIES.values():
+        if family.network == name:
+            return family
+    raise ValueError(f"{name} is no stock model that is served; known: {', '.join(f.network for f in FAMILIES.values())}")
+
+
+def of_network(network: Any) -> StockModel | llava_onevision.LlavaOnevision:
+    """A stock model that somebody has loaded, whose prompts they prepare; raises ValueError as `family_of`."""
+    family, name = family_of(network), type(network).__name__
+    if family.model_type == llava_onevision.MODEL_TYPE:
+        return llava_onevision.LlavaOnevision(name, network)
+    return StockModel(name, family, network)
 
 
 def load_family(

@@ -31,6 +31,11 @@ class Family:
     """Of these ids, at the beginning of each frame: class tokens."""
     tail: int = 0
     """At the end of the video: newlines."""
+    ahead: int = 0
+    """Tokens of text right before the first visual one that see the visual tokens, as these see each other."""
+    behind: int | str = 0
+    """Tokens of text that the processor puts behind the last visual one; or what the configuration calls the id of the first
+    token after them, where there may be any number."""
     video: tuple[tuple[str, Any], ...] = ()
     """Settings of its video processor."""
     begins: bool = False
@@ -52,23 +57,23 @@ FAMILIES = {
     for family in (
         Family("qwen2_vl", "Qwen2VLForConditionalGeneration", text_after_video=True),
         Family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", text_after_video=True),
-        Family("qwen3_vl", "Qwen3VLForConditionalGeneration"),
-        Family("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration"),
-        Family("qwen3_5", "Qwen3_5ForConditionalGeneration"),
-        Family("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration"),
-        Family("internvl", "InternVLForConditionalGeneration", visual="image_token_id"),
-        Family("smolvlm", "SmolVLMForConditionalGeneration", visual="image_token_id"),
+        Family("qwen3_vl", "Qwen3VLForConditionalGeneration", behind=1),
+        Family("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", behind=1),
+        Family("qwen3_5", "Qwen3_5ForConditionalGeneration", behind=1),
+        Family("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", behind=1),
+        Family("internvl", "InternVLForConditionalGeneration", visual="image_token_id", behind=1),
+        Family("smolvlm", "SmolVLMForConditionalGeneration", visual="image_token_id", behind=1),
         # its own dropping of tokens that are like the frame's before is a reduction, which the dense model is not
         Family("video_llama_3", "VideoLlama3ForConditionalGeneration", video=(("use_token_compression", False),)),
-        Family("glm4v", "Glm4vForConditionalGeneration", visual="image_token_id"),
-        Family("glm46v", "Glm46VForConditionalGeneration", visual="image_token_id"),
-        Family("glm4v_moe", "Glm4vMoeForConditionalGeneration", visual="image_token_id"),
-        Family("molmo2", "Molmo2ForConditionalGeneration", visual="image_patch_id", begins=True),
+        Family("glm4v", "Glm4vForConditionalGeneration", visual="image_token_id", behind="video_end_token_id"),
+        Family("glm46v", "Glm46VForConditionalGeneration", visual="image_token_id", behind="video_end_token_id"),
+        Family("glm4v_moe", "Glm4vMoeForConditionalGeneration", visual="image_token_id", behind="video_end_token_id"),
+        Family("molmo2", "Molmo2ForConditionalGeneration", visual="image_patch_id", ahead=1, behind=1, begins=True),
         Family("llava_next_video", "LlavaNextVideoForConditionalGeneration"),
         Family("video_llava", "VideoLlavaForConditionalGeneration", head=1),
         Family("qwen2_5_omni", "Qwen2_5OmniThinkerForConditionalGeneration"),
         # slices of frames have no place in a grid of time, rows and columns
-        Family("minicpmv4_6", "MiniCPMV4_6ForConditionalGeneration", video=(("slice_mode", False),)),
+        Family("minicpmv4_6", "MiniCPMV4_6ForConditionalGeneration", behind=1, video=(("slice_mode", False),)),
         Family("perception_lm", "PerceptionLMForConditionalGeneration"),
         Family("llava_onevision", "LlavaOnevisionForConditionalGeneration", tail=1),
     )

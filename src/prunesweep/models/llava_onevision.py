@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from prunesweep.cost import Shape, VisionShape
 from prunesweep.facts import Fact
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
-from prunesweep.models.processing import around_video, chat_of
+from prunesweep.models.processing import Prepared, around_video, chat_of, ends_of_video
 from prunesweep.models.towers import TowerPass, facts_of, known_facts, merged_pass
 from prunesweep.shares import nearest_share
 from prunesweep.types import Clip, Tokens, TowerMerger
@@ -23,15 +24,19 @@ MODEL_TYPE = "llava_onevision"
 
 
 class LlavaOnevision(Decoder):
-    """One checkpoint: `network` is the stock module, `processor` its stock processor."""
+    """One checkpoint: `network` is the stock module, `processor` its stock processor, or None where others prepare inputs."""
 
-    def __init__(self, name: str, network: Any, processor: Any):
+    def __init__(self, name: str, network: Any, processor: Any = None):
         super().__init__(network.model.language_model, network.lm_head)
         network.set_attn_implementation({"text_config": ATTENTION})
         self.name = name
         self.network = network.eval()
         self.processor = processor
         self.shape = shape_of(network.config)
+
+    @property
+    def visual_id(self) -> int:
+        return self.network.config.video_token_id
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -54,28 +59,41 @@ class LlavaOnevision(Decoder):
     ) -> Tokens:
         if scale != 1:
             return self._encode_smaller(clip, scale, needs)
+        return self._encode_pixels(self._pixels(clip), clip.video_id, needs, tower)
+
+    def prepared(
+        self, inputs: Mapping[str, Any], video_id: str, needs: tuple[str, ...] = (), tower: TowerMerger | None = None
+    ) -> Prepared:
+        """A prompt that others have prepared with the stock processor.  Raises ValueError where there is no video in it."""
+        ids = inputs["input_ids"][0].cpu()
+        first, stop = ends_of_video(ids, self.visual_id, self.name)
+        tokens = self._encode_pixels(inputs["pixel_values_videos"], video_id, needs, tower)
+        return Prepared(tokens, tuple(ids[:first].tolist()), tuple(ids[stop:].tolist()))
+
+    def _encode_pixels(
+        self, pixels: Float[Tensor, "1 t 3 side side"], video_id: str, needs: tuple[str, ...], tower: TowerMerger | None
+    ) -> Tokens:
         if tower is not None:
-            return self._encode_merged(clip, tower)
-        pixels = self._pixels(clip)
+            return self._encode_merged(pixels, video_id, tower)
         seen = self.network.model.get_video_features(pixel_values_videos=pixels, output_hidden_states=True)
         features = seen.pooler_output[0]
         return Tokens(
-            clip.video_id,
-            x=features[:-1].unflatten(0, (len(clip.frames), -1)),
+            video_id,
+            x=features[:-1].unflatten(0, (pixels.shape[1], -1)),
             suffix=features[-1:],
             facts=self._facts(needs, seen.hidden_states),
         )
 
-    def _encode_merged(self, clip: Clip, merger: TowerMerger) -> Tokens:
+    def _encode_merged(self, pixels: Float[Tensor, "1 t 3 side side"], video_id: str, merger: TowerMerger) -> Tokens:
         network = self.network.model
         layer, states = self.network.config.vision_feature_layer, self.network.config.vision_config.num_hidden_layers + 1
         from_end = layer if layer < 0 else layer - states
-        seen = merged_pass(network.vision_tower, self._pixels(clip)[0], from_end, class_token=False, merger=merger)
+        seen = merged_pass(network.vision_tower, pixels[0], from_end, class_token=False, merger=merger)
         return Tokens(
-            clip.video_id,
+            video_id,
             x=network.multi_modal_projector(seen.features),
             suffix=network.image_newline[None],
-            unreduced=len(clip.frames) * math.ceil(math.isqrt(seen.source.shape[1]) / 2) ** 2,
+            unreduced=len(pixels[0]) * math.ceil(math.isqrt(seen.source.shape[1]) / 2) ** 2,
             source=seen.source,
             tower_tokens=seen.tokens,
             tower_flops=seen.flops,

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from prunesweep.types import Clip
+from prunesweep.types import Clip, Tokens
 
 FIRST_STEP = 0.5
 """Seconds between the frames of a video that has one only."""
 SECONDS_OF_A_STEP = ("second_per_grid_ts", "video_second_per_grid")
 """What processors call the time between two steps of the tower."""
+
+
+class Prepared(NamedTuple):
+    """A prompt that others have prepared with the stock processor."""
+
+    tokens: Tokens
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    """Ids of the text before and after the video."""
+
+
+def ends_of_video(ids: Int[Tensor, " s"], visual: int, name: str) -> tuple[int, int]:
+    """The first visual token's place and the one behind the last.  Raises ValueError where there is none."""
+    at = (ids == visual).nonzero()[:, 0]
+    if not len(at):
+        raise ValueError(f"there is no visual token of {name} in the prompt; put a video into it with the model's own processor")
+    return int(at[0]), int(at[-1]) + 1
 
 
 def chat_of(processor: Any, text: str, system: str = "", prefix: str = "") -> str:

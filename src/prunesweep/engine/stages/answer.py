@@ -71,8 +71,7 @@ class Generate:
             ids.append(token)
             if token in model.stop_ids or len(ids) == self.most_tokens:
                 break
-        usage = _with_decoding(replace(_asked(prefix), generated_tokens=len(ids)), writer)
-        return Answer(model.detokenize(tuple(ids)), tuple(ids), (), usage)
+        return Answer(model.detokenize(tuple(ids)), tuple(ids), (), answered_usage(prefix, len(ids), writer))
 
 
 def greedy(prefix: Prefix, model: Model, writer: Writer | None = None) -> Iterator[int]:
@@ -147,6 +146,11 @@ def _appended(cache: Memory, longer: Memory) -> Memory:
     if isinstance(longer, Recurrent):
         return longer
     return KeyValue(*(torch.cat([old, new[:, :, -1:]], dim=2) for old, new in zip(cache, longer, strict=True)))
+
+
+def answered_usage(prefix: Prefix, generated: int, writer: Writer) -> Usage:
+    """Of so many tokens after a prompt."""
+    return _with_decoding(replace(_asked(prefix), generated_tokens=generated), writer)
 
 
 def _with_decoding(usage: Usage, *writers: Writer) -> Usage:
