@@ -14,14 +14,15 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from prunesweep.report.finished import Comparison, Front, Sweep
+    from prunesweep.use.preset import Preset
     from prunesweep.use.prune import Pruning
 
 __all__ = [
@@ -127,12 +128,22 @@ def _choice(group: Group, name: str | Path, settings: Mapping[str, Any]) -> Choi
     own = tuple(override(key, value, _section(group, key)) for key, value in settings.items())
     if str(name).endswith(".yaml"):
         file = Path(name).expanduser().absolute()
+        if group == "reducer" and (preset := _preset(file)):
+            return Choice(group, preset.overrides[0].partition("=")[2], (*preset.overrides[1:], *own))
         if not file.is_file() or file.parent.name != group:
             raise ValueError(f"{name} must be a file in a folder called {group}, as in conf/{group}/")
         return Choice(group, file.stem, own, str(file.parents[1]))
     if not re.fullmatch(r"[\w./-]+", str(name)):
         raise ValueError(f"a {group} is called by its name in conf/{group}/, got {name!r}")
     return Choice(group, str(name), own)
+
+
+def _preset(file: str | Path) -> Preset | None:
+    """What `prunesweep tune` has written; None for other files, and where there is none."""
+    from prunesweep.use.preset import is_preset, read_preset
+
+    path = Path(file).expanduser()
+    return read_preset(path) if is_preset(path) else None
 
 
 def _section(group: str, key: Any) -> str:
@@ -175,19 +186,11 @@ def _given(group: Group, value: Choice | str) -> Choice:
     return chosen
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
+def _explained() -> AbstractContextManager[None]:
     """Hydra's errors as the command words them; its traceback as well with HYDRA_FULL_ERROR=1."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from prunesweep.cli.run import hydras_errors_explained  # it also teaches OmegaConf the functions that conf/ calls
 
-    from prunesweep.cli.run import explained  # it also teaches OmegaConf the functions that conf/ calls
-    from prunesweep.errors import WANTS_TRACEBACK
-
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explained(error)) from error if WANTS_TRACEBACK else None
+    return hydras_errors_explained()
 
 
 # Evaluating
@@ -437,7 +440,10 @@ def prune(model: Any, setting: Choice | str | Path, *, video_id: str = "") -> Ab
     """
     from prunesweep.use.prune import pruned
 
-    return pruned(model, _reducer_of(setting), video_id)
+    sizes = None
+    if isinstance(setting, (str, Path)) and str(setting).endswith(".yaml") and (preset := _preset(setting)):
+        sizes = preset.shape
+    return pruned(model, _reducer_of(setting), video_id, sizes)
 
 
 def _reducer_of(setting: Choice | str | Path) -> Any:
@@ -445,7 +451,7 @@ def _reducer_of(setting: Choice | str | Path) -> Any:
     from prunesweep.targets import instantiate
     from prunesweep.use.settings import reducer_called
 
-    if isinstance(setting, (str, Path)) and not _is_name(str(setting)):
+    if isinstance(setting, (str, Path)) and not _is_name(str(setting)) and not _preset(setting):
         return reducer_called(str(setting))
     chosen = _given("reducer", setting if isinstance(setting, Choice) else str(setting))
     with _explained():

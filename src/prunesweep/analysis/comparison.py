@@ -35,6 +35,10 @@ class Difference(NamedTuple):
     samples: int
     videos: int
     """Clusters."""
+    design: float
+    """Variance of the mean relative to that of as many independent questions."""
+    freedom: float
+    """Degrees of freedom of the error."""
 
 
 QUESTION = ("video_id", "target")
@@ -64,8 +68,9 @@ def paired(records: pl.DataFrame, baseline: pl.DataFrame) -> Difference:
     sums, squares, sizes = (np.bincount(video, values)[None] for values in (change, change**2, np.ones(samples)))
     found = difference_means(sums, squares, sizes)
     mean, error, low, high, p_value = (float(of[0]) for of in significance.compared(found, np.array([gained + lost])))
-    videos = int(found.videos[0])
-    return Difference(mean, error, low, high, p_value, float(significance.mcnemar(gained, lost)), gained, lost, samples, videos)
+    counts = gained, lost, samples, int(found.videos[0])
+    exact = float(significance.mcnemar(gained, lost))
+    return Difference(mean, error, low, high, p_value, exact, *counts, float(found.design[0]), float(found.freedom[0]))
 
 
 def _answered(records: pl.DataFrame) -> pl.DataFrame:

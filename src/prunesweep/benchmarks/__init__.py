@@ -6,15 +6,17 @@ An item that cannot be asked becomes a sample with a `problem`, so that it is co
 
 from __future__ import annotations
 
+import hashlib
 import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from prunesweep.checks import require_at_least
+from prunesweep.checks import require_at_least, require_choice, require_number
 from prunesweep.types import Sample
 
 
@@ -24,6 +26,39 @@ def by_video(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
     for sample in samples:
         groups.setdefault(sample.video_id, []).append(sample)
     return [tuple(group) for group in groups.values()]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a benchmark's questions: whole videos, so that what is chosen on one part meets unseen videos on the other."""
+
+    part: Literal["all", "search", "confirm"] = "all"
+    share: float = 0.5
+    """Of the videos that `search` has; `confirm` has the others."""
+    seed: int = 0
+    """Of the order of the videos, of which `search` has the first ones."""
+
+    def __post_init__(self) -> None:
+        require_choice("questions.part", self.part, Literal["all", "search", "confirm"])
+        require_at_least("questions.seed", self.seed, 0)
+        require_number("questions.share", self.share)
+        if not 0 < self.share < 1:
+            raise ValueError(f"questions.share must be in (0, 1), got {self.share:g}")
+
+    def __call__(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+        """In their order.  Raises ValueError if there are too few videos to give both parts one."""
+        if self.part == "all":
+            return tuple(samples)
+        videos = sorted({sample.video_id for sample in samples}, key=self._place)
+        first = round(self.share * len(videos))
+        if not 0 < first < len(videos):
+            raise ValueError(f"{len(videos)} videos cannot be parted with questions.share={self.share:g}; both parts need one")
+        searched = set(videos[:first])
+        return tuple(sample for sample in samples if (sample.video_id in searched) == (self.part == "search"))
+
+    def _place(self, video: str) -> str:
+        """By a hash: whatever else a benchmark has, two videos keep their order."""
+        return hashlib.sha256(f"{self.seed} {video}".encode()).hexdigest()
 
 
 def take_evenly(samples: Sequence[Sample], limit: int | None) -> list[Sample]:

@@ -12,7 +12,23 @@ from typing import Annotated, Any
 
 import typer
 
-from prunesweep.cli import compare, cost, data, judge, methods, model, replay, report, show, store, sweep, tokens, wandb
+from prunesweep.cli import (
+    ask,
+    compare,
+    cost,
+    data,
+    judge,
+    methods,
+    model,
+    replay,
+    report,
+    show,
+    store,
+    sweep,
+    tokens,
+    tune,
+    wandb,
+)
 from prunesweep.cli.shared import HYDRA, MODELS, READ, RUN, UPKEEP, Overrides, example
 from prunesweep.meant import closest
 
@@ -58,6 +74,12 @@ app.command(
 app.command("search", rich_help_panel=RUN, epilog=example("prunesweep search hydra.sweeper.trials=40"), **HYDRA["takes"])(
     sweep.search
 )
+app.command(
+    rich_help_panel=RUN,
+    epilog=example("prunesweep ask clip.mp4 'what happens ?' reducer=prunevid"),
+    **HYDRA["takes"],
+)(ask.ask)
+app.command("tune", rich_help_panel=RUN, epilog=example("prunesweep tune budget=0.25x margin=0.01"), **HYDRA["takes"])(tune.tune)
 app.command(rich_help_panel=READ, epilog=example("prunesweep show latest --table against"))(show.show)
 app.command(rich_help_panel=READ, epilog=example("prunesweep compare latest/7 dense"))(compare.compare)
 app.command(rich_help_panel=READ, epilog=example("prunesweep methods multirun/DATE/TIME --reference 'fastv layer=2'"))(

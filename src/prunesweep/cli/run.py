@@ -8,7 +8,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -139,6 +140,20 @@ def _interactive_step() -> tuple[str, ...]:
     return ("srun", "mpiexec") if by_slurm else ("srun",)
 
 
+def with_presets(arguments: Sequence[str]) -> list[str]:
+    """With `reducer=FILE.yaml` replaced by what that preset sets.  Raises ValueError for a preset of another model."""
+    if not any(one.startswith("reducer=") and one.endswith(".yaml") for one in arguments):
+        return list(arguments)
+    from prunesweep.use.preset import expanded
+
+    model = next((one.partition("=")[2] for one in reversed(arguments) if one.startswith("model=")), DEFAULT_MODEL)
+    return expanded(arguments, model)
+
+
+DEFAULT_MODEL = "tiny"
+"""Of conf/eval.yaml."""
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -146,7 +161,7 @@ def _interrupt(*_: object) -> None:
 def run_hydra(command: Callable[[], None]) -> None:
     """Runs a Hydra command; Hydra is told to raise to us instead of printing a report of its own."""
     with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
-        sys.argv[1:] = typed(sys.argv[1:])
+        sys.argv[1:] = with_presets(typed(sys.argv[1:]))
         require_options(sys.argv[1:])
         require_choices(sys.argv[1:])
         require_whole_paths(sys.argv[1:])
@@ -167,6 +182,15 @@ def require_options(arguments: Sequence[str]) -> None:
 
     parser.error = end
     parser.parse_args(list(arguments))
+
+
+@contextmanager
+def hydras_errors_explained() -> Iterator[None]:
+    """Hydra's errors as ValueErrors in our words; with their traceback where HYDRA_FULL_ERROR=1 asks for it."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explained(error)) from error if errors.WANTS_TRACEBACK else None
 
 
 def explained(error: Exception) -> str:

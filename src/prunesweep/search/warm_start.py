@@ -58,7 +58,8 @@ def task_of(base: DictConfig) -> Task:
     """Reads the benchmark and the model's files, not the model."""
     files = Files(Store.open(Path(base.store.folder)).files if base.store.folder else None)
     load = located(OmegaConf.to_container(base.model.load, resolve=True))  # type: ignore[arg-type]
-    samples = of_samples(tuple(instantiate(base.benchmark.load)), files).values()
+    asked = instantiate(base.questions)(instantiate(base.benchmark.load))
+    samples = of_samples(asked, files).values()
     loaded = of_model(load, files)
     files.remember()
     return Task(base.model.name, base.benchmark.name, load, loaded, digest(sorted(samples)), frozenset(samples))

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHARED = ("model", "benchmark", "trainer", "engine", "store", "race", "retry_errors")
+SHARED = ("model", "benchmark", "questions", "trainer", "engine", "store", "race", "retry_errors")
 """Trials that agree in these, and in how long a video may take, are evaluated together."""
 
 
@@ -74,7 +74,7 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         load = located(spec.model["load"])
         files = Files(store.files)
         make_model = functools.cache(functools.partial(kept.model, load, files))
-        samples = kept.samples(spec.benchmark["load"])
+        samples = instantiate(spec.questions, at="questions")(kept.samples(spec.benchmark["load"]))
         for remark in warnings(samples):
             log.warning("%s", visible(remark))
         begin = time.perf_counter()

@@ -93,6 +93,7 @@ def _require_machine(spec: Spec) -> None:
     require_flag("engine.measure", spec.engine["measure"])
     instantiate(spec.engine["measuring"], at="engine.measuring")
     instantiate(spec.race, at="race")
+    instantiate(spec.questions, at="questions")
 
 
 def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:

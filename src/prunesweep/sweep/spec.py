@@ -23,6 +23,7 @@ class Spec:
     video: Mapping[str, Any]
     model: Mapping[str, Any]
     benchmark: Mapping[str, Any]
+    questions: Mapping[str, Any]
     trainer: Mapping[str, Any]
     engine: Mapping[str, Any]
     store: Mapping[str, Any]
@@ -36,7 +37,7 @@ class Spec:
         return self.reducer["name"], self.model["name"], self.benchmark["name"]
 
 
-SECTIONS = ("reducer", "protocol", "video", "model", "benchmark", "trainer", "engine", "store", "race", "analysis")
+SECTIONS = ("reducer", "protocol", "video", "model", "benchmark", "questions", "trainer", "engine", "store", "race", "analysis")
 
 
 def spec_of(name: str, config: DictConfig, overrides: Sequence[str]) -> Spec:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import Usage
@@ -59,8 +59,10 @@ class Pruning:
 
 
 @contextmanager
-def pruned(network: Any, reducer: Reducer, video_id: str = "") -> Iterator[Pruning]:
+def pruned(network: Any, reducer: Reducer, video_id: str = "", sizes: Mapping[str, Any] | None = None) -> Iterator[Pruning]:
     """Sets a stock model's `generate` to a reducer's tokens; `video_id` is the seed of methods that draw, as in a sweep.
+
+    `sizes` are those of the model that the setting was chosen for, if that is known.
 
     Batches run row by row.  Raises ValueError for a model of an unknown family and a reducer that does not fit it; within, for
     what `generate` is told that has no meaning on pruned caches.
@@ -74,6 +76,8 @@ def pruned(network: Any, reducer: Reducer, video_id: str = "") -> Iterator[Pruni
     pruning = Pruning(reducer)
     try:
         model = of_network(network)
+        if sizes is not None and asdict(model.shape) != dict(sizes):
+            raise ValueError(f"the preset is of a model of other sizes than this {type(network).__name__}; tune on this one")
         require_fit(reducer, model)
         network.generate = _Generation(network, model, pruning, video_id)
         network.forward = _Refused(network)

@@ -1,0 +1,169 @@
+"""Runs what `tune` describes: candidates on one half of the videos, the chosen one on the other, and the preset that says so."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prunesweep.analysis.table import rows_of
+from prunesweep.foreign import read_yaml
+from prunesweep.paths import CONF
+from prunesweep.results.infeasible import infeasible_folders
+from prunesweep.results.keys.fingerprint import digest
+from prunesweep.results.records import Trial, TrialInfo, read_trials
+from prunesweep.sweep.overrides import override
+from prunesweep.sweep.session import composed, run_sweep
+from prunesweep.use.preset import Preset, write_preset
+from prunesweep.use.tune import SECONDS, Confirmed, Goal, chosen_among, confirm, goal_of, grids, statement
+
+OWN = CONF / "tune.yaml"
+SEARCH, CONFIRM = "search", "confirm"
+DENSE = {"reducer": "none"}
+MATCHED = ("reducer.match", "reducer.knob")
+"""Settings of a candidate that say how it was solved, not what it is."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was chosen, and what is known of it."""
+
+    preset: Preset
+    path: Path
+    search: Path
+    """The sweep of the candidates."""
+    confirm: Path
+    """That of the chosen one beside the dense model."""
+
+    def __str__(self) -> str:
+        return self.preset.statement
+
+
+def defaults() -> dict[str, Any]:
+    return dict(read_yaml(OWN))
+
+
+def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """With those of conf/tune.yaml.  Raises ValueError for a setting that it does not have, and for a value that cannot be."""
+    from prunesweep.checks import require_at_least
+    from prunesweep.meant import unknown
+
+    own = defaults()
+    for name in given:
+        if name not in own:
+            raise ValueError(unknown("setting of tune", name, list(own)))
+    settings = {**own, **given}
+    if isinstance(settings["methods"], str):
+        settings["methods"] = [settings["methods"]]
+    require_at_least("rounds", settings["rounds"], 1)
+    goal_of(settings["budget"], settings["margin"])
+    return settings
+
+
+def tune(task: Sequence[str], given: Mapping[str, Any], progress: bool = True, say: Callable[[str], None] = print) -> Tuned:
+    """`task` are overrides of model, benchmark and machine, as an evaluation has them; `given` are settings of conf/tune.yaml.
+
+    Raises ValueError for what cannot be, before anything runs; and for a budget below what any candidate takes.
+    """
+    settings = settings_of(given)
+    goal = goal_of(settings["budget"], settings["margin"])
+    config = composed(list(task))
+    candidates = grids(goal, settings, config.model.get("prune_layer", 1))
+    folder = Path(settings["folder"] or _folder(config, goal, task, settings)).expanduser()
+    common = [*task, *_split(settings), *([] if any(one.startswith("logger=") for one in task) else ["logger=none"])]
+    measuring = ["engine.measure=true"] if goal.cost == SECONDS else []
+    rounds = 1 if measuring else settings["rounds"]  # a race compares what the ledger counts
+    measured = [*measuring, f"race.rounds={rounds}", f"analysis.cost={goal.cost}"]
+    say(f"choosing   {len(candidates)} candidates for {goal.text}, on {settings['share']:.0%} of the videos: {folder / SEARCH}")
+    searched = _swept([*common, *measured], SEARCH, folder, [DENSE, *candidates], progress)
+    index = chosen_among(searched, goal)
+    overrides = plain_overrides(searched[index].info)
+    say(f"confirming {' '.join(overrides)}, on the other videos: {folder / CONFIRM}")
+    pair = _swept([*common, *measuring], CONFIRM, folder, [DENSE, dict(one.split("=", 1) for one in overrides)], progress)
+    return _told(pair, overrides, goal, folder, settings)
+
+
+def _folder(config: Any, goal: Goal, task: Sequence[str], settings: Mapping[str, Any]) -> str:
+    name = digest([sorted(task), {key: value for key, value in settings.items() if key not in ("folder", "out")}])[:8]
+    return f"tune/{config.model.name}-{config.benchmark.name}-{goal.text.replace('/', '_')}-{name}"
+
+
+def _split(settings: Mapping[str, Any]) -> list[str]:
+    return [f"questions.share={settings['share']}", f"questions.seed={settings['seed']}"]
+
+
+def _swept(
+    common: Sequence[str], part: str, folder: Path, candidates: Sequence[Mapping[str, str]], progress: bool
+) -> list[Trial]:
+    """Finished trials of one part of the questions."""
+    where = override("hydra.sweep.dir", folder.absolute() / part)
+    ended = run_sweep([*common, f"questions.part={part}", where, "hydra/sweeper=grids"], {"grids": list(candidates)}, progress)
+    trials = read_trials(ended.folder)
+    if all(one.info.reducer == DENSE["reducer"] for one in trials):
+        raise ValueError(ended.failed or _none_ran(ended.folder))
+    return trials
+
+
+def _none_ran(folder: Path) -> str:
+    """With the reason of the one that came closest, where reasons say how far they came."""
+    reasons = [one.reason for _, one in infeasible_folders(folder)]
+    least = min(reasons, key=_reached, default=f"{folder} says why")
+    return f"no candidate could be run: {least}"
+
+
+def _reached(reason: str) -> float:
+    found = REACHES.search(reason)
+    return float(found[1]) if found else math.inf
+
+
+REACHES = re.compile(r"\(it reaches ([\d.]+) to")
+"""How `engine.budget` says what a method can do."""
+
+
+def plain_overrides(info: TrialInfo) -> tuple[str, ...]:
+    """Of a trial, with what was solved for it in place of what it was solved for."""
+    kept = [one for one in info.overrides if one.startswith("reducer") and not one.startswith(MATCHED)]
+    if matched := info.settings.get("matched"):
+        knob = f"reducer.{matched['knob']}"
+        kept = [one for one in kept if one.partition("=")[0] != knob] + [override(knob, matched["value"])]
+    return tuple(sorted(kept, key=lambda one: not one.startswith("reducer=")))
+
+
+def _told(pair: Sequence[Trial], overrides: tuple[str, ...], goal: Goal, folder: Path, settings: Mapping[str, Any]) -> Tuned:
+    dense = next((one for one in pair if one.info.reducer == "none"), None)
+    own = next((one for one in pair if one.info.reducer != "none"), None)
+    if dense is None or own is None:
+        raise ValueError(f"the chosen setting or the dense model has no answer on the other videos; {folder / CONFIRM} says why")
+    found = confirm(own, dense, goal.margin)
+    row = rows_of(pair)[pair.index(own)]
+    shown = " ".join(one.removeprefix("reducer=").removeprefix("reducer.") for one in overrides)
+    preset = Preset(
+        overrides=overrides,
+        model=own.info.model,
+        benchmark=own.info.benchmark,
+        goal=f"budget={goal.text} margin={goal.margin:g}",
+        statement=statement(shown, row, goal, found),
+        confirmed=found.within,
+        keys={"model": own.info.model_key, "questions": own.info.samples_key},
+        shape=asdict(own.info.shape),
+        made_with=dict(own.info.versions),
+        numbers=_numbers(found, goal, row),
+    )
+    path = Path(settings["out"] or folder / "preset.yaml").expanduser()
+    write_preset(preset, path)
+    return Tuned(preset, path, folder / SEARCH, folder / CONFIRM)
+
+
+def _numbers(found: Confirmed, goal: Goal, row: Any) -> dict[str, Any]:
+    return {
+        **found.difference._asdict(),
+        "accuracy": row.accuracy,
+        "accuracy_error": row.accuracy_error,
+        goal.cost: getattr(row, goal.cost),
+        "margin": goal.margin,
+        "margin_p_value": found.p_value,
+        "questions_needed": found.needed,
+    }

@@ -1,0 +1,139 @@
+"""One command that answers: what it chooses, what it says, and what the preset carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import prunesweep as ps
+from prunesweep.analysis.comparison import Difference
+from prunesweep.cli.run import with_presets
+from prunesweep.cli.tune import parted
+from prunesweep.use.preset import KEY, is_preset, read_preset
+from prunesweep.use.tune import Confirmed, goal_of, grids, statement
+from prunesweep.use.tuning import Tuned, defaults, settings_of, tune
+
+
+@pytest.mark.parametrize(
+    ("text", "cost", "most"),
+    [
+        ("0.25x", "llm_flops_ratio", 0.25),
+        ("4GiB", "kv_bytes", 4 * 2**30),
+        ("300 MiB", "kv_bytes", 300 * 2**20),
+        ("1.2s", "first_token_seconds", 1.2),
+        ("800ms", "first_token_seconds", 0.8),
+        ("least", "llm_flops_ratio", None),
+    ],
+)
+def test_budgets_are_amounts(text: str, cost: str, most: float | None) -> None:
+    goal = goal_of(text, 0.01)
+    assert (goal.cost, goal.most) == (cost, pytest.approx(most))
+
+
+@pytest.mark.parametrize("text", ["0.25", "x", "2x", "0x", "-1GiB", "4 apples", "", "1e999x"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="budget must be"):
+        goal_of(text, 0.01)
+
+
+def offered(given: dict[str, Any]) -> list[dict[str, str]]:
+    settings = settings_of(given)
+    return grids(goal_of(settings["budget"], settings["margin"]), settings, 10)
+
+
+def test_a_slip_says_what_was_meant() -> None:
+    for given, said in (
+        ({"budgt": "0.2x"}, "did you mean budget"),
+        ({"methods": ["prunvid"]}, "'prunvid' is no candidate of tune"),
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"margin": 2}, r"margin must be in \(0, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            offered(given)
+    with pytest.raises(ValueError, match="did you mean budget"):
+        parted(["budgt=0.2x"])
+
+
+def test_a_goal_of_accuracy_is_the_least_cost_within_its_loss() -> None:
+    given, task = parted(["accuracy>=dense-0.02", "model=tiny", "methods=[fastv,evs]", "benchmark.limit=4"])
+    assert given == {"budget": "least", "margin": 0.02, "methods": ["fastv", "evs"]}
+    assert task == ["model=tiny", "benchmark.limit=4"]
+
+
+def test_every_candidate_is_solved_for_the_budget_or_each_step_of_the_ladder() -> None:
+    settings = {**defaults(), "methods": ["prunevid"]}
+    one, many = (grids(goal_of(budget, 0.01), settings, 10) for budget in ("0.2x", "4GiB"))
+    assert {grid["reducer"] for grid in one} == {"prunevid"}
+    assert all(grid["reducer.match"].count("flops") == 1 for grid in one)
+    assert all(grid["reducer.match"].count("flops") == len(settings["ladder"]) for grid in many)
+    assert any(grid.get("reducer.prune.layer") == "5" for grid in one)
+
+
+class Row:
+    llm_flops_ratio = 0.2314
+
+
+def told(mean: float, low: float, high: float, within: bool, needed: int = 0) -> str:
+    difference = Difference(mean, 0.004, low, high, 0.2, 0.2, 10, 20, 2412, 300, 1.0, 299.0)
+    return statement("prunevid", Row(), goal_of("0.25x", 0.01), Confirmed(difference, 0.01, within, needed))  # type: ignore[arg-type]
+
+
+def test_what_is_said_has_its_error_its_questions_and_what_would_tell() -> None:
+    known = "prunevid at 0.231x: -0.4 points (95 % -1.1 to +0.3, n=2,412, 300 videos)"
+    assert told(-0.004, -0.011, 0.003, within=True) == f"{known}: within 1 point"
+    unknown = told(-0.004, -0.011, 0.003, within=False, needed=5512)
+    assert unknown == f"{known}: not shown to be within 1 point; about 3,100 more questions like these would probably tell"
+    assert told(-0.03, -0.04, -0.02, within=False).endswith("loses more than 1 point")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    folder = tmp_path_factory.mktemp("tuned")
+    task = ["benchmark.limit=40", f"store.folder={folder / 'store'}", "trainer.progress=false"]
+    given = {"budget": "0.4x", "methods": ["frames", "vidcom2"], "folder": str(folder / "tune")}
+    first = tune(task, given, progress=False, say=lambda _: None)
+    again = tune(task, given, progress=False, say=lambda _: None)
+    assert again == first
+    return first
+
+
+def test_the_chosen_setting_keeps_to_the_budget_on_videos_it_never_met(tuned: Tuned) -> None:
+    preset = tuned.preset
+    assert preset.numbers["llm_flops_ratio"] <= 0.4 * 1.05
+    choosing, confirming = (ps.read(path).trial("dense").records for path in (tuned.search, tuned.confirm))
+    assert set(choosing["video_id"]).isdisjoint(confirming["video_id"])
+    assert preset.numbers["samples"] == len(confirming)
+    assert not any("match" in one or "knob" in one for one in preset.overrides)
+
+
+def test_a_preset_is_read_by_commands_python_and_models(tuned: Tuned) -> None:
+    preset = read_preset(tuned.path)
+    assert preset == tuned.preset
+    assert with_presets([f"reducer={tuned.path}", "benchmark.limit=3"]) == [*preset.overrides, "benchmark.limit=3"]
+    assert ps.reducer(tuned.path).overrides == preset.overrides
+    with pytest.raises(ValueError, match="was confirmed on model=tiny, not on qwen3_vl_4b"):
+        with_presets(["model=qwen3_vl_4b", f"reducer={tuned.path}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({KEY: 99}, "another version"),
+        ({"overrides": ["reducer=prunevid", "model.checkpoint=/elsewhere"]}, "sets 'model.checkpoint=/elsewhere'"),
+        ({"overrides": ["reducer=prunevid", "reducer.merge._target_=os.system"]}, "sets"),
+        ({"overrides": ["hydra.run.dir=/"]}, "begins with reducer=NAME"),
+        ({"overrides": "reducer=prunevid"}, "must be a list"),
+        ({"statement": None, "more": 1}, "has 'more'"),
+    ],
+)
+def test_a_preset_of_somebody_else_sets_a_method_only(tuned: Tuned, tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    import yaml
+
+    found = {**yaml.safe_load(tuned.path.read_text()), **change}
+    path = tmp_path / "other.yaml"
+    path.write_text(yaml.safe_dump(found))
+    assert is_preset(path)
+    with pytest.raises(ValueError, match=said):
+        read_preset(path)
