@@ -17,6 +17,7 @@ from prunesweep.cli import (
     compare,
     cost,
     data,
+    export,
     judge,
     methods,
     model,
@@ -91,6 +92,7 @@ app.add_typer(replay.app, name="replay", rich_help_panel=READ)
 app.command(rich_help_panel=MODELS, epilog=example("prunesweep cost model=llava_onevision_7b reducer=fastv"), **HYDRA["takes"])(
     cost.cost
 )
+app.command(rich_help_panel=MODELS, epilog=example("prunesweep export preset.yaml --to vllm"), **HYDRA["takes"])(export.export)
 app.add_typer(data.app, name="data", rich_help_panel=MODELS)
 app.add_typer(model.app, name="model", rich_help_panel=MODELS)
 app.command(rich_help_panel=MODELS, epilog=example("prunesweep judge FOLDER --url http://localhost:8000/v1 --model NAME"))(

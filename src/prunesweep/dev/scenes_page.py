@@ -38,15 +38,12 @@ NEEDED = {
     "action_localization": "The place and the second of a single flash, or of a block that is seen for at most four frames.",
 }
 """What each family asks, and which evidence it needs."""
-WITHOUT_MODEL = """
-Its model is still being trained and does not come with this version, so nothing here says how well one answers. Until it does:
-`python -m prunesweep.dev.train_tiny --config-name train_scenes out=FOLDER`, then `model=tiny_scenes model.checkpoint=FOLDER`.
-"""
 INTRODUCTION = """# The `scenes` benchmark
 
 Videos as redundant as real ones, and answers of several words. `prunesweep benchmark=scenes model=tiny_scenes`, free answers with
 `protocol=generate`. Written by `python -m prunesweep.dev.scenes_page`; numbers are those of the shipped test split.
-{model}
+What it shows of methods and caches is in [scenes_results](scenes_results.md).
+
 `blocks` is for demo and quick tests. There still cells hardly differ, so that no static threshold matters, and answers are one
 word, so that nothing that happens to a cache after the prompt can be seen. Here both matter.
 
@@ -72,9 +69,7 @@ def main() -> None:
     write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=user_path, help="scenes.md and scenes/*.png are written here")
-    parser.add_argument("--without-model", action="store_true", help="leave out what the model has to be asked for")
-    arguments = parser.parse_args()
-    folder = arguments.folder
+    folder = parser.parse_args().folder
     (folder / "scenes").mkdir(parents=True, exist_ok=True)
     samples = scenes.load()
     examples = choose_examples(samples)
@@ -83,11 +78,12 @@ def main() -> None:
         strip_figure(frames, example).savefig(folder / "scenes" / f"{task}.png", dpi=80)
     seeds = ", ".join(f"{split} {seed:,}" for split, seed in SPLIT_SEEDS.items())
     text = [
-        INTRODUCTION.format(seeds=seeds, pan="24 to 43", model=WITHOUT_MODEL if arguments.without_model else ""),
+        INTRODUCTION.format(seeds=seeds, pan="24 to 43"),
         *_statistics(samples),
         *families(samples, examples, NEEDED, "scenes"),
         *distributions(samples, list(examples)),
-        *([] if arguments.without_model else [*_calibration(), *blindness(samples, MODEL, FRAMES)]),
+        *_calibration(),
+        *blindness(samples, MODEL, FRAMES),
     ]
     (folder / "scenes.md").write_text(prose("\n".join(text)) + "\n", encoding="utf-8")
     print(folder / "scenes.md")

@@ -1,0 +1,164 @@
+"""What `scenes` shows: the page docs/scenes_results.md from finished sweeps.
+
+    prunesweep sweep scenes_settings hydra.sweep.dir=FOLDER/settings
+    prunesweep sweep scenes_caches hydra.sweep.dir=FOLDER/caches
+    prunesweep sweep scenes_matched hydra.sweep.dir=FOLDER/matched
+    python -m prunesweep.dev.scenes_results FOLDER docs
+
+Every number is read from the records; differences are paired by question, clustered by video, and Holm-corrected within a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from prunesweep.analysis.comparison import Difference, paired
+from prunesweep.analysis.free import scored_exactly
+from prunesweep.analysis.significance import holm
+from prunesweep.analysis.summary import Summary
+from prunesweep.analysis.table import rows_of
+from prunesweep.analysis.wording import p_text, summary_text
+from prunesweep.errors import write_anywhere
+from prunesweep.layout import markdown, prose
+from prunesweep.paths import user_path
+from prunesweep.results.records import Trial, read_trials
+
+PAGE = "scenes_results.md"
+DEFAULT = "prunevid static_threshold=0.8"
+"""The paper's settings, in the first table."""
+INTRODUCTION = """# What `scenes` shows
+
+The [benchmark](scenes.md)'s 1000 test questions and its tiny model: one model, one training seed. Read the tables as what
+a setting does to a network that needs its tokens, not as what it does to a 7B model. Written by
+`python -m prunesweep.dev.scenes_results` from the records of three sweeps. A difference is of the same questions, with its
+standard error clustered by video and its p-value Holm-corrected within the table. The final split was not used.
+"""
+SETTINGS = """## Settings of PruneVid, over the paper's ranges
+
+`prunesweep sweep scenes_settings`. One setting is varied, the others are the paper's defaults: {default} at {cost:.3f}x.
+Dense: {dense}.
+"""
+CACHES = """## Caches and free answers
+
+`prunesweep sweep scenes_caches`: greedy answers, right if they are the right words to the end. Dense: {dense}. KV: visual
+tokens in the caches while decoding, of the dense model's.
+"""
+MATCHED = """## All methods at the published operating point
+
+`prunesweep sweep scenes_matched`: each method's free setting solved for 0.23x of the dense LLM prefill. Options are scored.
+Reference: {name} with {default} at {cost:.3f}x. Costs are shown, since some methods come in steps.
+"""
+
+
+class Told(NamedTuple):
+    """A trial beside the one that it is compared with."""
+
+    row: Summary
+    difference: Difference
+    holm: float
+
+
+def compared(trials: Sequence[Trial], reference: Trial) -> list[Told]:
+    """All but the reference, in their order."""
+    rows = rows_of(trials)
+    others = [i for i, one in enumerate(trials) if one is not reference]
+    found = [paired(trials[i].records, reference.records) for i in others]
+    corrected = holm([one.p_value for one in found])
+    return [Told(rows[i], one, float(p)) for i, one, p in zip(others, found, corrected, strict=True)]
+
+
+def difference(told: Told) -> tuple[str, str]:
+    d = told.difference
+    return f"{100 * d.mean:+.1f} ± {100 * d.error:.1f}", p_text(told.holm)
+
+
+def named(trials: Sequence[Trial], name: str) -> Trial:
+    """Raises ValueError for a sweep without it."""
+    found = next((one for one in trials if one.info.name == name), None)
+    if found is None:
+        raise ValueError(f"there is no trial {name!r} in the sweep; there are {', '.join(one.info.name for one in trials)}")
+    return found
+
+
+def settings_table(trials: Sequence[Trial]) -> Iterator[str]:
+    reference, dense = named(trials, DEFAULT), named(trials, "none")
+    rows = dict(zip((one.info.name for one in trials), rows_of(trials), strict=True))
+    own = rows[DEFAULT]
+    yield SETTINGS.format(
+        name=DEFAULT, default=summary_text(own), cost=own.llm_flops_ratio, dense=summary_text(rows[dense.info.name])
+    )
+    head = ("trial", "accuracy", "LLM prefill", "tokens in", "points from the defaults", "p")
+    yield from markdown(
+        head,
+        [
+            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.entrance_ratio:.3f}x", *difference(t))
+            for t in compared(trials, reference)
+        ],
+    )
+
+
+def caches_table(trials: Sequence[Trial]) -> Iterator[str]:
+    exact = [one._replace(records=scored_exactly(one.records)) for one in trials]
+    dense = named(exact, "none")
+    rows = dict(zip((one.info.name for one in exact), rows_of(exact), strict=True))
+    yield CACHES.format(dense=summary_text(rows["none"]))
+    head = ("trial", "exact answers", "LLM prefill", "KV", "points from dense", "p")
+    yield from markdown(
+        head,
+        [
+            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.kv_ratio:.3f}x", *difference(t))
+            for t in compared(exact, dense)
+        ],
+    )
+    yield ""
+    yield "Caches of layers before the pruning, whole against cut:"
+    yield ""
+    yield from markdown(("method", "points, whole minus cut", "p"), list(_whole_and_cut(exact)))
+
+
+def _whole_and_cut(trials: Sequence[Trial]) -> Iterator[tuple[str, str, str]]:
+    by_name = {one.info.name: one for one in trials}
+    pairs = [(name, name.replace("=whole", "=cut")) for name in by_name if name.endswith("earlier_caches=whole")]
+    found = [(whole, paired(by_name[whole].records, by_name[cut].records)) for whole, cut in pairs if cut in by_name]
+    corrected = holm([one.p_value for _, one in found])
+    for (name, one), p in zip(found, corrected, strict=True):
+        yield name.replace(" earlier_caches=whole", ""), f"{100 * one.mean:+.1f} ± {100 * one.error:.1f}", p_text(float(p))
+
+
+def matched_table(trials: Sequence[Trial]) -> Iterator[str]:
+    rows = dict(zip((one.info.name for one in trials), rows_of(trials), strict=True))
+    own = [one for one in trials if one.info.reducer == "prunevid"]
+    reference = max(own, key=lambda one: rows[one.info.name].accuracy)
+    row = rows[reference.info.name]
+    yield MATCHED.format(name=reference.info.name, default=summary_text(row), cost=row.llm_flops_ratio)
+    head = ("trial", "accuracy", "LLM prefill", "tokens in", "points from PruneVid", "p")
+    told = sorted(compared(trials, reference), key=lambda t: -t.row.accuracy)
+    yield from markdown(
+        head,
+        [
+            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.entrance_ratio:.3f}x", *difference(t))
+            for t in told
+            if not math.isnan(t.difference.mean)
+        ],
+    )
+
+
+def main() -> None:
+    write_anywhere()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sweeps", type=user_path, help="holds settings, caches and matched")
+    parser.add_argument("folder", type=user_path, help=f"{PAGE} is written here")
+    arguments = parser.parse_args()
+    lines = [INTRODUCTION]
+    for name, table in (("settings", settings_table), ("caches", caches_table), ("matched", matched_table)):
+        lines += [*table(read_trials(arguments.sweeps / name)), ""]
+    path = arguments.folder / PAGE
+    path.write_text(prose("\n".join(lines)) + "\n", encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""A setting as the flags of a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from prunesweep.paths import CONF
+from prunesweep.sweep.session import composed
+from prunesweep.use.export import SERVERS, exported
+
+METHODS = sorted(path.stem for path in (CONF / "reducer").glob("*.yaml"))
+
+
+def settings(*overrides: str) -> Any:
+    return OmegaConf.to_container(composed(overrides).reducer, resolve=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "server", "flag"),
+    [
+        (("reducer=evs", "reducer.merge.prune_ratio=0.8"), "vllm", "--video-pruning-rate 0.8"),
+        (("reducer=evs", "reducer.merge.prune_ratio=0.8"), "sglang", "'{\"video_pruning_rate\": 0.8}'"),
+        (("reducer=evs",), "tensorrt-llm", "video_pruning_rate=0.75"),
+        (("reducer=vidcom2", "reducer.merge.keep_ratio=0.3"), "vllm", "--video-retention-ratio 0.3"),
+        (("reducer=cdpruner", "reducer.merge.keep_ratio=0.25"), "openvino", "pruning_ratio = 75"),
+        (("reducer=dart", "reducer.prune.drop_ratio=0.5"), "tensorrt-edge-llm", "--visualPrune=0.5"),
+        (("reducer=frames", "reducer.merge.keep_ratio=0.25"), "vllm", '{"video": {"num_frames": 8}}'),
+    ],
+)
+def test_flags_carry_the_setting_and_say_what_differs(overrides: tuple[str, ...], server: str, flag: str) -> None:
+    found = exported(settings(*overrides), 32, server)
+    assert flag in found.flags[0]
+    assert found.differs
+    assert "not run by this project's authors" in str(found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_exported_or_says_how_to_use_it_all_the_same(method: str) -> None:
+    for server in SERVERS:
+        try:
+            assert exported(settings(f"reducer={method}"), 32, server).flags
+        except ValueError as error:
+            assert "ps.prune" in str(error)  # noqa: PT017
+
+
+def test_what_cannot_be_exported_says_why() -> None:
+    for overrides, server, said in (
+        (("reducer=vidcom2_fastv",), "vllm", "acts in 2 places"),
+        (("reducer=cdpruner",), "vllm", "vllm does not have cdpruner, openvino does"),
+        (("reducer=evs",), "nim", "--to must be one of vllm"),
+        (("reducer=evs", "reducer.prune={_target_:prunesweep.reducers.fastv.Prune,layer:2,keep_ratio:0.5}"), "vllm", "2 places"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            exported(settings(*overrides), 32, server)
