@@ -34,6 +34,15 @@ def prose(page: str, width: int = 130) -> str:
     return "\n".join(lines)
 
 
+LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
+"""Proposed by a search; views show three digits, the records have all."""
+
+
+def short_numbers(text: str) -> str:
+    """With three digits of numbers that have many more: `keep_ratio=0.255`."""
+    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", text)
+
+
 def count(number: int, noun: str) -> str:
     """`1 question`, `2,000 questions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -266,16 +266,20 @@ def test_trials_are_named_by_number_and_role(typed, tmp_path: Path, monkeypatch:
     for index, one in enumerate([made("none", "++++"), made("random", "+-+-")]):
         write_trial(sweep_folder / str(index), one.info, one.records)
     (tmp_path / "multirun" / "latest").symlink_to(sweep_folder)
+    (sweep_folder.parent / "latest").symlink_to("12-00-00/1")  # as of a run: a trial in the folder of its day
+    (tmp_path / "tests").mkdir()
     monkeypatch.chdir(tmp_path)
     said = typed("compare", str(sweep_folder / "1"), str(sweep_folder / "0"))
     assert said[0] == 0
     assert "-0.500" in said[1]
-    for names in (("1", "dense"), ("latest/1", "none"), ("multirun/latest", "random", "best"), ("latest", "1", "0")):
+    numbers = (("1", "dense"), ("latest/1", "none"), ("multirun/latest", "random", "best"), ("latest", "1", "0"), ("#1", "#0"))
+    for names in (*numbers, ("multirun/2030-01-31/latest", "dense")):
         assert typed("compare", *names) == said, names
+    assert "12-00-00 is a sweep; name one of its trials, such as" in str(typed("compare", "latest", "1")[0])
     code, _, _ = typed("compare", "7", "dense")
     assert str(code).startswith("prunesweep: no trial '7' in ")
     assert typed("show", "latest")[0] == 0
-    for slip in ("latst", "latest_"):
+    for slip in ("latst", "latest_", "latets"):
         assert typed("show", slip)[0] == f"prunesweep: {slip} does not exist; did you mean latest?"
     assert typed("compare", "1", "1")[0] == "prunesweep: " + (
         f"{sweep_folder / '1'} would be compared with itself; name another trial to compare it with"

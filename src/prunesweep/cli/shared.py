@@ -46,13 +46,14 @@ def trial_path(text: str, sweep: Path | None = None) -> Path:
     Ends the command if there is no such trial, or several.
     """
     path = user_path(text)
-    outside = len(path.parts) > 1 and LATEST not in path.parts and not any(map(_holds_trials, path.parents))
-    if not _holds_trials(path) and (path.exists() or outside):
+    outside = len(path.parts) > 1 and not any(map(_holds_trials, path.parents))
+    if LATEST not in path.parts and not _holds_trials(path) and (path.exists() or outside):
         return path
     from prunesweep.analysis.naming import sweep_called, trial_called
 
     with reported():
-        return trial_called(text, sweep if sweep or len(path.parts) > 1 or path.exists() else sweep_called(LATEST))
+        says_where = sweep or len(path.parts) > 1 or path.exists() or text == LATEST
+        return trial_called(text, sweep if says_where else sweep_called(LATEST))
 
 
 def _holds_trials(folder: Path) -> bool:

@@ -13,10 +13,10 @@ from prunesweep.analysis.axis import BASELINE
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.varied import text as value_text
 from prunesweep.analysis.wording import summary_text
-from prunesweep.layout import count, grid, share_text
+from prunesweep.layout import count, grid, share_text, short_numbers
 from prunesweep.report.formats import GAP, without, wrapped
 from prunesweep.report.plots import column_name
-from prunesweep.report.text import ALIKE, LONG_NUMBER, flops_text, short_names, times
+from prunesweep.report.text import ALIKE, flops_text, short_names, times
 from prunesweep.results.read import short
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -132,7 +132,7 @@ def _setting(own: Mapping[str, Any], key: str) -> str:
         return ""
     if own[key] is None:
         return "off"
-    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", value_text(own[key]))
+    return short_numbers(value_text(own[key]))
 
 
 def _generated(table: Sequence[Summary]) -> bool:
