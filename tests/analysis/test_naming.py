@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from prunesweep.analysis.naming import sweep_called, trial_called
 from prunesweep.analysis.wording import numbered
-from prunesweep.results.folders import claim, link_latest
+from prunesweep.results.folders import claim
 from prunesweep.results.infeasible import Infeasible, all_infeasible, write_infeasible
+from prunesweep.results.latest import begun, link_latest
 from prunesweep.results.read import number, read_infos
 from prunesweep.results.records import trial_folders, write_trial
 from support.places import only_folder
@@ -200,10 +201,14 @@ def test_the_latest_sweep_has_a_link_beside_it(tmp_path: Path, monkeypatch: pyte
         ("${now:%Y}", "latest"),
     ):
         config = configuration(folder)
+        before = os.path.realpath(link)
         assert claim(config, "hydra.sweep.dir")
+        assert os.path.realpath(link) == before, "not before it has begun"
+        begun(Path(config.hydra.sweep.dir))
         assert sweep_called(link) == Path(config.hydra.sweep.dir)
     config = configuration("multirun/${now:%Y}/${now:%H}")
     assert claim(config, "hydra.sweep.dir"), "another one of the same second"
+    begun(Path(config.hydra.sweep.dir))
     assert config.hydra.sweep.dir == "multirun/Y/H-2"
     assert Path("multirun/latest").readlink() == Path("Y/H-2")
     assert not list(tmp_path.rglob("*.partial"))
@@ -216,6 +221,19 @@ def test_a_run_and_a_sweep_are_the_latest_of_their_kind(run) -> None:
     assert trial_called("outputs/latest") == only_folder("outputs/*/*").relative_to(Path.cwd())
     assert trial_called("latest/random") == sweep_called("latest") / "1"
     assert trial_folders(Path("outputs")) == []
+
+
+@pytest.mark.parametrize(
+    "refused", [("benchmark.limit=0",), ("reducer.merge.keep_ratio=3",), ("reducer.merge=null", "store.folder=/dev/null")]
+)
+def test_what_is_refused_is_not_the_latest(run, refused: str) -> None:
+    for mode in ((), ("-m",)):
+        assert run(*mode, "reducer=random", "benchmark.limit=2")[0] == 0
+        where = "multirun" if mode else "outputs"
+        before = os.path.realpath(f"{where}/latest")
+        assert run(*mode, "reducer=random", refused)[0] != 0
+        assert os.path.realpath(f"{where}/latest") == before
+        assert trial_called(f"{where}/latest/0" if mode else f"{where}/latest")
 
 
 def test_a_folder_that_was_named_by_hand_has_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

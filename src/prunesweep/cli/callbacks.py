@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import expand_home
 from prunesweep.results.folders import claim, in_use, is_named_by_time
+from prunesweep.results.latest import begun
 from prunesweep.results.records import CONFIG, LATEST, RECORDS
 from prunesweep.results.timing import TIMING
 from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
@@ -100,6 +101,7 @@ class SummaryCallback(Callback):
         from prunesweep.report.summary import summarize_sweep
 
         sweep = Path(config.hydra.sweep.dir)
+        begun(sweep)  # also where no trial could be run, which it says
         try:
             try:
                 analysis = config.analysis
