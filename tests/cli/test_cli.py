@@ -107,7 +107,10 @@ def test_a_verb_without_its_part_shows_its_help(typed) -> None:
         (("swep", "demo"), "no verb 'swep'; did you mean sweep? prunesweep --help shows"),
         (("demo",), "no verb 'demo'; did you mean sweep demo?"),
         (("xyzzy",), "no verb 'xyzzy'; there are run, sweep"),
-        (("store", "lst"), "No such command 'lst'. Did you mean 'list'?"),
+        (("help",), "no verb 'help'; did you mean --help? prunesweep --help shows"),
+        (("export",), "no verb 'export'; did you mean store export?"),
+        (("store", "lst"), "store has no verb 'lst'; did you mean list? prunesweep store --help shows"),
+        (("replay", "xyzzy"), "replay has no verb 'xyzzy'; it has search, hypervolume, race, savings; prunesweep replay --help"),
         (("compare", "a"), "Missing argument"),
         (("report", "a", "--cots", "b"), "report has no option --cots; did you mean --cost?"),
         (("compare", "1", "2", "--cost", "x"), "compare has no option --cost, which is one of show, report, wandb, "),
@@ -116,10 +119,26 @@ def test_a_verb_without_its_part_shows_its_help(typed) -> None:
         (("compare", "1", "2", "--xyzzy"), "compare has no option --xyzzy; it has --exact, --help"),
         (("sweep", "-m", "demo"), "the sweep comes first: prunesweep sweep NAME -m"),
         (("--confg-name", "demo"), "no option --confg-name; did you mean --config-name?"),
-        (("sweep", "demo", "--hlp"), "no option --hlp; did you mean --help?"),
+        *(
+            ((*verb, slip), f"{' '.join(verb[:1])} {says}".strip())
+            for verb in (("run",), ("sweep", "demo"), ("search",), ("search", "search_race"), ("cost",))
+            for slip, says in (
+                ("--hlp", "has no option --hlp; did you mean --help?"),
+                ("--cgf", "has no option --cgf; did you mean --cfg?"),
+                ("--modle=tiny", "has no option --modle; did you mean model=...?"),
+                ("--xyzzy", "has no option --xyzzy; a setting is KEY=VALUE; --hydra-help lists those of Hydra"),
+            )
+        ),
+        (("data", "check", "--decrod"), "data check has no option --decrod; did you mean --decord? prunesweep data check --help"),
         (("-m", "--cfg"), "argument --cfg/-c: expected one argument"),
         (("--cfg", "jb"), "invalid choice: 'jb'"),
-        (("show", "a", "--table", "agianst"), "is not one of"),
+        (
+            ("show", ".", "--table", "agianst"),
+            "--table must be one of against, methods, components, tasks, effects, got 'agianst'; did you mean against?",
+        ),
+        (("tokens", "a", "--flips", "0"), "--flips must be greater than or equal to 1, got '0'; prunesweep tokens --help shows"),
+        (("show", ".", "knee"), "show does not take 'knee'; prunesweep show --help shows"),
+        (("judge", "a", "--url"), "prunesweep judge --help shows"),
         (("show", "a", "--tasks"), "--tasks adds columns to --table methods"),
     ],
 )

@@ -19,6 +19,7 @@ from prunesweep.cli import (
     data,
     judge,
     methods,
+    mistyped,
     model,
     replay,
     report,
@@ -30,7 +31,6 @@ from prunesweep.cli import (
     wandb,
 )
 from prunesweep.cli.shared import HYDRA, MODELS, READ, RUN, UPKEEP, Overrides, example
-from prunesweep.meant import closest
 
 INTRODUCTION = """Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars.
 
@@ -58,7 +58,7 @@ def run(overrides: Overrides = None) -> None:
 
     --cfg job shows what would run, --hydra-help what Hydra takes besides.
     """
-    _hydra(overrides or [])
+    _hydra(overrides or [], "run")
 
 
 app.command(rich_help_panel=RUN, epilog=example("prunesweep run -m reducer=none,prunevid benchmark.limit=200"), **HYDRA["takes"])(
@@ -124,47 +124,12 @@ def _typed(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="prunesweep", standalone_mode=False)
     except USAGE_ERROR as error:
-        if said := _meant(error, arguments):  # of a verb without its part, which shows its help, nothing is
-            where = error.ctx.command_path if error.ctx else "prunesweep"
-            print(f"prunesweep: {said}{' ' if said[-1] == '?' else '; '}{where} --help shows what it takes", file=sys.stderr)
+        if said := mistyped.usage(error, typer.main.get_command(app), arguments, sweep.names()):
+            print(f"prunesweep: {said}", file=sys.stderr)
         return 2
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     return code if isinstance(code, int) else 0
-
-
-def _meant(error: Any, arguments: Sequence[str]) -> str:
-    """A usage error on one line, of a verb that does not exist with the one, or the sweep, that was probably meant."""
-    known = [str(name) for name in typer.main.get_command(app).commands]  # type: ignore[attr-defined]
-    word = arguments[0] if arguments else ""
-    if error.ctx is not None and error.ctx.parent is None and word not in known and not word.startswith("-"):
-        close = closest(word, [*known, *sweep.names()])
-        meant = close if close in known else f"sweep {close}"
-        return f"no verb {word!r}; {f'did you mean {meant}?' if close else 'there are ' + ', '.join(known)}"
-    if option := getattr(error, "option_name", None) if error.ctx is not None and hasattr(error, "possibilities") else None:
-        return _no_option(option, error.ctx.command_path.removeprefix("prunesweep ").strip())
-    return " ".join(error.format_message().split()).rstrip(".")
-
-
-def _no_option(option: str, verb: str) -> str:
-    """What to say of an option that a verb does not have: who has it, else what was probably meant, else what there is."""
-    options = _options(typer.main.get_command(app))
-    own = options.get(verb, [])
-    if others := [name for name, known in options.items() if option in known]:
-        return f"{verb} has no option {option}, which is one of {', '.join(others)}"
-    close = closest(option.lstrip("-"), [name.lstrip("-") for name in own])
-    meant = f"did you mean --{close}?" if close else f"it has {', '.join(own)}"
-    return f"{verb} has no option {option}; {meant}"
-
-
-def _options(command: Any, path: str = "") -> dict[str, list[str]]:
-    """Of each verb, and of each part of one, the long options that are shown."""
-    found: dict[str, list[str]] = {}
-    for name, inner in getattr(command, "commands", {}).items():
-        found |= _options(inner, f"{path} {name}".strip())
-    shown = [one for one in command.params if not getattr(one, "hidden", False)]
-    names = [name for one in shown for name in one.opts if name.startswith("--")]
-    return {**found, path: [*names, "--help"]} if path else found
 
 
 COMPLETES = "_PRUNESWEEP_COMPLETE"
@@ -178,10 +143,10 @@ def is_hydras(arguments: Sequence[str]) -> bool:
     return not first or "=" in first or (first.startswith(("-", "~", "+")) and first not in OURS)
 
 
-def _hydra(arguments: Sequence[str]) -> None:
+def _hydra(arguments: Sequence[str], verb: str = "") -> None:
     from prunesweep.cli import run as evaluation
 
-    sys.argv = ["prunesweep", *arguments]
+    sys.argv = [f"prunesweep {verb}".rstrip(), *arguments]
     evaluation.main()
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunesweep.cli.shared import HELP_NAMES, HYDRA, Overrides, TrialName, example, trial_path
+from prunesweep.cli.shared import HELP_NAMES, Overrides, TrialName, example, trial_path
 from prunesweep.paths import user_path
 
 app = typer.Typer(
@@ -19,7 +19,9 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog=example("prunesweep data check benchmark=mvbench benchmark.path=FOLDER video.frames=16"), **HYDRA["takes"])
+@app.command(
+    epilog=example("prunesweep data check benchmark=mvbench benchmark.path=FOLDER video.frames=16"), context_settings=HELP_NAMES
+)
 def check(
     overrides: Overrides = None,
     decord: Annotated[bool, typer.Option("--decord", help="Compare with the frames that the field's harnesses see.")] = False,
