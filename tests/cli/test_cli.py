@@ -60,6 +60,8 @@ def test_help_has_an_example_and_an_end(verb: tuple[str, ...], typed) -> None:
     code, out, err = typed(*verb, "--help")
     assert (code, err) == (0, "")
     assert f"prunesweep {' '.join(verb)}".strip() in out.partition("Example")[2]
+    assert "<bool>" not in out, "a flag takes no value"
+    assert "third" not in out, "of compare, which is hidden"
 
 
 def test_help_shows_four_panels_and_the_named_sweeps(typed) -> None:

@@ -30,7 +30,7 @@ from prunesweep.cli import (
     tune,
     wandb,
 )
-from prunesweep.cli.shared import HYDRA, MODELS, READ, RUN, UPKEEP, Overrides, example
+from prunesweep.cli.shared import HYDRAS, MODELS, READ, RUN, UPKEEP, Overrides, Verbs, shown_example
 
 INTRODUCTION = """Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars.
 
@@ -39,12 +39,10 @@ INTRODUCTION = """Sweep, search and compare token reduction settings of video LL
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What a wrong argument is; typer has no name of its own for it."""
 VERSION = "--version"
-app = typer.Typer(
-    name="prunesweep", help=INTRODUCTION, rich_markup_mode="rich", pretty_exceptions_enable=False, context_settings=HYDRA["names"]
-)
+app = Verbs(name="prunesweep", help=INTRODUCTION, pretty_exceptions_enable=False, no_args_is_help=False)
 
 
-@app.callback(epilog=example("prunesweep sweep demo"))
+@app.callback(epilog=shown_example("prunesweep sweep demo"))
 def options(
     version: Annotated[bool, typer.Option(VERSION, help="Print the version.")] = False,
 ) -> None:
@@ -61,43 +59,33 @@ def run(overrides: Overrides = None) -> None:
     _hydra(overrides or [], "run")
 
 
-app.command(rich_help_panel=RUN, epilog=example("prunesweep run -m reducer=none,prunevid benchmark.limit=200"), **HYDRA["takes"])(
-    run
-)
+app.command(rich_help_panel=RUN, example="prunesweep run -m reducer=none,prunevid benchmark.limit=200", **HYDRAS)(run)
 app.command(
     "sweep",
     help=sweep.help_text(),
     rich_help_panel=RUN,
-    epilog=example("prunesweep sweep demo benchmark.limit=100"),
-    **HYDRA["takes"],
+    example="prunesweep sweep demo benchmark.limit=100",
+    **HYDRAS,
 )(sweep.sweep)
-app.command("search", rich_help_panel=RUN, epilog=example("prunesweep search hydra.sweeper.trials=40"), **HYDRA["takes"])(
-    sweep.search
-)
+app.command("search", rich_help_panel=RUN, example="prunesweep search hydra.sweeper.trials=40", **HYDRAS)(sweep.search)
 app.command(
     rich_help_panel=RUN,
-    epilog=example("prunesweep ask clip.mp4 'what happens ?' reducer=prunevid"),
-    **HYDRA["takes"],
+    example="prunesweep ask clip.mp4 'what happens ?' reducer=prunevid",
+    **HYDRAS,
 )(ask.ask)
-app.command("tune", rich_help_panel=RUN, epilog=example("prunesweep tune budget=0.25x margin=0.01"), **HYDRA["takes"])(tune.tune)
-app.command(rich_help_panel=READ, epilog=example("prunesweep show latest --table against"))(show.show)
-app.command(rich_help_panel=READ, epilog=example("prunesweep compare latest/7 dense"))(compare.compare)
-app.command(rich_help_panel=READ, epilog=example("prunesweep methods multirun/DATE/TIME --reference 'fastv layer=2'"))(
-    methods.methods
-)
-app.command(rich_help_panel=READ, epilog=example("prunesweep report latest"))(report.report)
-app.command(rich_help_panel=READ, epilog=example("prunesweep tokens latest/3 --flips 2"))(tokens.tokens)
+app.command("tune", rich_help_panel=RUN, example="prunesweep tune budget=0.25x margin=0.01", **HYDRAS)(tune.tune)
+app.command(rich_help_panel=READ, example="prunesweep show latest --table against")(show.show)
+app.command(rich_help_panel=READ, example="prunesweep compare latest/7 dense")(compare.compare)
+app.command(rich_help_panel=READ, example="prunesweep methods multirun/DATE/TIME --reference 'fastv layer=2'")(methods.methods)
+app.command(rich_help_panel=READ, example="prunesweep report latest")(report.report)
+app.command(rich_help_panel=READ, example="prunesweep tokens latest/3 --flips 2")(tokens.tokens)
 app.add_typer(replay.app, name="replay", rich_help_panel=READ)
-app.command(rich_help_panel=MODELS, epilog=example("prunesweep cost model=llava_onevision_7b reducer=fastv"), **HYDRA["takes"])(
-    cost.cost
-)
+app.command(rich_help_panel=MODELS, example="prunesweep cost model=llava_onevision_7b reducer=fastv", **HYDRAS)(cost.cost)
 app.add_typer(data.app, name="data", rich_help_panel=MODELS)
 app.add_typer(model.app, name="model", rich_help_panel=MODELS)
-app.command(rich_help_panel=MODELS, epilog=example("prunesweep judge FOLDER --url http://localhost:8000/v1 --model NAME"))(
-    judge.judge
-)
+app.command(rich_help_panel=MODELS, example="prunesweep judge FOLDER --url http://localhost:8000/v1 --model NAME")(judge.judge)
 app.add_typer(store.app, name="store", rich_help_panel=UPKEEP)
-app.command(rich_help_panel=UPKEEP, epilog=example("prunesweep wandb multirun/DATE/TIME --mode online"))(wandb.wandb)
+app.command(rich_help_panel=UPKEEP, example="prunesweep wandb multirun/DATE/TIME --mode online")(wandb.wandb)
 
 
 def main() -> None:
