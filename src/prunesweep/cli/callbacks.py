@@ -19,6 +19,7 @@ from prunesweep.results.latest import begun
 from prunesweep.results.records import CONFIG, LATEST, RECORDS
 from prunesweep.results.timing import TIMING
 from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
+from prunesweep.terminal import say
 
 if TYPE_CHECKING:
     from prunesweep.locks import Lock
@@ -137,7 +138,7 @@ class SummaryCallback(Callback):
 
     def _finish_report(self) -> None:
         if self.reporter:
-            print(f"W&B         {self.reporter.finish()}")
+            say(f"W&B         {self.reporter.finish()}", labels=True)
             self.reporter = None
 
 

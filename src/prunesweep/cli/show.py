@@ -44,6 +44,7 @@ def show(
     from prunesweep.results.infeasible import all_infeasible
     from prunesweep.results.pending import read_pending, unfinished
     from prunesweep.results.records import trial_folders
+    from prunesweep.terminal import say
 
     some, notes = bool(trial_folders(sweep)), read_pending(sweep)
     if notes and not some and (table or samples or everything):
@@ -58,4 +59,7 @@ def show(
         print(read(sweep, cost).text(everything=True))
     elif some or not notes:
         found = read_outcomes(sweep, cost, margin, exact)
-        print(table_text(found, table, form, tasks) if table else said(found, all_infeasible(sweep), samples))
+        if table:
+            print(table_text(found, table, form, tasks))
+        else:
+            say(said(found, all_infeasible(sweep), samples), labels=True)

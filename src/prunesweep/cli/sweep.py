@@ -110,7 +110,7 @@ def _start(verb: str, name: str, overrides: Sequence[str]) -> None:
 
 
 def _list() -> None:
-    from prunesweep.layout import grid
+    from prunesweep.terminal import say, table
 
-    print(grid(("sweep", "what it runs"), [(name, says(path)) for name, path in names().items()], words=("what it runs",)))
-    print("\nprunesweep sweep NAME runs one, prunesweep sweep NAME --cfg job shows its settings")
+    print(table(("sweep", "what it runs"), [(name, says(path)) for name, path in names().items()]))
+    say("\nprunesweep sweep NAME runs one, prunesweep sweep NAME --cfg job shows its settings")

@@ -32,6 +32,7 @@ from prunesweep.sweep.racing import Race, rivals_in, run_race
 from prunesweep.sweep.spec import Spec
 from prunesweep.sweep.work import Assembled, Work, assembled, left_to_do
 from prunesweep.targets import instantiate
+from prunesweep.terminal import say
 from prunesweep.types import Sample
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
             return out
         batch = make_batch(feasible, samples, store, results, load, files)
         for line in batch.not_reused():
-            print(f"not reused  {line}")
+            say(f"not reused  {line}", labels=True)
         try:
             return [*out, *_with(_evaluate_feasible(batch, feasible, spread, make_model), "match", matching)]
         except UnfitError as error:  # nothing has been evaluated yet
@@ -113,7 +114,7 @@ def _evaluate_feasible(
     """Raises UnfitError before anything is evaluated if the model does not allow some of the trials."""
     spec, store = batch.spec, batch.store
     work = left_to_do(store, batch.samples, batch.addresses, spec.retry_errors)
-    print(*forecast(batch, work).lines(), sep="\n", file=sys.stderr, flush=True)
+    say("\n".join(forecast(batch, work).lines()), labels=True, file=sys.stderr)
     race: Race = instantiate(spec.race, at="race")
     if spread is not None:
         _require_spreadable(spec, race)
