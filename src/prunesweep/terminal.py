@@ -11,7 +11,7 @@ from typing import TextIO
 
 from prunesweep.layout import grid, visible
 
-NAMES = ("trial", "method", "settings", "what it runs", "")
+NAMES = ("trial", "method", "settings", "what it runs", "answer", "")
 """Columns of names and sentences, which may be wrapped between their words."""
 NARROWEST = 40
 """That sentences are wrapped to."""

@@ -131,6 +131,8 @@ def test_a_verb_without_its_part_shows_its_help(typed) -> None:
                 ("--xyzzy", "has no option --xyzzy; a setting is KEY=VALUE; --hydra-help lists those of Hydra"),
             )
         ),
+        (("ask", "a.mp4", "what ?", "--modle=tiny"), "ask has no option --modle; it has --help; prunesweep ask --help shows"),
+        (("tune", "--bugdet=0.3x"), "tune has no option --bugdet; it has --help; prunesweep tune --help shows"),
         (("data", "check", "--decrod"), "data check has no option --decrod; did you mean --decord? prunesweep data check --help"),
         (("-m", "--cfg"), "argument --cfg/-c: expected one argument"),
         (("--cfg", "jb"), "invalid choice: 'jb'"),

@@ -71,9 +71,8 @@ app.command("search", rich_help_panel=RUN, example="prunesweep search hydra.swee
 app.command(
     rich_help_panel=RUN,
     example="prunesweep ask clip.mp4 'what happens ?' reducer=prunevid",
-    **HYDRAS,
 )(ask.ask)
-app.command("tune", rich_help_panel=RUN, example="prunesweep tune budget=0.25x margin=0.01", **HYDRAS)(tune.tune)
+app.command("tune", rich_help_panel=RUN, example="prunesweep tune budget=0.25x margin=0.01")(tune.tune)
 app.command(rich_help_panel=READ, example="prunesweep show latest --table against")(show.show)
 app.command(rich_help_panel=READ, example="prunesweep compare latest/7 dense")(compare.compare)
 app.command(rich_help_panel=READ, example="prunesweep methods multirun/DATE/TIME --reference 'fastv layer=2'")(methods.methods)
