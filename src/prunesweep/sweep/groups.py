@@ -215,17 +215,10 @@ def _evaluator(
     spec, trainer, engine = batch.spec, batch.spec.trainer, batch.spec.engine
 
     from prunesweep.engine.encoder_cache import EncoderCache
-    from prunesweep.engine.latency import accelerator_device
-    from prunesweep.engine.plan import require_all_fit
-    from prunesweep.engine.selfcheck import check_once
     from prunesweep.sweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
 
     require_devices(trainer["devices"], trainer["accelerator"], len(by_video(batch.samples)))
-    model = make_model()
-    require_all_fit({one.name: one.reducer for one in group}, model)
-    model.network.to(accelerator_device(trainer["accelerator"]))
-    check_once(model, batch.origins[batch.keys[0]]["model"], batch.store.folder)
-    describe(batch, group, model.shape)
+    _make_ready(batch, group, make_model())
     several = trainer["devices"] > 1
     cache = EncoderCache(engine["cache"], engine["cache_gib"]) if engine["cache"] else None
     load = functools.partial(instantiate, batch.load) if several else make_model
@@ -249,6 +242,18 @@ def _evaluator(
         return result
 
     return evaluate_some
+
+
+def _make_ready(batch: Batch, group: Sequence[Planned], model: Model) -> None:
+    """Puts a model where it is to run; raises UnfitError or ValueError for one that these trials, or anything, cannot use."""
+    from prunesweep.engine.latency import accelerator_device
+    from prunesweep.engine.plan import require_all_fit
+    from prunesweep.engine.selfcheck import check_once
+
+    require_all_fit({one.name: one.reducer for one in group}, model)
+    model.network.to(accelerator_device(batch.spec.trainer["accelerator"]))
+    check_once(model, batch.origins[batch.keys[0]]["model"], batch.store.folder)
+    describe(batch, group, model.shape)
 
 
 def _measure(batch: Batch, make_model: Callable[[], Model]) -> list[Measured]:
