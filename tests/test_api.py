@@ -224,6 +224,10 @@ def search(space: object, **options: object) -> ps.Sweep:
         (lambda: search({}), "hydra.sweeper.space is empty"),
         (lambda: search({"prune.keep": (0.1, 0.8)}), "no key 'reducer.prune.keep'"),
         (lambda: search({KEEP: (0.1, 0.8)}, bacth=3), "did you mean batch?"),
+        (lambda: search({KEEP: (0.1, 0.8)}, trial=3), "search has no option 'trial'; did you mean trials?"),
+        (lambda: ps.reducer(3), "a reducer is called by its name in conf/reducer/, got 3"),
+        (lambda: ps.load_model(None), "a model is called by its name in conf/model/, got None"),
+        (lambda: evaluate(settings={"analysis.cost": "llm_flop"}), "got 'llm_flop'; did you mean llm_flops?"),
         (lambda: search({KEEP: (0.1, 0.8)}, sampler="tpee"), "unknown sampler 'tpee'"),
         (lambda: search({KEEP: (0.1, 0.8)}, objectives={"accuracy": "up"}), "must be one of maximize, minimize, got 'up'"),
         (lambda: ps.read("multirun/latest"), "there is no multirun/latest"),
@@ -237,6 +241,13 @@ def test_slips_are_said_at_once_on_one_line(ask, said: str, tmp_path: Path, monk
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert not Path("store").exists()
+
+
+def test_python_itself_says_what_a_misspelt_name_may_mean() -> None:
+    with pytest.raises(AttributeError) as error:
+        _ = ps.evalute
+    assert (error.value.name, error.value.obj) == ("evalute", ps)
+    assert "evaluate" in dir(ps)
 
 
 def test_slips_are_worded_as_the_command_words_them(run) -> None:

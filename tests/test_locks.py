@@ -100,7 +100,7 @@ def test_workers_without_locks_know_who_is_alive(broken: str, tmp_path: Path, mo
         with here.alone():
             assert here.is_alive(there.name)
             with pytest.raises(Timeout):
-                there.alone().acquire(timeout=0)
+                there.lock("study").acquire(timeout=0)
         (tmp_path / "worker-dead.lock.held").touch()
         os.utime(tmp_path / "worker-dead.lock.held", (1, 1))
         assert not here.is_alive("dead")

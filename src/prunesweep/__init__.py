@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
         if name == "search":  # a package, too, which can be called
             return importlib.import_module("prunesweep.search")
         return getattr(importlib.import_module("prunesweep.api"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

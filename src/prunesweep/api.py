@@ -126,14 +126,14 @@ def _choice(group: Group, name: str | Path, settings: Mapping[str, Any]) -> Choi
     from prunesweep.sweep.overrides import override
 
     own = tuple(override(key, value, _section(group, key)) for key, value in settings.items())
-    if str(name).endswith(".yaml"):
+    if isinstance(name, (str, Path)) and str(name).endswith(".yaml"):
         file = Path(name).expanduser().absolute()
         if group == "reducer" and (preset := _preset(file)):
             return Choice(group, preset.overrides[0].partition("=")[2], (*preset.overrides[1:], *own))
         if not file.is_file() or file.parent.name != group:
             raise ValueError(f"{name} must be a file in a folder called {group}, as in conf/{group}/")
         return Choice(group, file.stem, own, str(file.parents[1]))
-    if not re.fullmatch(r"[\w./-]+", str(name)):
+    if not isinstance(name, (str, Path)) or not re.fullmatch(r"[\w./-]+", str(name)):
         raise ValueError(f"a {group} is called by its name in conf/{group}/, got {name!r}")
     return Choice(group, str(name), own)
 
@@ -291,10 +291,11 @@ def search(
 
 
 def _unknown_option(name: str) -> str:
-    import difflib
+    from prunesweep.meant import closest
 
-    close = difflib.get_close_matches(name, Searching.__annotations__, 1)
-    return f"search has no option {name!r}; {f'did you mean {close[0]}?' if close else ', '.join(Searching.__annotations__)}"
+    known = ("trials", *Searching.__annotations__)
+    close = closest(name, known)
+    return f"search has no option {name!r}; {f'did you mean {close}?' if close else 'it has ' + ', '.join(known)}"
 
 
 def _sweepers(options: Searching) -> dict[str, Any]:

@@ -34,16 +34,29 @@ def prose(page: str, width: int = 130) -> str:
     return "\n".join(lines)
 
 
+LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
+"""Proposed by a search; views show three digits, the records have all."""
+
+
+def short_numbers(text: str) -> str:
+    """With three digits of numbers that have many more: `keep_ratio=0.255`."""
+    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", text)
+
+
 def count(number: int, noun: str) -> str:
     """`1 question`, `2,000 questions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def grid(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ("settings",), left: int = 1) -> str:
+WORDS = ("reducer", "model", "benchmark", "setting", "settings")
+"""Columns whose cells are words in any table."""
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = (), left: int = 1) -> str:
     """Columns as wide as their longest cell, the first ones (`left`) and those of words left-aligned."""
     header, *rows = [tuple(map(visible, row)) for row in (header, *rows)]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    pads = [str.ljust if i < left or name in words else str.rjust for i, name in enumerate(header)]
+    pads = [str.ljust if i < left or name in (*WORDS, *words) else str.rjust for i, name in enumerate(header)]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join("  ".join(map(lambda pad, *cell: pad(*cell), pads, line, widths)).rstrip() for line in lines)
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import signal
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +28,25 @@ POLL = 0.05
 """Seconds between two tries."""
 BY_FILES = "locks-are-files"
 """A file that says that those who share a folder lock by files, so that all of them do."""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What begins here ends, too: Ctrl-C and SIGTERM wait until then, where half of it would be neither old nor new."""
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    came: list[int] = []
+    before = {number: handler for number in (signal.SIGINT, signal.SIGTERM) if (handler := signal.getsignal(number)) is not None}
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for arrived in came[:1]:
+            signal.raise_signal(arrived)
 
 
 class Lock(Protocol):

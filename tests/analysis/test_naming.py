@@ -10,8 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from prunesweep.analysis.naming import sweep_called, trial_called
-from prunesweep.results.folders import claim, link_latest
+from prunesweep.analysis.wording import numbered
+from prunesweep.results.folders import claim
 from prunesweep.results.infeasible import Infeasible, all_infeasible, write_infeasible
+from prunesweep.results.latest import begun, link_latest
 from prunesweep.results.read import number, read_infos
 from prunesweep.results.records import trial_folders, write_trial
 from support.places import only_folder
@@ -43,6 +45,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("typed", "meant"),
     [
         ("3", "3"),
+        ("#3", "3"),
         ("none", "0"),
         ("dense", "0"),
         ("best", "0"),
@@ -68,6 +71,21 @@ def test_a_trial_is_called_by_its_number_its_place_or_what_tells_it_apart(sweep:
         assert trial_called(f"latest/{typed}") == trial_called(f"{sweep}/{typed}") == sweep / meant
 
 
+def test_a_name_is_taken_as_views_print_it(sweep: Path) -> None:
+    proposed = {"0.25539521976281765": "0.255", "0.25574": "0.256", "0.0001234567": "0.000123"}
+    for index, value in enumerate(proposed, len(TRIALS)):
+        one = made(f"prunevid keep_ratio={value}", "+" * 10, prune={"layer": 2, "keep_ratio": float(value)})
+        write_trial(sweep / str(index), one.info, one.records)
+    for index, (value, shown) in enumerate(proposed.items(), len(TRIALS)):
+        assert numbered(str(index), f"prunevid keep_ratio={value}") == f"#{index} prunevid keep_ratio={shown}"
+        for typed in (f"prunevid keep_ratio={value}", f"prunevid keep_ratio={shown}", f"#{index}"):
+            assert trial_called(typed, sweep) == trial_called(f"latest/{typed}") == sweep / str(index)
+    with pytest.raises(ValueError, match=r"or take a number|no trial"):
+        trial_called("prunevid keep_ratio=0.25", sweep)
+    with pytest.raises(ValueError, match=re.escape("it has 0 (none), ")):
+        trial_called("765", sweep)
+
+
 def test_the_cost_axis_is_the_sweeps(sweep: Path) -> None:
     assert trial_called("best@0.9x", sweep, cost="entrance_ratio") == sweep / "5"
     assert trial_called("best@0.9x", sweep, cost="entrance_tokens") == sweep / "5", "an absolute cost has a share of dense, too"
@@ -78,6 +96,8 @@ def test_the_cost_axis_is_the_sweeps(sweep: Path) -> None:
     ("typed", "said"),
     [
         ("99", "no trial '99' in {sweep}; it has 0 (none), 1 (prunevid keep_ratio=0.2), 2 (prunevid keep_ratio=0.4), "),
+        ("45", "no trial '45' in {sweep}; it has 0 (none), "),
+        ("0.45", "no trial '0.45' in {sweep}; "),
         ("prunevid", "'prunevid' is any of 3 trials of {sweep}: 1 (prunevid keep_ratio=0.2), "),
         ("layer=2", "'layer=2' is any of 3 trials of {sweep}: 1 "),
         ("prunvid keep_ratio=0.2", "did you mean 1 (prunevid keep_ratio=0.2), "),
@@ -153,7 +173,8 @@ def test_trials_of_a_store_are_called_by_name_or_the_first_digits_of_their_keys(
     folders = [folder for folder, _ in read_infos(store.folder)]
     assert len(folders) == len(TRIALS)
     for folder in folders:
-        assert trial_called(number(folder), store.folder) == folder
+        for typed in (number(folder), f"#{number(folder)}", folder.name[:12], folder.name):
+            assert trial_called(typed, store.folder) == folder
     assert trial_called("none", store.folder) == trial_called("dense", store.folder)
 
 
@@ -180,10 +201,14 @@ def test_the_latest_sweep_has_a_link_beside_it(tmp_path: Path, monkeypatch: pyte
         ("${now:%Y}", "latest"),
     ):
         config = configuration(folder)
+        before = os.path.realpath(link)
         assert claim(config, "hydra.sweep.dir")
+        assert os.path.realpath(link) == before, "not before it has begun"
+        begun(Path(config.hydra.sweep.dir))
         assert sweep_called(link) == Path(config.hydra.sweep.dir)
     config = configuration("multirun/${now:%Y}/${now:%H}")
     assert claim(config, "hydra.sweep.dir"), "another one of the same second"
+    begun(Path(config.hydra.sweep.dir))
     assert config.hydra.sweep.dir == "multirun/Y/H-2"
     assert Path("multirun/latest").readlink() == Path("Y/H-2")
     assert not list(tmp_path.rglob("*.partial"))
@@ -196,6 +221,19 @@ def test_a_run_and_a_sweep_are_the_latest_of_their_kind(run) -> None:
     assert trial_called("outputs/latest") == only_folder("outputs/*/*").relative_to(Path.cwd())
     assert trial_called("latest/random") == sweep_called("latest") / "1"
     assert trial_folders(Path("outputs")) == []
+
+
+@pytest.mark.parametrize(
+    "refused", [("benchmark.limit=0",), ("reducer.merge.keep_ratio=3",), ("reducer.merge=null", "store.folder=/dev/null")]
+)
+def test_what_is_refused_is_not_the_latest(run, refused: str) -> None:
+    for mode in ((), ("-m",)):
+        assert run(*mode, "reducer=random", "benchmark.limit=2")[0] == 0
+        where = "multirun" if mode else "outputs"
+        before = os.path.realpath(f"{where}/latest")
+        assert run(*mode, "reducer=random", refused)[0] != 0
+        assert os.path.realpath(f"{where}/latest") == before
+        assert trial_called(f"{where}/latest/0" if mode else f"{where}/latest")
 
 
 def test_a_folder_that_was_named_by_hand_has_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,8 @@ def test_help_has_an_example_and_an_end(verb: tuple[str, ...], typed) -> None:
     code, out, err = typed(*verb, "--help")
     assert (code, err) == (0, "")
     assert f"prunesweep {' '.join(verb)}".strip() in out.partition("Example")[2]
+    assert "<bool>" not in out, "a flag takes no value"
+    assert "third" not in out, "of compare, which is hidden"
 
 
 def test_help_shows_four_panels_and_the_named_sweeps(typed) -> None:
@@ -107,7 +109,10 @@ def test_a_verb_without_its_part_shows_its_help(typed) -> None:
         (("swep", "demo"), "no verb 'swep'; did you mean sweep? prunesweep --help shows"),
         (("demo",), "no verb 'demo'; did you mean sweep demo?"),
         (("xyzzy",), "no verb 'xyzzy'; there are run, sweep"),
-        (("store", "lst"), "No such command 'lst'. Did you mean 'list'?"),
+        (("help",), "no verb 'help'; did you mean --help? prunesweep --help shows"),
+        (("export",), "no verb 'export'; did you mean store export?"),
+        (("store", "lst"), "store has no verb 'lst'; did you mean list? prunesweep store --help shows"),
+        (("replay", "xyzzy"), "replay has no verb 'xyzzy'; it has search, hypervolume, race, savings; prunesweep replay --help"),
         (("compare", "a"), "Missing argument"),
         (("report", "a", "--cots", "b"), "report has no option --cots; did you mean --cost?"),
         (("compare", "1", "2", "--cost", "x"), "compare has no option --cost, which is one of show, report, wandb, "),
@@ -116,10 +121,28 @@ def test_a_verb_without_its_part_shows_its_help(typed) -> None:
         (("compare", "1", "2", "--xyzzy"), "compare has no option --xyzzy; it has --exact, --help"),
         (("sweep", "-m", "demo"), "the sweep comes first: prunesweep sweep NAME -m"),
         (("--confg-name", "demo"), "no option --confg-name; did you mean --config-name?"),
-        (("sweep", "demo", "--hlp"), "no option --hlp; did you mean --help?"),
+        *(
+            ((*verb, slip), f"{' '.join(verb[:1])} {says}".strip())
+            for verb in (("run",), ("sweep", "demo"), ("search",), ("search", "search_race"), ("cost",))
+            for slip, says in (
+                ("--hlp", "has no option --hlp; did you mean --help?"),
+                ("--cgf", "has no option --cgf; did you mean --cfg?"),
+                ("--modle=tiny", "has no option --modle; did you mean model=...?"),
+                ("--xyzzy", "has no option --xyzzy; a setting is KEY=VALUE; --hydra-help lists those of Hydra"),
+            )
+        ),
+        (("ask", "a.mp4", "what ?", "--modle=tiny"), "ask has no option --modle; it has --help; prunesweep ask --help shows"),
+        (("tune", "--bugdet=0.3x"), "tune has no option --bugdet; it has --help; prunesweep tune --help shows"),
+        (("data", "check", "--decrod"), "data check has no option --decrod; did you mean --decord? prunesweep data check --help"),
         (("-m", "--cfg"), "argument --cfg/-c: expected one argument"),
         (("--cfg", "jb"), "invalid choice: 'jb'"),
-        (("show", "a", "--table", "agianst"), "is not one of"),
+        (
+            ("show", ".", "--table", "agianst"),
+            "--table must be one of against, methods, components, tasks, effects, got 'agianst'; did you mean against?",
+        ),
+        (("tokens", "a", "--flips", "0"), "--flips must be greater than or equal to 1, got '0'; prunesweep tokens --help shows"),
+        (("show", ".", "knee"), "show does not take 'knee'; prunesweep show --help shows"),
+        (("judge", "a", "--url"), "prunesweep judge --help shows"),
         (("show", "a", "--tasks"), "--tasks adds columns to --table methods"),
     ],
 )
@@ -266,16 +289,20 @@ def test_trials_are_named_by_number_and_role(typed, tmp_path: Path, monkeypatch:
     for index, one in enumerate([made("none", "++++"), made("random", "+-+-")]):
         write_trial(sweep_folder / str(index), one.info, one.records)
     (tmp_path / "multirun" / "latest").symlink_to(sweep_folder)
+    (sweep_folder.parent / "latest").symlink_to("12-00-00/1")  # as of a run: a trial in the folder of its day
+    (tmp_path / "tests").mkdir()
     monkeypatch.chdir(tmp_path)
     said = typed("compare", str(sweep_folder / "1"), str(sweep_folder / "0"))
     assert said[0] == 0
     assert "-0.500" in said[1]
-    for names in (("1", "dense"), ("latest/1", "none"), ("multirun/latest", "random", "best"), ("latest", "1", "0")):
+    numbers = (("1", "dense"), ("latest/1", "none"), ("multirun/latest", "random", "best"), ("latest", "1", "0"), ("#1", "#0"))
+    for names in (*numbers, ("multirun/2030-01-31/latest", "dense")):
         assert typed("compare", *names) == said, names
+    assert "12-00-00 is a sweep; name one of its trials, such as" in str(typed("compare", "latest", "1")[0])
     code, _, _ = typed("compare", "7", "dense")
     assert str(code).startswith("prunesweep: no trial '7' in ")
     assert typed("show", "latest")[0] == 0
-    for slip in ("latst", "latest_"):
+    for slip in ("latst", "latest_", "latets"):
         assert typed("show", slip)[0] == f"prunesweep: {slip} does not exist; did you mean latest?"
     assert typed("compare", "1", "1")[0] == "prunesweep: " + (
         f"{sweep_folder / '1'} would be compared with itself; name another trial to compare it with"

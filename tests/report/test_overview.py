@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from support.records import COST
 
 ROW = Summary("prunevid", "prunevid", 0.5, 0.1, 20, 0, **COST)
 COST_AXIS = "llm_flops_ratio"
+SWEEP = Path("multirun/of mine")
 
 
 def swept(trials: int) -> tuple[list[Summary], dict]:
@@ -33,7 +36,7 @@ def swept(trials: int) -> tuple[list[Summary], dict]:
 
 
 def test_a_terminal_has_a_column_for_each_setting_that_varies() -> None:
-    header, *rows = on_terminal(overview.overview(*swept(8), COST_AXIS), 400).splitlines()
+    header, *rows = on_terminal(overview.overview(*swept(8), COST_AXIS), 400, SWEEP).splitlines()
     assert header.split()[:7] == ["#", "reducer", "merge.keep_ratio", "layer", "prune.keep_ratio", "tau", "name"]
     assert [row.split()[0] for row in rows[1:9]] == ["0", "1", "4", "6", "2", "3", "5", "7"], "front and baselines first"
     four = rows[3].split()
@@ -43,9 +46,9 @@ def test_a_terminal_has_a_column_for_each_setting_that_varies() -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 200])
 def test_a_table_is_no_wider_than_its_terminal(width: int) -> None:
     table, settings = swept(8)
-    text = on_terminal(overview.overview(table, settings, COST_AXIS), width)
+    text = on_terminal(overview.overview(table, settings, COST_AXIS), width, SWEEP)
     lines = text.splitlines()
-    assert all(len(line) <= width for line in lines[: 2 + len(table)])
+    assert all(len(line) <= width for line in lines)
     assert "accuracy ± SE" in lines[0]
     assert "of dense" in lines[0]
     left_out = [line for line in lines if line.startswith("for want of width without ")]
@@ -55,13 +58,35 @@ def test_a_table_is_no_wider_than_its_terminal(width: int) -> None:
         assert all(name not in lines[0].split("  ") for name in named)
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 200])
+def test_trials_are_told_apart_however_narrow_the_terminal(width: int) -> None:
+    table, settings = swept(8)
+    text = on_terminal(overview.overview(table, settings, COST_AXIS), width, SWEEP).partition("\nall prunevid")[0]
+    for row in table:
+        line = re.search(rf"^{row.number} .*(?:\n  .*)*", text, re.MULTILINE)
+        assert line, row
+        values = [str(settings[row.number][key]) for key in ("prune.layer", "merge.keep_ratio") if key in settings[row.number]]
+        assert all(value in line[0] for value in values), "each has its own layer"
+        assert "0.500 ± 0.100 (n=20)" in line[0]
+
+
+def test_a_narrow_table_says_what_its_shares_are_of_and_how_to_see_the_rest() -> None:
+    table, settings = swept(FEW + 5)
+    table = [replace(row, relative_to="the dense run none") for row in table]
+    found = overview.overview(table, settings, COST_AXIS)
+    narrow = " ".join(on_terminal(found, 80, SWEEP).split())
+    assert "of dense: LLM prefill, of the dense run none" in narrow
+    assert "prunesweep show 'multirun/of mine' --all" in narrow
+    assert "of dense: of the dense run none" in on_terminal(found, 400, SWEEP)
+
+
 def test_of_many_trials_the_front_and_the_baselines_are_shown_unless_all_are_asked_for() -> None:
     found = overview.overview(*swept(FEW + 1), COST_AXIS)
-    few = on_terminal(found, 400)
+    few = on_terminal(found, 400, SWEEP)
     assert f"\n{FEW + 1 - 4} more trials, neither on the front nor a baseline: " in few
     assert [line.split()[0] for line in few.splitlines()[2:6]] == ["0", "1", "4", "6"]
-    assert on_terminal(found, 400, everything=True).count("\n") > few.count("\n") + FEW - 5
-    assert "more trial" not in on_terminal(overview.overview(*swept(FEW), COST_AXIS), 400)
+    assert on_terminal(found, 400, SWEEP, everything=True).count("\n") > few.count("\n") + FEW - 5
+    assert "more trial" not in on_terminal(overview.overview(*swept(FEW), COST_AXIS), 400, SWEEP)
 
 
 def test_a_pipe_gets_every_trial_by_name_whatever_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +95,7 @@ def test_a_pipe_gets_every_trial_by_name_whatever_the_width(monkeypatch: pytest.
     texts = set()
     for width in ("40", "400"):
         monkeypatch.setenv("COLUMNS", width)
-        texts.add(shown(table, settings, COST_AXIS))
+        texts.add(shown(table, settings, COST_AXIS, SWEEP))
     assert texts == {sweep(table, COST_AXIS)}
     (text,) = texts
     assert [line.split()[0] for line in text.splitlines()[2 : 2 + len(table)]] == [row.number for row in table]
@@ -82,7 +107,7 @@ def test_a_terminal_is_asked_for_its_width(monkeypatch: pytest.MonkeyPatch) -> N
     table, settings = swept(8)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "90")
-    assert shown(table, settings, COST_AXIS) == on_terminal(overview.overview(table, settings, COST_AXIS), 90)
+    assert shown(table, settings, COST_AXIS, SWEEP) == on_terminal(overview.overview(table, settings, COST_AXIS), 90, SWEEP)
 
 
 def test_an_unusual_axis_has_a_column() -> None:

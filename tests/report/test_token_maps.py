@@ -151,7 +151,7 @@ def test_the_command_draws_flips_of_a_sweep(
         return capfd.readouterr().out
 
     out = tokens("sweep/1")
-    assert "1 against 0: " in out
+    assert "#1 against #0: " in out
     sample = "q with/slash" if "lost: " not in out else out.split("lost: ")[1].split(",")[0].split("\n")[0]
     assert (tmp_path / f"sweep/tokens/1/{sample}_overlap.png").stat().st_size > 10_000
     assert f"{sample}_stages.png" in tokens("sweep/1", "--sample", sample, "--out", "elsewhere")

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from prunesweep.cli import app
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.results.folders import link_latest
+from prunesweep.results.latest import link_latest
 from prunesweep.results.records import Stopped, TrialInfo, schema, write_trial
 from prunesweep.search import replay
 from prunesweep.search.curves import read_curve

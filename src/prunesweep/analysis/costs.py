@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import CONVENTIONS, Shape, Usage, ledger, published_prefill
+from prunesweep.meant import closest
 from prunesweep.results.records import BY_LAYER, USAGE
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ COSTS = (*LEDGER_COSTS, "first_token_seconds", "peak_memory_bytes")
 def require_cost(cost: str, setting: str = "cost") -> None:
     """Raises ValueError if `cost`, the value of a setting, is not one of COSTS."""
     if cost not in COSTS:
-        raise ValueError(f"{setting} must be one of {', '.join(COSTS)}, got {cost!r}")
+        close = closest(cost, COSTS)
+        meant = f"; did you mean {close}?" if close else ""
+        raise ValueError(f"{setting} must be one of {', '.join(COSTS)}, got {cost!r}{meant}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A sweep is called by its path, or `latest`: the one that `multirun/latest` leads to.  A trial of a sweep is called
 
-    7                             by its number, the name of its folder, which every view shows in the column `#`
+    7, #7                         by its number, the name of its folder, which every view shows in the column `#`
     dense                         the dearest trial without reduction
     best                          the most accurate trial, of equals the cheaper one; a race's stopped trials are none
     best@0.25x                    the same among trials that cost at most that share of the dense cost
@@ -31,8 +31,9 @@ from prunesweep.analysis.front import knee_point
 from prunesweep.analysis.outcomes import Outcomes, read_outcomes
 from prunesweep.analysis.significance import dense_trial
 from prunesweep.analysis.wording import numbered
+from prunesweep.layout import short_numbers
 from prunesweep.results.infeasible import read_infeasible
-from prunesweep.results.read import is_store, no_folder, number, read_infos, settings
+from prunesweep.results.read import is_key_of, is_store, no_folder, number, read_infos, settings
 from prunesweep.results.records import LATEST, RECORDS, TrialInfo
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Named(NamedTuple):
 
     @property
     def shown(self) -> str:
-        return f"{number(self.folder)} ({self.info.name})"
+        return f"{number(self.folder)} ({short_numbers(self.info.name)})"
 
 
 def trial_called(text: str, sweep: Path | None = None, cost: str = COST) -> Path:
@@ -148,6 +149,7 @@ def _of_folder(folder: Path) -> Path:
 
 
 def _in_sweep(text: str, sweep: Path, cost: str) -> Path:
+    text = text.removeprefix("#")  # as views print a number
     if text and "/" not in text and (sweep / text / RECORDS).is_file():
         return sweep / text
     if is_role(text):
@@ -173,10 +175,11 @@ def called(text: str, trials: Sequence[Named], where: str) -> Named:
         raise ValueError(f"{where} holds no finished trial")
     words = text.split()
     of: tuple[Callable[[Named], bool], ...] = (
-        lambda one: text in (number(one.folder), one.folder.name),
+        lambda one: text in (number(one.folder), one.folder.name) or is_key_of(text, one.folder),
         lambda one: one.info.name == text,
         lambda one: all(_is_true(word, one.info) for word in words),
-        lambda one: all(_is_true(word, one.info) or ("=" not in word and word in one.info.name) for word in words),
+        lambda one: all(_is_true(word, one.info, _is_shown_as) for word in words),
+        lambda one: all(_is_true(word, one.info) or _is_part(word, one.info.name) for word in words),
     )
     for holds in of if words else ():
         if found := [one for one in trials if holds(one)]:
@@ -186,14 +189,19 @@ def called(text: str, trials: Sequence[Named], where: str) -> Named:
     raise ValueError(f"no trial {text!r} in {where}; {_meant(text, trials)}")
 
 
-def _is_true(word: str, info: TrialInfo) -> bool:
+def _is_part(word: str, name: str) -> bool:
+    """Whether it stands in a name; digits alone are a number that no trial has, not the end of some value."""
+    return "=" not in word and word in name and any(map(str.isalpha, word))
+
+
+def _is_true(word: str, info: TrialInfo, same: Callable[[Any, str], bool] | None = None) -> bool:
     """Of a trial: a part of its name, what it is called after, or a setting by the last parts of its key."""
     key, sign, value = word.partition("=")
     if not sign:
         return word in (*info.name.split(), info.reducer)
     if word in info.name.split():
         return True
-    return any(own == key or own.endswith(f".{key}") for own, has in settings(info).items() if _same(has, value))
+    return any(own == key or own.endswith(f".{key}") for own, has in settings(info).items() if (same or _same)(has, value))
 
 
 def _same(has: Any, text: str) -> bool:
@@ -206,6 +214,11 @@ def _same(has: Any, text: str) -> bool:
         return float(text) == float(has)
     except (TypeError, ValueError):
         return text.strip("'\"") == str(has)
+
+
+def _is_shown_as(has: Any, text: str) -> bool:
+    """Whether it is the value, or what views show of one with many digits."""
+    return _same(has, text) or (isinstance(has, float) and short_numbers(str(has)) == text)
 
 
 def _few(found: Sequence[Named]) -> str:

@@ -268,9 +268,7 @@ def against_dense(outcomes: Outcomes, level: float = 1 - CONFIDENCE) -> AgainstD
     difference = paired_with(outcomes, own)
     p_value = difference.p_value.copy()
     p_value[own == np.arange(len(own))] = math.nan
-    others = [i for i in np.argsort(outcomes.costs, kind="stable").tolist() if own[i] != i and difference.samples[i]]
-    told = [says_enough(row) for row in outcomes.table]
-    complete = [i for i in others if difference.samples[i] == difference.samples[own[i]] and told[i] and told[own[i]]]
+    others, complete = _others(outcomes, own, difference)
     corrected, loss = holm(p_value), _losses(difference, complete, outcomes.margin)
     within = [i for i in complete if loss[i] <= level / 2]
     worse = [i for i in complete if i not in within and corrected[i] <= level and difference.mean[i] < 0]
@@ -279,8 +277,7 @@ def against_dense(outcomes: Outcomes, level: float = 1 - CONFIDENCE) -> AgainstD
     needed = np.zeros(len(own), dtype=int)
     for i in unclear:
         needed[i] = _needed(difference, i, outcomes.margin, level / 2 / untold[0], level / max(untold[1], 1))
-    errors = [e for e in difference.error[others] if e > 0]
-    error = float(np.median(errors)) if errors else math.nan
+    error = float(np.median(errors)) if (errors := [e for e in difference.error[others] if e > 0]) else math.nan
     return AgainstDense(
         dense=dense,
         own=own,
@@ -297,6 +294,13 @@ def against_dense(outcomes: Outcomes, level: float = 1 - CONFIDENCE) -> AgainstD
         error=error,
         detectable=detectable_effect(error, int(difference.videos[dense])),
     )
+
+
+def _others(outcomes: Outcomes, own: np.ndarray, difference: Differences) -> tuple[list[int], list[int]]:
+    """Trials that have a dense one besides themselves, cheapest first, and those of them of which something can be claimed."""
+    others = [i for i in np.argsort(outcomes.costs, kind="stable").tolist() if own[i] != i and difference.samples[i]]
+    told = [says_enough(row) for row in outcomes.table]
+    return others, [i for i in others if difference.samples[i] == difference.samples[own[i]] and told[i] and told[own[i]]]
 
 
 def _losses(difference: Differences, complete: Sequence[int], margin: float) -> Float[np.ndarray, " trials"]:

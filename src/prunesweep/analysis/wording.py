@@ -8,6 +8,7 @@ from prunesweep.analysis.accuracy import Accuracy
 from prunesweep.analysis.comparison import Difference
 from prunesweep.analysis.significance import accuracy_interval
 from prunesweep.analysis.summary import Summary, scores_of
+from prunesweep.layout import short_numbers
 
 SMALLEST_P = 1e-12
 """Smaller p-values say nothing more: the normal approximation does not reach there."""
@@ -47,7 +48,7 @@ def difference_text(difference: Difference) -> str:
 
 def numbered(number: str, name: str) -> str:
     """`#7 prunevid keep_ratio=0.4`: a trial's name with what the next command calls it by, where it lies in a folder."""
-    return f"#{number} {name}" if number else name
+    return short_numbers(f"#{number} {name}" if number else name)
 
 
 def p_text(p_value: float) -> str:

@@ -20,6 +20,7 @@ from prunesweep.cli import (
     export,
     judge,
     methods,
+    mistyped,
     model,
     replay,
     report,
@@ -30,8 +31,7 @@ from prunesweep.cli import (
     tune,
     wandb,
 )
-from prunesweep.cli.shared import HYDRA, MODELS, READ, RUN, UPKEEP, Overrides, example
-from prunesweep.meant import closest
+from prunesweep.cli.shared import HYDRAS, MODELS, READ, RUN, UPKEEP, Overrides, Verbs, shown_example
 
 INTRODUCTION = """Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars.
 
@@ -40,12 +40,10 @@ INTRODUCTION = """Sweep, search and compare token reduction settings of video LL
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What a wrong argument is; typer has no name of its own for it."""
 VERSION = "--version"
-app = typer.Typer(
-    name="prunesweep", help=INTRODUCTION, rich_markup_mode="rich", pretty_exceptions_enable=False, context_settings=HYDRA["names"]
-)
+app = Verbs(name="prunesweep", help=INTRODUCTION, pretty_exceptions_enable=False, no_args_is_help=False)
 
 
-@app.callback(epilog=example("prunesweep sweep demo"))
+@app.callback(epilog=shown_example("prunesweep sweep demo"))
 def options(
     version: Annotated[bool, typer.Option(VERSION, help="Print the version.")] = False,
 ) -> None:
@@ -59,47 +57,36 @@ def run(overrides: Overrides = None) -> None:
 
     --cfg job shows what would run, --hydra-help what Hydra takes besides.
     """
-    _hydra(overrides or [])
+    _hydra(overrides or [], "run")
 
 
-app.command(rich_help_panel=RUN, epilog=example("prunesweep run -m reducer=none,prunevid benchmark.limit=200"), **HYDRA["takes"])(
-    run
-)
+app.command(rich_help_panel=RUN, example="prunesweep run -m reducer=none,prunevid benchmark.limit=200", **HYDRAS)(run)
 app.command(
     "sweep",
     help=sweep.help_text(),
     rich_help_panel=RUN,
-    epilog=example("prunesweep sweep demo benchmark.limit=100"),
-    **HYDRA["takes"],
+    example="prunesweep sweep demo benchmark.limit=100",
+    **HYDRAS,
 )(sweep.sweep)
-app.command("search", rich_help_panel=RUN, epilog=example("prunesweep search hydra.sweeper.trials=40"), **HYDRA["takes"])(
-    sweep.search
-)
+app.command("search", rich_help_panel=RUN, example="prunesweep search hydra.sweeper.trials=40", **HYDRAS)(sweep.search)
 app.command(
     rich_help_panel=RUN,
-    epilog=example("prunesweep ask clip.mp4 'what happens ?' reducer=prunevid"),
-    **HYDRA["takes"],
+    example="prunesweep ask clip.mp4 'what happens ?' reducer=prunevid",
 )(ask.ask)
-app.command("tune", rich_help_panel=RUN, epilog=example("prunesweep tune budget=0.25x margin=0.01"), **HYDRA["takes"])(tune.tune)
-app.command(rich_help_panel=READ, epilog=example("prunesweep show latest --table against"))(show.show)
-app.command(rich_help_panel=READ, epilog=example("prunesweep compare latest/7 dense"))(compare.compare)
-app.command(rich_help_panel=READ, epilog=example("prunesweep methods multirun/DATE/TIME --reference 'fastv layer=2'"))(
-    methods.methods
-)
-app.command(rich_help_panel=READ, epilog=example("prunesweep report latest"))(report.report)
-app.command(rich_help_panel=READ, epilog=example("prunesweep tokens latest/3 --flips 2"))(tokens.tokens)
+app.command("tune", rich_help_panel=RUN, example="prunesweep tune budget=0.25x margin=0.01")(tune.tune)
+app.command(rich_help_panel=READ, example="prunesweep show latest --table against")(show.show)
+app.command(rich_help_panel=READ, example="prunesweep compare latest/7 dense")(compare.compare)
+app.command(rich_help_panel=READ, example="prunesweep methods multirun/DATE/TIME --reference 'fastv layer=2'")(methods.methods)
+app.command(rich_help_panel=READ, example="prunesweep report latest")(report.report)
+app.command(rich_help_panel=READ, example="prunesweep tokens latest/3 --flips 2")(tokens.tokens)
 app.add_typer(replay.app, name="replay", rich_help_panel=READ)
-app.command(rich_help_panel=MODELS, epilog=example("prunesweep cost model=llava_onevision_7b reducer=fastv"), **HYDRA["takes"])(
-    cost.cost
-)
-app.command(rich_help_panel=MODELS, epilog=example("prunesweep export preset.yaml --to vllm"), **HYDRA["takes"])(export.export)
+app.command(rich_help_panel=MODELS, example="prunesweep cost model=llava_onevision_7b reducer=fastv", **HYDRAS)(cost.cost)
+app.command(rich_help_panel=MODELS, example="prunesweep export preset.yaml --to vllm")(export.export)
 app.add_typer(data.app, name="data", rich_help_panel=MODELS)
 app.add_typer(model.app, name="model", rich_help_panel=MODELS)
-app.command(rich_help_panel=MODELS, epilog=example("prunesweep judge FOLDER --url http://localhost:8000/v1 --model NAME"))(
-    judge.judge
-)
+app.command(rich_help_panel=MODELS, example="prunesweep judge FOLDER --url http://localhost:8000/v1 --model NAME")(judge.judge)
 app.add_typer(store.app, name="store", rich_help_panel=UPKEEP)
-app.command(rich_help_panel=UPKEEP, epilog=example("prunesweep wandb multirun/DATE/TIME --mode online"))(wandb.wandb)
+app.command(rich_help_panel=UPKEEP, example="prunesweep wandb multirun/DATE/TIME --mode online")(wandb.wandb)
 
 
 def main() -> None:
@@ -126,47 +113,12 @@ def _typed(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="prunesweep", standalone_mode=False)
     except USAGE_ERROR as error:
-        if said := _meant(error, arguments):  # of a verb without its part, which shows its help, nothing is
-            where = error.ctx.command_path if error.ctx else "prunesweep"
-            print(f"prunesweep: {said}{' ' if said[-1] == '?' else '; '}{where} --help shows what it takes", file=sys.stderr)
+        if said := mistyped.usage(error, typer.main.get_command(app), arguments, sweep.names()):
+            print(f"prunesweep: {said}", file=sys.stderr)
         return 2
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     return code if isinstance(code, int) else 0
-
-
-def _meant(error: Any, arguments: Sequence[str]) -> str:
-    """A usage error on one line, of a verb that does not exist with the one, or the sweep, that was probably meant."""
-    known = [str(name) for name in typer.main.get_command(app).commands]  # type: ignore[attr-defined]
-    word = arguments[0] if arguments else ""
-    if error.ctx is not None and error.ctx.parent is None and word not in known and not word.startswith("-"):
-        close = closest(word, [*known, *sweep.names()])
-        meant = close if close in known else f"sweep {close}"
-        return f"no verb {word!r}; {f'did you mean {meant}?' if close else 'there are ' + ', '.join(known)}"
-    if option := getattr(error, "option_name", None) if error.ctx is not None and hasattr(error, "possibilities") else None:
-        return _no_option(option, error.ctx.command_path.removeprefix("prunesweep ").strip())
-    return " ".join(error.format_message().split()).rstrip(".")
-
-
-def _no_option(option: str, verb: str) -> str:
-    """What to say of an option that a verb does not have: who has it, else what was probably meant, else what there is."""
-    options = _options(typer.main.get_command(app))
-    own = options.get(verb, [])
-    if others := [name for name, known in options.items() if option in known]:
-        return f"{verb} has no option {option}, which is one of {', '.join(others)}"
-    close = closest(option.lstrip("-"), [name.lstrip("-") for name in own])
-    meant = f"did you mean --{close}?" if close else f"it has {', '.join(own)}"
-    return f"{verb} has no option {option}; {meant}"
-
-
-def _options(command: Any, path: str = "") -> dict[str, list[str]]:
-    """Of each verb, and of each part of one, the long options that are shown."""
-    found: dict[str, list[str]] = {}
-    for name, inner in getattr(command, "commands", {}).items():
-        found |= _options(inner, f"{path} {name}".strip())
-    shown = [one for one in command.params if not getattr(one, "hidden", False)]
-    names = [name for one in shown for name in one.opts if name.startswith("--")]
-    return {**found, path: [*names, "--help"]} if path else found
 
 
 COMPLETES = "_PRUNESWEEP_COMPLETE"
@@ -180,10 +132,10 @@ def is_hydras(arguments: Sequence[str]) -> bool:
     return not first or "=" in first or (first.startswith(("-", "~", "+")) and first not in OURS)
 
 
-def _hydra(arguments: Sequence[str]) -> None:
+def _hydra(arguments: Sequence[str], verb: str = "") -> None:
     from prunesweep.cli import run as evaluation
 
-    sys.argv = ["prunesweep", *arguments]
+    sys.argv = [f"prunesweep {verb}".rstrip(), *arguments]
     evaluation.main()
 
 

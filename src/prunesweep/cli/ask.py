@@ -21,9 +21,10 @@ def ask(
     Settings are prunesweep's: model=... reducer=... (a method, or the preset of a tune), video.frames, protocol.most_tokens.
     """
     from prunesweep.cli.run import hydras_errors_explained, with_presets
-    from prunesweep.layout import grid, visible
+    from prunesweep.layout import visible
     from prunesweep.sweep.session import composed
     from prunesweep.targets import instantiate
+    from prunesweep.terminal import table
     from prunesweep.use.ask import DENSE, HEADER
     from prunesweep.use.ask import ask as answered
 
@@ -33,4 +34,4 @@ def ask(
     reducers = {DENSE: instantiate(dense.reducer), config.reducer.name: instantiate(config.reducer)}
     model = instantiate(config.model.load)
     rows = answered(model, video, question, reducers, config.video.frames, instantiate(config.protocol))
-    print(grid(HEADER, [tuple(map(visible, one.row())) for one in rows], words=HEADER[:2]))
+    print(table(HEADER, [tuple(map(visible, one.row())) for one in rows]))

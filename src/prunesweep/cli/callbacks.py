@@ -15,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import expand_home
 from prunesweep.results.folders import claim, in_use, is_named_by_time
+from prunesweep.results.latest import begun
 from prunesweep.results.records import CONFIG, LATEST, RECORDS
 from prunesweep.results.timing import TIMING
 from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
+from prunesweep.terminal import say
 
 if TYPE_CHECKING:
     from prunesweep.locks import Lock
@@ -100,6 +102,7 @@ class SummaryCallback(Callback):
         from prunesweep.report.summary import summarize_sweep
 
         sweep = Path(config.hydra.sweep.dir)
+        begun(sweep)  # also where no trial could be run, which it says
         try:
             try:
                 analysis = config.analysis
@@ -135,7 +138,7 @@ class SummaryCallback(Callback):
 
     def _finish_report(self) -> None:
         if self.reporter:
-            print(f"W&B         {self.reporter.finish()}")
+            say(f"W&B         {self.reporter.finish()}", labels=True)
             self.reporter = None
 
 

@@ -27,6 +27,7 @@ def compare(
     from prunesweep.analysis.wording import accuracy_text, difference_text, numbered
     from prunesweep.report.text import naming_text
     from prunesweep.results.read import number, read_one, whole_of
+    from prunesweep.terminal import say
 
     columns = ("sample_id", "correct", "named", "generated_tokens", "prediction", *QUESTION)
     if third is None:
@@ -44,5 +45,5 @@ def compare(
         said = naming(one.records)
         answers = "" if math.isnan(said.unclear) else f"; {naming_text(said)}"
         name = f"{numbered(number(folder), one.info.name)} on {one.info.benchmark}, {one.info.model}"
-        print(f"{accuracy_text(*accuracy(one.records))}  {name}{answers}")
-    print(difference_text(difference))
+        say(f"{accuracy_text(*accuracy(one.records))}  {name}{answers}")
+    say(difference_text(difference))

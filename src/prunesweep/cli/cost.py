@@ -20,12 +20,13 @@ def cost(overrides: Overrides = None) -> None:
     from prunesweep.paths import CONF
     from prunesweep.report.costs import report
     from prunesweep.sweep.schema import require_known_keys
+    from prunesweep.terminal import say
 
     @hydra.main(config_path=str(CONF), config_name="cost", version_base="1.3")
     def run(config: DictConfig) -> None:
         with reported():
             require_known_keys(config, HydraConfig.get(), "cost")
-            print(report(config))
+            say(report(config))
 
     sys.argv = ["prunesweep cost", *(overrides or [])]
     run_hydra(run)

@@ -7,19 +7,16 @@ from typing import Annotated
 
 import typer
 
-from prunesweep.cli.shared import HELP_NAMES, HYDRA, Overrides, TrialName, example, trial_path
+from prunesweep.cli.shared import Overrides, TrialName, Verbs, trial_path
 from prunesweep.paths import user_path
 
-app = typer.Typer(
+app = Verbs(
+    "prunesweep data check benchmark=mvbench benchmark.path=FOLDER",
     help="Check a benchmark's folder before a long run; write submission files.",
-    rich_markup_mode="rich",
-    epilog=example("prunesweep data check benchmark=mvbench benchmark.path=FOLDER"),
-    context_settings=HELP_NAMES,
-    no_args_is_help=True,
 )
 
 
-@app.command(epilog=example("prunesweep data check benchmark=mvbench benchmark.path=FOLDER video.frames=16"), **HYDRA["takes"])
+@app.command(example="prunesweep data check benchmark=mvbench benchmark.path=FOLDER video.frames=16")
 def check(
     overrides: Overrides = None,
     decord: Annotated[bool, typer.Option("--decord", help="Compare with the frames that the field's harnesses see.")] = False,
@@ -34,7 +31,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command(epilog=example("prunesweep data submission outputs/DATE/TIME answers.json"))
+@app.command(example="prunesweep data submission outputs/DATE/TIME answers.json")
 def submission(
     trial: TrialName, file: Annotated[Path, typer.Argument(parser=user_path, metavar="FILE", help="To write.")]
 ) -> None:

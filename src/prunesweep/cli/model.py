@@ -8,16 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from prunesweep.cli.shared import HELP_NAMES, example
+from prunesweep.cli.shared import Verbs
 from prunesweep.paths import user_path
 
-app = typer.Typer(
-    help="Check checkpoints, and convert those that transformers cannot read.",
-    rich_markup_mode="rich",
-    epilog=example("prunesweep model check FOLDER"),
-    context_settings=HELP_NAMES,
-    no_args_is_help=True,
-)
+app = Verbs("prunesweep model check FOLDER", help="Check checkpoints, and convert those that transformers cannot read.")
 Family = Annotated[Literal["pllava", "stllm", "llava_video"], typer.Argument(help="Of the model.")]
 Folder = Annotated[Path, typer.Argument(parser=user_path, metavar="FOLDER", help="The checkpoint as released.")]
 Variant = Annotated[Literal["qa", "conversation"], typer.Option(help="Of ST-LLM.")]
@@ -27,7 +21,7 @@ CONVERTED = ("pllava", "stllm", "llava_video")
 """Families whose released checkpoints transformers cannot read."""
 
 
-@app.command(epilog=example("prunesweep model check FOLDER"))
+@app.command(example="prunesweep model check FOLDER")
 def check(
     checkpoint: Annotated[
         str,
@@ -93,7 +87,7 @@ def _peak(device: Any) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-@app.command(epilog=example("prunesweep model convert stllm FOLDER OUT --qformer-tokenizer BERT_FOLDER"))
+@app.command(example="prunesweep model convert stllm FOLDER OUT --qformer-tokenizer BERT_FOLDER")
 def convert(
     family: Family,
     folder: Folder,

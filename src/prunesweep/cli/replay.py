@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunesweep.cli.shared import COST, HELP_NAMES, example, sweep_folder
+from prunesweep.cli.shared import COST, Verbs, sweep_folder
 from prunesweep.paths import user_path
 
 if TYPE_CHECKING:
@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
     from prunesweep.search.curves import Curves
 
-app = typer.Typer(
+app = Verbs(
+    "prunesweep replay race latest",
     help="Say what searching and racing gained, from the folders that sweeps and searches left; no model runs.",
-    rich_markup_mode="rich",
-    epilog=example("prunesweep replay race latest"),
-    context_settings=HELP_NAMES,
-    no_args_is_help=True,
 )
 Cost = Annotated[str, typer.Option(help="llm_flops_ratio, or another of analysis.cost.")]
 Worst = Annotated[float, typer.Option(help="Cost up to which the area below the front counts.")]
@@ -32,7 +29,7 @@ def _folder(text: str) -> typer.models.ArgumentInfo:
     return typer.Argument(parser=sweep_folder, metavar="FOLDER", help=text)
 
 
-@app.command(epilog=example("prunesweep replay search GRID --samplers tpe,random"))
+@app.command(example="prunesweep replay search GRID --samplers tpe,random")
 def search(
     grid: Annotated[Path, _folder("Of a sweep over all combinations of some values.")],
     samplers: Annotated[str, typer.Option(help="Of conf/sampler, and grid for a coarse grid.")] = "tpe,nsga2,random,grid",
@@ -58,7 +55,7 @@ def search(
     _show(by_sampler(curves), best, f"searches among {len(whole.found)} settings: accuracy against {cost}", picture)
 
 
-@app.command(epilog=example("prunesweep replay hypervolume SEARCH SEARCH --grid GRID"))
+@app.command(example="prunesweep replay hypervolume SEARCH SEARCH --grid GRID")
 def hypervolume(
     searches: Annotated[list[Path], _folder("Of finished searches.")],
     grid: Annotated[
@@ -77,7 +74,7 @@ def hypervolume(
     _show(groups, best, f"searches: accuracy against {cost}", picture)
 
 
-@app.command(epilog=example("prunesweep replay race latest --rounds 10"))
+@app.command(example="prunesweep replay race latest --rounds 10")
 def race(
     sweep: Annotated[Path, _folder("Of a sweep without a race.")],
     rounds: Annotated[int, typer.Option(help="Looks at the results.")] = 10,
@@ -102,7 +99,7 @@ def race(
     print(races_text(found, range(seeds)))
 
 
-@app.command("savings", epilog=example("prunesweep replay savings RACED FULL"))
+@app.command("savings", example="prunesweep replay savings RACED FULL")
 def saved(
     raced: Annotated[Path, _folder("Of a sweep that raced.")],
     full: Annotated[Path, _folder("Of one that did not.")],

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep import errors
+from prunesweep.cli.mistyped import no_option
 from prunesweep.meant import closest, unknown
 from prunesweep.paths import CONF, DATA, expand_home, typed
 from prunesweep.sweep.schema import require_choices, require_known_keys, require_whole_paths
@@ -170,13 +171,17 @@ def run_hydra(command: Callable[[], None]) -> None:
 
 def require_options(arguments: Sequence[str]) -> None:
     """Ends the command for an option that Hydra does not have, or with a wrong value: with argparse's exit code, on one line."""
-    parser = get_args_parser()
+    parser, verb = get_args_parser(), sys.argv[0].partition("prunesweep ")[2]
 
     def end(message: str) -> NoReturn:
-        wrong = message.removeprefix("unrecognized arguments: ").split()[0]
+        wrong = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
         if wrong.startswith("-"):
-            meant = closest(wrong.partition("=")[0], (name for name in parser._option_string_actions if name.startswith("--")))
-            message = f"no option {wrong}; {f'did you mean {meant}? ' if meant else ''}--hydra-help lists those of Hydra"
+            own = [name for name in parser._option_string_actions if name.startswith("--")]
+            said = no_option(wrong, own, verb)
+            if said.endswith(wrong):
+                setting = closest(wrong.lstrip("-"), GROUPS)
+                said += f"; did you mean {setting}=...?" if setting else "; a setting is KEY=VALUE"
+            message = f"{said}{' ' if said[-1] == '?' else '; '}--hydra-help lists those of Hydra"
         print(f"prunesweep: {message}", file=sys.stderr)
         raise SystemExit(2)
 

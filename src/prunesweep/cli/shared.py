@@ -1,4 +1,4 @@
-"""What the verbs have in common: panels of the help, ways to say a folder, an example in one line."""
+"""What the verbs have in common: what their help looks like, its panels, ways to say a folder."""
 
 from __future__ import annotations
 
@@ -6,17 +6,56 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from prunesweep.errors import reported
 from prunesweep.paths import user_path
 
 RUN, READ, MODELS, UPKEEP = "Run", "Read", "Models and data", "Upkeep"
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
-HYDRA: dict[str, Any] = {
-    "names": HELP_NAMES,
-    "takes": {"context_settings": {"ignore_unknown_options": True, **HELP_NAMES}},
-}
+HYDRAS: dict[str, Any] = {"context_settings": {"ignore_unknown_options": True, **HELP_NAMES}}
 """For verbs whose arguments are Hydra's."""
+
+
+class Plain:
+    """A flag takes no value, and has none in the help; an argument that is hidden is not in the usage either."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in found:
+            if getattr(one, "is_flag", False) and one.metavar is None:
+                one.metavar = ""
+        return found
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        hidden = [piece for one in self.get_params(ctx) if getattr(one, "hidden", False) for piece in one.get_usage_pieces(ctx)]
+        return [piece for piece in super().collect_usage_pieces(ctx) if piece not in hidden]  # type: ignore[misc]
+
+
+class Verb(Plain, TyperCommand):
+    pass
+
+
+class Parts(Plain, TyperGroup):
+    pass
+
+
+class Verbs(typer.Typer):
+    """Verbs, or the parts of one, each with an example at the end of its help."""
+
+    def __init__(self, example: str = "", **settings: Any) -> None:
+        own = {"epilog": shown_example(example), "context_settings": HELP_NAMES, "no_args_is_help": True}
+        super().__init__(**{"cls": Parts, "rich_markup_mode": "rich", **own, **settings})
+
+    def command(self, name: str | None = None, *, example: str = "", **settings: Any) -> Any:
+        return super().command(name, **{"cls": Verb, "epilog": shown_example(example), **settings})
+
+
+def shown_example(text: str) -> str:
+    """The end of a verb's help."""
+    return f"[bold]Example[/bold]  [cyan]{text}[/cyan]"
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="OVERRIDES", help="KEY=VALUE, GROUP=CHOICE, and options of Hydra's.", show_default=False),
@@ -46,13 +85,14 @@ def trial_path(text: str, sweep: Path | None = None) -> Path:
     Ends the command if there is no such trial, or several.
     """
     path = user_path(text)
-    outside = len(path.parts) > 1 and LATEST not in path.parts and not any(map(_holds_trials, path.parents))
-    if not _holds_trials(path) and (path.exists() or outside):
+    outside = len(path.parts) > 1 and not any(map(_holds_trials, path.parents))
+    if LATEST not in path.parts and not _holds_trials(path) and (path.exists() or outside):
         return path
     from prunesweep.analysis.naming import sweep_called, trial_called
 
     with reported():
-        return trial_called(text, sweep if sweep or len(path.parts) > 1 or path.exists() else sweep_called(LATEST))
+        says_where = sweep or len(path.parts) > 1 or path.exists() or text == LATEST
+        return trial_called(text, sweep if says_where else sweep_called(LATEST))
 
 
 def _holds_trials(folder: Path) -> bool:
@@ -90,8 +130,3 @@ TrialName = Annotated[
 ]
 Cost = Annotated[str, typer.Option(help="Axis of the front: any cost of the ledger.")]
 Margin = Annotated[float, typer.Option(help="A loss of accuracy that is accepted.")]
-
-
-def example(text: str) -> str:
-    """The epilog of a verb's help."""
-    return f"[bold]Example[/bold]  [cyan]{text}[/cyan]"

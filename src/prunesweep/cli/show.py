@@ -9,6 +9,7 @@ import typer
 
 from prunesweep.checks import MARGIN
 from prunesweep.cli.shared import COST, Cost, Margin, SweepFolder
+from prunesweep.terminal import say
 
 Table = Literal["against", "methods", "components", "tasks", "effects"]
 Format = Literal["text", "markdown", "latex", "csv"]
@@ -28,14 +29,7 @@ def show(
     margin: Margin = MARGIN,
 ) -> None:
     """Say what a sweep's records tell so far, with errors and tests; also of one that runs or was killed."""
-    if tasks and table != "methods":
-        raise typer.BadParameter("--tasks adds columns to --table methods")
-    if everything and (table or samples):
-        raise typer.BadParameter("--all prints the trials; leave out --table and --samples")
-    if exact and everything:
-        raise typer.BadParameter("--exact is for the words and tables; --all has a column for it")
-    if form != "text" and not table:
-        raise typer.BadParameter(f"--format {form} is for a table; name one with --table")
+    _require_agreeing(table, everything, form, tasks, samples, exact)
     from prunesweep.analysis.outcomes import read_outcomes
     from prunesweep.report.finished import read
     from prunesweep.report.progress import lines
@@ -46,8 +40,7 @@ def show(
     from prunesweep.results.records import trial_folders
 
     some, notes = bool(trial_folders(sweep)), read_pending(sweep)
-    if notes and not some and (table or samples or everything):
-        option = f"--table {table}" if table else f"--samples {samples}" if samples else "--all"
+    if notes and not some and (option := _needs_finished(table, samples, everything)):
         raise ValueError(f"{option} takes finished trials: {unfinished(sweep)}")
     for one in notes:  # beside a table, which may be piped into a file
         print("\n".join(lines(one)), file=sys.stderr if table or everything else sys.stdout)
@@ -58,4 +51,24 @@ def show(
         print(read(sweep, cost).text(everything=True))
     elif some or not notes:
         found = read_outcomes(sweep, cost, margin, exact)
-        print(table_text(found, table, form, tasks) if table else said(found, all_infeasible(sweep), samples))
+        if table:
+            print(table_text(found, table, form, tasks))
+        else:
+            say(said(found, all_infeasible(sweep), samples), labels=True)
+
+
+def _needs_finished(table: Table | None, samples: int | None, everything: bool) -> str:
+    """The option that finished trials are needed for, as it was typed; empty for none."""
+    return f"--table {table}" if table else f"--samples {samples}" if samples else "--all" if everything else ""
+
+
+def _require_agreeing(table: Table | None, everything: bool, form: Format, tasks: bool, samples: int | None, exact: bool) -> None:
+    """Raises a usage error for options that say nothing together."""
+    if tasks and table != "methods":
+        raise typer.BadParameter("--tasks adds columns to --table methods")
+    if everything and (table or samples):
+        raise typer.BadParameter("--all prints the trials; leave out --table and --samples")
+    if exact and everything:
+        raise typer.BadParameter("--exact is for the words and tables; --all has a column for it")
+    if form != "text" and not table:
+        raise typer.BadParameter(f"--format {form} is for a table; name one with --table")

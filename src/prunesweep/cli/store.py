@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunesweep.cli.shared import HELP_NAMES, example
+from prunesweep.cli.shared import Verbs
 from prunesweep.layout import visible_lines
 from prunesweep.paths import user_path
+from prunesweep.terminal import say
 
 if TYPE_CHECKING:
     from prunesweep.results.store import Store
 
-app = typer.Typer(
+app = Verbs(
+    "prunesweep store list --reducer prunevid",
     help="Look at a store, check it, merge stores of several machines, thin one out, hand its records on.",
-    rich_markup_mode="rich",
-    epilog=example("prunesweep store list --reducer prunevid"),
-    context_settings=HELP_NAMES,
-    no_args_is_help=True,
 )
 Place = Annotated[Path, typer.Option("--store", parser=user_path, metavar="FOLDER", help="Of the store.")]
 STORE = Path("store")
@@ -30,7 +28,7 @@ Model = Annotated[str | None, typer.Option(metavar="NAME", help="Only trials wit
 Benchmark = Annotated[str | None, typer.Option(metavar="NAME", help="Only trials with this benchmark.")]
 
 
-@app.command("list", epilog=example("prunesweep store list --model tiny"))
+@app.command("list", example="prunesweep store list --model tiny")
 def list_trials(
     store: Place = STORE, key: Key = None, reducer: Reducer = None, model: Model = None, benchmark: Benchmark = None
 ) -> None:
@@ -40,7 +38,7 @@ def list_trials(
     _print(listed(_existing(store), Wanted(key, reducer, model, benchmark)))
 
 
-@app.command(epilog=example("prunesweep store verify"))
+@app.command(example="prunesweep store verify")
 def verify(store: Place = STORE) -> None:
     """Name every damaged, foreign or unfinished file; exit code 1 if there is one."""
     from prunesweep.sweep.upkeep import verified
@@ -48,7 +46,7 @@ def verify(store: Place = STORE) -> None:
     _print(verified(_existing(store)))
 
 
-@app.command(epilog=example("prunesweep store merge /from/another/machine/store"))
+@app.command(example="prunesweep store merge /from/another/machine/store")
 def merge(
     sources: Annotated[
         list[Path], typer.Argument(parser=user_path, metavar="STORE...", help="To copy from; they stay as they are.")
@@ -63,7 +61,7 @@ def merge(
     _print(merged(Store.open(store), others))
 
 
-@app.command(epilog=example("prunesweep store migrate --checkpoint CHECKPOINT_FOLDER"))
+@app.command(example="prunesweep store migrate --checkpoint CHECKPOINT_FOLDER")
 def migrate(
     store: Place = STORE,
     code: Annotated[
@@ -80,7 +78,7 @@ def migrate(
     _print(migrated(_existing(store), code or [], checkpoint or []))
 
 
-@app.command(epilog=example("prunesweep store prune --outdated --yes"))
+@app.command(example="prunesweep store prune --outdated --yes")
 def prune(
     store: Place = STORE,
     key: Key = None,
@@ -97,7 +95,7 @@ def prune(
     _print(pruned(_existing(store), Wanted(key, reducer, model, benchmark), outdated, damaged, yes))
 
 
-@app.command(epilog=example("prunesweep store export records.parquet --benchmark blocks"))
+@app.command(example="prunesweep store export records.parquet --benchmark blocks")
 def export(
     file: Annotated[Path, typer.Argument(parser=user_path, metavar="FILE", help="NAME.csv or NAME.parquet.")],
     store: Place = STORE,
@@ -121,4 +119,4 @@ def _existing(folder: Path) -> Store:
 def _print(lines: Iterable[str]) -> None:
     """Names come from other people's stores, so what cannot be printed is not."""
     for line in lines:
-        print(visible_lines(line))
+        say(visible_lines(line))

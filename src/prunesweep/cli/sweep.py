@@ -85,7 +85,7 @@ def sweep(name: Name = None, overrides: Overrides = None) -> None:
     if name is None:
         _list()
     elif is_name(name):
-        _start(name, overrides or [])
+        _start("sweep", name, overrides or [])
     else:
         raise typer.BadParameter(f"the sweep comes first: prunesweep sweep NAME {name}")
 
@@ -96,21 +96,21 @@ def search(name: Name = None, overrides: Overrides = None) -> None:
     Running it again with the same hydra.sweep.dir goes on where it was.
     """
     if name is None or is_name(name):
-        _start(name or SEARCH, overrides or [])
+        _start("search", name or SEARCH, overrides or [])
     else:
-        _start(SEARCH, [name, *(overrides or [])])
+        _start("search", SEARCH, [name, *(overrides or [])])
 
 
-def _start(name: str, overrides: Sequence[str]) -> None:
+def _start(verb: str, name: str, overrides: Sequence[str]) -> None:
     arguments = hydras(located(name), overrides)
     from prunesweep.cli import run
 
-    sys.argv = ["prunesweep", *arguments]
+    sys.argv = [f"prunesweep {verb}", *arguments]
     run.main()
 
 
 def _list() -> None:
-    from prunesweep.layout import grid
+    from prunesweep.terminal import say, table
 
-    print(grid(("sweep", "what it runs"), [(name, says(path)) for name, path in names().items()], words=("what it runs",)))
-    print("\nprunesweep sweep NAME runs one, prunesweep sweep NAME --cfg job shows its settings")
+    print(table(("sweep", "what it runs"), [(name, says(path)) for name, path in names().items()]))
+    say("\nprunesweep sweep NAME runs one, prunesweep sweep NAME --cfg job shows its settings")

@@ -9,7 +9,7 @@ import typer
 
 from prunesweep.cli.shared import TrialName, trial_folder
 from prunesweep.layout import visible
-from prunesweep.paths import user_path
+from prunesweep.paths import from_here, user_path
 
 
 def tokens(
@@ -45,4 +45,4 @@ def tokens(
         print(f"no flipped answer to draw; the first question instead: {visible(samples[0])}")
     for one in samples:
         for path in draw(trials, one, out, movie):
-            print(path)
+            print(from_here(path))

@@ -16,12 +16,13 @@ def tune(overrides: Overrides = None) -> None:
     Writes a preset, which reducer=FILE, ps.prune and prunesweep export read. The same command goes on where it was.
     """
     from prunesweep.cli.run import hydras_errors_explained
+    from prunesweep.terminal import say
     from prunesweep.use.tuning import tune as run
 
     given, task = parted(overrides or [])
     with hydras_errors_explained():
         tuned = run(task, given)
-    print(f"\n{tuned}\npreset     {tuned.path}")
+    say(f"\n{tuned}\npreset     {tuned.path}")
 
 
 def parted(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:

@@ -9,7 +9,13 @@ from prunesweep.embedded.language import CHAT_TEMPLATE, build_tokenizer
 from prunesweep.embedded.render import SIZE
 
 if TYPE_CHECKING:
-    from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionProcessor
+    from transformers import (
+        LlavaOnevisionForConditionalGeneration,
+        LlavaOnevisionProcessor,
+        PreTrainedTokenizerBase,
+        Qwen2Config,
+        SiglipVisionConfig,
+    )
 
 
 @dataclass(frozen=True)
@@ -33,33 +39,12 @@ class TinyShape:
 def build_network(shape: TinyShape, seed: int, words: tuple[str, ...] = ()) -> LlavaOnevisionForConditionalGeneration:
     """`words` are those besides the ones of `blocks`."""
     import torch
-    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, Qwen2Config, SiglipVisionConfig
+    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
     tokenizer = build_tokenizer(words)
     config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(
-            hidden_size=shape.vision_hidden,
-            intermediate_size=shape.vision_mlp,
-            num_hidden_layers=shape.vision_layers,
-            num_attention_heads=shape.vision_heads,
-            image_size=shape.size,
-            patch_size=shape.patch,
-            vision_use_head=False,
-        ),
-        text_config=Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.hidden,
-            intermediate_size=shape.mlp,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            max_position_embeddings=4096,
-            initializer_range=shape.hidden**-0.5,  # the default 0.02 is for widths of thousands; here it stalls attention
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        ),
+        vision_config=_vision(shape),
+        text_config=_language(shape, tokenizer),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
         vision_feature_layer=-1,
@@ -71,6 +56,39 @@ def build_network(shape: TinyShape, seed: int, words: tuple[str, ...] = ()) -> L
     for layer in network.model.language_model.layers:
         _start_as_lookup(layer.self_attn)
     return network
+
+
+def _vision(shape: TinyShape) -> SiglipVisionConfig:
+    from transformers import SiglipVisionConfig
+
+    return SiglipVisionConfig(
+        hidden_size=shape.vision_hidden,
+        intermediate_size=shape.vision_mlp,
+        num_hidden_layers=shape.vision_layers,
+        num_attention_heads=shape.vision_heads,
+        image_size=shape.size,
+        patch_size=shape.patch,
+        vision_use_head=False,
+    )
+
+
+def _language(shape: TinyShape, tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
+    from transformers import Qwen2Config
+
+    return Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=4096,
+        initializer_range=shape.hidden**-0.5,  # the default 0.02 is for widths of thousands; here it stalls attention
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def start_from(network: LlavaOnevisionForConditionalGeneration, checkpoint: str) -> None:

@@ -7,6 +7,7 @@ small objects carry the content, and what is asked about may last a single frame
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,13 +67,41 @@ def draw_scene(rng: np.random.Generator, frames: int) -> Scene:
     colour = np.repeat(colours[None, :count], frames, axis=0)
     flash = np.zeros((frames, count), bool)
     cell = np.repeat(rng.permutation(GRID * GRID)[None, :count], frames, axis=0)
-    spare = colours[count:]
+    _move(rng, roles, cell)
+    _change(rng, roles, visible, colour, flash, colours[count:])
+    return Scene(
+        background=_backgrounds(rng, frames),
+        pan=np.arange(frames) * int(rng.random() < PAN_PROBABILITY),
+        visible=visible,
+        cell=cell,
+        colour=colour,
+        flash=flash,
+        pattern=rng.permutation(len(PATTERNS))[:count],
+        noise_seed=int(rng.integers(2**31)),
+    )
+
+
+def _move(rng: np.random.Generator, roles: Sequence[str], cell: np.ndarray) -> None:
+    """Sets the cells of the blocks that move, in every frame; others keep theirs."""
     movers = [block for block, role in enumerate(roles) if role == "move"]
     passable = [block for block, role in enumerate(roles) if role == "still"]
     for block in movers:
         others = np.delete(cell, block, axis=1)
         solid = np.delete(cell, [block, *movers, *passable], axis=1)
-        cell[:, block] = _path(rng, frames, taken=set(others[[0, -1]].ravel().tolist()), solid=set(solid.ravel().tolist()))
+        taken = set(others[[0, -1]].ravel().tolist())
+        cell[:, block] = _path(rng, len(cell), taken=taken, solid=set(solid.ravel().tolist()))
+
+
+def _change(
+    rng: np.random.Generator,
+    roles: Sequence[str],
+    visible: np.ndarray,
+    colour: np.ndarray,
+    flash: np.ndarray,
+    spare: np.ndarray,
+) -> None:
+    """Sets when blocks are seen, flash and have another colour, one of those to spare."""
+    frames = len(visible)
     for block, role in enumerate(roles):
         if role == "appear" and frames > 1:
             visible[: rng.integers(1, frames), block] = False
@@ -86,16 +115,6 @@ def draw_scene(rng: np.random.Generator, frames: int) -> Scene:
         elif role == "flash":
             most = min(MAX_FLASHES, frames)
             flash[rng.choice(frames, size=rng.integers(1, most + 1), replace=False), block] = True
-    return Scene(
-        background=_backgrounds(rng, frames),
-        pan=np.arange(frames) * int(rng.random() < PAN_PROBABILITY),
-        visible=visible,
-        cell=cell,
-        colour=colour,
-        flash=flash,
-        pattern=rng.permutation(len(PATTERNS))[:count],
-        noise_seed=int(rng.integers(2**31)),
-    )
 
 
 def _backgrounds(rng: np.random.Generator, frames: int) -> np.ndarray:

@@ -211,10 +211,9 @@ class Decoder:
         memories: list[Memory] = []
         captured: list[tuple[Tensor, Tensor]] = []
         projections: dict[str, Tensor] = {}
-        for index in range(start, stop):
+        for index, earlier in zip(range(start, stop), past or (None,) * (stop - start), strict=True):
             layer = self.language_model.layers[index]
             last = index == stop - 1
-            earlier = past[index - start] if past else None
             cache = RecurrentCache(earlier) if hasattr(layer, LINEAR) else LayerCache(earlier)
             with noting_projections(layer.self_attn, projections) if last and hasattr(layer, "self_attn") else nullcontext():
                 hidden = layer(

@@ -18,11 +18,12 @@ from prunesweep.cost import (
     ledger,
     published_prefill,
 )
-from prunesweep.layout import grid, with_prefix
+from prunesweep.layout import with_prefix
 from prunesweep.reducers import LayerTokens, Left, Step, layer_tokens, left_by_merge, left_by_step, require_frames, require_layers
 from prunesweep.results.records import read_shape
 from prunesweep.shares import ceil_share
 from prunesweep.targets import instantiate
+from prunesweep.terminal import table
 
 
 def shape_in(config: DictConfig) -> Shape:
@@ -115,8 +116,8 @@ def report(config: DictConfig) -> str:
     rows += _by_convention(config, shape, list(columns.values()))
     rows.append(("KV cache after prefill, half precision", *(f"{c.kv_bytes / 2**20:.1f} MiB" for c in costs.values()), ""))
     ratios = [(label, f"{getattr(costs[name], part):.4f}x") for label, part in KEPT]
-    kept = grid(("visual tokens kept", "of dense"), ratios)
-    return "\n".join([title, "", grid(("", "dense", name, "of dense"), rows), "", kept, "", *_notes(config, shape)])
+    kept = table(("visual tokens kept", "of dense"), ratios)
+    return "\n".join([title, "", table(("", "dense", name, "of dense"), rows), "", kept, "", *_notes(config, shape)])
 
 
 def _require_known(config: DictConfig) -> None:

@@ -219,7 +219,7 @@ class Sweep:
 
     def text(self, everything: bool = False) -> str:
         """Its trials, a line each; on a terminal those of many that are chosen, and as wide as that, unless `everything`."""
-        return on_stdout(self._rows(self.cost), varied(self._trials, self._failed), self.cost, everything)
+        return on_stdout(self._rows(self.cost), varied(self._trials, self._failed), self.cost, self.folder, everything)
 
     def _html(self, cost: str, rows: Sequence[Summary]) -> str:
         return as_html(overview(rows, varied(self._trials, self._failed), cost))

@@ -6,24 +6,16 @@ import csv
 import io
 import math
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from shutil import get_terminal_size
-from textwrap import wrap
 from typing import Any
 
 from prunesweep.layout import grid, markdown, visible
+from prunesweep.terminal import NAMES, narrow, width_of, without, wrapped
 
 TICK, DASH = "✓", "–"
 NUMBER = "#"
 """The column of the numbers by which trials are called."""
-NAMES = ("trial", "method", "settings")
-"""Columns of names, which may be wrapped between their words."""
-NARROWEST = 40
-"""That notes are wrapped to."""
-GAP, INDENT = 2, "  "
-"""Between columns; of the further lines of a wrapped name."""
 
 
 class Cell(str):
@@ -54,69 +46,20 @@ class Table:
 
 def printed(table: Table) -> str:
     """For stdout, whatever that is: as wide as a terminal, in full for a pipe."""
-    return on_terminal(table, get_terminal_size().columns) if sys.stdout.isatty() else to_text(table)
+    width = width_of()
+    return to_text(table) if width is None else on_terminal(table, width)
 
 
 def to_text(table: Table) -> str:
-    return "\n".join([*([table.title, ""] if table.title else []), _grid(table.header, table.rows, table.left), *table.notes])
+    title = [table.title, ""] if table.title else []
+    return "\n".join([*title, grid(table.header, table.rows, NAMES, table.left), *table.notes])
 
 
 def on_terminal(table: Table, width: int) -> str:
     """The same, but no wider: names are wrapped, then columns left out, the last ones first and those needed at the end."""
-    kept = _fitting(table, width)
-    lost = [name for i, name in enumerate(table.header) if i not in kept]
-    header, *rows = ([line[i] for i in kept] for line in (table.header, *table.rows))
-    room = width - sum(_widths(header, rows)[i] + GAP for i, name in enumerate(header) if name not in NAMES)
-    lines = [line for row in rows for line in _lines(header, row, max(room, _narrowest(header, rows)))]
-    notes = [*table.notes, *([without(lost)] if lost else [])]
+    text, lost = narrow(table.header, table.rows, width, table.left, table.needed)
     title = [*wrapped([table.title], width), ""] if table.title else []
-    return "\n".join([*title, _grid(header, lines, table.left), *wrapped(notes, width)])
-
-
-def without(columns: Sequence[str]) -> str:
-    return f"for want of width without {', '.join(columns)}: a pipe has all columns"
-
-
-def wrapped(notes: Sequence[str], width: int) -> list[str]:
-    """Notes as lines for a terminal."""
-    return [line for note in map(visible, notes) for line in wrap(note, max(width, NARROWEST), subsequent_indent=INDENT)]
-
-
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    return grid(header, rows, words=NAMES, left=left)
-
-
-def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-
-
-def _narrowest(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Of the column of names: its longest word, with what it is indented by."""
-    names = [line[i] for line in (header, *rows) for i, name in enumerate(header) if name in NAMES]
-    return max((len(word) + len(INDENT) for name in names for word in name.split()), default=0)
-
-
-def _fitting(table: Table, width: int) -> list[int]:
-    """Places of the columns that fit; the first ones and one more stay however narrow it is."""
-    widths, least = _widths(table.header, table.rows), _narrowest(table.header, table.rows)
-    widths = [min(own, least) if name in NAMES else own for name, own in zip(table.header, widths, strict=True)]
-    kept = list(range(len(table.header)))
-    others = [i for i in reversed(kept[table.left :]) if table.header[i] not in NAMES]
-    for i in sorted(others, key=lambda i: table.header[i] in table.needed)[:-1]:
-        if sum(widths[k] + GAP for k in kept) - GAP <= width:
-            break
-        kept.remove(i)
-    return kept
-
-
-def _wrapped_name(name: str, width: int) -> list[str]:
-    return wrap(name, width, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _lines(header: Sequence[str], row: Sequence[str], width: int) -> list[list[str]]:
-    """A row whose name is wrapped, as lines; the further ones hold nothing else."""
-    cells = [_wrapped_name(cell, width) if name in NAMES else [cell] for name, cell in zip(header, row, strict=True)]
-    return [[own[i] if i < len(own) else "" for own in cells] for i in range(max(map(len, cells)))]
+    return "\n".join([*title, text, *wrapped([*table.notes, *([without(lost)] if lost else [])], width)])
 
 
 def to_markdown(table: Table) -> str:

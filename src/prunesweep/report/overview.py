@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-import sys
+import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
-from shutil import get_terminal_size
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from prunesweep.analysis.axis import BASELINE
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.varied import text as value_text
 from prunesweep.analysis.wording import summary_text
-from prunesweep.layout import count, grid, share_text
-from prunesweep.report.formats import GAP, without, wrapped
+from prunesweep.layout import count, grid, share_text, short_numbers
+from prunesweep.paths import from_here
 from prunesweep.report.plots import column_name
-from prunesweep.report.text import ALIKE, LONG_NUMBER, flops_text, short_names, times
+from prunesweep.report.text import ALIKE, flops_text, short_names, times
 from prunesweep.results.read import short
+from prunesweep.terminal import GAP, narrow, width_of, without, wrapped
 
 Settings = Mapping[str, Mapping[str, Any]]
 """Of each trial, by its number, those that vary: as `analysis.varied.varied` gives them."""
@@ -25,6 +26,8 @@ BASELINES = ("none", "random")
 """Reducers that others are held against."""
 FEW = 20
 """Trials that are all shown, on the front or not."""
+KEPT = ("accuracy ± SE", "of dense")
+"""Columns that are left out last."""
 MOST_IN_HTML = 200
 DISPENSABLE = ("several", "no option", "total of dense", "at end", "tokens in", "LLM prefill")
 """Columns that a narrow terminal does without, the first ones first."""
@@ -39,6 +42,8 @@ class Overview(NamedTuple):
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...]
+    """Of the lines, without what all trials of a reducer have in common."""
     chosen: int
     notes: tuple[str, ...]
 
@@ -51,11 +56,10 @@ def sweep(table: Sequence[Summary], cost: str) -> str:
     return "\n".join([grid(("#", "trial", *_columns(generated)), rows, left=2), *_notes(table, cost, common)])
 
 
-def shown(table: Sequence[Summary], settings: Settings, cost: str, everything: bool = False) -> str:
-    """For stdout, whatever that is."""
-    if not sys.stdout.isatty():
-        return sweep(table, cost)
-    return on_terminal(overview(table, settings, cost), get_terminal_size().columns, everything)
+def shown(table: Sequence[Summary], settings: Settings, cost: str, folder: Path, everything: bool = False) -> str:
+    """For stdout, whatever that is; `folder` is the sweep's."""
+    width = width_of()
+    return sweep(table, cost) if width is None else on_terminal(overview(table, settings, cost), width, folder, everything)
 
 
 def overview(table: Sequence[Summary], settings: Settings, cost: str) -> Overview:
@@ -76,19 +80,26 @@ def overview(table: Sequence[Summary], settings: Settings, cost: str) -> Overvie
         )
         for row in rows
     )
-    return Overview(header, lines, len(chosen), tuple(_notes(table, cost, short_names(table)[1])))
+    _, common = short_names(table)
+    return Overview(header, lines, tuple(short_names(rows)[0]), len(chosen), tuple(_notes(table, cost, common)))
 
 
-def on_terminal(found: Overview, width: int, everything: bool = False) -> str:
-    """As many columns as fit, the least needed ones left out; without `everything` the front and the baselines of many trials."""
-    wanted = found.rows if everything or len(found.rows) <= FEW else found.rows[: found.chosen]
-    header, lines, lost = _fitting(found.header, wanted, width)
+def on_terminal(found: Overview, width: int, folder: Path, everything: bool = False) -> str:
+    """As many columns as fit, the least needed ones left out; without `everything` the front and the baselines of many trials.
+
+    Where a setting that tells trials apart would have to go, trials have their names instead.
+    """
+    count_shown = len(found.rows) if everything or len(found.rows) <= FEW else found.chosen
+    text, lost = _fitting(found, count_shown, width)
     notes = [note for note in found.notes if not (note.startswith("tokens in") and {"tokens in", "at end"} <= set(lost))]
-    if rest := len(found.rows) - len(lines):
-        notes.insert(0, f"{count(rest, 'more trial')}, neither on the front nor a baseline: prunesweep show FOLDER --all")
+    if "LLM prefill" in lost:
+        notes = [note.replace("of dense: of", "of dense: LLM prefill, of", 1) for note in notes]
+    if rest := len(found.rows) - count_shown:
+        all_of_them = f"prunesweep show {shlex.quote(from_here(folder))} --all"
+        notes.insert(0, f"{count(rest, 'more trial')}, neither on the front nor a baseline: {all_of_them}")
     if lost:
         notes.append(without(lost))
-    return "\n".join([grid(header, lines, left=2), *wrapped(notes, width)])
+    return "\n".join([text, *wrapped(notes, width)])
 
 
 def as_html(found: Overview) -> str:
@@ -102,24 +113,28 @@ def as_html(found: Overview) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><small>{said}</small>"
 
 
-def _fitting(
-    header: tuple[str, ...], lines: Sequence[tuple[str, ...]], width: int
-) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
-    """What fits into a width, and the names of the columns that do not.
+def _fitting(found: Overview, most: int, width: int) -> tuple[str, list[str]]:
+    """The first lines with what fits into a width, and the names of the columns that do not.
 
-    First go settings that have one value wherever a trial has them, then the dispensable columns, then the last settings.
+    First go settings that have one value wherever a trial has them, then the dispensable columns.
     """
+    header, lines = found.header, found.rows[:most]
     widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
     settings = header[2 : header.index("front")]
     alike = [name for i, name in enumerate(settings, 2) if len({line[i] for line in lines} - {""}) < 2]
     kept, lost = list(range(len(header))), []
-    for name in (*alike, *DISPENSABLE, *(name for name in reversed(settings) if name not in alike)):
+    for name in (*alike, *DISPENSABLE):
         if sum(widths[i] + GAP for i in kept) - GAP <= width:
             break
         if name in header:
             kept.remove(header.index(name))
             lost.append(name)
-    return tuple(header[i] for i in kept), [tuple(line[i] for i in kept) for line in lines], lost
+    if sum(widths[i] + GAP for i in kept) - GAP <= width:
+        return grid([header[i] for i in kept], [[line[i] for i in kept] for line in lines], left=2), lost
+    numbers = [i for i in range(header.index("front"), len(header)) if header[i] not in DISPENSABLE]
+    named = [(line[0], name, *(line[i] for i in numbers)) for line, name in zip(lines, found.names, strict=False)]
+    text, more = narrow(("#", "trial", *(header[i] for i in numbers)), named, width, left=2, needed=KEPT)
+    return text, [name for name in DISPENSABLE if name in header] + more
 
 
 def _is_chosen(row: Summary) -> bool:
@@ -132,7 +147,7 @@ def _setting(own: Mapping[str, Any], key: str) -> str:
         return ""
     if own[key] is None:
         return "off"
-    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", value_text(own[key]))
+    return short_numbers(value_text(own[key]))
 
 
 def _generated(table: Sequence[Summary]) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from prunesweep.analysis.accuracy import Accuracy, accuracy
 from prunesweep.analysis.wording import accuracy_text
-from prunesweep.layout import grid
 from prunesweep.results.pending import Pending
 from prunesweep.results.store import Store
+from prunesweep.terminal import table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,7 +61,7 @@ def lines(pending: Pending) -> list[str]:
     ]
     last = "" if pending.here else _last_written(Path(pending.store))
     said = f"{made:,} of {whole:,} records, {pending.state}{last}"
-    return [said, *(grid(("trial", "records", "errors", "accuracy ± SE so far"), rows).splitlines() if rows else [])]
+    return [said, *(table(("trial", "records", "errors", "accuracy ± SE so far"), rows).splitlines() if rows else [])]
 
 
 def _last_written(store: Path) -> str:

@@ -14,6 +14,7 @@ from prunesweep.analysis.outcomes import find, gather
 from prunesweep.analysis.summary import Summary, not_run
 from prunesweep.analysis.table import summarize, sweep_table, table_frame
 from prunesweep.analysis.varied import varied
+from prunesweep.paths import from_here
 from prunesweep.report import text as tables
 from prunesweep.report.overview import shown
 from prunesweep.report.verdict import text as words
@@ -22,6 +23,7 @@ from prunesweep.results.infeasible import Infeasible, infeasible_folders, lines
 from prunesweep.results.read import number
 from prunesweep.results.records import Trial, read_trial, read_trials, trial_folders, write_parquet
 from prunesweep.results.timing import Timing, own_timing
+from prunesweep.terminal import say
 
 if TYPE_CHECKING:
     from prunesweep.report.plots import ParetoPoints
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
 def summarize_run(folder: Path, timing: Timing, started: float, store: str | None) -> None:
     """Prints the numbers of a trial's folder; SystemExit if no sample has an answer.  `started` is in seconds since 1970."""
     trial = read_trial(folder)
-    print(tables.single(summarize(trial), trial))
+    say(tables.single(summarize(trial), trial), labels=True)
     _print_times([timing.entry()], time.time() - started, store)
-    print(f"records, configuration and log: {folder}")
+    print(f"records, configuration and log: {from_here(folder)}")
     _report_failures([trial])
 
 
@@ -55,19 +57,20 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
 
         figure = plots.pareto_figure(_panels(trials, table, cost))
         figure.savefig(sweep / "pareto.png", dpi=150)
-    print(shown(table, settings, cost))
+    print(shown(table, settings, cost, sweep))
     if not trials:
         print(f"table: {sweep}", *lines(infeasible, 0), sep="\n")
         raise SystemExit("prunesweep: no trial could be run; the reasons are listed above")
     for one in gather(map(find, trials, summaries), cost, margin):
-        print(f"\n{words(verdict(one, with_importance=False))}")
+        say(f"\n{words(verdict(one, with_importance=False))}", labels=True)
     reporting = time.time() - begin
     if entries := own_timing(sweep):
         _print_times([*entries, Timing({"report": reporting}, reporting, 0, 0).entry()], elapsed + reporting, store)
     else:
         print(f"time        {elapsed + reporting:.1f} s: nothing was left to evaluate here")
     print(f"table, chart and records: {sweep}")
-    print(*lines(infeasible, len(trials)), sep="\n", end="\n" if infeasible else "")
+    for line in lines(infeasible, len(trials)):
+        say(line)
     _report_failures(trials)
 
 
@@ -81,12 +84,12 @@ def only_failed(sweep: Path, cost: str) -> str | None:
     failed = infeasible_folders(sweep)
     if trial_folders(sweep) or not failed:
         return None
-    table = shown(rows_of_failed(failed), varied([], failed), cost)
+    table = shown(rows_of_failed(failed), varied([], failed), cost, sweep)
     return "\n".join([table, *lines([one for _, one in failed], 0)])
 
 
 def _print_times(entries: Sequence[dict[str, Any]], total: float, store: str | None) -> None:
-    print(tables.time_line(entries, total))
+    say(tables.time_line(entries, total), labels=True)
     reused, evaluated = (sum(entry[key] for entry in entries) for key in ("reused", "evaluated"))
     if reused:
         print(f"store       {reused:,} of {reused + evaluated:,} records were in {store}")
@@ -112,7 +115,7 @@ def write_table(table: Sequence[Summary], settings: Mapping[str, Mapping[str, An
 def _report_failures(trials: Sequence[Trial]) -> None:
     """Name the samples without an answer; ends the command with an error if a trial has none at all, whatever others have."""
     for line in tables.failure_lines(failures(trials), len(trials)):
-        print(line)
+        say(line)
     failed = [trial.info.name for trial in trials if trial.records["error"].is_not_null().all()]
     if failed and len(failed) == len(trials):
         raise SystemExit("prunesweep: no sample could be evaluated; the reasons are listed above")

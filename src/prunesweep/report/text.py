@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from prunesweep.analysis.accuracy import Accuracy, Naming, task_accuracies
 from prunesweep.analysis.failures import Failure
 from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.wording import accuracy_text
-from prunesweep.layout import count, grid, share_text, visible, with_prefix
+from prunesweep.layout import count, grid, share_text, short_numbers, visible, with_prefix
 from prunesweep.results.records import Trial
 
 SHARES = (
@@ -19,8 +18,6 @@ SHARES = (
     *("prompts", "decode", "encode", "merge", "LLM", "store", "waiting", "race", "search", "measure", "records", "report"),
 )
 """What the seconds of an evaluation went to, as docs/speed.md explains them, in the order in which they come."""
-LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
-"""Proposed by a search; the table shows three digits, the records have all."""
 ALIKE = "[...]: exact 95 % interval where all answers are alike, each video counted once"
 MOST_NAMED = 5
 """Samples named per error message."""
@@ -42,8 +39,7 @@ def short_names(table: Sequence[Summary]) -> tuple[list[str], dict[str, str]]:
         parts.setdefault(row.reducer, []).append(row.trial.split(" ")[1:])
     common = {name: [p for p in own[0] if len(own) > 1 and all(p in other for other in own)] for name, own in parts.items()}
     names = [" ".join(p for p in row.trial.split(" ") if p not in common[row.reducer]) for row in table]
-    names = [LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", name) for name in names]
-    return names, {reducer: " ".join(shared) for reducer, shared in common.items() if shared}
+    return [short_numbers(name) for name in names], {reducer: " ".join(shared) for reducer, shared in common.items() if shared}
 
 
 def single(row: Summary, trial: Trial) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from prunesweep.checks import require_at_least
 from prunesweep.foreign import ForeignCodeError, Group, build, read_yaml
+from prunesweep.layout import short_numbers
 from prunesweep.results.records import CONFIG
 
 if TYPE_CHECKING:
@@ -215,10 +216,10 @@ class Flip(NamedTuple):
         frames = self.lost.sum(1)
         worst = np.argsort(-frames, kind="stable")[:3]
         where = ", ".join(f"frame {i} ({frames[i]})" for i in worst if frames[i])
-        names = distinct([self.trace.trial, self.other.trial])
+        first, second = map(short_numbers, distinct([self.trace.trial, self.other.trial]))
         return (
             f"{self.trace.sample}: {self.trace.question!r} is {self.trace.target!r}; "
-            f"{names[0]} says {self.trace.answer!r}, {names[1]} {self.other.answer!r}; "
+            f"{first} says {self.trace.answer!r}, {second} {self.other.answer!r}; "
             f"{int(self.lost.sum())} of {self.lost.size} patches reach the end of the latter only"
             + (f", most in {where}" if where else "")
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prunesweep.layout import visible, visible_lines
+from prunesweep.layout import count, visible, visible_lines
 from prunesweep.report.plots import COLOURS
 from prunesweep.report.token_maps import (
     DROPPED,
@@ -23,6 +23,8 @@ from prunesweep.report.token_maps import (
     overlap,
     trace_trial,
 )
+from prunesweep.results.read import number
+from prunesweep.terminal import say
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped, UInt8
@@ -290,15 +292,15 @@ def draw(trials: Sequence[Loaded], sample: str, out: Path, movie: str | None) ->
     traces = [trace_trial(trial, sample) for trial in trials]
     stem = "".join(c if c.isalnum() or c in "-." else "_" for c in sample)[:LONGEST_STEM]
     written = []
-    for number, one in enumerate(traces):
-        written.append(out / f"{stem}_stages{'_of_other' if number else ''}.png")
+    for index, one in enumerate(traces):
+        written.append(out / f"{stem}_stages{'_of_other' if index else ''}.png")
         trace_figure(one).savefig(written[-1], dpi=110)
     if len(traces) == 2:
         written.append(out / f"{stem}_overlap.png")
         overlap_figure(*traces).savefig(written[-1], dpi=110)
-        print(f"{visible(sample)}: Jaccard overlap {overlap(*traces).jaccard:.3f} of the patches that reach the last layer")
+        say(f"{visible(sample)}: Jaccard overlap {overlap(*traces).jaccard:.3f} of the patches that reach the last layer")
         if traces[0].correct != traces[1].correct:
-            print(visible_lines(flip(*traces).text()))
+            say(visible_lines(flip(*traces).text()))
     if movie:
         written.append(out / f"{stem}.{movie}")
         write_movie(traces, written[-1])
@@ -314,8 +316,8 @@ def flips_of(folders: Sequence[Path], most: int) -> tuple[list[str], list[Path]]
     if other is None:
         return [], list(folders)
     gained, lost = flipped(folders[0], other)
-    print(f"{folders[0].name} against {other.name}: {len(lost)} answers lost, {len(gained)} gained")
+    print(f"#{number(folders[0])} against #{number(other)}: {count(len(lost), 'answer')} lost, {len(gained)} gained")
     for name, samples in (("lost", lost), ("gained", gained)):
         if samples:
-            print(f"{name}: {', '.join(map(visible, samples))}")
+            say(f"{name}: {', '.join(map(visible, samples))}")
     return (lost + gained)[:most], [folders[0], other]

@@ -7,18 +7,14 @@ folder that was named by hand may be gone on in, but not by two runs at once.
 from __future__ import annotations
 
 import itertools
-import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from prunesweep.files import PARTIAL
 from prunesweep.locks import Lock, LockFile, lock_by_files
-from prunesweep.results.records import LATEST
+from prunesweep.results.latest import await_begin
 
 IN_USE = ".in-use"
 NAMED_BY_TIME = "${now:"
@@ -44,7 +40,8 @@ def is_named_by_time(config: DictConfig, key: str) -> bool:
 
 
 def claim(config: DictConfig, key: str) -> bool:
-    """Whether the folder is named after the time; the configuration then has one of this run's own, and `latest` is a link to it.
+    """Whether the folder is named after the time; the configuration then has one of this run's own, to which `latest` leads
+    once the run has begun.
 
     Jobs of a multirun are composed anew, from overrides: there it is one more.
     """
@@ -56,7 +53,7 @@ def claim(config: DictConfig, key: str) -> bool:
         with open_dict(config):
             OmegaConf.update(config, key, str(own))
             config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, f"{key}='{own}'"]
-    link_latest(root, own)
+    await_begin(root, own)
     return True
 
 
@@ -67,20 +64,6 @@ def _root(config: DictConfig, key: str) -> Path:
     node = OmegaConf.create({"root": before})
     node._set_parent(config)  # interpolations in it are the configuration's
     return Path(node.root)
-
-
-def link_latest(root: Path, own: Path) -> None:
-    """Makes `latest` in `root` another name of the folder; no run fails where links, or this one, cannot be made."""
-    link, partial = root / LATEST, root / f".{LATEST}.{secrets.token_hex(4)}{PARTIAL}"
-    with suppress(OSError, NotImplementedError):
-        if link.exists() and not link.is_symlink():
-            return  # something of the user's own
-        partial.symlink_to(os.path.relpath(own, root), target_is_directory=True)
-        try:
-            partial.replace(link)
-        except OSError:
-            partial.unlink()
-            raise
 
 
 def in_use(folder: Path, key: str) -> Lock:

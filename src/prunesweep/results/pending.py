@@ -20,6 +20,7 @@ from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
 from prunesweep.layout import visible
 from prunesweep.results.infeasible import all_infeasible
+from prunesweep.results.latest import begun
 from prunesweep.results.records import trial_folders
 
 PENDING = "pending-*.json"
@@ -81,6 +82,7 @@ def noted(folder: Path | None, trials: dict[str, str], samples: Sequence[str], s
     path = folder / PENDING.replace("*", f"{platform.node()}-{os.getpid()}")
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(path, json.dumps(asdict(pending)).encode())
+    begun(folder)
     yield  # an interrupted evaluation keeps its note: what it has made can be read
     path.unlink(missing_ok=True)
 

@@ -80,10 +80,9 @@ def no_folder(path: Path) -> str:
     if not path.exists():
         missing = next(place for place in (*reversed(path.parents), path) if not place.exists())
         beside = sorted(other.name for other in missing.parent.iterdir()) if missing.parent.is_dir() else []
-        if meant := closest(missing.name, beside):
-            return f"{path} does not exist; did you mean {missing.parent / meant}?"
-        meant = closest(path.parts[0], [LATEST]) if not path.is_absolute() else None
-        return f"{path} does not exist; {f'did you mean {LATEST}?' if meant else SWEEP_OR_STORE}"
+        called = [LATEST] if missing == Path(path.parts[0]) else []  # from anywhere, a slip in a neighbour's name aside
+        meant = closest(missing.name, [*called, *beside])
+        return f"{path} does not exist; {f'did you mean {missing.parent / meant}?' if meant else SWEEP_OR_STORE}"
     return f"{path} is not a folder; {SWEEP_OR_STORE}"
 
 
@@ -141,6 +140,11 @@ def number(folder: Path) -> str:
 
 KEY, DIGITS = re.compile(r"[0-9a-f]{32}"), 8
 """A key of a store, and as many digits of it as tell trials apart."""
+
+
+def is_key_of(text: str, folder: Path) -> bool:
+    """Whether these are the first digits of a store's trial, as many as `number` has or more."""
+    return len(text) >= DIGITS and bool(KEY.fullmatch(folder.name)) and folder.name.startswith(text)
 
 
 def reread(folder: Path, columns: Sequence[str]) -> pl.DataFrame:

@@ -174,7 +174,7 @@ class Search:
             self.task = task_of(base)
             with worker.alone():
                 self.proposals = self._open(worker, base)
-            with worker.alone("baselines"):
+            with worker.lock("baselines"):
                 self._evaluate_baselines()
             with worker.alone():
                 self._prepare(base)
@@ -196,9 +196,10 @@ class Search:
         """Evaluates a batch, or waits where others are at work; False if there is nothing left to do."""
         with worker.alone():
             asked = self._ask()
+            elsewhere = 0 if asked else self.proposals.running_elsewhere()
         if asked:
             self._evaluate(asked, worker)
-        elif self.proposals.running_elsewhere():
+        elif elsewhere:
             time.sleep(POLL)
         else:
             return False

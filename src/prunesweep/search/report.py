@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.wording import accuracy_text
+from prunesweep.layout import count
 from prunesweep.report.formats import NUMBER, Table, printed
 from prunesweep.results.records import write_parquet
 from prunesweep.search import study as proposals
@@ -59,9 +60,9 @@ def report(plan: Plan, trials: Sequence[FrozenTrial], folder: Path) -> str:
     table.write_csv(folder / f"{TABLE}.csv")
     own = [trial for trial in trials if proposals.is_own(trial)]
     counts = Counter(outcome(trial) for trial in own)
-    lines = [f"search: {len(own)} proposals: " + ", ".join(f"{count} {name}" for name, count in counts.most_common())]
+    lines = [f"search: {len(own)} proposals: " + ", ".join(f"{many} {name}" for name, many in counts.most_common())]
     if told := len(trials) - len(own):
-        lines.append(f"{told} results from baselines and earlier sweeps were told to the sampler")
+        lines.append(f"{count(told, 'result')} from baselines and earlier sweeps told to the sampler")
     if plan.constraints:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         kept = sum(keeps(trial.constraints) for trial in complete)

@@ -12,9 +12,9 @@ from prunesweep.analysis.front import pareto_front
 from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text
-from prunesweep.layout import grid
 from prunesweep.results.records import Trial
 from prunesweep.sweep.racing import Race, run_race
+from prunesweep.terminal import table
 from prunesweep.types import Sample
 
 
@@ -122,7 +122,7 @@ def races_text(found: Sequence[Savings], seeds: Sequence[int]) -> str:
     ]
     factors = [one.full / one.raced for one in found]
     mean = sum(factors) / len(factors)
-    return f"{grid(head, rows)}\nfewer by {mean:.2f}x on average ({min(factors):.2f}x to {max(factors):.2f}x)"
+    return f"{table(head, rows)}\nfewer by {mean:.2f}x on average ({min(factors):.2f}x to {max(factors):.2f}x)"
 
 
 def savings_text(found: Savings, cost: str) -> str:
@@ -131,7 +131,7 @@ def savings_text(found: Savings, cost: str) -> str:
         [
             f"{found.raced:,} instead of {found.full:,} sample evaluations: {found.full / found.raced:.2f}x fewer; "
             f"{found.stopped} of {found.trials} trials stopped",
-            grid(head, [_kept_line(kept, cost) for kept in found.front], left=2),
+            table(head, [_kept_line(kept, cost) for kept in found.front], left=2),
             f"{sum(kept.same for kept in found.front)} of {len(found.front)} front members finished, or a trial did that costs "
             "no more and whose difference has an interval that reaches 0",
         ]

@@ -13,11 +13,14 @@ import logging
 import platform
 import secrets
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import Timeout
 
-from prunesweep.locks import BY_FILES, GRACE, HEARTBEAT, Lock, LockFile, age, lock, lock_by_files
+from prunesweep.locks import BY_FILES, GRACE, HEARTBEAT, POLL, Lock, LockFile, age, lock, lock_by_files, uninterrupted
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +52,26 @@ class Worker:
         self._lock.release()
         self._file(self.name).unlink(missing_ok=True)
 
-    def alone(self, what: str = "study") -> Lock:
-        """A context in which no other worker of the study is; others wait."""
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A short context in which no other worker of the study is, and which an interruption does not end; others wait."""
+        own = self.lock("study")
+        while True:
+            with uninterrupted():  # from the lock on: nobody would let go of one that was taken just before
+                try:
+                    own.acquire(timeout=0)
+                except Timeout:
+                    pass
+                else:
+                    try:
+                        yield
+                    finally:
+                        own.release()
+                    return
+            time.sleep(POLL)
+
+    def lock(self, what: str) -> Lock:
+        """That only one worker of the study has."""
         return lock(self.folder / f"{what}.lock")
 
     def is_alive(self, name: str) -> bool:

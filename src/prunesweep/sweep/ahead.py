@@ -20,6 +20,7 @@ from prunesweep.engine.prefix_tree import Job, cut, units
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_json
 from prunesweep.layout import count
+from prunesweep.paths import from_here
 from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.store import SPEED
 
@@ -303,5 +304,5 @@ def forecast(batch: Batch, work: Work) -> Forecast:
         caches=cache_bytes(model, size),
         processes=devices,
         store=spec.store["folder"],
-        results=str(batch.results or "the caller"),
+        results=from_here(batch.results) if batch.results else "the caller",
     )

@@ -32,6 +32,7 @@ from prunesweep.sweep.racing import Race, rivals_in, run_race
 from prunesweep.sweep.spec import Spec
 from prunesweep.sweep.work import Assembled, Work, assembled, left_to_do
 from prunesweep.targets import instantiate
+from prunesweep.terminal import say
 from prunesweep.types import Sample
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
             return out
         batch = make_batch(feasible, samples, store, results, load, files)
         for line in batch.not_reused():
-            print(f"not reused  {line}")
+            say(f"not reused  {line}", labels=True)
         try:
             return [*out, *_with(_evaluate_feasible(batch, feasible, spread, make_model), "match", matching)]
         except UnfitError as error:  # nothing has been evaluated yet
@@ -113,7 +114,7 @@ def _evaluate_feasible(
     """Raises UnfitError before anything is evaluated if the model does not allow some of the trials."""
     spec, store = batch.spec, batch.store
     work = left_to_do(store, batch.samples, batch.addresses, spec.retry_errors)
-    print(*forecast(batch, work).lines(), sep="\n", file=sys.stderr, flush=True)
+    say("\n".join(forecast(batch, work).lines()), labels=True, file=sys.stderr)
     race: Race = instantiate(spec.race, at="race")
     if spread is not None:
         _require_spreadable(spec, race)
@@ -214,17 +215,10 @@ def _evaluator(
     spec, trainer, engine = batch.spec, batch.spec.trainer, batch.spec.engine
 
     from prunesweep.engine.encoder_cache import EncoderCache
-    from prunesweep.engine.latency import accelerator_device
-    from prunesweep.engine.plan import require_all_fit
-    from prunesweep.engine.selfcheck import check_once
     from prunesweep.sweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
 
     require_devices(trainer["devices"], trainer["accelerator"], len(by_video(batch.samples)))
-    model = make_model()
-    require_all_fit({one.name: one.reducer for one in group}, model)
-    model.network.to(accelerator_device(trainer["accelerator"]))
-    check_once(model, batch.origins[batch.keys[0]]["model"], batch.store.folder)
-    describe(batch, group, model.shape)
+    _make_ready(batch, group, make_model())
     several = trainer["devices"] > 1
     cache = EncoderCache(engine["cache"], engine["cache_gib"]) if engine["cache"] else None
     load = functools.partial(instantiate, batch.load) if several else make_model
@@ -248,6 +242,18 @@ def _evaluator(
         return result
 
     return evaluate_some
+
+
+def _make_ready(batch: Batch, group: Sequence[Planned], model: Model) -> None:
+    """Puts a model where it is to run; raises UnfitError or ValueError for one that these trials, or anything, cannot use."""
+    from prunesweep.engine.latency import accelerator_device
+    from prunesweep.engine.plan import require_all_fit
+    from prunesweep.engine.selfcheck import check_once
+
+    require_all_fit({one.name: one.reducer for one in group}, model)
+    model.network.to(accelerator_device(batch.spec.trainer["accelerator"]))
+    check_once(model, batch.origins[batch.keys[0]]["model"], batch.store.folder)
+    describe(batch, group, model.shape)
 
 
 def _measure(batch: Batch, make_model: Callable[[], Model]) -> list[Measured]:

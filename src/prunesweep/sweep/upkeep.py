@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.files import PARTIAL, replace_file
-from prunesweep.layout import grid
+from prunesweep.layout import short_numbers
 from prunesweep.results.keys.code import code_of
 from prunesweep.results.keys.fingerprint import RECORD_FORMAT, versions
 from prunesweep.results.records import TRIAL, parquet_bytes
@@ -32,6 +32,7 @@ from prunesweep.results.store import (
 )
 from prunesweep.sweep.work import ONCE
 from prunesweep.targets import today
+from prunesweep.terminal import table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -163,7 +164,7 @@ def listed(store: Store, wanted: Wanted = ALL) -> Iterator[str]:
         settings = _short(trial.made_of.get("trial", {}))
         lines.append((trial.key[:SHOWN], *(str(trial.about.get(n)) for n in NAMES), str(count), str(errors), when, settings))
     if lines:
-        yield grid(("key", *NAMES, "records", "errors", "last", "settings"), lines)
+        yield table(("key", *NAMES, "records", "errors", "last", "settings"), lines, needed=("records",))
     records, errors = (sum(count[column] for count in counts.values()) for column in (0, 1))
     size = sum(path.stat().st_size for path in store.folder.rglob("*.parquet"))
     yield (
@@ -185,7 +186,7 @@ def _short(
             look(item)
 
     look(settings)
-    return " ".join(found)
+    return short_numbers(" ".join(found))
 
 
 def verified(store: Store) -> Iterator[str]:

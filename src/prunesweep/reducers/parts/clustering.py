@@ -67,12 +67,18 @@ def dpc_knn(
     density = _densities(distance, size, neighbours, noise).masked_fill(~member, -math.inf)
     denser = density[:, None, :] > density[:, :, None]
     separation = torch.where(denser, distance, farthest).amin(-1)
-    score = (separation * density).masked_fill(~member, -math.inf)
-    rank = torch.arange(int(wanted.max()), device=x.device)
+    return _nearest_centre(distance, (separation * density).masked_fill(~member, -math.inf), wanted)
+
+
+def _nearest_centre(
+    distance: Float[Tensor, "b n n"], score: Float[Tensor, "b n"], wanted: Int[Tensor, " b"]
+) -> Int[Tensor, "b n"]:
+    """Labels, where the points of the highest scores, as many as are wanted, are centres; a centre's is its own."""
+    rank = torch.arange(int(wanted.max()), device=score.device)
     chosen = rank < wanted[:, None]
     centre = score.sort(dim=-1, descending=True, stable=True).indices[:, : len(rank)]
-    to_centre = distance.gather(2, centre[:, None, :].expand(-1, points, -1)).masked_fill(~chosen[:, None, :], math.inf)
-    label = to_centre.argmin(-1)
+    columns = centre[:, None, :].expand(-1, score.shape[1], -1)
+    label = distance.gather(2, columns).masked_fill(~chosen[:, None, :], math.inf).argmin(-1)
     return label.scatter(1, centre, torch.where(chosen, rank, label.gather(1, centre)))
 
 
