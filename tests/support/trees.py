@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from PIL import Image
@@ -23,6 +24,12 @@ def put(video: Path, *places: Path) -> None:
 def write_json(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def change(file: Path, *changes: dict[str, Any]) -> None:
+    """The first item of a list, and as many again as there are changes, each with its own."""
+    first = json.loads(file.read_text())[0]
+    write_json(file, [first, *({**first, "id": f"changed-{i}", **one} for i, one in enumerate(changes))])
 
 
 def draw_frames(folder: Path, count: int) -> None:
@@ -107,4 +114,40 @@ def vcgbench(root: Path, video: Path) -> Path:
     write_json(folder / "generic_qa.json", [one, {**one, "video_name": "v2"}])
     write_json(folder / "temporal_qa.json", [one])
     write_json(folder / "consistency_qa.json", [{"video_name": "v1", "Q1": "what is it?", "Q2": "which thing?", "A": "a block"}])
+    return root
+
+
+MOMENT = {
+    "id": "yt1_0",
+    "video_id": "yt1",
+    "video_path": "yt1.mp4",
+    "subtitle_path": "yt1_en.json",
+    "question": "when a block stays, what happens?",
+    "question_wo_referring_query": "what happens?",
+    "candidates": ["it falls", "it stays", "it jumps"],
+    "correct_choice": 1,
+    "position": [3],
+    "question_category": "T2E",
+    "topic_category": "NP-News-Programs",
+    "level": "L1-Perception",
+    "duration_group": 15,
+    "duration": 1.0,
+    "starting_timestamp_for_subtitles": 60,
+    "view_count": 7,
+    "type": "local",
+}
+SPOKEN = [
+    {"start": "00:00:02.000", "end": "00:00:03.000", "line": "before the cut"},
+    {"start": "00:01:00.100", "end": "00:01:00.300", "line": "first  line"},
+    {"start": "00:02:00.000", "end": "00:02:01.000", "line": "after the cut"},
+]
+
+
+def longvideobench(root: Path, video: Path) -> Path:
+    """Two questions on a video of a second, cut from a film at its first minute."""
+    put(video, root / "videos" / "yt1.mp4")
+    other = {**MOMENT, "id": "yt1_1", "question_category": "S2A", "correct_choice": 2}
+    write_json(root / "lvb_val.json", [MOMENT, other])
+    write_json(root / "lvb_test_wo_gt.json", [{name: value for name, value in MOMENT.items() if name != "correct_choice"}])
+    write_json(root / "subtitles" / "yt1_en.json", SPOKEN)
     return root
