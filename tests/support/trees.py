@@ -151,3 +151,13 @@ def longvideobench(root: Path, video: Path) -> Path:
     write_json(root / "lvb_test_wo_gt.json", [{name: value for name, value in MOMENT.items() if name != "correct_choice"}])
     write_json(root / "subtitles" / "yt1_en.json", SPOKEN)
     return root
+
+
+def mlvu(root: Path, video: Path) -> Path:
+    """One question of each task, in the folder MLVU of a download; the last two have free answers."""
+    names = ("plotQA", "needle", "ego", "count", "order", "anomaly_reco", "topic_reasoning", "sub_scene", "summary")
+    for number, name in enumerate(names, 1):
+        put(video, root / "MLVU" / "video" / f"{number}_{name}" / f"{name}_0.mp4")
+        item = {"video": f"{name}_0.mp4", "duration": 1.0, **QUESTION, "question_type": name}
+        write_json(root / "MLVU" / "json" / f"{number}_{name}.json", [item])
+    return root
