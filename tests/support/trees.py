@@ -161,3 +161,29 @@ def mlvu(root: Path, video: Path) -> Path:
         item = {"video": f"{name}_0.mp4", "duration": 1.0, **QUESTION, "question_type": name}
         write_json(root / "MLVU" / "json" / f"{number}_{name}.json", [item])
     return root
+
+
+NEXTQA_HEADING = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4"
+NEXTQA_ROWS = (
+    "4010069381,369,640,480,how does it move,0,6,CH,it rolls,it falls,it jumps,it flies,it stays",
+    '4010069381,369,640,480,"what does it do before, at the start",2,7,TP,it rolls,it falls,it jumps,it flies,"it stays, still"',
+    "2435100235,369,640,480,how many blocks are there,4,1,DC,one,two,three,four,five",
+)
+
+
+def nextqa(root: Path, video: Path, layout: str = "csv") -> Path:
+    """Three questions on two videos: the authors' tables with videos in numbered folders, or the hub's with all in one."""
+    places = {"4010069381": "1164/4010069381", "2435100235": "0017/2435100235"}
+    text = "\n".join([NEXTQA_HEADING, *NEXTQA_ROWS])
+    if layout == "csv":
+        put(video, *(root / "NExTVideo" / f"{place}.mp4" for place in places.values()))
+        write_json(root / "map_vid_vidorID.json", places)
+        for split in ("val", "test"):
+            (root / f"{split}.csv").write_text(text, encoding="utf-8")
+    else:
+        put(video, *(root / "NExTVideo" / f"{name}.mp4" for name in places))
+        (root / "MC").mkdir()
+        pl.read_csv(text.encode(), schema_overrides={"video": pl.String}).write_parquet(
+            root / "MC" / "test-00000-of-00001.parquet"
+        )
+    return root
