@@ -187,3 +187,34 @@ def nextqa(root: Path, video: Path, layout: str = "csv") -> Path:
             root / "MC" / "test-00000-of-00001.parquet"
         )
     return root
+
+
+def tempcompass(root: Path, video: Path, layout: str = "json") -> Path:
+    """All four parts, two videos: one and its reverse."""
+    ways = "which way does it go?\nA. to the left\nB. to the right\nC. down"
+    caption = "Which caption matches?\nCaption A: left.\nCaption B: right."
+    questions = {
+        "multi-choice": (ways, "B. to the right", "A. to the left"),
+        "yes_no": ("does it go to the right?", "yes", "no"),
+        "caption_matching": (caption, "Caption B: right.", "Caption A: left."),
+    }
+    put(video, root / "videos" / "1034.mp4", root / "videos" / "1034_reverse.mp4")
+    for part, (question, *answers) in questions.items():
+        videos = dict(zip(("1034", "1034_reverse"), answers, strict=True))
+        asked = {name: {"direction": [{"question": question, "answer": answer}] * 2} for name, answer in videos.items()}
+        asked["1034"]["speed"] = [{"question": question, "answer": answers[0]}]
+        if layout == "json":
+            write_json(root / "questions" / f"{part}.json", asked)
+        else:
+            rows = [
+                {"video_id": name, "question": item["question"], "answer": item["answer"], "dim": aspect}
+                for name, aspects in asked.items()
+                for aspect, items in aspects.items()
+                for item in items
+            ]
+            (root / part).mkdir(parents=True)
+            pl.DataFrame(rows).write_parquet(root / part / "test-00000-of-00001.parquet")
+    return root
+
+
+tempcompass_yes_no = tempcompass
