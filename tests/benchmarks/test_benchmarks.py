@@ -9,7 +9,18 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from prunesweep.benchmarks import blocks, by_video, choice_sample, is_blank, jsonl, scenes, take_evenly, warnings
+from prunesweep.benchmarks import (
+    blocks,
+    by_video,
+    choice_sample,
+    is_blank,
+    jsonl,
+    on_disk,
+    read_csv,
+    scenes,
+    take_evenly,
+    warnings,
+)
 from prunesweep.embedded.questions import ANSWERS, Question
 from prunesweep.embedded.worlds import SCENES
 from prunesweep.sweep.data_check import check, report
@@ -159,3 +170,32 @@ def test_a_video_of_ones_own_may_be_a_link_or_a_whole_path(tmp_path: Path, monke
     found = jsonl.load(write(folder, *({**GOOD, "video": name} for name in [*places, *outside])))
     assert [(sample.path, sample.problem) for sample in found[:3]] == [(place, None) for place in places.values()]
     assert all("lies outside the benchmark's folder; put it or a link to it inside" in str(one.problem) for one in found[3:])
+
+
+def test_a_video_is_found_in_another_container_and_none_stands_in_for_another(tmp_path: Path) -> None:
+    assert on_disk(tmp_path / "a.mp4") == tmp_path / "a.mp4"
+    assert on_disk(tmp_path / "v.1") == tmp_path / "v.1.mp4"
+    for name in ("a.MKV", "v.1.webm", "ab.mp4", "a.txt"):
+        (tmp_path / name).touch()
+    assert on_disk(tmp_path / "a.mp4") == tmp_path / "a.MKV"
+    assert on_disk(tmp_path / "v.1") == tmp_path / "v.1.webm"
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "ab.mp4")
+    assert on_disk(tmp_path / "a.mp4") == tmp_path / "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b\n1,2\n\n3\n", r"t.csv, line 4: 1 values under 2 headings; download it again"),
+        (b"a\n1\n", r"t.csv has no column 'b'; needed are a, b"),
+        (b"", r"t.csv has no column 'a'; needed are a, b"),
+        (b'a,b\n1,"2\n', r"t.csv is no table of comma-separated values: unexpected end of data; download it again"),
+        (b"a,b\n\xff\xfe,2\n", r"t.csv is no table of comma-separated values: 'utf-8' codec"),
+        (None, r"t.csv does not exist; docs/benchmarks.md has the layout"),
+    ],
+)
+def test_a_damaged_table_is_named_with_its_line(content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_csv(tmp_path / "t.csv", ("a", "b"))

@@ -1,23 +1,28 @@
 """Benchmarks: each is one file with a `load` function that returns samples, and one YAML in `conf/benchmark/`.
 
 A file of a real benchmark also has `COUNTS`, how many questions each task has as published; `prunesweep data check` compares.
+Where splits differ it holds one such table for each value of the setting that names them.
 An item that cannot be asked becomes a sample with a `problem`, so that it is counted and named instead of left out.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_number
 from prunesweep.types import Sample
+
+WHOLE = "the whole"
+"""In `COUNTS`, of all questions together, where those of each task are not known."""
 
 
 def by_video(samples: Sequence[Sample]) -> list[tuple[Sample, ...]]:
@@ -77,6 +82,19 @@ def take_evenly(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     return [sample for sample in samples if sample.id in chosen]
 
 
+def of_tasks(samples: Sequence[Sample], tasks: Sequence[str] | None, known: Sequence[str]) -> list[Sample]:
+    """Samples of the tasks asked for, and those that have none of the known ones; None: all.
+
+    Raises ValueError for a task that is unknown.
+    """
+    if tasks is None:
+        return list(samples)
+    for name in tasks:
+        if name not in known:
+            raise ValueError(f"unknown task {name!r} in benchmark.tasks; known: {', '.join(known)}")
+    return [sample for sample in samples if sample.task in tasks or sample.task not in known]
+
+
 def root_folder(path: str, name: str) -> Path:
     """Raises ValueError if the folder does not exist."""
     root = Path(path).expanduser()
@@ -116,6 +134,31 @@ def read_parquet(files: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
+def read_csv(file: Path, fields: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a table of comma-separated values with a heading.
+
+    Raises ValueError, naming the file, if it is missing or damaged, has a row with more or fewer values, or lacks a field.
+    """
+    rows = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            heading = next(reader, [])
+            if missing := [name for name in fields if name not in heading]:
+                raise ValueError(f"{file} has no column {missing[0]!r}; needed are {', '.join(fields)}")
+            for row in reader:
+                if row and len(row) != len(heading):
+                    raise ValueError(
+                        f"{file}, line {reader.line_num}: {len(row)} values under {len(heading)} headings; download it again"
+                    )
+                rows += [dict(zip(heading, row, strict=True))] if row else []
+    except FileNotFoundError as error:
+        raise ValueError(f"{file} does not exist; docs/benchmarks.md has the layout") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no table of comma-separated values: {error}; download it again") from error
+    return rows
+
+
 def choice_sample(item: dict[str, Any], question: str = "question", answer: str = "answer", **known: Any) -> Sample:
     """A multiple-choice sample of an item with candidates, whose answer is the text of one of them, or null.
 
@@ -135,6 +178,20 @@ def choice_sample(item: dict[str, Any], question: str = "question", answer: str 
     return Sample(question=str(asked), choices=texts, target=target, problem=problem, **known)
 
 
+def numbered_sample(question: Any, options: Any, answer: Any, **known: Any) -> Sample:
+    """A multiple-choice sample whose answer is the number of an option, from 0, as a number or as text; None: not public.
+
+    What is wrong with the item becomes the sample's problem.
+    """
+    sample = choice_sample({"question": question, "candidates": options, "answer": None}, **known)
+    if answer is None or sample.problem is not None:
+        return sample
+    number = int(str(answer)) if str(answer).isdecimal() else -1
+    if not 0 <= number < len(sample.choices):
+        return replace(sample, problem=f"answer {answer!r} is no number of one of the {len(sample.choices)} options")
+    return replace(sample, target=number)
+
+
 def inside(root: Path, name: Any) -> tuple[Path, str | None]:
     """A file below `root`, and what is wrong with its name.
 
@@ -145,6 +202,20 @@ def inside(root: Path, name: Any) -> tuple[Path, str | None]:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         return root, f"video {name!r} lies outside the benchmark's folder; put it or a link to it inside"
     return root / name, None
+
+
+SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
+
+
+def on_disk(file: Path) -> Path:
+    """A video by its name, with a suffix or without: where no such file is there, the one in another container.
+
+    The file as it is named if there is none, or `NAME.mp4` if it is named without a suffix.
+    """
+    bare = file.with_suffix("") if file.suffix.lower() in SUFFIXES else file
+    named = file if bare != file else file.with_name(f"{file.name}.mp4")
+    others = (bare.with_name(bare.name + suffix) for lower in SUFFIXES for suffix in (lower, lower.upper()))
+    return next((path for path in (named, *others) if path.is_file()), named)
 
 
 LONG = 10_000

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunesweep.benchmarks import (
-    choice_sample,
     inside,
+    numbered_sample,
     read_items,
     read_json,
     read_parquet,
@@ -33,7 +33,7 @@ from prunesweep.checks import require_choice
 from prunesweep.types import Sample
 
 Split = Literal["subset", "full"]
-COUNTS = {"subset": 500, "other": 4531}
+COUNTS = {"subset": {"subset": 500}, "full": {"subset": 500, "other": 4531}}
 OPTIONS = 5
 LETTERS = "ABCDE"
 
@@ -84,19 +84,8 @@ def _sample(root: Path, name: str, question: Any, options: Any, answer: Any) -> 
     """`answer` is the number of an option, as a number or as text; None for a question that only the server scores."""
     options = _without_letters(options)
     file, problem = inside(root / "videos", f"{name}.mp4")
-    sample = choice_sample(
-        {"question": question, "candidates": options, "answer": None},
-        id=name,
-        path=file,
-        task="other" if answer is None else "subset",
-        video_id=name,
-    )
-    if answer is not None and sample.problem is None:
-        number = int(str(answer)) if str(answer).isdecimal() else -1
-        if not 0 <= number < len(sample.choices):
-            problem = problem or f"answer {answer!r} is no number of one of the {len(sample.choices)} options"
-        else:
-            sample = replace(sample, target=number)
+    task = "other" if answer is None else "subset"
+    sample = numbered_sample(question, options, answer, id=name, path=file, task=task, video_id=name)
     return replace(sample, problem=problem or sample.problem)
 
 

@@ -15,13 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunesweep.benchmarks import inside, is_blank, read_items, require_unique, root_folder, take_evenly
+from prunesweep.benchmarks import inside, is_blank, on_disk, read_items, require_unique, root_folder, take_evenly
 from prunesweep.types import Sample
 
 QUESTIONS = {"generic_qa": ("Q",), "temporal_qa": ("Q",), "consistency_qa": ("Q1", "Q2")}
 COUNTS: dict[str, int] = {}
 """Not known to us from a source that could be cited."""
-SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 
 
 def load(path: str, limit: int | None = None, parts: Sequence[str] = tuple(QUESTIONS)) -> list[Sample]:
@@ -43,9 +42,6 @@ def load(path: str, limit: int | None = None, parts: Sequence[str] = tuple(QUEST
 def _of_item(root: Path, part: str, number: int, item: dict[str, Any]) -> list[Sample]:
     folder, name, answer = root / "Videos" / "Benchmarking", item.get("video_name"), item.get("A")
     file, problem = inside(folder, name)
-    found = next(
-        (p for suffix in SUFFIXES if (p := file.with_name(file.name + suffix)).is_file()), file.with_name(f"{file.name}.mp4")
-    )
     if not isinstance(answer, str) or is_blank(answer):
         problem = problem or "no text in 'A'"
     samples = []
@@ -53,6 +49,6 @@ def _of_item(root: Path, part: str, number: int, item: dict[str, Any]) -> list[S
         question = item.get(key)
         wrong = problem or (None if isinstance(question, str) and not is_blank(question) else f"no text in {key!r}")
         identity = f"{part}-{number:04d}" + (f".{key[1:]}" if key[1:] else "")
-        sample = Sample(identity, found, str(question), (), None, part, str(name), answer=str(answer))
+        sample = Sample(identity, on_disk(file), str(question), (), None, part, str(name), answer=str(answer))
         samples.append(replace(sample, problem=wrong))
     return samples

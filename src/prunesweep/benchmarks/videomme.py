@@ -19,27 +19,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from prunesweep.benchmarks import choice_sample, inside, read_items, read_parquet, require_unique, root_folder, take_evenly
+from prunesweep.benchmarks.subtitles import Subtitles, at_frames, read_srt, text_of
 from prunesweep.checks import require_at_least, require_choice
 from prunesweep.types import Sample
 
 DURATIONS = ("short", "medium", "long")
 UNKNOWN = "unknown duration"
 COUNTS = dict.fromkeys(DURATIONS, 900)
-Subtitles = Literal["none", "all", "frames"]
 LETTER = re.compile(r"^\s*\(?([A-Z])[.):]\s*")
-TIMES = re.compile(r"(\d+):(\d+):(\d+)[,.](\d+)\s*-->\s*(\d+):(\d+):(\d+)[,.](\d+)")
-MARKUP = re.compile(r"<[^>]+>")
-
-
-class Line(NamedTuple):
-    """One subtitle; seconds."""
-
-    start: float
-    end: float
-    text: str
 
 
 def load(
@@ -113,9 +103,8 @@ def _with_subtitles(root: Path, sample: Sample, subtitles: Subtitles, frames: in
     if not lines:
         return replace(sample, problem=sample.problem or f"{file.name} holds no subtitle")
     if subtitles == "frames" and (duration := _duration(sample.path)):
-        times = [(i + 0.5) * duration / frames for i in range(frames)]
-        lines = [line for line in lines if any(line.start <= time <= line.end for time in times)]
-    return replace(sample, subtitles="\n".join(line.text for line in lines))
+        lines = at_frames(lines, duration, frames)
+    return replace(sample, subtitles=text_of(lines))
 
 
 def _duration(path: Path) -> float | None:
@@ -127,16 +116,3 @@ def _duration(path: Path) -> float | None:
             return container.duration / av.time_base if container.duration else None
     except (av.error.FFmpegError, OSError):
         return None
-
-
-def read_srt(file: Path) -> list[Line]:
-    """Lines of a SubRip file, without markup."""
-    found = []
-    for block in re.split(r"\n\s*\n", file.read_text(encoding="utf-8-sig", errors="replace")):
-        if times := TIMES.search(block):
-            hours = [int(part) for part in times.groups()]
-            start, end = (3600 * h + 60 * m + s + ms / 1000 for h, m, s, ms in (hours[:4], hours[4:]))
-            text = " ".join(MARKUP.sub("", block[times.end() :]).split())
-            if text:
-                found.append(Line(start, end, text))
-    return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prunesweep.benchmarks import remarks, unasked
+from prunesweep.benchmarks import WHOLE, remarks, unasked
 from prunesweep.checks import require_at_least, require_seconds
 from prunesweep.layout import count, grid, visible
 from prunesweep.paths import CONF, expand_home, typed
@@ -71,8 +71,9 @@ def check(samples: Sequence[Sample], counts: dict[str, int], look: Look | None =
     found = Findings(samples=len(samples))
     found.tasks.update(sample.task for sample in samples)
     for task, number in counts.items():
-        if found.tasks[task] != number:
-            found.miscounted.append(f"{task} has {found.tasks[task]} questions, {number} were published")
+        there = found.samples if task == WHOLE else found.tasks[task]
+        if there != number:
+            found.miscounted.append(f"{task} has {there} questions, {number} were published")
     found.problems = unasked(samples)
     found.remarks = remarks(samples)
     found.unlabelled = sum(sample.target is None and not sample.answer and not sample.problem for sample in samples)
@@ -154,15 +155,17 @@ def run_check(overrides: Sequence[str], decord: bool = False) -> int:
 
 CHOICES = ("tasks", "durations", "parts")
 """Settings of benchmarks that name the tasks to load."""
+SPLITS = ("split", "by", "part")
+"""Settings of benchmarks, one within the other, that say which table of `COUNTS` holds."""
 
 
 def expected_counts(settings: Mapping[str, Any]) -> dict[str, int]:
     """Published numbers of questions of the tasks that a benchmark's settings ask for; none where there is a limit."""
     module = importlib.import_module(settings["load"]["_target_"].rpartition(".")[0])
-    counts: dict[str, int] = getattr(module, "COUNTS", {}) if settings.get("limit") is None else {}
+    counts: dict[str, Any] = getattr(module, "COUNTS", {}) if settings.get("limit") is None else {}
+    for name in SPLITS:
+        counts = counts[value] if isinstance(counts.get(value := settings["load"].get(name)), dict) else counts
     chosen = next((settings[name] for name in CHOICES if settings.get(name)), None)
-    if settings.get("split") == "subset":
-        chosen = ["subset"]
     return {task: number for task, number in counts.items() if chosen is None or task in chosen}
 
 
@@ -193,5 +196,5 @@ def run_submission(trial: Path, out: Path) -> None:
         )
     out.write_text(json.dumps(submission(rows)), encoding="utf-8")
     print(f"{len(rows)} answers written to {out}")
-    if len(rows) < (every := sum(COUNTS.values())):
+    if len(rows) < (every := sum(COUNTS["full"].values())):
         print(f"the server expects {every}; run all of them with benchmark.split=full and without a limit")

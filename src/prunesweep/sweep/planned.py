@@ -72,7 +72,7 @@ def plan_trial(spec: Spec) -> Planned:
     require_seconds("video.seconds", spec.video["seconds"])
     require_flag("retry_errors", spec.retry_errors)
     protocol = instantiate(spec.protocol, at="protocol")
-    _require_same_subtitles(protocol, spec.benchmark.get("subtitles", "none"))
+    _require_same_subtitles(protocol, spec.benchmark)
     return Planned(spec, instantiate(spec.reducer, at="reducer"), protocol)
 
 
@@ -96,12 +96,16 @@ def _require_machine(spec: Spec) -> None:
     instantiate(spec.questions, at="questions")
 
 
-def _require_same_subtitles(protocol: Protocol, subtitles: str) -> None:
+def _require_same_subtitles(protocol: Protocol, benchmark: Mapping[str, Any]) -> None:
     """Raises ValueError where a prompt announces subtitles that are not there, or those that are there go nowhere."""
+    subtitles = benchmark.get("subtitles", "none")
     if protocol.reads_subtitles and subtitles == "none":
-        raise ValueError("the protocol reads subtitles, and benchmark.subtitles is none; set it to frames or all (of videomme)")
+        raise ValueError(
+            "the protocol reads subtitles, and benchmark.subtitles is none; set it to frames or all (of videomme, longvideobench)"
+        )
     if subtitles != "none" and not protocol.reads_subtitles:
-        raise ValueError(f"benchmark.subtitles={subtitles}, but the protocol puts them nowhere; set protocol=videomme_subtitles")
+        module = benchmark["load"]["_target_"].split(".")[-2]
+        raise ValueError(f"benchmark.subtitles={subtitles}, but the protocol puts them nowhere; set protocol={module}_subtitles")
 
 
 def matched(
