@@ -73,6 +73,7 @@ def _tempcompass(sample: Sample, video: str) -> dict[str, Any]:
     return {**about, "answer": options[sample.target or 0]}
 
 
+ONE_TOKEN = {"generation_kwargs": {"max_new_tokens": 1}}
 LAYOUTS = {
     "mvbench": Layout("mvbench/mvbench_action_antonym.yaml", "mvbench_video/ssv2_video_mp4", "train", _mvbench),
     "videomme": Layout("videomme/videomme.yaml", "videomme/data", "test", _videomme),
@@ -84,7 +85,11 @@ LAYOUTS = {
         "nextqa/nextqa_mc_test.yaml", "nextqa/NExTVideo", "test", _nextqa, {"generation_kwargs": {"max_new_tokens": 4}}
     ),
     "tempcompass": Layout(  # of an answer that is more than a letter it asks a judge
-        "tempcompass/tempcompass_mc.yaml", "tempcompass/videos", "test", _tempcompass, {"generation_kwargs": {"max_new_tokens": 1}}
+        "tempcompass/tempcompass_mc.yaml",
+        "tempcompass/videos",
+        "test",
+        _tempcompass,
+        {"generation_kwargs": {"max_new_tokens": 1}},
     ),
 }
 
