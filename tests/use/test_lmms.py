@@ -24,7 +24,7 @@ from prunesweep.benchmarks import lmms
 from prunesweep.embedded.network import TinyShape, build_network, build_processor
 from prunesweep.results.official import OFFICIAL, Official, read_official, write_official
 from prunesweep.types import Sample
-from support.lmms_tasks import LAYOUTS, LETTERS, write_layout, write_task
+from support.lmms_tasks import LAYOUTS, write_layout, write_task
 from support.places import ROOT
 
 THERE = importlib.util.find_spec("lmms_eval") is not None
@@ -169,15 +169,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model that answers with letters, which depend on video and question."""
+    """A random model that answers with one of four letters, which depend on video and question."""
     folder = tmp_path_factory.mktemp("letters")
-    words = tuple(LETTERS)
+    words = tuple("ABCD")
     network = build_network(SMALL, seed=0, words=words)
     with torch.no_grad():
         for layer in network.model.language_model.layers:
             for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 projection.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(layer.self_attn.layer_idx))
-        network.get_input_embeddings().weight[-len(words) :] *= 40
+        a, b = 40 * network.get_input_embeddings().weight[-len(words) : -2]
+        network.get_input_embeddings().weight[-len(words) :] = torch.stack([a, b, -a, -b])  # one of them is always likely
     network.save_pretrained(folder)
     build_processor(SMALL, words).save_pretrained(folder)
     return folder
@@ -198,7 +199,7 @@ def by_plugin(task: str, include: Path, **arguments: Any) -> tuple[dict[str, flo
     """lmms-eval's own evaluation: its aggregates, and what was answered to each question."""
     from lmms_eval.evaluator import simple_evaluate
 
-    told = ",".join(f"{key}={value}" for key, value in arguments.items())
+    told = ",".join(f"{key}={value}" for key, value in {"pretrained": "tiny", "frames": FRAMES, **arguments}.items())
     manager = lmms._manager(str(include), False)
     found = simple_evaluate(model="prunesweep", model_args=told, tasks=[task], task_manager=manager, bootstrap_iters=0)
     numbers = lmms._numbers(found["results"][task], None)
@@ -236,7 +237,7 @@ def test_both_ways_give_the_same_answers_and_accuracy(
     official, records = read_official(folder), pl.read_parquet(folder / "records.parquet")
     assert official is not None
     assert (official.problem, official.scored, official.left_out) == (None, len(records), 0)
-    numbers, answers = by_plugin(task, tasks, pretrained=letters, reducer=reducer, frames=FRAMES)
+    numbers, answers = by_plugin(task, tasks, reducer=reducer, **{"model.checkpoint": letters})
     assert [_flat(one) for one in answers[task]] == records["prediction"].to_list()
     assert official.aggregates[task] == pytest.approx(numbers)
     assert numbers
@@ -290,7 +291,7 @@ def test_options_are_scored_both_ways(
     folder = sweep("local_options", "prunevid", checkpoint=checkpoint)
     official, records = read_official(folder), pl.read_parquet(folder / "records.parquet")
     assert official is not None
-    numbers, answers = by_plugin("local_options", tasks, pretrained=checkpoint, reducer="prunevid", frames=FRAMES)
+    numbers, answers = by_plugin("local_options", tasks, reducer="prunevid", **{"model.checkpoint": checkpoint})
     assert official.aggregates["local_options"] == pytest.approx(numbers)
     assert records["correct"].mean() == pytest.approx(numbers["acc"])
     assert answers["local_options"][0][0] == pytest.approx(-records["choice_scores"][0][0])
@@ -300,7 +301,7 @@ def test_options_are_scored_both_ways(
 def test_requests_about_one_video_share_its_encoding(tasks: Path, letters: Path) -> None:
     from prunesweep.use import lmms as plugin
 
-    model = plugin.PruneSweep(str(letters), "prunevid", FRAMES)
+    model = plugin.PruneSweep("tiny", "prunevid", FRAMES, **{"model.checkpoint": str(letters)})
     one = lmms.subtasks("local_mlvu", str(tasks))["local_mlvu"]
     model.task_dict["local_mlvu"] = one.dataset
     requests = lmms.requests_of(one)
