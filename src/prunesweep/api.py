@@ -450,9 +450,9 @@ def prune(model: Any, setting: Choice | str | Path, *, video_id: str = "") -> Ab
 def _reducer_of(setting: Choice | str | Path) -> Any:
     from prunesweep.sweep.session import composed
     from prunesweep.targets import instantiate
-    from prunesweep.use.settings import reducer_called
+    from prunesweep.use.settings import is_reducers_name, reducer_called
 
-    if isinstance(setting, (str, Path)) and not _is_name(str(setting)) and not _preset(setting):
+    if isinstance(setting, (str, Path)) and not is_reducers_name(str(setting)) and not _preset(setting):
         return reducer_called(str(setting))
     chosen = _given("reducer", setting if isinstance(setting, Choice) else str(setting))
     with _explained():
@@ -460,13 +460,6 @@ def _reducer_of(setting: Choice | str | Path) -> Any:
     if section.get("match"):
         raise ValueError(f"{chosen}: a budget is solved on a benchmark's videos; evaluate it, and name the trial's folder")
     return instantiate(section)
-
-
-def _is_name(text: str) -> bool:
-    """Whether it is one of a reducer, not of a trial."""
-    from prunesweep.paths import CONF
-
-    return (CONF / "reducer" / f"{text}.yaml").is_file() or not ("/" in text or Path(text).exists())
 
 
 # Reading

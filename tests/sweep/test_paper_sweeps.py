@@ -12,10 +12,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from prunesweep.analysis.outcomes import read_outcomes
-from prunesweep.cli.run import paper_layer
 from prunesweep.report import tables
 from prunesweep.report.costs import shape_in
 from prunesweep.results.records import Trial, read_trials
+from prunesweep.sweep.functions import paper_layer
 from prunesweep.types import Sample
 from support import networks, trees
 from support.places import CONF, ROOT, only_folder

@@ -19,13 +19,14 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import env_override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep import errors
 from prunesweep.cli.mistyped import no_option
 from prunesweep.meant import closest, unknown
-from prunesweep.paths import CONF, DATA, expand_home, typed
+from prunesweep.paths import CONF, expand_home, typed
+from prunesweep.sweep import functions  # noqa: F401, conf/ calls them
 from prunesweep.sweep.schema import require_choices, require_known_keys, require_whole_paths
 from prunesweep.sweep.slips import (
     GROUPS,
@@ -54,24 +55,6 @@ SEARCHED = re.compile(r"path=file://(.+)")
 """Folders that Hydra says it has looked in."""
 UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 STARTED = time.time()  # imports are part of what a run takes
-PAPER_LAYER = 10
-"""PruneVid's pruning layer M; each model's YAML has the one that stands for it, `prune_layer`."""
-
-
-def paper_layer(layer: int, *, _root_: DictConfig) -> int:
-    """A layer of the paper's 32-layer models in this configuration's model: the same in proportion to `model.prune_layer`."""
-    return max(1, round(layer * _root_.model.prune_layer / PAPER_LAYER))
-
-
-def folder_name(path: str) -> str:
-    """What a folder of the user's own videos is called: the last part of its path, or of that of the file in it."""
-    whole = Path(path).expanduser().absolute()
-    return (whole.parent if whole.suffix == ".jsonl" else whole).name
-
-
-OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
-OmegaConf.register_new_resolver("package_data", lambda name: str(DATA / name), replace=True)
-OmegaConf.register_new_resolver("paper_layer", paper_layer, replace=True)
 
 
 @hydra.main(config_path=str(CONF), config_name="eval", version_base="1.3")

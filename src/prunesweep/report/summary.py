@@ -15,6 +15,7 @@ from prunesweep.analysis.summary import Summary, not_run
 from prunesweep.analysis.table import summarize, sweep_table, table_frame
 from prunesweep.analysis.varied import varied
 from prunesweep.paths import from_here
+from prunesweep.report import official
 from prunesweep.report import text as tables
 from prunesweep.report.overview import shown
 from prunesweep.report.verdict import text as words
@@ -33,6 +34,8 @@ def summarize_run(folder: Path, timing: Timing, started: float, store: str | Non
     """Prints the numbers of a trial's folder; SystemExit if no sample has an answer.  `started` is in seconds since 1970."""
     trial = read_trial(folder)
     say(tables.single(summarize(trial), trial), labels=True)
+    if harness := official.line(folder):
+        print(harness)
     _print_times([timing.entry()], time.time() - started, store)
     print(f"records, configuration and log: {from_here(folder)}")
     _report_failures([trial])
@@ -63,6 +66,8 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
         raise SystemExit("prunesweep: no trial could be run; the reasons are listed above")
     for one in gather(map(find, trials, summaries), cost, margin):
         say(f"\n{words(verdict(one, with_importance=False))}", labels=True)
+    if harness := official.table(trials):
+        print(f"\n{harness}\n")
     reporting = time.time() - begin
     if entries := own_timing(sweep):
         _print_times([*entries, Timing({"report": reporting}, reporting, 0, 0).entry()], elapsed + reporting, store)

@@ -21,6 +21,7 @@ from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.layout import count as counted
 from prunesweep.layout import share_text
 from prunesweep.paths import DATA
+from prunesweep.report import official
 from prunesweep.report.formats import DASH, NUMBER, TICK, Cell, Table
 from prunesweep.report.grades import score_text
 from prunesweep.report.plots import column_name
@@ -159,6 +160,7 @@ def _gathered(found: Sequence[Outcomes], tasks: bool) -> tuple[dict[_Key, _Line]
         for index, row in enumerate(outcomes.table):
             line = lines.setdefault((outcomes.model, _merged([row]).trial), _Line())
             own = _judged(outcomes, index) or {outcomes.benchmark: _scores(scores[index])}
+            own |= official.cells(outcomes.folders[index], outcomes.benchmark)
             own |= {f"{outcomes.benchmark}/{task}": _scores(values[index]) for task, values in by_task.items()}
             line.summaries.append(row)
             line.cells.update(own)

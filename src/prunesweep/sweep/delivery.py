@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -15,11 +16,16 @@ from prunesweep.analysis.costs import Denominator, counted
 from prunesweep.analysis.summary import OBJECTIVES, Summary
 from prunesweep.analysis.table import numbers, summarize
 from prunesweep.results.infeasible import INFEASIBLE, Infeasible, write_infeasible
+from prunesweep.results.official import Official, answers_of, read_official, write_official
 from prunesweep.results.records import CONFIG, Trial, TrialInfo, write_trial
 from prunesweep.sweep.batch import Finished
 from prunesweep.sweep.configs import hydra_of, sweep_folder
 from prunesweep.sweep.jobs import to_yaml
 from prunesweep.sweep.resolved import resolved
+from prunesweep.targets import instantiate
+
+if TYPE_CHECKING:
+    import polars as pl
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +49,29 @@ def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -
     write_trial(folder, trial.info, trial.records, measured)
     settings = resolved(config)
     (folder / CONFIG).write_text(to_yaml(settings), encoding="utf-8")
+    if harness := settings["benchmark"].get("official"):
+        ask_harness(harness, trial.records, folder)
     summary = summarize(trial)
     log.info("%s", asdict(summary))
     names = settings["analysis"]["returned"]
     row = relative(summary, _sweepers_axis(config, summary, trial.info))
     return returned(vars(row) if set(names).issubset(OBJECTIVES) else numbers(row, trial), names)
+
+
+def ask_harness(node: Mapping[str, Any], records: pl.DataFrame, folder: Path) -> None:
+    """Writes what a benchmark's own harness makes of the answers, or why it makes nothing of them; not again of the same ones."""
+    answers, before = answers_of(records), read_official(folder)
+    if before is not None and before.answers == answers and before.problem is None:
+        return
+    harness = instantiate(node)
+    left_out = int(records["error"].is_not_null().sum())
+    made = {"source": harness.source, "answers": answers, "scored": len(records) - left_out, "left_out": left_out}
+    try:
+        rows, aggregates = harness(records.iter_rows(named=True)) if left_out < len(records) else ([], {})
+    except ValueError as error:
+        write_official(folder, Official(**made, problem=str(error)), [])
+        return
+    write_official(folder, Official(**made, aggregates=aggregates), rows)
 
 
 def _sweepers_axis(config: DictConfig, row: Summary, info: TrialInfo) -> Denominator | None:

@@ -22,7 +22,10 @@ HYDRA, MISSING = "hydra", "???"
 RESOLVER = re.compile(r"\$\{\s*([\w.]+)\s*:")
 DYNAMIC = re.compile(r"\$\{[^}:]*\$\{")
 """A name that is put together; in a resolver's arguments, names are names."""
-READ = {"folder_name": (), "package_data": (), "paper_layer": ("model.prune_layer",)}
+READ = {
+    **{"folder_name": (), "package_data": (), "paper_layer": ("model.prune_layer",)},
+    "lmms": ("benchmark.task", "benchmark.include"),
+}
 """Our own resolvers, with what they read besides their arguments.  Others may read anything."""
 MOST = 64
 """Kinds of configurations that are remembered: choices of groups, texts, and numbers that others depend on."""

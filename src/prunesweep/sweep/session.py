@@ -29,6 +29,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunesweep.paths import CONF, expand_home
+from prunesweep.sweep import functions  # noqa: F401, conf/ calls them
 from prunesweep.sweep.jobs import Composer
 from prunesweep.sweep.schema import require_known_keys
 from prunesweep.sweep.slips import EVALUATION
