@@ -54,12 +54,16 @@ class Part:
         """In their order.  Raises ValueError if there are too few videos to give both parts one."""
         if self.part == "all":
             return tuple(samples)
-        videos = sorted({sample.video_id for sample in samples}, key=self._place)
-        first = round(self.share * len(videos))
-        if not 0 < first < len(videos):
-            raise ValueError(f"{len(videos)} videos cannot be parted with questions.share={self.share:g}; both parts need one")
-        searched = set(videos[:first])
+        searched = self.searched({sample.video_id for sample in samples})
         return tuple(sample for sample in samples if (sample.video_id in searched) == (self.part == "search"))
+
+    def searched(self, videos: Iterable[str]) -> set[str]:
+        """Those of these videos that `search` has.  Raises ValueError as above."""
+        order = sorted(set(videos), key=self._place)
+        first = round(self.share * len(order))
+        if not 0 < first < len(order):
+            raise ValueError(f"{len(order)} videos cannot be parted with questions.share={self.share:g}; both parts need one")
+        return set(order[:first])
 
     def _place(self, video: str) -> str:
         """By a hash: whatever else a benchmark has, two videos keep their order."""

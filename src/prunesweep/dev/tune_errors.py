@@ -1,0 +1,84 @@
+"""Do the statements of `prunesweep tune` hold?  The records of a finished sweep, split by many seeds, chosen from and confirmed.
+
+    python -m prunesweep.dev.tune_errors SWEEP [--seeds 20] [--margins 0.01 0.02 0.05]
+
+What is true is taken to be the difference on all questions of the sweep, which both halves are part of: nothing is evaluated.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from prunesweep.analysis.comparison import paired
+from prunesweep.analysis.table import rows_of
+from prunesweep.benchmarks import Part
+from prunesweep.errors import write_anywhere
+from prunesweep.layout import markdown
+from prunesweep.paths import user_path
+from prunesweep.results.records import Trial, read_trials
+from prunesweep.use.tune import FLOPS, Goal, chosen_among, confirm
+
+
+class Errors(NamedTuple):
+    """Over so many seeds: what was said of the chosen trial, and how often that was wrong."""
+
+    seeds: int
+    within: int
+    false_within: int
+    """Said of a trial that loses the margin or more on all questions."""
+    covered: int
+    """95 % intervals that hold the difference on all questions."""
+    chosen: int
+    """Different trials that were chosen."""
+
+
+def errors_of(trials: Sequence[Trial], margin: float, seeds: int, budget: float = 1.0, share: float = 0.5) -> Errors:
+    """Raises ValueError for a sweep without a dense trial."""
+    dense = next((i for i, row in enumerate(rows_of(trials)) if row.dense), None)
+    if dense is None:
+        raise ValueError("the sweep has no dense trial to compare with; add reducer=none")
+    goal = Goal(f"{budget:g}x", FLOPS, budget, margin)
+    videos = trials[dense].records["video_id"].to_list()
+    within = false = covered = 0
+    chosen = set()
+    for seed in range(seeds):
+        searched = Part("search", share, seed).searched(videos)
+        choosing, confirming = ([_part(one, searched, ours) for one in trials] for ours in (True, False))
+        best = chosen_among(choosing, goal)
+        chosen.add(best)
+        found = confirm(confirming[best], confirming[dense], margin)
+        truth = paired(trials[best].records, trials[dense].records).mean
+        within += found.within
+        false += found.within and truth <= -margin
+        covered += found.difference.low <= truth <= found.difference.high
+    return Errors(seeds, within, false, covered, len(chosen))
+
+
+def _part(trial: Trial, searched: set[str], ours: bool) -> Trial:
+    import polars as pl
+
+    there = pl.col("video_id").is_in(list(searched))
+    return trial._replace(records=trial.records.filter(there if ours else ~there))
+
+
+def main() -> None:
+    write_anywhere()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sweep", type=user_path)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--budget", type=float, default=1.0, help="of the dense LLM prefill")
+    parser.add_argument("--margins", type=float, nargs="+", default=[0.01, 0.02, 0.05])
+    arguments = parser.parse_args()
+    trials = read_trials(arguments.sweep)
+    rows = []
+    for margin in arguments.margins:
+        found = errors_of(trials, margin, arguments.seeds, arguments.budget)
+        rows.append((f"{margin:g}", *(str(value) for value in found)))
+    head = ("margin", "seeds", "said to be within", "of these false", "intervals that hold", "different choices")
+    print(*markdown(head, rows), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
