@@ -358,7 +358,7 @@ class _Answers:
         from lmms_eval.api.instance import GenerationResult
 
         losses = [-self._of(request)["choice_scores"][request.idx] for request in requests]
-        return [GenerationResult((loss, False)) for loss in losses]  # type: ignore[arg-type]
+        return [GenerationResult((loss, False)) for loss in losses]
 
     def clean(self) -> None:
         pass

@@ -109,7 +109,7 @@ class PruneSweep(lmms):
         found = self._answered(requests, planned)
         if failed := sum(not answers for answers in found):
             raise ValueError(f"{failed} of {len(found)} continuations have no likelihood; the reasons are in the log")
-        return [GenerationResult(self._loss(*answers)) for answers in found]  # type: ignore[arg-type]
+        return [GenerationResult(self._loss(*answers)) for answers in found]
 
     def _loss(self, scored: Answer, greedy: Answer) -> tuple[float, bool]:
         is_greedy = greedy.token_ids == continuation(self.model, self.protocol.prefix, scored.text)
