@@ -294,7 +294,7 @@ def test_options_are_scored_both_ways(
     numbers, answers = by_plugin("local_options", tasks, reducer="prunevid", **{"model.checkpoint": checkpoint})
     assert official.aggregates["local_options"] == pytest.approx(numbers)
     assert records["correct"].mean() == pytest.approx(numbers["acc"])
-    assert answers["local_options"][0][0] == pytest.approx(-records["choice_scores"][0][0])
+    assert answers["local_options"][0][0][0] == pytest.approx(-records["choice_scores"][0][0])
 
 
 @needs_lmms

@@ -350,9 +350,15 @@ class _Answers:
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         return [cut(self._of(request)["prediction"], request.args[1]) for request in requests]
 
-    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Losses, as lmms-eval's tasks want them; whether an option is the greedy answer is not in records."""
-        return [(-self._of(request)["choice_scores"][request.idx], False) for request in requests]
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
+        """Losses, as lmms-eval's tasks want them, whole: of a bare pair it makes text.
+
+        Whether an option is the greedy answer is not in records.
+        """
+        from lmms_eval.api.instance import GenerationResult
+
+        losses = [-self._of(request)["choice_scores"][request.idx] for request in requests]
+        return [GenerationResult((loss, False)) for loss in losses]
 
     def clean(self) -> None:
         pass

@@ -92,8 +92,10 @@ class PruneSweep(lmms):
 
         return [_said(request, *found) for request, found in zip(requests, self._answered(requests, planned), strict=True)]
 
-    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: Sequence[Any]) -> list[GenerationResult]:
         """Minus the log-likelihood of each continuation, for lmms-eval's tasks take losses; and whether it is the greedy answer.
+
+        In a result each: of a bare pair lmms-eval 0.7.3 makes text.
 
         Raises ValueError if one cannot be scored: a task would take whatever stands for it for a choice.
         """
@@ -107,10 +109,11 @@ class PruneSweep(lmms):
         found = self._answered(requests, planned)
         if failed := sum(not answers for answers in found):
             raise ValueError(f"{failed} of {len(found)} continuations have no likelihood; the reasons are in the log")
-        return [(-scored.choice_scores[0], self._are(greedy.token_ids, scored.text)) for scored, greedy in found]
+        return [GenerationResult(self._loss(*answers)) for answers in found]
 
-    def _are(self, ids: tuple[int, ...], text: str) -> bool:
-        return ids == continuation(self.model, self.protocol.prefix, text)
+    def _loss(self, scored: Answer, greedy: Answer) -> tuple[float, bool]:
+        is_greedy = greedy.token_ids == continuation(self.model, self.protocol.prefix, scored.text)
+        return -scored.choice_scores[0], is_greedy
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
         raise NotImplementedError("tasks of several rounds cannot be asked: a setting is defined for one question about a video")
