@@ -60,8 +60,8 @@ def test_the_package_has_what_the_module_has_and_one_name_searches_and_is_a_pack
     assert [name for name in dir(ps) if not name.startswith("_")] == sorted(api.__all__)
     assert "__version__" in dir(ps)
     assert ps.__version__ == metadata.version("prunesweep")
-    with pytest.raises(AttributeError, match="no attribute 'prune'"):
-        ps.prune  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'pruned'"):
+        ps.pruned  # noqa: B018
 
 
 def test_every_public_function_has_types_and_says_what_it_raises() -> None:

@@ -110,7 +110,7 @@ def test_a_verb_without_its_part_shows_its_help(typed) -> None:
         (("demo",), "no verb 'demo'; did you mean sweep demo?"),
         (("xyzzy",), "no verb 'xyzzy'; there are run, sweep"),
         (("help",), "no verb 'help'; did you mean --help? prunesweep --help shows"),
-        (("export",), "no verb 'export'; did you mean store export?"),
+        (("merge",), "no verb 'merge'; did you mean store merge?"),
         (("store", "lst"), "store has no verb 'lst'; did you mean list? prunesweep store --help shows"),
         (("replay", "xyzzy"), "replay has no verb 'xyzzy'; it has search, hypervolume, race, savings; prunesweep replay --help"),
         (("compare", "a"), "Missing argument"),

@@ -27,7 +27,7 @@ MORE = (["reducer=prunevid", "reducer.prune=null"], ["reducer=prunevid", "reduce
 
 def records(folder: Path) -> pl.DataFrame:
     """Of all methods by both ways of answering, in a store of their own; without the columns that only tell where."""
-    assert main.DATA, "importing the command has registered its resolvers"
+    assert main.run, "importing the command has registered its resolvers"
     own = [[*given, f"protocol={way}"] for given in (*[[f"reducer={name}"] for name in RUNNABLE], *MORE) for way in BOTH_WAYS]
     rest = [f"benchmark.limit={QUESTIONS}", "trainer.progress=false", "trainer.accelerator=cpu", f"store.folder={folder}"]
     GlobalHydra.instance().clear()

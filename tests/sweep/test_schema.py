@@ -57,7 +57,7 @@ SLIPS = {
     "+analysis.costs=x": "did you mean analysis.cost",
     "+retry_error=true": "did you mean retry_errors",
     "+model.prune_layers=3": "did you mean model.prune_layer",
-    "+benchmark.subtitles=all": "benchmark=blocks lacks it, videomme has it",
+    "+benchmark.subtitles=all": "benchmark=blocks lacks it, longvideobench, videomme have it",
     "+model.lora_alpha=4": "model=tiny lacks it, pllava_7b has it",
     "+logger.modus=online": "did you mean logger.mode",
     "+trainer.num_nodes=2": "ranks are spawned",

@@ -232,8 +232,9 @@ def _read_records(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
 
 def read_shape(raw: dict[str, Any]) -> Shape:
     """A model's sizes, back from JSON."""
-    linear = raw.get("linear")
-    return Shape(**{**raw, "vision": VisionShape(**raw["vision"]), "linear": linear and LinearShape(**linear)})
+    sizes = {**raw}
+    linear = sizes.get("linear")
+    return Shape(**{**sizes, "vision": VisionShape(**sizes["vision"]), "linear": linear and LinearShape(**linear)})
 
 
 def trial_folders(sweep: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from prunesweep.benchmarks import Part
 from prunesweep.layout import visible
 from prunesweep.models.checkpoints import located
 from prunesweep.results.keys import former
@@ -58,7 +59,8 @@ def task_of(base: DictConfig) -> Task:
     """Reads the benchmark and the model's files, not the model."""
     files = Files(Store.open(Path(base.store.folder)).files if base.store.folder else None)
     load = located(OmegaConf.to_container(base.model.load, resolve=True))  # type: ignore[arg-type]
-    asked = instantiate(base.questions)(instantiate(base.benchmark.load))
+    part = instantiate(base.questions) if "questions" in base else Part()  # searches begun before there were parts
+    asked = part(instantiate(base.benchmark.load))
     samples = of_samples(asked, files).values()
     loaded = of_model(load, files)
     files.remember()
