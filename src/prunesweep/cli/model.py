@@ -56,9 +56,11 @@ def _self_checked(checkpoint: str, dtype: str) -> None:
     from prunesweep.engine.latency import accelerator_device, device_name
     from prunesweep.engine.selfcheck import require_alike, self_check
     from prunesweep.models.adapter import load
+    from prunesweep.models.loading import legible
 
     begin = time.perf_counter()
-    model = load(Path(checkpoint).name, checkpoint, dtype)
+    with legible({"_target_": f"{load.__module__}.load", "checkpoint": checkpoint}):
+        model = load(Path(checkpoint).name, checkpoint, dtype)
     device = accelerator_device("auto")
     model.network.to(device)
     loaded = time.perf_counter() - begin

@@ -241,7 +241,7 @@ def stated_layers(load: Mapping[str, Any]) -> int | None:
         return None
     try:
         config = read_object(Path(str(load.get("checkpoint"))).expanduser() / "config.json")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     text = config.get("text_config", config)
     layers = text.get("num_hidden_layers") if isinstance(text, dict) else None

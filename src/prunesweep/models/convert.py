@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.foreign import read_json
+from prunesweep.models.loading import require_bounded, told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,34 +40,10 @@ def examine(family: str, folder: Path, variant: str = "qa") -> tuple[Manifest, d
 
     Raises ValueError for another family's, and for what is none: it may have been made by anybody.
     """
-    _require_bounded(folder / "config.json")
-    try:
+    if (file := folder / "config.json").is_file():
+        require_bounded(file)
+    with told(f"{folder} cannot be read as a checkpoint of {family}"):
         return _examine(family, folder, variant)
-    except (ValueError, OSError):
-        raise
-    except Exception as error:  # transformers has classes of errors of its own for each field of a configuration
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{folder} cannot be read as a checkpoint of {family} ({type(error).__name__}: {reason})") from error
-
-
-BOUNDED = ("_size", "_layers", "_heads", "_tokens")
-MOST_LAYERS, MOST_SIZE = 1000, 10**7
-"""Of a configuration: a network of a billion layers would be built before a tensor of it is missed."""
-
-
-def _require_bounded(file: Path) -> None:
-    """Raises ValueError for sizes that no network has; what is missing is said by whoever needs it."""
-    try:
-        waiting: list[tuple[str, Any]] = [("", read_json(file))] if file.is_file() else []
-    except json.JSONDecodeError:
-        return
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += value.items()
-        most = MOST_LAYERS if "layers" in name else MOST_SIZE
-        if name.endswith(BOUNDED) and isinstance(value, int) and value > most:
-            raise ValueError(f"{file}: {name} must be at most {most:,}, got {value:,}")
 
 
 def _examine(family: str, folder: Path, variant: str) -> tuple[Manifest, dict[str, Any]]:

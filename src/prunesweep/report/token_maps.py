@@ -17,6 +17,7 @@ import numpy as np
 from prunesweep.checks import require_at_least
 from prunesweep.foreign import ForeignCodeError, Group, build, read_yaml
 from prunesweep.layout import short_numbers
+from prunesweep.models.loading import legible
 from prunesweep.results.records import CONFIG
 
 if TYPE_CHECKING:
@@ -274,7 +275,9 @@ def load_trials(folders: Sequence[Path], trusted: bool = False) -> list[Loaded]:
         [make(config["reducer"], "reducer", folder / CONFIG), make(config["protocol"], "protocol", folder / CONFIG)]
         for config, folder in zip(configs, folders, strict=True)
     ]
-    model = make(configs[0]["model"]["load"], "model", folders[0] / CONFIG)
+    load = configs[0]["model"]["load"]
+    with legible(load):
+        model = make(load, "model", folders[0] / CONFIG)
     samples = make(configs[0]["benchmark"]["load"], "benchmark", folders[0] / CONFIG)
     by_id = {sample.id: sample for sample in samples}
     names = [read_folder(folder, ("sample_id",)).info.name for folder in folders]

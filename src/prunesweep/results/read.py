@@ -169,7 +169,7 @@ def _info(trial: StoredTrial) -> TrialInfo | None:
     about = trial.about
     try:
         reducer, model, benchmark = (visible(str(about[name])) for name in ("reducer", "model", "benchmark"))
-        shape = read_shape(dict(about["shape"]))
+        shape = read_shape(about["shape"])
         made_with = dict(trial.made_of.get("versions", {}))
         return TrialInfo(reducer, reducer, model, benchmark, (), dict(about["settings"]), shape, trial.key, versions=made_with)
     except (KeyError, TypeError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -230,11 +230,11 @@ def _read_records(path: Path, columns: Sequence[str] | None) -> pl.DataFrame:
     return completed(own, columns).select(list(columns))
 
 
-def read_shape(raw: dict[str, Any]) -> Shape:
-    """A model's sizes, back from JSON."""
-    sizes = {**raw}
-    linear = sizes.get("linear")
-    return Shape(**{**sizes, "vision": VisionShape(**sizes["vision"]), "linear": linear and LinearShape(**linear)})
+def read_shape(raw: Mapping[str, Any]) -> Shape:
+    """A model's sizes, back from JSON; raises TypeError or ValueError for what has none."""
+    raw = dict(raw)
+    linear = raw.get("linear")
+    return Shape(**{**raw, "vision": VisionShape(**raw["vision"]), "linear": linear and LinearShape(**linear)})
 
 
 def trial_folders(sweep: Path) -> list[Path]:

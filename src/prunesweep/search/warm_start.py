@@ -106,7 +106,7 @@ def _of_store(store: Store, task: Task, inside: Inside) -> Iterator[tuple[str, T
 def _has_settings(about: Mapping[str, Any]) -> bool:
     """Whether a store's description, which somebody else may have written, says all that a trial of a search needs."""
     try:
-        read_shape(dict(about["shape"]))
+        read_shape(about["shape"])
         return isinstance(about["settings"], dict) and isinstance(about["settings"]["reducer"], dict) and "reducer" in about
     except (KeyError, TypeError, ValueError):
         return False
@@ -122,5 +122,5 @@ def _whole(stored: list[StoredTrial], records: pl.DataFrame, folder: Path, task:
         if part is not None and len(part) == len(task.sample_keys):
             about = trial.about
             names = (trial.key[:SHOWN], visible(str(about["reducer"])), task.model, task.benchmark)
-            info = TrialInfo(*names, (), about["settings"], read_shape(dict(about["shape"])), trial.key)
+            info = TrialInfo(*names, (), about["settings"], read_shape(about["shape"]), trial.key)
             yield f"store/{trial.key[:SHOWN]}", Trial(info, part, folder)

@@ -105,7 +105,7 @@ def info_of(one: Planned, batch: Batch, samples_key: str, stopped: Stopped | Non
     stored = batch.store.trial(key)
     if stored is None:
         raise EvaluationError(f"{batch.store.folder} has lost the description of trial {one.name!r}; run the same command again")
-    shape = read_shape(dict(stored.about["shape"]))
+    shape = read_shape(stored.about["shape"])
     keys = {"model_key": digest(stored.made_of["model"]), "samples_key": samples_key}
     made_with = dict(stored.made_of.get("versions", {}))
     return TrialInfo(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from prunesweep.models.loading import legible
 from prunesweep.results.keys.fingerprint import Files, of_model
 from prunesweep.targets import instantiate
 
@@ -28,7 +29,8 @@ class Kept:
             if self._model:
                 self._model = None
                 gc.collect()  # two need not fit into memory, and what evaluated by it refers to itself
-            self._model = key, instantiate(load)
+            with legible(load):
+                self._model = key, instantiate(load)
         return self._model[1]
 
     def samples(self, load: Mapping[str, Any]) -> tuple[Sample, ...]:

@@ -26,6 +26,7 @@ from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import device_kind
 from prunesweep.foreign import Group, build, require_registered, restored, targets, unregistered
 from prunesweep.models.checkpoints import located
+from prunesweep.models.loading import legible
 from prunesweep.results.keys.fingerprint import Files, classes, described, digest, of_samples
 from prunesweep.results.store import Store, StoredTrial
 from prunesweep.results.timing import Timing
@@ -247,7 +248,9 @@ def _model_maker(told: Mapping[str, Any], weights: Mapping[str, Any], allowed: S
 @functools.lru_cache(maxsize=1)
 def _model(load: str, weights: str, allowed: tuple[str, ...]) -> Model:
     """Kept for the next batch of a search, as long as the weights are the same: Ray and joblib use processes again."""
-    return _built(json.loads(load), "model", allowed)
+    told = json.loads(load)
+    with legible(told):
+        return _built(told, "model", allowed)
 
 
 def _describe(
