@@ -189,7 +189,7 @@ def evaluate(settings: list[str], tmp_path: Path):
             configs = [compose("eval", [*settings, store, *overrides, *one]) for one in own]
         return evaluate_configs(configs, own, functools.partial(spread, pool) if pool else None)
 
-    assert main.DATA, "importing the command has registered the resolver of packaged data"
+    assert main.run, "importing the command has registered the resolver of packaged data"
     return call
 
 
