@@ -8,7 +8,7 @@ States are frozen and their tensors are never written in place: trials that shar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -350,6 +350,18 @@ class Places(NamedTuple):
     """Where the text after them begins."""
 
 
+class Branches(Protocol):
+    """Several sequences that go on together."""
+
+    def write(self, hidden: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
+        """One more token of each: its hidden state after the last layer."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only those of the sequences that still go on."""
+        ...
+
+
 class Model(Protocol):
     """What the stages need of a video LLM; one file per family in `models/`."""
 
@@ -409,7 +421,7 @@ class Model(Protocol):
 
     def detokenize(self, ids: tuple[int, ...]) -> str: ...
 
-    def embed(self, ids: tuple[int, ...]) -> Float[Tensor, "s c"]: ...
+    def embed(self, ids: tuple[int, ...] | Int[Tensor, " s"]) -> Float[Tensor, "s c"]: ...
 
     def run(
         self,
@@ -423,13 +435,20 @@ class Model(Protocol):
         received: bool = False,
         looking: int = 0,
         given: Given | None = None,
+        apart: tuple[int, ...] = (),
     ) -> Run:
         """Layers `start` to `stop` (exclusive); `past` holds one cache for each of them, or is empty.
+
+        With `apart` the rows are several continuations of these lengths, each of which sees the cached tokens and itself.
 
         Caches may differ in length: every row attends to the whole cache of its layer.  With `look` the rows' attention in the
         last of these layers is handed out, of the last `looking` rows (0: of all), or their queries; the variant before the
         rotary embedding needs the keys of that layer's cache as they were before it.
         """
+        ...
+
+    def branches(self, caches: Sequence[tuple[Memory, ...]], next_positions: Sequence[tuple[int, ...]]) -> Branches:
+        """Several sequences, to be continued together: of each the caches and the position of its next token, by layer."""
         ...
 
     def attend(

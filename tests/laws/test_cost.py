@@ -29,8 +29,8 @@ from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.scoring import score
 from prunesweep.engine.stages import Ask, Attend, Decode, Encode, Feed, Layers
 from prunesweep.engine.stages import Prune as Step
-from prunesweep.models.decoder import attention_rows
 from prunesweep.models.llava_onevision import LlavaOnevision, shape_of
+from prunesweep.models.looks import attention_rows
 from prunesweep.reducers import EarlierCaches, Reducer, look_of, place_of
 from prunesweep.reducers.fastv import Prune as FastV
 from prunesweep.reducers.prunevid import Merge, Prune

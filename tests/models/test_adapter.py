@@ -24,7 +24,7 @@ from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
 from prunesweep.types import Clip, Prefix, Sample
-from support.trials import CHOOSE, GENERATE, reducer_of
+from support.trials import CHOOSE, GENERATE, last_stages, reducer_of
 from support.zoo import ZOO, Zoo, clip_of
 
 QUESTION = "what color is the block ?"
@@ -232,6 +232,18 @@ def test_shared_equals_separate(zoo: Zoo, samples: list[Sample], name: str) -> N
     shared = {o.key: o.result for o in evaluate_jobs(model, jobs, Clock())}
     assert [r for r in shared.values() if isinstance(r, Exception)] == []
     assert {o.key: o.result for o in evaluate_jobs(model, jobs[::-1], Clock(), share=False)} == shared
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_answers_written_together_are_those_of_one_at_a_time(zoo: Zoo, samples: list[Sample], name: str) -> None:
+    model = zoo[name]
+    jobs = [
+        Job((r, sample.id), plan(sample, 6, reducer, GENERATE, model))
+        for r, reducer in reducers(model).items()
+        for sample in questions(samples)
+    ]
+    alone = {o.key: o.result for o in evaluate_jobs(model, jobs, Clock())}
+    assert {o.key: o.result for o in evaluate_jobs(model, jobs, Clock(), last=last_stages(model, 8))} == alone
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -38,7 +38,7 @@ from prunesweep.reducers.random import Drop
 from prunesweep.results import records as recording
 from prunesweep.types import Sample
 from support.families import FAMILIES, FRAMES, state_after, whole_prompt
-from support.trials import CHOOSE, DENSE, GENERATE, reducer_of
+from support.trials import CHOOSE, DENSE, GENERATE, last_stages, reducer_of
 
 
 @functools.cache
@@ -75,6 +75,7 @@ def test_shared_equals_separate_in_any_order(samples: list[Sample], models: dict
     shuffled = random.Random(0).sample(jobs, len(jobs))
     assert {o.key: o.result for o in evaluate_jobs(model, shuffled, Clock())} == shared
     assert {o.key: o.result for o in evaluate_jobs(model, jobs, Clock(), share=False)} == shared
+    assert {o.key: o.result for o in evaluate_jobs(model, jobs, Clock(), last=last_stages(model, 8))} == shared
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -84,7 +84,7 @@ def test_no_docstring_comment_or_layout_of_any_module_is_in_the_key(source: Path
 
 
 CONSTANTS = {
-    "engine/stages/answer.py": ("best = scores.index(max(scores))", "best = scores.index(min(scores))"),
+    "engine/stages/answer.py": ("found.index(max(found))", "found.index(min(found))"),
     "reducers/parts/clustering.py": ("import torch", "import torch\n\ntorch.set_default_dtype(torch.float64)"),
     "models/decoder.py": ("ROWS_AT_ONCE = 512", "ROWS_AT_ONCE = 256"),
     "video/reader.py": ('"-m", "prunesweep.video.decoder"', '"-O", "-m", "prunesweep.video.decoder"'),

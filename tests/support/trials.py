@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from prunesweep.engine.devices import AtOnce
 from prunesweep.engine.plan import encoding, plan
-from prunesweep.engine.prefix_tree import Job, Outcome
+from prunesweep.engine.prefix_tree import Clock, Job, LastStages, Outcome
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.stages import (
     Decode,
@@ -72,6 +74,11 @@ def answers(outcomes: list[Outcome]) -> dict:
     failed = {str(outcome.key): repr(outcome.result) for outcome in outcomes if isinstance(outcome.result, Exception)}
     assert not failed, failed
     return {outcome.key: outcome.result for outcome in outcomes}
+
+
+def last_stages(model: Any, most: int, memory: int = 2**30) -> LastStages:
+    """What waits for its answer until there are so many, or so many bytes of caches."""
+    return LastStages(model, Clock(), AtOnce(most, memory))
 
 
 def one_video(samples: Sequence[Sample]) -> list[Sample]:

@@ -39,11 +39,12 @@ def main() -> None:
     then = Reader(Folder(before))
     counted = json.loads((before / "prunesweep" / TABLE.relative_to(DATA.parent)).read_text())
     now = Reader(find_installed)
+    answered = [root for root in ANSWERING if _is_there(then, root)]  # others have come since
     found = {}
     for roots in combinations():
         if not all(_is_there(then, root) for root in roots):
             continue  # a new method
-        old, new = (reader.code([*ANSWERING, *roots]).digest for reader in (then, now))
+        old, new = then.code([*answered, *roots]).digest, now.code([*ANSWERING, *roots]).digest
         found[new] = counted.get(old, old)
     TABLE.write_text(json.dumps({new: old for new, old in sorted(found.items()) if new != old}, indent=1) + "\n")
     print(f"{len(found)} combinations of methods and models; {sum(new != old for new, old in found.items())} were rewritten")

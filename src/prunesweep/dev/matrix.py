@@ -27,6 +27,7 @@ COLUMNS = {
     "test_tokens_dropped_at_the_entrance_are_to_the_others_as_if_never_there": "entrance",
     "test_a_clip_becomes_the_tokens_of_the_stock_chat_template_and_processor": "video in",
     "test_shared_equals_separate": "shared",
+    "test_answers_written_together_are_those_of_one_at_a_time": "together",
     "test_layer_ranges_compose_halves_are_whole_and_keeping_all_is_the_identity": "ranges, halves, keep all",
     "test_text_stays_where_it_is_among_the_tokens_that_are_left": "slots",
     "test_the_ledger_is_the_operator_counter": "ledger, 1 %",

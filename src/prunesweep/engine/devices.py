@@ -1,9 +1,13 @@
-"""Which kind of device an evaluation will run on."""
+"""Which kind of device an evaluation will run on, and how much of it at once."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
+from typing import Any
+
+from prunesweep.checks import require_at_least
 
 NVIDIA_OR_AMD = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Without any of these Linux has no driver of a device that torch calls CUDA, and torch need not be asked."""
@@ -30,3 +34,44 @@ def device_kind(accelerator: str) -> str:
     if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
         return "cuda"
     return "mps" if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()) else "cpu"
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """How many branches are answered at once."""
+
+    most: int = 1
+    memory: int = 0
+    """Bytes of padded caches."""
+
+
+AUTO = "auto"
+MOST_AT_ONCE = 64
+"""Answers written together, where memory allows it: by then a step takes as long as its products, not as reading the weights."""
+FREE_SHARE = {"cuda": 0.5, "cpu": 0.125}
+"""Of the memory that is free when an evaluation begins, for padded caches: a host may have other processes, a device has one."""
+
+
+def require_batch(name: str, value: object) -> None:
+    """Raises ValueError for anything but auto and a whole number from 1 on."""
+    if value == AUTO:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} must be {AUTO} or a whole number from 1 on, got {value!r}")
+    require_at_least(name, value, 1)
+
+
+def at_once(batch: int | str, device: Any) -> AtOnce:
+    """How many branches are answered together on a device: 1, or what fits into memory but no more than asked for."""
+    most = MOST_AT_ONCE if batch == AUTO else int(batch)
+    return AtOnce(most, int(FREE_SHARE.get(device.type, FREE_SHARE["cpu"]) * _free_bytes(device)))
+
+
+def _free_bytes(device: Any) -> int:
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from prunesweep.engine.stages import Layers
+from prunesweep.engine.together import AtOnce, Waiting, answer_all, can_wait
 from prunesweep.lazy import torch
 from prunesweep.types import Answer, Model
 
@@ -75,27 +76,74 @@ def _pieces(stage: Any, bounds: list[int]) -> list[Any]:
     return [replace(stage, start=a, stop=b, look=look) for (a, b), look in zip(pairwise(edges), looks, strict=True)]
 
 
-def evaluate_jobs(model: Model, jobs: Sequence[Job], clock: Clock, share: bool = True) -> list[Outcome]:
-    """The outcome of every job, in the order given; `share=False` runs each alone."""
-    batches = [cut(jobs)] if share else [cut([job]) for job in jobs]
+def evaluate_jobs(
+    model: Model, jobs: Sequence[Job], clock: Clock, share: bool = True, last: LastStages | None = None
+) -> list[Outcome]:
+    """The outcome of every job, in the order given.
+
+    `share=False` runs each alone.  Otherwise what `last` takes is answered together, without it one at a time.
+    """
+    groups = [cut(jobs)] if share else [cut([job]) for job in jobs]
+    last = last if share else None
     with torch.inference_mode():
-        outcomes = {outcome.key: outcome for batch in batches for outcome in walk(model, None, batch, 0, clock)}
+        outcomes = {outcome.key: outcome for group in groups for outcome in walk(model, None, group, 0, clock, last)}
+        outcomes |= {outcome.key: outcome for outcome in (last.answered() if last else ())}
     return [outcomes[job.key] for job in jobs]
 
 
-def walk(model: Model, state: Any, jobs: Iterable[Job], depth: int, clock: Clock) -> Iterator[Outcome]:
-    """Depth first through the prefix tree of `jobs`, all of which have been through their first `depth` stages."""
+class LastStages:
+    """Branches that wait for their answer until there are enough of them to be answered together."""
+
+    def __init__(self, model: Model, clock: Clock, at_once: AtOnce):
+        self.model, self.clock, self.at_once = model, clock, at_once
+        self._waiting: list[tuple[Waiting, list[Job]]] = []
+        self._held = 0
+
+    def takes(self, stage: Any) -> bool:
+        return self.at_once.most > 1 and can_wait(stage, self.model)
+
+    def add(self, stage: Any, prefix: Any, jobs: list[Job]) -> Iterator[Outcome]:
+        """Outcomes of those that need not wait any longer."""
+        one = Waiting(stage, prefix)
+        self._waiting.append((one, jobs))
+        self._held += sum(one.bytes)
+        if len(self._waiting) >= self.at_once.most or self._held >= self.at_once.memory:
+            yield from self.answered()
+
+    def answered(self) -> Iterator[Outcome]:
+        """Of all that wait."""
+        waiting, self._waiting, self._held = self._waiting, [], 0
+        if not waiting:
+            return
+        begin = time.perf_counter()
+        answers, self.at_once = answer_all([one for one, _ in waiting], self.model, self.at_once)
+        each = (time.perf_counter() - begin) / len(waiting)
+        for (one, jobs), answer in zip(waiting, answers, strict=True):
+            self.clock.book(one.stage, each, len(jobs))
+            yield from (Outcome(job.key, answer, one.stage if isinstance(answer, Exception) else None) for job in jobs)
+
+
+def walk(
+    model: Model, state: Any, jobs: Iterable[Job], depth: int, clock: Clock, last: LastStages | None = None
+) -> Iterator[Outcome]:
+    """Depth first through the prefix tree of `jobs`, all of which have been through their first `depth` stages.
+
+    What `last` takes is answered later, and is not among the outcomes.
+    """
     branches: dict[Any, list[Job]] = {}
     for job in jobs:
         branches.setdefault(job.stages[depth], []).append(job)
     for stage, group in branches.items():
+        if last is not None and last.takes(stage):
+            yield from last.add(stage, state, group)
+            continue
         try:
             after = _timed(stage, state, model, clock, len(group))
         except Exception as error:  # whatever a bad sample provokes becomes its record; the sweep goes on
             yield from (Outcome(job.key, error, stage) for job in group)
             continue
         yield from (Outcome(job.key, after) for job in group if len(job.stages) == depth + 1)
-        yield from walk(model, after, [job for job in group if len(job.stages) > depth + 1], depth + 1, clock)
+        yield from walk(model, after, [job for job in group if len(job.stages) > depth + 1], depth + 1, clock, last)
 
 
 def _timed(stage: Any, state: Any, model: Model, clock: Clock, jobs: int) -> Any:

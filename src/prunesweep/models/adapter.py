@@ -255,8 +255,7 @@ class StockModel(Decoder):
 
     # Text.
 
-    def text_position(self, start: int, count: int) -> Int[Tensor, " count *axes"]:
-        counted = super().text_position(start, count)
+    def text_positions(self, counted: Int[Tensor, " s"]) -> Int[Tensor, " s *axes"]:
         return counted[:, None].expand(-1, self.axes) if self.axes else counted
 
     def _chat(self, text: str, system: str = "", prefix: str = "") -> str:

@@ -10,23 +10,24 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.models.branches import Branches
+from prunesweep.models.caches import LINEAR, LayerCache, RecurrentCache, cache_argument
+from prunesweep.models.looks import attention_received, attention_rows, noting_projections, unmasked_rows
 from prunesweep.models.processing import chat_of, placed, video_inputs
 from prunesweep.slots import Given
-from prunesweep.types import Clip, KeyValue, Look, Memory, Merged, Places, Recurrent, Run
+from prunesweep.types import Clip, KeyValue, Look, Memory, Merged, Places, Run
 
 ATTENTION = "prunesweep_sdpa"
 PROCESSORS = ("processor", "image_processor", "qformer_tokenizer")
@@ -55,75 +56,6 @@ def capturing_attention(
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, capturing_attention)
 ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
-
-
-@functools.cache
-def cache_argument(forward: Callable[..., Tensor]) -> str:
-    """What a layer calls its cache: transformers 5.24 renamed it, and a name that a layer does not know is silently ignored."""
-    parameters = inspect.signature(forward).parameters
-    for name in ("cache", "past_key_values"):
-        if name in parameters:
-            return name
-    raise ValueError(f"{forward.__qualname__} takes no cache that prunesweep knows; install transformers 5.23 or 5.24")
-
-
-class LayerCache:
-    """What a stock attention layer needs of a cache, for one layer: earlier keys and values in, all of them out."""
-
-    def __init__(self, past: Any):
-        self.past = past
-        self.content: KeyValue
-
-    def update(self, key: Tensor, value: Tensor, *_: Any, **__: Any) -> KeyValue:
-        if self.past is not None:  # concatenation makes new tensors: forks may share the old ones
-            key, value = torch.cat([self.past.key, key], dim=2), torch.cat([self.past.value, value], dim=2)
-        self.content = KeyValue(key, value)
-        return self.content
-
-
-LINEAR = "linear_attn"
-"""What layers of linear attention call it."""
-
-
-class RecurrentCache:
-    """The same for a layer of linear attention.
-
-    Its states are written in place, and forks may share those of before: what it hands out is a copy.
-    """
-
-    def __init__(self, past: Any):
-        self.past = past
-        self.inputs: Tensor
-        self.state: Tensor
-
-    @property
-    def content(self) -> Recurrent:
-        return Recurrent(self.inputs, self.state)
-
-    def get_conv_state(self, *_: Any, **__: Any) -> Tensor | None:
-        if self.past is None:
-            return None
-        self.inputs = self.past.inputs.clone()
-        return self.inputs
-
-    def get_recurrent_state(self, *_: Any, **__: Any) -> Tensor | None:
-        return None if self.past is None else self.past.state.clone()
-
-    def is_recording_past(self, *_: Any) -> bool:
-        return False
-
-    def update_conv_state(self, new: Tensor, *_: Any, conv_kernel_size: int, **__: Any) -> Tensor:
-        """All inputs that the convolution sees, filled up with zeros at the beginning of a short prompt."""
-        if self.past is None:
-            whole = F.pad(new, (max(0, conv_kernel_size - new.shape[-1]), 0))
-        else:
-            whole = torch.cat([self.past.inputs, new], dim=-1)
-        self.inputs = whole[..., -conv_kernel_size:].clone()
-        return whole
-
-    def update_recurrent_state(self, state: Tensor, *_: Any, **__: Any) -> Tensor:
-        self.state = state
-        return state
 
 
 class Decoder:
@@ -180,15 +112,22 @@ class Decoder:
         """One after the other, as the reducer counts them."""
         return Places(merged.position, merged.span)
 
-    def text_position(self, start: int, count: int) -> Int[Tensor, " count"]:
-        return torch.arange(start, start + count, device=self.language_model.embed_tokens.weight.device)
+    def text_position(self, start: int, count: int) -> Int[Tensor, " count *axes"]:
+        return self.text_positions(torch.arange(start, start + count, device=self.device))
+
+    def text_positions(self, counted: Int[Tensor, " s"]) -> Int[Tensor, " s *axes"]:
+        """Of text tokens whose places are counted."""
+        return counted
 
     def project(self, features: Float[Tensor, "n v"]) -> Float[Tensor, "n c"]:
         raise ValueError(f"{type(self).__name__} has no projector of single tower features; use a method at the level of tokens")
 
-    def embed(self, ids: tuple[int, ...]) -> Float[Tensor, "s c"]:
+    def embed(self, ids: tuple[int, ...] | Int[Tensor, " s"]) -> Float[Tensor, "s c"]:
         table = self.language_model.embed_tokens
-        return table(torch.tensor(ids, dtype=torch.long, device=table.weight.device))
+        return table(torch.as_tensor(ids, dtype=torch.long, device=table.weight.device))
+
+    def branches(self, caches: Sequence[tuple[Memory, ...]], next_positions: Sequence[tuple[int, ...]]) -> Branches:
+        return Branches(self, caches, next_positions)
 
     def run(
         self,
@@ -202,11 +141,16 @@ class Decoder:
         received: bool = False,
         looking: int = 0,
         given: Given | None = None,
+        apart: tuple[int, ...] = (),
     ) -> Run:
-        """Layers `start` to `stop` on one sequence, each after the cached tokens that `past` has for it, if any."""
+        """Layers `start` to `stop` on one sequence, each after the cached tokens that `past` has for it, if any.
+
+        With `apart` it is several ones of these lengths, of which each goes on from the cached tokens by itself.
+        """
         hidden = hidden[None]
         rotary = self._rotations(hidden, position, start, stop)
-        masks = {n: chunk_mask(hidden.shape[1], n, hidden) for n in {kv.tokens for kv in past if isinstance(kv, KeyValue)}}
+        cached = {kv.tokens for kv in past if isinstance(kv, KeyValue)}
+        masks = {tokens: chunk_mask(hidden.shape[1], tokens, hidden, apart) for tokens in cached}
         whole = joined_mask(given)
         memories: list[Memory] = []
         captured: list[tuple[Tensor, Tensor]] = []
@@ -349,12 +293,19 @@ def settings_of(network: Any) -> str:
     return str([sorted(own.items()), *dict.fromkeys(parts)])
 
 
-def chunk_mask(rows: int, cached: int, like: Tensor) -> Float[Tensor, "1 1 rows total"] | None:
-    """Causal float mask of `rows` new tokens after `cached` ones; a single row sees everything and needs none."""
+def chunk_mask(rows: int, cached: int, like: Tensor, apart: tuple[int, ...] = ()) -> Float[Tensor, "1 1 rows total"] | None:
+    """Causal float mask of `rows` new tokens after `cached` ones; a single row sees everything and needs none.
+
+    Rows that stand apart, so many each, see the cached tokens and their own.
+    """
     if rows == 1:
         return None
     mask = torch.full((rows, cached + rows), torch.finfo(like.dtype).min, dtype=like.dtype, device=like.device)
-    return mask.triu(cached + 1)[None, None]
+    mask = mask.triu(cached + 1)
+    if len(apart) > 1:
+        whose = torch.repeat_interleave(torch.tensor(apart)).to(like.device)
+        mask[:, cached:].masked_fill_(whose[:, None] != whose, torch.finfo(like.dtype).min)
+    return mask[None, None]
 
 
 def joined_mask(given: Given | None) -> Bool[Tensor, "1 1 s s"] | None:
@@ -377,74 +328,6 @@ LAYER_PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"
 """Of layers that are an attention and a feed-forward network, one after the other."""
 NORMS_AFTER = {"post_self_attn_layernorm", "post_mlp_layernorm"}
 """Of layers that norm what either adds, as GLM's."""
-
-
-ROWS_AT_ONCE = 512
-"""Of an attention map that is summed up: a whole one may not fit into memory."""
-
-
-def attention_received(
-    query: Float[Tensor, "1 h s d"],
-    key: Float[Tensor, "1 k total d"],
-    scaling: float,
-    mask: Bool[Tensor, "1 1 s total"] | None = None,
-) -> Float[Tensor, "h total"]:
-    """Attention that each of `total` tokens receives from the last s of them, summed in float32: causal without a mask."""
-    rows, total = query.shape[2], key.shape[2]
-    received = torch.zeros(query.shape[1], total, device=query.device)
-    for start in range(0, rows, ROWS_AT_ONCE):
-        some = query[:, :, start : start + ROWS_AT_ONCE]
-        if mask is not None and rows == total:
-            received += attention_rows(some, key, scaling, mask[0, 0, start : start + ROWS_AT_ONCE]).sum(1)
-            continue
-        seen = total - rows + start + some.shape[2]
-        received[:, :seen] += attention_rows(some, key[:, :, :seen], scaling).sum(1)
-    return received
-
-
-@contextmanager
-def noting_projections(attention: Any, found: dict[str, Tensor]) -> Iterator[None]:
-    """Notes queries `q` and keys `k` of a stock attention layer that runs inside, `1 h s d`, before the rotary embedding."""
-
-    def keep(name: str, output: Tensor) -> None:
-        found[name] = output.reshape(*output.shape[:2], -1, attention.head_dim).transpose(1, 2)
-
-    hooks = []
-    for name in ("q", "k"):
-        last = getattr(attention, f"{name}_norm", None) or getattr(attention, f"{name}_proj")
-        hooks.append(last.register_forward_hook(lambda _, __, output, name=name: keep(name, output)))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def unmasked_rows(
-    query: Float[Tensor, "1 h s d"], key: Float[Tensor, "1 k total d"], scaling: float
-) -> Float[Tensor, "h s total"]:
-    """Softmax attention to all of `total` tokens, rounded as by PruneVid's released code: scores in the type of the queries,
-    their softmax in float32, and that in the type of the queries again.
-    """
-    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-    scores = (query[0] @ key[0].transpose(-1, -2)) / (1 / scaling)
-    return scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-
-
-def attention_rows(
-    query: Float[Tensor, "1 h s d"],
-    key: Float[Tensor, "1 k total d"],
-    scaling: float,
-    mask: Bool[Tensor, "s total"] | None = None,
-) -> Float[Tensor, "h s total"]:
-    """Softmax attention of the last s of `total` tokens, in float32, causal without a mask; key heads are repeated for grouped
-    queries.
-    """
-    rows, total = query.shape[2], key.shape[2]
-    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-    scores = (query[0].float() * scaling) @ key[0].float().transpose(-1, -2)
-    future = torch.ones(rows, total, dtype=torch.bool, device=scores.device).triu(total - rows + 1) if mask is None else ~mask
-    return scores.masked_fill(future, float("-inf")).softmax(-1)
 
 
 def llm_shape(text: Any, vision: VisionShape) -> Shape:

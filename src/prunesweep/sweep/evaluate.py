@@ -35,10 +35,10 @@ from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError
 from prunesweep.engine import scoring
 from prunesweep.engine.candidate import Candidate
-from prunesweep.engine.devices import require_accelerator
+from prunesweep.engine.devices import AUTO, at_once, require_accelerator
 from prunesweep.engine.encoder_cache import EncoderCache
 from prunesweep.engine.plan import plan
-from prunesweep.engine.prefix_tree import Clock, Job, Outcome, evaluate_jobs
+from prunesweep.engine.prefix_tree import Clock, Job, LastStages, Outcome, evaluate_jobs
 from prunesweep.engine.stages import METHOD_STAGES
 from prunesweep.engine.validity import InvalidError
 from prunesweep.results.records import may_pass
@@ -143,6 +143,7 @@ class Evaluation(L.LightningModule):
         retry_errors: bool,
         cache: EncoderCache | None,
         seconds: float,
+        batch: int | str = AUTO,
     ):
         super().__init__()
         self.make_model = make_model
@@ -156,6 +157,8 @@ class Evaluation(L.LightningModule):
         self.logged: set[tuple[Any, ...]] = set()
         """Kinds of unexpected exceptions that have had their traceback in the log."""
         self.clock = Clock()
+        self.batch = batch
+        self.last: LastStages | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """In a spawned process, before Lightning says there what it is about to do."""
@@ -182,7 +185,8 @@ class Evaluation(L.LightningModule):
             self.peers.look(self.writer.written)
         with self._booked("prompts"):
             jobs, broken = self._jobs(samples)
-        outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share) + broken
+        self.last = self.last or LastStages(self.model, self.clock, at_once(self.batch, self.model.device))
+        outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share, self.last) + broken
         records = [(*self._address(record.trial, record.sample_id), record) for record in self._to_records(samples, outcomes)]
         self.made += len(records)
         with self._booked("store"):
@@ -313,13 +317,16 @@ def evaluate(
     retry_errors: bool = False,
     cache: EncoderCache | None = None,
     seconds: float = DECODE_SECONDS,
+    batch: int | str = AUTO,
 ) -> Evaluated:
     """Records of all trials on all samples, in the order of the samples.
 
     What the store has at these addresses is not evaluated again; without a store everything is.  At most `devices`
-    processes are spawned, one per video that lacks records.  Decoding a clip may take `seconds` of processor time.  Raises
-    ValueError if there are more devices than videos, and KeyboardInterrupt when told to stop; the store then has all that was
-    finished.
+    processes are spawned, one per video that lacks records.  Decoding a clip may take `seconds` of processor time.  Of answers
+    `batch` are generated together.
+
+    Raises ValueError if there are more devices than videos, and KeyboardInterrupt when told to stop; the store then has all that
+    was finished.
     """
     begin = time.perf_counter()
     require_devices(devices, accelerator, len(by_video(samples)))
@@ -332,7 +339,7 @@ def evaluate(
         if work.videos:
             start = random.randrange(len(work.videos)) if store else 0  # several evaluations of the same then meet late
             work = Work(work.videos[start:] + work.videos[:start], work.done, work.missing, work.known)
-            module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache, seconds)
+            module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache, seconds, batch)
             clocks = _predict(module, min(devices, len(work.videos)), accelerator, progress)
         evaluated = time.perf_counter()
         found = assembled(place, samples, addresses)

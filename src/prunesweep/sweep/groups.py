@@ -214,6 +214,7 @@ def _evaluator(
     """Evaluates some samples by the trials of some names, here and into the batch's store."""
     spec, trainer, engine = batch.spec, batch.spec.trainer, batch.spec.engine
 
+    from prunesweep.engine.devices import AUTO
     from prunesweep.engine.encoder_cache import EncoderCache
     from prunesweep.sweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
 
@@ -237,6 +238,7 @@ def _evaluator(
             retry_errors=spec.retry_errors,
             cache=cache,
             seconds=spec.video["seconds"],
+            batch=engine.get("batch", AUTO),
         )
         note_speed(batch.store.folder, place_of(batch), result.kinds, largest(batch))
         return result

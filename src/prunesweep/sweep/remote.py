@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prunesweep.checks import EvaluationError, UnfitError
 from prunesweep.engine.candidate import Candidate
-from prunesweep.engine.devices import device_kind
+from prunesweep.engine.devices import AUTO, device_kind
 from prunesweep.foreign import Group, build, require_registered, restored, targets, unregistered
 from prunesweep.models.checkpoints import located
 from prunesweep.models.loading import legible
@@ -101,7 +101,7 @@ def _task(pool: Pool, batch: Batch, group: Sequence[Planned], videos: Sequence[S
         "benchmark": spec.benchmark["load"],
         "name": spec.benchmark["name"],
         "trainer": {key: spec.trainer[key] for key in ("devices", "accelerator")},
-        "engine": {key: spec.engine[key] for key in ("share", "cache", "cache_gib")},
+        "engine": {key: spec.engine[key] for key in ("share", "batch", "cache", "cache_gib")},
         "retry_errors": spec.retry_errors,
         "seconds": spec.video["seconds"],
         "threads": pool.threads,
@@ -203,6 +203,7 @@ def _evaluate(told: Mapping[str, Any], allowed: Sequence[str]) -> Timing:
         addresses=addresses,
         retry_errors=told["retry_errors"],
         seconds=told["seconds"],
+        batch=engine.get("batch", AUTO),
         cache=EncoderCache(engine["cache"], engine["cache_gib"]) if engine["cache"] else None,
     ).timing
 

@@ -13,7 +13,7 @@ video: it stands before the first step that reads the question.  Without such a 
 layers.  What a step must know of earlier ones travels in the state, never in the step, so that equal steps are equal stages.
 """
 
-from prunesweep.engine.stages.answer import Choose, Generate, Writer, greedy
+from prunesweep.engine.stages.answer import Choose, Generate, Writer, generate_together, greedy
 from prunesweep.engine.stages.llm import Ask, Attend, Evict, Feed, Layers, Prune, changed, looked, through_all
 from prunesweep.engine.stages.video import Decode, Embed, Encode, Kept, Reduce, first_patches
 
@@ -38,6 +38,7 @@ __all__ = [
     "Writer",
     "changed",
     "first_patches",
+    "generate_together",
     "greedy",
     "looked",
     "through_all",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import Usage, scoring_flops
 from prunesweep.engine.stages.llm import through_all
 from prunesweep.engine.validity import (
+    InvalidError,
     require_finite_logit,
     require_finite_scores,
 )
@@ -33,26 +34,38 @@ class Choose:
     share = "LLM"
 
     def __call__(self, prefix: Prefix, model: Model) -> Answer:
-        first = model.logits(prefix.hidden[-1:]).float().log_softmax(-1)
         writers = [Writer(prefix, model, self.decoding) for _ in self.options]
-        scores = tuple(self._score(*each, first, prefix, model) for each in zip(self.options, writers, strict=True))
-        require_finite_scores(scores)
-        best = scores.index(max(scores))
-        rows = [len(option) - 1 for option in self.options]
-        usage = replace(_asked(prefix), option_rows=sum(rows), option_pairs=sum(n * n for n in rows))
-        return Answer(self.texts[best], (), scores, _with_decoding(usage, *writers))
-
-    def _score(self, option: tuple[int, ...], writer: Writer, first: torch.Tensor, prefix: Prefix, model: Model) -> float:
-        score = first[0, option[0]]
-        if len(option) > 1:
-            embedded = model.embed(option[:-1])
-            if self.decoding is None:
-                hidden = through_all(prefix, embedded, model).hidden
-            else:
-                hidden = torch.cat([writer.write(token[None]) for token in embedded])
+        first = model.logits(prefix.hidden[-1:]).float().log_softmax(-1)[0]
+        scores = first[self._ids([option[0] for option in self.options], first)]
+        longer = [index for index, option in enumerate(self.options) if len(option) > 1]
+        if longer:
+            hidden = self._hidden(
+                [self.options[index][:-1] for index in longer], [writers[index] for index in longer], prefix, model
+            )
             following = model.logits(hidden).float().log_softmax(-1)
-            score = score + following.gather(1, torch.tensor(option[1:], device=following.device)[:, None]).sum()
-        return float(score)
+            rows = [index for index in longer for _ in self.options[index][1:]]
+            ids = self._ids([token for index in longer for token in self.options[index][1:]], following)
+            scores = scores.index_add(0, self._ids(rows, scores), following.gather(1, ids[:, None])[:, 0])
+        found = tuple(scores.tolist())
+        require_finite_scores(found)
+        more = [len(option) - 1 for option in self.options]
+        usage = replace(_asked(prefix), option_rows=sum(more), option_pairs=sum(n * n for n in more))
+        return Answer(self.texts[found.index(max(found))], (), found, _with_decoding(usage, *writers))
+
+    def _hidden(
+        self, options: Sequence[tuple[int, ...]], writers: Sequence[Writer], prefix: Prefix, model: Model
+    ) -> Float[Tensor, "rows c"]:
+        """After the last layer: of all options in one pass, of which each sees itself only, wherever layers allow it."""
+        embedded = [model.embed(option) for option in options]
+        if self.decoding is not None:
+            return torch.cat([writer.write(row[None]) for rows, writer in zip(embedded, writers, strict=True) for row in rows])
+        if len(prefix.caches) < prefix.depth:  # a layer that reads in order cannot leave the others' tokens out
+            return torch.cat([through_all(prefix, rows, model).hidden for rows in embedded])
+        return through_all(prefix, torch.cat(embedded), model, apart=tuple(map(len, options))).hidden
+
+    @staticmethod
+    def _ids(ids: Sequence[int], like: Tensor) -> Int[Tensor, " n"]:
+        return torch.tensor(ids, device=like.device)
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,68 @@ class Generate:
         return Answer(model.detokenize(tuple(ids)), tuple(ids), (), answered_usage(prefix, len(ids), writer))
 
 
+@dataclass
+class Written:
+    """One row of a batch: what it has said so far."""
+
+    stage: Generate
+    ids: list[int] = field(default_factory=list)
+    fault: Exception | None = None
+    done: bool = False
+
+    def take(self, token: int, best: float, model: Model) -> None:
+        """One more token, whose logit is `best`; none any more where it has ended."""
+        if self.done:
+            return
+        try:
+            require_finite_logit(best, len(self.ids) + 1)
+        except InvalidError as error:
+            self.fault, self.done = error, True
+            return
+        self.ids.append(token)
+        self.done = token in model.stop_ids or len(self.ids) == self.stage.most_tokens
+
+    def answer(self, prefix: Prefix, model: Model) -> Answer | Exception:
+        ids = tuple(self.ids)
+        return self.fault or Answer(model.detokenize(ids), ids, (), answered_usage(prefix, len(ids)))
+
+
+def generate_together(stages: Sequence[Generate], prefixes: Sequence[Prefix], model: Model) -> list[Answer | Exception]:
+    """What each of these stages answers by itself, a token of all of them at a time.
+
+    An InvalidError in the place of an answer whose logits cannot be used.
+    """
+    written = [Written(stage) for stage in stages]
+    rows = written
+    branches = model.branches([prefix.kv for prefix in prefixes], [prefix.next_positions for prefix in prefixes])
+    logits = model.logits(torch.cat([prefix.hidden[-1:] for prefix in prefixes]))
+    while True:
+        token, said = _likeliest(logits)
+        for row, (index, best) in zip(rows, said, strict=True):
+            row.take(int(index), best, model)
+        going = [place for place, row in enumerate(rows) if not row.done]
+        if not going:
+            return [row.answer(prefix, model) for row, prefix in zip(written, prefixes, strict=True)]
+        if len(going) <= SPARSE * len(rows):
+            branches.keep(going)
+            token, rows = token[going], [rows[place] for place in going]
+        logits = model.logits(branches.write(model.embed(token)))
+
+
+SPARSE = 0.5
+"""Rows that have ended go along until no more than this share still writes: leaving them out takes a copy of all caches."""
+
+
+def _likeliest(logits: Float[Tensor, "b vocabulary"]) -> tuple[Int[Tensor, " b"], list[list[float]]]:
+    """The likeliest token of each row; and its number and logit, for which the device is waited for once.
+
+    Numbers are exact as floats up to 2^24.
+    """
+    last = logits.float()
+    token = last.argmax(-1)
+    return token, torch.stack([token.float(), last.amax(-1)], dim=1).tolist()
+
+
 def greedy(prefix: Prefix, model: Model, writer: Writer | None = None) -> Iterator[int]:
     """The likeliest token after a prefix, then the likeliest after that, without end.
 
@@ -82,12 +157,10 @@ def greedy(prefix: Prefix, model: Model, writer: Writer | None = None) -> Iterat
     writer = writer or Writer(prefix, model)
     logits = model.logits(prefix.hidden[-1:])
     for step in count():
-        last = logits[-1].float()
-        index, best = torch.stack([last.argmax().float(), last.amax()]).tolist()  # one wait for the device; exact to 2^24
+        token, ((index, best),) = _likeliest(logits[-1:])
         require_finite_logit(best, step + 1)
-        token = int(index)
-        yield token
-        logits = model.logits(writer.write(model.embed((token,))))
+        yield int(index)
+        logits = model.logits(writer.write(model.embed(token)))
 
 
 class Writer:
@@ -148,9 +221,9 @@ def _appended(cache: Memory, longer: Memory) -> Memory:
     return KeyValue(*(torch.cat([old, new[:, :, -1:]], dim=2) for old, new in zip(cache, longer, strict=True)))
 
 
-def answered_usage(prefix: Prefix, generated: int, writer: Writer) -> Usage:
+def answered_usage(prefix: Prefix, generated: int, *writers: Writer) -> Usage:
     """Of so many tokens after a prompt."""
-    return _with_decoding(replace(_asked(prefix), generated_tokens=generated), writer)
+    return _with_decoding(replace(_asked(prefix), generated_tokens=generated), *writers)
 
 
 def _with_decoding(usage: Usage, *writers: Writer) -> Usage:

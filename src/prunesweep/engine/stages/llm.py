@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import Usage, scoring_flops
 from prunesweep.engine.validity import require_valid_caches, require_valid_change
@@ -172,9 +172,12 @@ def through_all(
     received: bool = False,
     kv: tuple[Memory, ...] | None = None,
     layers: tuple[int, int] | None = None,
+    apart: tuple[int, ...] = (),
 ) -> Run:
     """Text tokens, the `step`th and following ones after a prefix, on its caches or on `kv`, through the layers that it has
     been through or some of them; each layer has its own count of positions.
+
+    With `apart` they are several continuations of these lengths.
     """
     caches = prefix.kv if kv is None else kv
     first, last = (0, prefix.depth) if layers is None else layers
@@ -182,11 +185,11 @@ def through_all(
     done: tuple[Memory, ...] = ()
     seen: tuple[Tensor, ...] = ()
     for start, stop in _alike(prefix.next_positions, first, last):
-        position = model.text_position(prefix.next_positions[start] + step, len(hidden))
-        wanted = look if stop == last else None
-        run = model.run(
-            run.hidden, position, start, stop, caches[start:stop], wanted, prefix.key if stop == last else None, received
-        )
+        at = prefix.next_positions[start] + step
+        position = torch.cat([model.text_position(at, rows) for rows in apart or (len(hidden),)])
+        wanted, key = (look, prefix.key) if stop == last else (None, None)
+        more: dict[str, Any] = {"apart": apart} if apart else {}
+        run = model.run(run.hidden, position, start, stop, caches[start:stop], wanted, key, received, **more)
         done, seen = (*done, *run.kv), (*seen, *run.received)
     return run._replace(kv=done, received=seen)
 

@@ -44,6 +44,7 @@ from prunesweep.results.keys.syntax import (
 ANSWERING = (
     f"{PACKAGE}.engine.plan.plan",
     f"{PACKAGE}.engine.prefix_tree.evaluate_jobs",
+    f"{PACKAGE}.engine.prefix_tree.LastStages",
     f"{PACKAGE}.engine.scoring.score",
     f"{PACKAGE}.engine.scoring.failure",
 )
