@@ -2,6 +2,7 @@
 
     python -m prunesweep.dev.bench merge      PruneVid's merge against a loop over frames; --methods: all that merge
     python -m prunesweep.dev.bench engine     shared trials against one at a time, with and without kept vision features
+    python -m prunesweep.dev.bench answers    the same by how the answer is given: chosen, or written in 10 or 100 tokens
     python -m prunesweep.dev.bench processes  several processes of one thread each against one
     python -m prunesweep.dev.bench start      what a trial costs besides its questions, in sweeps and searches of many trials
     python -m prunesweep.dev.bench resume     what reading a store of millions of records takes
@@ -28,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from prunesweep.dev.bench_answers import bench_answers
 from prunesweep.dev.bench_engine import SCALES, as_released, bench_engine
 from prunesweep.dev.bench_methods import bench_methods
 from prunesweep.dev.bench_store import FEW, bench_resume, bench_start
@@ -168,6 +170,10 @@ def _parser() -> argparse.ArgumentParser:
     engine = parts.add_parser("engine", help="what sharing saves on a grid of configurations and on several questions")
     engine.add_argument("--scale", choices=SCALES, default="0.5b", help="proportion of vision to LLM FLOPs")
     engine.add_argument("--rounds", type=int, default=3)
+    answers = parts.add_parser("answers", help="what sharing and writing together save, by how the answer is given")
+    answers.add_argument("--scale", choices=SCALES, default="7b", help="proportion of vision to LLM FLOPs")
+    answers.add_argument("--tokens", type=int, nargs="*", default=(10, 100), help="of generated answers")
+    answers.add_argument("--rounds", type=int, default=3)
     processes = parts.add_parser("processes", help="what a second process brings, each with one thread")
     processes.add_argument("--processes", type=int, default=2)
     processes.add_argument("--questions", type=int, default=200, help="of the embedded benchmark")
@@ -188,8 +194,17 @@ def _parsed() -> argparse.Namespace:
     if arguments.part == "resume" and min(arguments.millions) <= 0:
         parser.error("--millions must be more than 0")
     bounded = ("rounds", "processes", "questions")
-    if min([*getattr(arguments, "shape", ()), *(getattr(arguments, name, 1) for name in bounded)]) < 1:
-        parser.error("--shape, --rounds, --processes and --questions must be at least 1")
+    if (
+        min(
+            [
+                *getattr(arguments, "shape", ()),
+                *getattr(arguments, "tokens", ()),
+                *(getattr(arguments, name, 1) for name in bounded),
+            ]
+        )
+        < 1
+    ):
+        parser.error("--shape, --tokens, --rounds, --processes and --questions must be at least 1")
     return arguments
 
 
@@ -200,6 +215,9 @@ def main() -> None:
             from prunesweep.dev.bench_processes import bench_processes
 
             print(bench_processes(arguments.processes, arguments.questions, arguments.rounds))
+        elif arguments.part == "answers":
+            scale = SCALES[arguments.scale]
+            print(bench_answers(arguments.scale, scale, arguments.tokens, arguments.rounds))
         elif arguments.part == "start":
             print(bench_start(arguments.trials))
         elif arguments.part == "resume":

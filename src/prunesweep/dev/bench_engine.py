@@ -186,10 +186,8 @@ def sides_of(model: LlavaOnevision, jobs: Sequence[Job], frames: int) -> tuple[S
     alone = partial(evaluate_jobs, model, jobs, Clock(), share=False)
     kept = partial(on_kept_features, model, jobs)
     shared = partial(evaluate_jobs, model, jobs, Clock())
-    found = [_answers(work()) for work in (alone, kept, shared)]
-    if not found[0] == found[1] == found[2]:
-        raise ValueError("sharing changed an answer; please report this with the command you ran")
-    costs = [ledger(model.shape, answer.usage) for answer in found[0].values()]
+    found = require_same_answers([work() for work in (alone, kept, shared)])
+    costs = [ledger(model.shape, answer.usage) for answer in found.values()]
     total, vision = sum(cost.total for cost in costs), costs[0].vision
     counted = counted_flops(shared)
     return (
@@ -212,6 +210,15 @@ def on_kept_features(model: LlavaOnevision, jobs: Sequence[Job]) -> list[Outcome
 def encoded(model: LlavaOnevision, sample: Sample, frames: int) -> Tokens:
     clip = Decode(sample.path, sample.video_id, frames, sample.start, sample.end)(None, model)
     return Encode()(clip, model)
+
+
+def require_same_answers(sides: Sequence[Sequence[Outcome]]) -> dict[Any, Answer]:
+    """What all sides answer.  Raises ValueError if two differ; scores of options may do so in their last bits."""
+    found = [_answers(side) for side in sides]
+    said = [{key: (answer.text, answer.token_ids, answer.usage) for key, answer in one.items()} for one in found]
+    if any(one != said[0] for one in said):
+        raise ValueError("sharing changed an answer; please report this with the command you ran")
+    return found[0]
 
 
 def _answers(outcomes: Sequence[Outcome]) -> dict[Any, Answer]:
