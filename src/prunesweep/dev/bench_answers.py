@@ -83,7 +83,7 @@ def measured(sides: Sequence[Side], rounds: int) -> list[Measured]:
 def bound_of(model: Any, jobs: Sequence[Job]) -> float:
     """FLOPs of all jobs alone over FLOPs of what the shared walk runs: no walk that shares all there is can save more."""
     outcomes = evaluate_jobs(model, jobs, Clock())
-    alone = sum(ledger(model.shape, outcome.result.usage).total for outcome in outcomes)  # type: ignore[union-attr]
+    alone = sum(ledger(model.shape, answer.usage).total for answer in require_same_answers([outcomes]).values())
     return alone / counted_flops(partial(evaluate_jobs, model, jobs, Clock()))
 
 
@@ -91,7 +91,7 @@ def rows_of(model: Any, protocol: str, jobs: Sequence[Job], rounds: int) -> list
     sides = sides_of(model, jobs)
     found = measured(sides, rounds)
     bound = f"{bound_of(model, jobs):.2f}x"
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for side, own in zip(sides, found, strict=True):
         ratios = sorted(alone / mine for alone, mine in zip(found[0].seconds, own.seconds, strict=True))
         median, spread = statistics.median(own.seconds), f"{min(own.seconds):.2f} to {max(own.seconds):.2f}"

@@ -21,7 +21,15 @@ from prunesweep.checks import require_at_least, require_choice, require_flag, re
 from prunesweep.cost import clustering_flops
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import EarlierCaches, Left, NoCounterpartError, Positions
-from prunesweep.reducers.parts.clustering import Noise, contiguous_segments, dpc_knn, group_mean, raster_order, run_lengths
+from prunesweep.reducers.parts.clustering import (
+    NOT_FINITE,
+    Noise,
+    contiguous_segments,
+    dpc_knn,
+    group_mean,
+    raster_order,
+    run_lengths,
+)
 from prunesweep.shares import ceil_share, floor_share, truncated_share
 from prunesweep.types import AttentionVariant, Merged, Prefix, Tokens
 
@@ -172,7 +180,10 @@ class Merge:
     def segment_lengths(self, x: Float[Tensor, "t p c"]) -> list[int]:
         """Frames per segment: DPC-KNN on the frames' mean tokens; at least one cluster."""
         frames = x.to(self._type(x)).mean(1).float()
-        label = dpc_knn(frames[None], self.frame_clusters(len(x)), self.neighbours, self._noise)[0]
+        found = dpc_knn(frames[None], self.frame_clusters(len(x)), self.neighbours, self._noise, known_finite=True)[0]
+        *label, finite = torch.cat([found, frames.isfinite().all()[None]]).tolist()  # one wait for the device
+        if not finite:
+            raise ValueError(NOT_FINITE)
         return contiguous_segments(label) if self.segmentation == "repaired" else run_lengths(label)
 
     def _static(self, x: Float[Tensor, "t p c"], in_segment: Float[Tensor, "g t"], lengths: list[int]) -> Bool[Tensor, "g p"]:
@@ -189,31 +200,37 @@ class Merge:
         The b items come in parts, each `i p c`: together they would be a second copy of the video.
         """
         size = member.sum(1)
-        clusters = torch.tensor([self.clusters(n) for n in size.tolist()], device=size.device)
-        whole = clusters == size  # too small to cluster, or one cluster a token, in its place: nothing to compute
+        sizes = size.tolist()
+        clusters = [self.clusters(n) for n in sizes]
+        whole = [wanted == n for wanted, n in zip(clusters, sizes, strict=True)]  # too small, or one a token, in its place
         if self._permutes:
-            whole = size < self.min_cluster_tokens
-        width = int(size.max())
+            whole = [n < self.min_cluster_tokens for n in sizes]
+        width = max(sizes)
         patch = member.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]  # members first, in order
         rank = torch.arange(width, device=member.device)
         there = rank < size[:, None]
         x = _gathered(parts, patch)
         label = rank.expand(len(x), -1)
-        if not whole.all():
-            label = label.where(whole[:, None], self._labels(x, clusters, there))
+        if not all(whole):
+            kept = torch.tensor(whole, device=x.device)[:, None]
+            label = label.where(kept, self._labels(x, clusters, sizes, there))
         label = label.where(there, 0)
-        mean = group_mean(x, label, int(clusters.max()), there, self._type(x))
-        return _Groups(mean, label, there, patch, clusters)
+        mean = group_mean(x, label, max(clusters), there, self._type(x))
+        return _Groups(mean, label, there, patch, sizes, clusters)
 
-    def _labels(self, x: Float[Tensor, "b w c"], clusters: Int[Tensor, " b"], there: Bool[Tensor, "b w"]) -> Int[Tensor, "b w"]:
+    def _labels(
+        self, x: Float[Tensor, "b w c"], clusters: list[int], sizes: list[int], there: Bool[Tensor, "b w"]
+    ) -> Int[Tensor, "b w"]:
         """Of items with members; what the others get means nothing."""
         features = F.normalize(x.float(), dim=-1) * x.shape[-1] ** 0.5 if self.distance == "unit" else x
-        some = (clusters > 0).nonzero()[:, 0]
-        if len(some) < len(x):
-            features, clusters, there = features[some], clusters[some], there[some]
-        label = dpc_knn(features, clusters, self.neighbours, self._noise, there.sum(1))
+        members = [item for item, wanted in enumerate(clusters) if wanted]
+        some = torch.tensor(members, device=x.device)
+        if len(members) < len(x):
+            features, there = features[some], there[some]
+        wanted, sizes = [clusters[item] for item in members], [sizes[item] for item in members]
+        label = dpc_knn(features, wanted, self.neighbours, self._noise, sizes, known_finite=True)  # the frames were
         if self.order == "raster":
-            label = raster_order(label, int(clusters.max()), there)
+            label = raster_order(label, max(wanted), there)
         return label if len(label) == len(x) else label.new_zeros(x.shape[:2]).index_copy(0, some, label)
 
     def _flops(self, tokens: Tokens, lengths: list[int], groups: _Groups) -> int:
@@ -222,7 +239,7 @@ class Merge:
         if self.static_threshold is not None:
             of_segment = pairwise_flops if self.precision == "input" else similarity_flops
             flops += sum(of_segment(length, patches, channels) for length in lengths if length > 1)
-        sizes = zip(groups.there.sum(1).tolist(), groups.clusters.tolist(), strict=True)
+        sizes = zip(groups.sizes, groups.clusters, strict=True)
         clustered = [pair for pair in sizes if pair[1] < pair[0] or (self._permutes and pair[0] >= self.min_cluster_tokens)]
         return flops + sum(clustering_flops(size, channels, clusters) for size, clusters in clustered)
 
@@ -238,7 +255,9 @@ class _Groups:
     there: Bool[Tensor, "b w"]
     patch: Int[Tensor, "b w"]
     """Where each token stands in its frame."""
-    clusters: Int[Tensor, " b"]
+    sizes: list[int]
+    """How many tokens are there."""
+    clusters: list[int]
 
 
 def _gathered(parts: tuple[Float[Tensor, "i p c"], ...], patch: Int[Tensor, "b w"]) -> Float[Tensor, "b w c"]:
@@ -310,12 +329,8 @@ def _assemble(tokens: Tokens, groups: _Groups, segment: Int[Tensor, " t"], lengt
     order: list[int] = []
     for index, (first, length) in enumerate(zip(first_frame, lengths, strict=True)):
         order += [index, *range(segments + first, segments + first + length)]
-    sequence = torch.tensor(order, device=device)
-    size = groups.clusters[sequence]
-    begin = torch.empty_like(size).index_copy(0, sequence, size.cumsum(0) - size)
+    place, group, begin = (torch.tensor(own, device=device) for own in _counted(order, groups))
     most = groups.mean.shape[1]
-    rank = torch.arange(most, device=device)
-    place = (sequence[:, None] * most + rank)[rank < size[:, None]]  # of each token among all clusters, padding left out
     x = groups.mean.flatten(0, 1)[place]
     position, span = torch.arange(len(x), device=device), len(x)
     if positions == "original":
@@ -327,11 +342,28 @@ def _assemble(tokens: Tokens, groups: _Groups, segment: Int[Tensor, " t"], lengt
     return Merged(
         tokens=tokens,
         x=x,
-        group=((size > 0).cumsum(0) - 1).repeat_interleave(size),
+        group=group,
         source=torch.maximum(on_patches[segment], on_patches[segments:]),  # a patch is in one of the two sets
         position=position,
         span=span,
     )
+
+
+def _counted(order: list[int], groups: _Groups) -> tuple[list[int], list[int], list[int]]:
+    """Of each token its place among all clusters, padding left out, and its group; of each item its first token.
+
+    On the host, which knows all counts.
+    """
+    most = groups.mean.shape[1]
+    place: list[int] = []
+    group: list[int] = []
+    begin = [0] * len(order)
+    for item in order:
+        clusters = groups.clusters[item]
+        begin[item] = len(place)
+        group += [group[-1] + 1 if group else 0] * clusters
+        place += range(item * most, item * most + clusters)
+    return place, group, begin
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ DPC-KNN: Du, Ding, Jia, "Study on density peaks clustering based on k-nearest ne
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,10 +36,11 @@ SAME_POINT = 1e-13
 
 def dpc_knn(
     x: Float[Tensor, "b n c"],
-    clusters: Int[Tensor, " b"] | int,
+    clusters: Int[Tensor, " b"] | Sequence[int] | int,
     neighbours: int,
     noise: Noise = NO_NOISE,
-    size: Int[Tensor, " b"] | None = None,
+    size: Int[Tensor, " b"] | Sequence[int] | None = None,
+    known_finite: bool = False,
 ) -> Int[Tensor, "b n"]:
     """Cluster labels of each item's points; label i is the cluster whose centre has the i-th highest score.
 
@@ -49,32 +51,44 @@ def dpc_knn(
 
     Items of different sizes are padded at the end: only the first `size` points count, the labels of others mean nothing.
 
+    A device is waited for once, to look whether x is finite, and not at all where a caller knows; once more for each of
+    `clusters` and `size` that is a tensor.
+
     Raises ValueError unless 1 <= clusters <= points of each item, or if x is not finite.
     """
     x = x.detach()
     batch, points, channels = x.shape
-    if size is None:
-        size = torch.full((batch,), points, device=x.device)
-    wanted = torch.as_tensor(clusters, device=x.device).expand(batch)
-    _require_fitting(wanted.tolist(), size.tolist())
-    member = torch.arange(points, device=x.device) < size[:, None]
+    wanted = _whole_numbers(clusters, batch)
+    sizes = _whole_numbers(points if size is None else size, batch)
+    _require_fitting(wanted, sizes)
+    count = torch.tensor(sizes, device=x.device)
+    member = torch.arange(points, device=x.device) < count[:, None]
     foreign = ~(member[:, :, None] & member[:, None, :])
     distance = _distances(x) / channels**0.5
     farthest = distance.masked_fill(foreign, 0).amax(dim=(1, 2), keepdim=True)
-    if not math.isfinite(float(farthest.sum())):
-        raise ValueError("visual tokens to cluster contain NaN or infinite values; check the model's dtype")
+    if not known_finite and not math.isfinite(float(farthest.sum())):
+        raise ValueError(NOT_FINITE)
     distance = distance.masked_fill(foreign, math.inf)
-    density = _densities(distance, size, neighbours, noise).masked_fill(~member, -math.inf)
+    density = _densities(distance, count, neighbours, noise).masked_fill(~member, -math.inf)
     denser = density[:, None, :] > density[:, :, None]
     separation = torch.where(denser, distance, farthest).amin(-1)
     return _nearest_centre(distance, (separation * density).masked_fill(~member, -math.inf), wanted)
 
 
-def _nearest_centre(
-    distance: Float[Tensor, "b n n"], score: Float[Tensor, "b n"], wanted: Int[Tensor, " b"]
-) -> Int[Tensor, "b n"]:
+NOT_FINITE = "visual tokens to cluster contain NaN or infinite values; check the model's dtype"
+
+
+def _whole_numbers(value: Int[Tensor, " b"] | Sequence[int] | int, count: int) -> list[int]:
+    """One for each of so many items."""
+    if isinstance(value, int):
+        return [value] * count
+    return value.tolist() if isinstance(value, torch.Tensor) else list(value)
+
+
+def _nearest_centre(distance: Float[Tensor, "b n n"], score: Float[Tensor, "b n"], clusters: list[int]) -> Int[Tensor, "b n"]:
     """Labels, where the points of the highest scores, as many as are wanted, are centres; a centre's is its own."""
-    rank = torch.arange(int(wanted.max()), device=score.device)
+    wanted = torch.tensor(clusters, device=score.device)
+    rank = torch.arange(max(clusters), device=score.device)
     chosen = rank < wanted[:, None]
     centre = score.sort(dim=-1, descending=True, stable=True).indices[:, : len(rank)]
     columns = centre[:, None, :].expand(-1, score.shape[1], -1)
@@ -143,18 +157,22 @@ def raster_order(label: Int[Tensor, "b n"], groups: int, member: Bool[Tensor, "b
     return first.argsort(dim=1, stable=True).argsort(dim=1).gather(1, label)
 
 
-def run_lengths(label: Int[Tensor, " t"]) -> list[int]:
+def run_lengths(label: Int[Tensor, " t"] | list[int]) -> list[int]:
     """Lengths of the runs of equal labels."""
-    return [length for _, length in _runs(label.tolist())]
+    return [length for _, length in _runs(_listed(label))]
 
 
-def contiguous_segments(label: Int[Tensor, " t"]) -> list[int]:
+def _listed(label: Int[Tensor, " t"] | list[int]) -> list[int]:
+    return label if isinstance(label, list) else label.tolist()
+
+
+def contiguous_segments(label: Int[Tensor, " t"] | list[int]) -> list[int]:
     """Lengths of the segments that frame labels give, after the repair that makes clusters contiguous.
 
     As in PruneVid's released code: of each label only its longest runs survive (none, if the longest is a single frame);
     every erased stretch joins its longer neighbour, the left one in a tie; if nothing survives, there is one segment.
     """
-    runs = _runs(label.tolist())
+    runs = _runs(_listed(label))
     longest: dict[int, int] = {}
     for value, length in runs:
         longest[value] = max(longest.get(value, 0), length)
