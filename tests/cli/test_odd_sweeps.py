@@ -130,7 +130,8 @@ def killed(folder: Path) -> None:
 
 def pending_since(folder: Path, began: float) -> None:
     store = Store.open(folder.parent / "store")
-    note = Pending({"none": "k", "random": "l"}, ("s",), str(store.folder), platform.node(), os.getpid(), began)
+    here = {"host": platform.node(), "process": os.getpid(), "began": began}
+    note = Pending(trials={"none": "k", "random": "l"}, samples=("s",), store=str(store.folder), **here)
     folder.mkdir()
     (folder / "pending-x.json").write_text(json.dumps(asdict(note)))
 

@@ -32,7 +32,7 @@ def show(
     _require_agreeing(table, everything, form, tasks, samples, exact)
     from prunesweep.analysis.outcomes import read_outcomes
     from prunesweep.report.finished import read
-    from prunesweep.report.progress import lines
+    from prunesweep.report.progress import lines, search_lines
     from prunesweep.report.summary import only_failed
     from prunesweep.report.words import said, table_text
     from prunesweep.results.infeasible import all_infeasible
@@ -42,8 +42,11 @@ def show(
     some, notes = bool(trial_folders(sweep)), read_pending(sweep)
     if notes and not some and (option := _needs_finished(table, samples, everything)):
         raise ValueError(f"{option} takes finished trials: {unfinished(sweep)}")
-    for one in notes:  # beside a table, which may be piped into a file
-        print("\n".join(lines(one)), file=sys.stderr if table or everything else sys.stdout)
+    for text in [
+        *search_lines(sweep),
+        *("\n".join(lines(one)) for one in notes),
+    ]:  # beside a table, which may be piped into a file
+        print(text, file=sys.stderr if table or everything else sys.stdout)
     failed = None if notes or table or samples else only_failed(sweep, cost)
     if failed:
         print(failed)
