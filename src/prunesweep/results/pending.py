@@ -134,6 +134,9 @@ def unfinished(folder: Path) -> str | None:
         trials = {name for note in notes for name in note.trials}
         states = "; ".join(dict.fromkeys(note.state for note in notes))
         return f"{folder} has {len(trials)} trials and none is finished ({states}): prunesweep show {folder} shows what is there"
+    if searches := read_searching(folder):
+        states = "; ".join(dict.fromkeys(note.state for note in searches))
+        return f"{folder} is a search for {searches[0].trials} trials and none is finished ({states})"
     if reasons := [one.line for one in all_infeasible(folder)]:
         more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
         return f"no trial of {folder} could be run: {'; '.join(reasons[:MOST_NAMED])}{more}"
