@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from prunesweep.targets import FormerModules
 
 if TYPE_CHECKING:
-    from prunesweep.api import Choice as Choice
-    from prunesweep.api import Comparison as Comparison
-    from prunesweep.api import Front as Front
-    from prunesweep.api import Sweep as Sweep
     from prunesweep.api import evaluate as evaluate
-    from prunesweep.api import grid as grid
-    from prunesweep.api import load_benchmark as load_benchmark
-    from prunesweep.api import load_model as load_model
     from prunesweep.api import prune as prune
     from prunesweep.api import read as read
-    from prunesweep.api import reducer as reducer
     from prunesweep.api import search as search
+    from prunesweep.choices import Choice as Choice
+    from prunesweep.choices import grid as grid
+    from prunesweep.choices import load_benchmark as load_benchmark
+    from prunesweep.choices import load_model as load_model
+    from prunesweep.choices import reducer as reducer
+    from prunesweep.report.finished import Comparison as Comparison
+    from prunesweep.report.finished import Front as Front
+    from prunesweep.report.finished import Sweep as Sweep
 
     __version__: str
 

@@ -11,38 +11,22 @@ the other finds in the store.  Errors in what is asked for are ValueError, with 
 
 from __future__ import annotations
 
-import itertools
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from prunesweep.choices import Choice, choice_of, explained, preset_of, searched, section_of
+from prunesweep.choices import grid as grid
+from prunesweep.choices import load_benchmark as load_benchmark
+from prunesweep.choices import load_model as load_model
+from prunesweep.choices import reducer as reducer
 
 if TYPE_CHECKING:
-    from prunesweep.report.finished import Comparison, Front, Sweep
-    from prunesweep.use.preset import Preset
+    from prunesweep.report.finished import Sweep
     from prunesweep.use.prune import Pruning
 
-__all__ = [
-    "Choice",
-    "Comparison",
-    "Front",
-    "Sweep",
-    "evaluate",
-    "grid",
-    "load_benchmark",
-    "load_model",
-    "prune",
-    "read",
-    "reducer",
-    "search",
-]
-
-Group = Literal["model", "benchmark", "reducer"]
-BESIDE = ("video", "protocol")
-"""Sections whose settings a trial may have besides its reducer's."""
 STORE = "store"
 """As in `conf/eval.yaml`."""
 
@@ -53,144 +37,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(finished, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-# What to evaluate
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A model, a benchmark or a reducer of `conf/`, with settings of one's own.  Equal choices are the same trial."""
-
-    group: Group
-    name: str
-    settings: tuple[str, ...] = ()
-    """As a command has them: `benchmark.limit=200`."""
-    conf: str | None = None
-    """The folder, like the package's `conf/`, that has it; None for the package's own."""
-
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        return f"{self.group}={self.name}", *self.settings
-
-    def __str__(self) -> str:
-        return " ".join([self.name, *(setting.removeprefix(f"{self.group}.") for setting in self.settings)])
-
-    def __repr__(self) -> str:
-        return f"<{self.group} {self}>"
-
-
-def load_model(name: str | Path, /, **settings: Any) -> Choice:
-    """A model of `conf/model/`: `ps.load_model("llava_onevision_7b", frames=16)`.  Weights are read when it evaluates.
-
-    One of your own is named by its file, FOLDER/model/NAME.yaml; benchmarks and reducers likewise.
-    Raises ValueError for an unknown name or setting, and for one that must be given.
-    """
-    return _checked(_choice("model", name, settings))
-
-
-def load_benchmark(name: str | Path, /, **settings: Any) -> Choice:
-    """A benchmark of `conf/benchmark/`: `ps.load_benchmark("mvbench", path="/data/mvbench", limit=400)`.
-
-    `limit` is a number of questions, the same of each task; None takes all.  Videos are read when it is evaluated.
-    Raises ValueError as `load_model`.
-    """
-    return _checked(_choice("benchmark", name, settings))
-
-
-def reducer(name: str | Path, settings: Mapping[str, Any] | None = None, /, **more: Any) -> Choice:
-    """A method of `conf/reducer/`, which makes a trial: `ps.reducer("prunevid", {"prune.keep_ratio": 0.4})`.
-
-    Keys are the reducer's own; those that begin with `video.` or `protocol.` set how the trial is asked: `video.frames` is a
-    number of frames.  Raises ValueError for an unknown name or setting, and for a value out of bounds.
-    """
-    return _checked(_choice("reducer", name, {**(settings or {}), **more}))
-
-
-def grid(name: str | Path, settings: Mapping[str, Sequence[Any]], /) -> list[Choice]:
-    """Trials of a method, one for each combination of the values given for each key; the last key varies fastest.
-
-    Raises ValueError as `reducer`, and for a key without values.
-    """
-    axes = [getattr(values, "tolist", lambda own=values: own)() for values in settings.values()]  # of numpy or torch
-    for (key, given), values in zip(settings.items(), axes, strict=True):
-        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise ValueError(f"grid: {key} takes a list of values, got {given!r}")
-        for value in values:
-            _checked(_choice("reducer", name, {key: value}))
-    combinations = itertools.product(*axes)
-    return [_choice("reducer", name, dict(zip(settings, values, strict=True))) for values in combinations]
-
-
-def _choice(group: Group, name: str | Path, settings: Mapping[str, Any]) -> Choice:
-    from prunesweep.sweep.overrides import override
-
-    own = tuple(override(key, value, _section(group, key)) for key, value in settings.items())
-    if isinstance(name, (str, Path)) and str(name).endswith(".yaml"):
-        file = Path(name).expanduser().absolute()
-        if group == "reducer" and (preset := _preset(file)):
-            return Choice(group, preset.overrides[0].partition("=")[2], (*preset.overrides[1:], *own))
-        if not file.is_file() or file.parent.name != group:
-            raise ValueError(f"{name} must be a file in a folder called {group}, as in conf/{group}/")
-        return Choice(group, file.stem, own, str(file.parents[1]))
-    if not isinstance(name, (str, Path)) or not re.fullmatch(r"[\w./-]+", str(name)):
-        raise ValueError(f"a {group} is called by its name in conf/{group}/, got {name!r}")
-    return Choice(group, str(name), own)
-
-
-def _preset(file: str | Path) -> Preset | None:
-    """What `prunesweep tune` has written; None for other files, and where there is none."""
-    from prunesweep.use.preset import is_preset, read_preset
-
-    path = Path(file).expanduser()
-    return read_preset(path) if is_preset(path) else None
-
-
-def _section(group: str, key: Any) -> str:
-    """The section of a key, where the key does not begin with it."""
-    first = str(key).lstrip("+").partition(".")[0]
-    return "" if "." in str(key) and (first == group or (group == "reducer" and first in BESIDE)) else group
-
-
-def _checked(choice: Choice) -> Choice:
-    """Raises ValueError for what the command would refuse before it reads anything."""
-    from omegaconf import OmegaConf
-
-    from prunesweep.sweep.session import composed
-    from prunesweep.targets import instantiate
-
-    with _explained():
-        section = composed([*_searched(choice), *choice.overrides])[choice.group]
-        for missing in sorted(OmegaConf.missing_keys(section)):
-            key = f"{choice.group}.{missing}"
-            raise ValueError(f"{key} must be given: {key}=...")
-        if choice.group == "reducer":
-            instantiate(section)
-    return choice
-
-
-def _searched(*choices: Choice) -> list[str]:
-    """Where Hydra is to look besides its own folder."""
-    from prunesweep.sweep.overrides import override
-
-    folders = dict.fromkeys(choice.conf for choice in choices if choice.conf)
-    return [override("hydra.searchpath", [f"file://{folder}" for folder in folders])] if folders else []
-
-
-def _given(group: Group, value: Choice | str) -> Choice:
-    """A choice, or one by its name alone."""
-    chosen = _checked(_choice(group, value, {})) if isinstance(value, (str, Path)) else value
-    if not isinstance(chosen, Choice) or chosen.group != group:
-        maker = {"model": "load_model", "benchmark": "load_benchmark", "reducer": "reducer"}[group]
-        raise ValueError(f"a {group} is made by prunesweep.{maker}, got {value!r}")
-    return chosen
-
-
-def _explained() -> AbstractContextManager[None]:
-    """Hydra's errors as the command words them; its traceback as well with HYDRA_FULL_ERROR=1."""
-    from prunesweep.cli.run import hydras_errors_explained  # it also teaches OmegaConf the functions that conf/ calls
-
-    return hydras_errors_explained()
 
 
 # Evaluating
@@ -217,11 +63,11 @@ def evaluate(
     """
     if isinstance(trials, (str, Path, Choice)):
         raise ValueError(f"trials must be a list, got {trials!r}")
-    chosen = [_given("reducer", trial) for trial in trials]
+    chosen = [choice_of("reducer", trial) for trial in trials]
     if not chosen:
         raise ValueError("there is no trial to evaluate: give at least one, such as ps.reducer('none')")
     given = {"store.folder": store, "trainer.progress": progress, **_folder(folder), **(settings or {})}
-    common = _common(_given("model", model), _given("benchmark", benchmark), chosen, given)
+    common = _common(choice_of("model", model), choice_of("benchmark", benchmark), chosen, given)
     return _run(common, ["hydra/sweeper=grids"], chosen, {"grids": [_as_grid(one) for one in chosen]})
 
 
@@ -277,13 +123,13 @@ def search(
     """
     if unknown := [name for name in options if name not in Searching.__annotations__]:
         raise ValueError(_unknown_option(unknown[0]))
-    method = _given("reducer", reducer)
-    baselines = {name: _given("reducer", one) for name, one in options.get("baselines", {"dense": "none"}).items()}
+    method = choice_of("reducer", reducer)
+    baselines = {name: choice_of("reducer", one) for name, one in options.get("baselines", {"dense": "none"}).items()}
     progress = options.get("progress", True)
     given = {"store.folder": options.get("store", STORE), "trainer.progress": progress, **_folder(options.get("folder"))}
     given |= options.get("settings") or {}
     methods = [method, *baselines.values()]
-    common = _common(_given("model", model), _given("benchmark", benchmark), methods, given)
+    common = _common(choice_of("model", model), choice_of("benchmark", benchmark), methods, given)
     sampler = [f"+sampler={options['sampler']}"] if "sampler" in options else []
     sweeper = {"trials": trials, "space": {_whole(key): _range(key, value) for key, value in space.items()}}
     sweeper |= {"baselines": {name: _as_grid(one) for name, one in baselines.items()}, **_sweepers(options)}
@@ -318,7 +164,7 @@ def _written(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _whole(key: str) -> str:
-    section = _section("reducer", key)
+    section = section_of("reducer", key)
     return f"{section}.{key}" if section else key
 
 
@@ -360,7 +206,7 @@ def _common(model: Choice, benchmark: Choice, methods: Sequence[Choice], given: 
     """The overrides of all trials; nothing goes to W&B unless that is asked for."""
     from prunesweep.sweep.overrides import override
 
-    where = _searched(model, benchmark, *methods)
+    where = searched(model, benchmark, *methods)
     own = [override(key, value) for key, value in {"logger": "none", **given}.items()]
     return [*where, *model.overrides, *benchmark.overrides, *own]
 
@@ -373,8 +219,8 @@ def _run(common: Sequence[str], more: Sequence[str], methods: Sequence[Choice], 
     from prunesweep.sweep.session import require_code_as_written, run_sweep
 
     task = [override for override in common if not override.startswith("hydra")]
-    with _explained():
-        require_code_as_written([[*_searched(*methods), *task, *one.overrides] for one in _kinds(methods)])
+    with explained():
+        require_code_as_written([[*searched(*methods), *task, *one.overrides] for one in _kinds(methods)])
         try:
             folder, failed = run_sweep([*common, *more], sweeper, progress="trainer.progress=false" not in common)
         except OSError as error:
@@ -442,7 +288,7 @@ def prune(model: Any, setting: Choice | str | Path, *, video_id: str = "") -> Ab
     from prunesweep.use.prune import pruned
 
     sizes = None
-    if isinstance(setting, (str, Path)) and str(setting).endswith(".yaml") and (preset := _preset(setting)):
+    if isinstance(setting, (str, Path)) and str(setting).endswith(".yaml") and (preset := preset_of(setting)):
         sizes = preset.shape
     return pruned(model, _reducer_of(setting), video_id, sizes)
 
@@ -452,11 +298,11 @@ def _reducer_of(setting: Choice | str | Path) -> Any:
     from prunesweep.targets import instantiate
     from prunesweep.use.settings import is_reducers_name, reducer_called
 
-    if isinstance(setting, (str, Path)) and not is_reducers_name(str(setting)) and not _preset(setting):
+    if isinstance(setting, (str, Path)) and not is_reducers_name(str(setting)) and not preset_of(setting):
         return reducer_called(str(setting))
-    chosen = _given("reducer", setting if isinstance(setting, Choice) else str(setting))
-    with _explained():
-        section = composed([*_searched(chosen), *chosen.overrides])["reducer"]
+    chosen = choice_of("reducer", setting if isinstance(setting, Choice) else str(setting))
+    with explained():
+        section = composed([*searched(chosen), *chosen.overrides])["reducer"]
     if section.get("match"):
         raise ValueError(f"{chosen}: a budget is solved on a benchmark's videos; evaluate it, and name the trial's folder")
     return instantiate(section)

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from prunesweep.cost import NOTHING, Usage
 from prunesweep.facts import Fact
 from prunesweep.slots import Given, Slots
+from prunesweep.tower import TowerMerger as TowerMerger
+from prunesweep.tower import TowerTokens as TowerTokens
 
 if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
     from jaxtyping import Bool, Float, Int, UInt8
@@ -123,38 +125,6 @@ class Tokens:
         if name not in self.facts:
             raise ValueError(f"{name} was not asked of the model; a merger that reads it has it among its needs")
         return self.facts[name].value
-
-
-class TowerTokens(NamedTuple):
-    """Of t frames between layers of the vision tower, with a class token or without."""
-
-    x: Float[Tensor, "t n v"]
-    size: Float[Tensor, "t n"]
-    """How many patches each stands for."""
-    source: Int[Tensor, "t u"]
-    """Which of the n each of those before the first merge went to."""
-
-
-@runtime_checkable
-class TowerMerger(Protocol):
-    """Leaves fewer tokens after the attention of each layer of a vision tower, as `reducers.tome` does."""
-
-    @property
-    def proportional(self) -> bool:
-        """Whether attention to a token counts as often as it stands for patches."""
-        ...
-
-    def schedule(self, layers: int, patches: int) -> list[int]:
-        """How many fewer each layer leaves of a frame's patches."""
-        ...
-
-    def __call__(self, key: Float[Tensor, "t n d"], tokens: TowerTokens, fewer: int, class_token: bool) -> TowerTokens:
-        """By the layer's keys, mean over heads."""
-        ...
-
-    def ordered(self, tokens: TowerTokens) -> TowerTokens:
-        """As they leave the tower, without class token."""
-        ...
 
 
 class Contributions(NamedTuple):

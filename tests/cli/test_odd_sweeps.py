@@ -130,9 +130,17 @@ def killed(folder: Path) -> None:
 
 def pending_since(folder: Path, began: float) -> None:
     store = Store.open(folder.parent / "store")
-    note = Pending({"none": "k", "random": "l"}, ("s",), str(store.folder), platform.node(), os.getpid(), began)
+    here = {"host": platform.node(), "process": os.getpid(), "began": began}
+    note = Pending(trials={"none": "k", "random": "l"}, samples=("s",), store=str(store.folder), **here)
     folder.mkdir()
     (folder / "pending-x.json").write_text(json.dumps(asdict(note)))
+
+
+def searched(folder: Path) -> None:
+    """Before its first batch."""
+    folder.mkdir()
+    here = {"host": platform.node(), "process": os.getpid(), "began": psutil.Process().create_time()}
+    (folder / "searching-x.json").write_text(json.dumps({"trials": 40, **here}))
 
 
 def infeasible(folder: Path) -> None:
@@ -144,6 +152,7 @@ ENDED = "not running: the same command goes on from there"
 UNFINISHED = {
     running: r"sweep has 2 trials and none is finished \(running\): prunesweep show .*sweep shows what is there$",
     killed: rf"sweep has 2 trials and none is finished \({ENDED}\): prunesweep show .*sweep shows what is there$",
+    searched: r"sweep is a search for 40 trials and none is finished \(running\)$",
     infeasible: r"no trial of .*sweep could be run: fastv: too few layers; .*; and 2 more$",
 }
 READERS: dict[str, tuple[str, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
+from prunesweep.report.progress import search_lines
 from prunesweep.results.keys.fingerprint import Files, digest, of_model
+from prunesweep.results.pending import searching
 from prunesweep.results.records import read_trial
 from prunesweep.results.store import Store, StoredTrial, row_schema
 from prunesweep.search import study as proposals
@@ -150,9 +153,29 @@ def test_an_interrupted_search_leaves_no_trial_running_and_ends_as_if_unbroken(s
         search(task, tmp_path / "s", plan(10), host)
     study = optuna.load_study(study_name="prunesweep", storage=open_storage(None, tmp_path / "s"))
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 4 + [TrialState.WAITING] * 4
+    assert search_lines(tmp_path / "s") == ["search: 4 of 10 trials, running"]  # this process lives
     resumed, host = search(task, tmp_path / "s", plan(10))
+    assert search_lines(tmp_path / "s") == []
     assert host.evaluated == ["4", "5", "6", "7", "8", "9"]
     assert [(t.params, t.values) for t in resumed] == [(t.params, t.values) for t in whole]
+
+
+def test_a_search_says_between_its_batches_how_far_it_is(task: Path, tmp_path: Path) -> None:
+    host, said, folder = Formula(task, tmp_path / "s"), [], tmp_path / "s"
+    host.before_launch = lambda _: said.extend(search_lines(folder))
+    search(task, folder, plan(8, baselines=BASELINES), host)
+    assert said == [f"search: {had} of 8 trials, running" for had in (0, 0, 4)]  # its baselines are not counted
+    with pytest.raises(KeyboardInterrupt), searching(folder, 12):
+        raise KeyboardInterrupt
+    (note,) = folder.glob("searching-*.json")
+    left = {**json.loads(note.read_text()), "process": 2**22 + 5}
+    note.write_text(json.dumps(left))
+    (folder / "searching-x.json").write_text('{"trials": "many", "host": "h", "process": 1, "began": 0}')
+    (folder / "searching-y.json").write_text("[]")
+    assert search_lines(folder) == ["search: 8 of 12 trials, not running: the same command goes on from there"]
+    with searching(folder, 12):
+        assert search_lines(folder) == ["search: 8 of 12 trials, running"]
+    assert not note.exists()
 
 
 def test_a_proposal_that_was_cut_short_is_completed(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
 from prunesweep.reducers import Reducer, fastv, prunevid, random
 from prunesweep.report import progress
-from prunesweep.results.pending import Pending, noted, read_pending
+from prunesweep.results.pending import Note, noted, read_pending
 from prunesweep.results.store import Store
 from prunesweep.sweep import ahead
 from prunesweep.sweep.ahead import Blueprint, Size, Speed, bytes_text, duration_text, stages_ahead
@@ -249,7 +249,7 @@ def test_an_interrupted_evaluation_stays_readable_until_the_next_run(tmp_path: P
 
 def test_a_process_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     own = psutil.Process()
-    mine = Pending({}, (), "", platform.node(), os.getpid(), own.create_time())
+    mine = Note(host=platform.node(), process=os.getpid(), began=own.create_time())
     assert mine.running
     assert not replace(mine, began=own.create_time() - 1000).running
     assert not replace(mine, host="elsewhere").running

@@ -32,24 +32,26 @@ def show(
     _require_agreeing(table, everything, form, tasks, samples, exact)
     from prunesweep.analysis.outcomes import read_outcomes
     from prunesweep.report.finished import read
-    from prunesweep.report.progress import lines
+    from prunesweep.report.progress import lines, search_lines
     from prunesweep.report.summary import only_failed
     from prunesweep.report.words import said, table_text
     from prunesweep.results.infeasible import all_infeasible
     from prunesweep.results.pending import read_pending, unfinished
     from prunesweep.results.records import trial_folders
 
-    some, notes = bool(trial_folders(sweep)), read_pending(sweep)
-    if notes and not some and (option := _needs_finished(table, samples, everything)):
+    some, notes, search = bool(trial_folders(sweep)), read_pending(sweep), search_lines(sweep)
+    unended = bool(notes or search)
+    if unended and not some and (option := _needs_finished(table, samples, everything)):
         raise ValueError(f"{option} takes finished trials: {unfinished(sweep)}")
-    for one in notes:  # beside a table, which may be piped into a file
-        print("\n".join(lines(one)), file=sys.stderr if table or everything else sys.stdout)
-    failed = None if notes or table or samples else only_failed(sweep, cost)
+    beside = sys.stderr if table or everything else sys.stdout  # a table may be piped into a file
+    for line in [*search, *(line for one in notes for line in lines(one))]:
+        print(line, file=beside)
+    failed = None if unended or table or samples else only_failed(sweep, cost)
     if failed:
         print(failed)
     elif everything:
         print(read(sweep, cost).text(everything=True))
-    elif some or not notes:
+    elif some or not unended:
         found = read_outcomes(sweep, cost, margin, exact)
         if table:
             print(table_text(found, table, form, tasks))

@@ -7,7 +7,6 @@ are the same: `tests/laws/test_golden.py` and the other laws must pass.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
 from prunesweep.paths import CONF, DATA, user_path
 from prunesweep.reducers import SLOTS
@@ -33,7 +33,7 @@ STEPS = tuple(sorted((*SLOTS, "match")))
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("before", type=user_path, help="folder src of a checkout from before")
     before = parser.parse_args().before
     then = Reader(Folder(before))

@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from prunesweep.dev import parser_of
 from prunesweep.dev.bench_answers import bench_answers
 from prunesweep.dev.bench_engine import SCALES, as_released, bench_engine
 from prunesweep.dev.bench_methods import bench_methods
@@ -161,7 +162,7 @@ def _differing(one: Float[Tensor, "n c"], other: Float[Tensor, "n c"]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__file__, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     merge = parts.add_parser("merge", help="PruneVid's merge against a loop over frames")
     merge.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))

@@ -6,7 +6,6 @@ front with its bootstrap, intervals, tests against the dense model, main effects
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import subprocess
@@ -22,6 +21,7 @@ import numpy as np
 
 from prunesweep.analysis import resampling
 from prunesweep.cost import Shape, VisionShape
+from prunesweep.dev import parser_of
 from prunesweep.errors import reported
 from prunesweep.layout import grid
 from prunesweep.paths import user_path
@@ -157,9 +157,7 @@ def measure(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m prunesweep.dev.bench_analysis", description="Read a large drawn sweep in a fresh process."
-    )
+    parser = parser_of(__file__, "Read a large drawn sweep in a fresh process.")
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--measure", type=user_path, help="read the sweep in this folder, nothing else", metavar="FOLDER")

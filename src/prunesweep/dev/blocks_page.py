@@ -5,13 +5,13 @@ Everything on the page is computed from the shipped test split and the scripts t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from prunesweep.benchmarks import blocks, by_video
+from prunesweep.dev import parser_of
 from prunesweep.dev.benchmark_pages import blindness, choose_examples, distributions, families, strip_figure
 from prunesweep.embedded.build import SPLIT_SEEDS
 from prunesweep.embedded.h264 import FRAMES_PER_SECOND
@@ -66,7 +66,7 @@ Short videos with the redundancy of real ones, and questions that need the right
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("folder", type=user_path, help="blocks.md and blocks/*.png are written here")
     folder = parser.parse_args().folder
     pictures = folder / "blocks"

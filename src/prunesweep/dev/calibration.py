@@ -7,7 +7,6 @@ Answers are drawn from a known truth: a video's accuracy is a beta variable, so 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -19,6 +18,7 @@ from prunesweep.analysis import ablation, clusters, margins, resampling, signifi
 from prunesweep.analysis.accuracy import accuracies_of
 from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.analysis.selection import area_interval, front_weights
+from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown
 
@@ -263,7 +263,7 @@ TABLES: Mapping[str, Callable[[int, np.random.Generator], list[str]]] = {
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(prog="python -m prunesweep.dev.calibration", description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__file__, (__doc__ or "").splitlines()[0])
     parser.add_argument("--draws", type=int, default=2000, help="of each case (2000)")
     arguments = parser.parse_args()
     if arguments.draws < 1:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-
+from prunesweep.dev import parser_of
 from prunesweep.embedded.build import SPLIT_SEEDS, draw_split
 from prunesweep.embedded.worlds import BLOCKS, World
 from prunesweep.errors import write_anywhere
 from prunesweep.paths import user_path
 
 
-def draw(world: World) -> None:
-    """The command of one benchmark."""
-    parser = argparse.ArgumentParser(description=f"Draws a split of {world.name} as mp4 files with a questions.jsonl.")
+def draw(world: World, file: str) -> None:
+    """The command of one benchmark, by its script's `__file__`."""
+    parser = parser_of(file, f"Draws a split of {world.name} as mp4 files with a questions.jsonl.")
     parser.add_argument("split", choices=SPLIT_SEEDS)
     parser.add_argument("folder", type=user_path)
     parser.add_argument("--per-family", type=int, default=100, help="questions per family (default 100)")
@@ -24,7 +23,7 @@ def draw(world: World) -> None:
 
 def main() -> None:
     write_anywhere()
-    draw(BLOCKS)
+    draw(BLOCKS, __file__)
 
 
 if __name__ == "__main__":

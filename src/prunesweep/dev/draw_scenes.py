@@ -9,7 +9,7 @@ from prunesweep.errors import write_anywhere
 
 def main() -> None:
     write_anywhere()
-    draw(SCENES)
+    draw(SCENES, __file__)
 
 
 if __name__ == "__main__":

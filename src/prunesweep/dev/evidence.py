@@ -25,6 +25,7 @@ from prunesweep.analysis.significance import holm
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text, p_text
+from prunesweep.dev import parser_of
 from prunesweep.embedded.build import SPLIT_SEEDS, draw_split
 from prunesweep.embedded.scene import FRAMES
 from prunesweep.errors import write_anywhere
@@ -365,7 +366,7 @@ def report(results: Mapping[str, Sequence[Claim]], command: str) -> str:
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description="Test what the embedded benchmark and model are meant to show.")
+    parser = parser_of(__file__, "Test what the embedded benchmark and model are meant to show.")
     parser.add_argument("folder", type=user_path, help="results go here; sweeps that it already holds are not run again")
     parser.add_argument("--second-seed", type=user_path, metavar="CHECKPOINT", help="the model trained with another seed")
     parser.add_argument("--processes", type=_positive, default=2, help="evaluation processes of one thread each (default 2)")

@@ -5,7 +5,6 @@ Runs `tests/models/test_adapter.py` in a checkout and marks, for every family, w
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from pathlib import Path
 
+from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
 from prunesweep.files import replace_file
 from prunesweep.paths import user_path
@@ -39,7 +39,7 @@ Results = Mapping[tuple[str, str], bool]
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("checkout", nargs="?", type=user_path, default=Path.cwd(), help="of the repository; default: here")
     checkout = parser.parse_args().checkout
     page = checkout / "docs" / "networks.md"

@@ -1,6 +1,6 @@
 """How many wrong copies of each method the laws and its reference cases find.
 
-    python -m prunesweep.dev.mutate [METHOD...] [--jobs=2] [--all]
+    python -m prunesweep.dev.mutate [METHOD...] [--jobs 2] [--all]
 
 `dev/mutants.py` makes the copies by rules; a METHOD is a module of `prunesweep.reducers`.  Each copy stands in for the module
 in a process of its own, where `prunesweep.testing` and then the method's reference cases in `tests/` run.  A copy that changes
@@ -9,6 +9,7 @@ no output of any of the laws' inputs counts as equivalent.  In a checkout.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import functools
@@ -30,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 import prunesweep.reducers as methods
+from prunesweep.dev import parser_of
 from prunesweep.dev.mutants import Mutant, mutants_of
 from prunesweep.errors import reported
 from prunesweep.paths import PACKAGE
@@ -218,17 +220,21 @@ def preload() -> ModuleType:
 
 
 def main() -> None:
+    parser = parser_of(__file__, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    parser.add_argument("--all", action="store_true", help="name the caught copies, too")
+    given = parser.parse_args()
     with reported():
-        run(sys.argv[1:])
+        run(given.methods, given.jobs, given.all)
 
 
-def run(words: Sequence[str]) -> None:
-    jobs = next((int(word.partition("=")[2]) for word in words if word.startswith("--jobs=")), os.cpu_count() or 1)
+def run(chosen: Sequence[str], jobs: int, name_all: bool) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     preload()
     console, table = Console(width=130), Table("method", "copies", "effective", "caught", "survived", "equivalent", "by laws")
     total: Counter[str] = Counter()
-    for module in module_names([word for word in words if not word.startswith("--")]):
+    for module in module_names(chosen):
         rows = fates(module, jobs)
         if not rows:
             continue
@@ -237,7 +243,7 @@ def run(words: Sequence[str]) -> None:
         name = module.rpartition(".")[2]
         table.add_row(name, *numbers(count))
         for fate in rows:
-            if fate.kind != "caught" or "--all" in words:
+            if fate.kind != "caught" or name_all:
                 where = f"{name}.py:{fate.mutant.line} {fate.mutant.rule}: {fate.mutant.before}"
                 print(f"{fate.kind}: {where}", f"  {fate.found.by}", sep="\n" if fate.found.by else "", flush=True)
     table.add_row("all", *numbers(total))

@@ -7,11 +7,11 @@ SRC is the folder `src` of another checkout to be counted instead.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
 
+from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
 from prunesweep.paths import user_path
 
@@ -22,7 +22,7 @@ WIDE = 450
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("src", type=user_path, nargs="?", default=Path(__file__).parents[2], help="folder src of a checkout")
     src = parser.parse_args().src
     arrows = imports(src)

@@ -7,12 +7,12 @@ The targets were fixed before any method's accuracy was seen.  Videos are the fi
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prunesweep.dev import parser_of
 from prunesweep.embedded.build import SPLIT_SEEDS
 from prunesweep.embedded.scenes.labels import NOTHING, token_labels
 from prunesweep.embedded.scenes.script import Script
@@ -124,9 +124,7 @@ def tables(videos: Sequence[Drawn]) -> list[str]:
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(
-        prog="python -m prunesweep.dev.scenes_calibration", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = parser_of(__file__, (__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", default=str(DATA / "tiny_scenes"))
     parser.add_argument("--videos", type=int, default=VIDEOS, help=f"of the validation split ({VIDEOS})")
     arguments = parser.parse_args()

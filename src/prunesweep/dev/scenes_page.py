@@ -5,13 +5,13 @@ Everything on the page is computed from the shipped test split, the scripts that
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from prunesweep.benchmarks import by_video, scenes
+from prunesweep.dev import parser_of
 from prunesweep.dev.benchmark_pages import blindness, choose_examples, distributions, families, strip_figure
 from prunesweep.dev.scenes_calibration import VIDEOS, drawn, tables
 from prunesweep.embedded.build import SPLIT_SEEDS
@@ -67,7 +67,7 @@ word, so that nothing that happens to a cache after the prompt can be seen. Here
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("folder", type=user_path, help="scenes.md and scenes/*.png are written here")
     folder = parser.parse_args().folder
     (folder / "scenes").mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ Every number is read from the records; differences are paired by question, clust
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from prunesweep.analysis.significance import holm
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import p_text, summary_text
+from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
@@ -148,7 +148,7 @@ def matched_table(trials: Sequence[Trial]) -> Iterator[str]:
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("sweeps", type=user_path, help="holds settings, caches and matched")
     parser.add_argument("folder", type=user_path, help=f"{PAGE} is written here")
     arguments = parser.parse_args()

@@ -7,13 +7,13 @@ What is true is taken to be the difference on all questions of the sweep, which 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from prunesweep.analysis.comparison import paired
 from prunesweep.analysis.table import rows_of
 from prunesweep.benchmarks import Part
+from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown
 from prunesweep.paths import user_path
@@ -65,7 +65,7 @@ def _part(trial: Trial, searched: set[str], ours: bool) -> Trial:
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("sweep", type=user_path)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=float, default=1.0, help="of the dense LLM prefill")

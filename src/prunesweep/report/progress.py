@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunesweep.analysis.accuracy import Accuracy, accuracy
+from prunesweep.analysis.axis import BASELINE
 from prunesweep.analysis.wording import accuracy_text
-from prunesweep.results.pending import Pending
+from prunesweep.results.infeasible import infeasible_folders
+from prunesweep.results.pending import Pending, read_searching
+from prunesweep.results.records import trial_folders
 from prunesweep.results.store import Store
 from prunesweep.terminal import table
 
@@ -62,6 +65,18 @@ def lines(pending: Pending) -> list[str]:
     last = "" if pending.here else _last_written(Path(pending.store))
     said = f"{made:,} of {whole:,} records, {pending.state}{last}"
     return [said, *(table(("trial", "records", "errors", "accuracy ± SE so far"), rows).splitlines() if rows else [])]
+
+
+def search_lines(folder: Path) -> list[str]:
+    """How many trials a search has of those that it is to have, in a line; none of a folder without one, or of a whole one.
+
+    Of several workers those that run count.
+    """
+    notes = read_searching(folder)
+    notes = [note for note in notes if note.running] or notes
+    had = [*trial_folders(folder), *(path for path, _ in infeasible_folders(folder))]
+    own = sum(not path.name.startswith(BASELINE) for path in had)
+    return list(dict.fromkeys(f"search: {own:,} of {note.trials:,} trials, {note.state}" for note in notes))
 
 
 def _last_written(store: Path) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -25,21 +25,19 @@ from prunesweep.results.records import trial_folders
 
 PENDING = "pending-*.json"
 """One for each process that works on a folder."""
+SEARCHING = "searching-*.json"
 MOST_BYTES = 256 * 2**20
 """Of a note: it names every question by 32 digits."""
 MOST_NAMED = 3
 """Trials that could not be run, named with their reasons."""
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class Pending:
-    """A batch that is not delivered yet."""
 
-    trials: dict[str, str]
-    """Key in the store by name."""
-    samples: tuple[str, ...]
-    """Keys of the questions."""
-    store: str
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Of a process that works on a folder."""
+
     host: str
     process: int
     began: float
@@ -68,28 +66,64 @@ class Pending:
             return False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pending(Note):
+    """A batch that is not delivered yet."""
+
+    trials: dict[str, str]
+    """Key in the store by name."""
+    samples: tuple[str, ...]
+    """Keys of the questions."""
+    store: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searching(Note):
+    """A search that has not had all its trials: its batches are noted one by one."""
+
+    trials: int
+
+
 @contextmanager
 def noted(folder: Path | None, trials: dict[str, str], samples: Sequence[str], store: Path) -> Iterator[None]:
     """A note in `folder` as long as the evaluation takes; it stays where the process is killed, and goes with the next run."""
     if folder is None:
         yield
         return
-    for path, other in _notes(folder):
+    with _noting(folder, PENDING, {"trials": trials, "samples": list(samples), "store": str(store.absolute())}):
+        begun(folder)
+        yield
+
+
+@contextmanager
+def searching(folder: Path, trials: int) -> Iterator[None]:
+    """The same for a search, with the number of trials that it is to have."""
+    with _noting(folder, SEARCHING, {"trials": trials}):
+        yield
+
+
+@contextmanager
+def _noting(folder: Path, pattern: str, content: Mapping[str, Any]) -> Iterator[None]:
+    for path, raw in _raw_notes(folder, pattern):
+        other = Note(**_process(raw))
         if other.here and not other.running:
             path.unlink(missing_ok=True)
-    own = psutil.Process()
-    pending = Pending(trials, tuple(samples), str(store.absolute()), platform.node(), os.getpid(), own.create_time())
-    path = folder / PENDING.replace("*", f"{platform.node()}-{os.getpid()}")
+    own = Note(host=platform.node(), process=os.getpid(), began=psutil.Process().create_time())
+    path = folder / pattern.replace("*", f"{own.host}-{own.process}")
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(path, json.dumps(asdict(pending)).encode())
-    begun(folder)
-    yield  # an interrupted evaluation keeps its note: what it has made can be read
+    replace_file(path, json.dumps({**content, **asdict(own)}).encode())
+    yield  # what is interrupted keeps its note: what it has made can be read
     path.unlink(missing_ok=True)
 
 
 def read_pending(folder: Path) -> list[Pending]:
     """Of all processes that work, or worked, on a folder; notes that cannot be read are left out."""
-    return [pending for _, pending in _notes(folder)]
+    return [note for _, raw in _raw_notes(folder, PENDING) for note in _read(_pending, raw)]
+
+
+def read_searching(folder: Path) -> list[Searching]:
+    """Likewise of a search's workers."""
+    return [note for _, raw in _raw_notes(folder, SEARCHING) for note in _read(_searching, raw)]
 
 
 def unfinished(folder: Path) -> str | None:
@@ -100,18 +134,42 @@ def unfinished(folder: Path) -> str | None:
         trials = {name for note in notes for name in note.trials}
         states = "; ".join(dict.fromkeys(note.state for note in notes))
         return f"{folder} has {len(trials)} trials and none is finished ({states}): prunesweep show {folder} shows what is there"
+    if searches := read_searching(folder):
+        states = "; ".join(dict.fromkeys(note.state for note in searches))
+        return f"{folder} is a search for {searches[0].trials} trials and none is finished ({states})"
     if reasons := [one.line for one in all_infeasible(folder)]:
         more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
         return f"no trial of {folder} could be run: {'; '.join(reasons[:MOST_NAMED])}{more}"
     return None
 
 
-def _notes(folder: Path) -> Iterator[tuple[Path, Pending]]:
-    for path in sorted(folder.glob(PENDING)):
+def _raw_notes(folder: Path, pattern: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Those that tell their process."""
+    for path in sorted(folder.glob(pattern)):
         try:
-            raw: dict[str, Any] = read_json(path, MOST_BYTES)
-            trials = {visible(str(name)): str(key) for name, key in raw["trials"].items()}
-            samples = tuple(map(str, raw["samples"]))
-            yield path, Pending(trials, samples, str(raw["store"]), str(raw["host"]), int(raw["process"]), float(raw["began"]))
-        except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):
+            raw = read_json(path, MOST_BYTES)
+        except (OSError, ValueError):
             continue
+        if _read(_process, raw):
+            yield path, raw
+
+
+def _process(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {"host": str(raw["host"]), "process": int(raw["process"]), "began": float(raw["began"])}
+
+
+def _pending(raw: Mapping[str, Any]) -> Pending:
+    trials = {visible(str(name)): str(key) for name, key in raw["trials"].items()}
+    return Pending(trials=trials, samples=tuple(map(str, raw["samples"])), store=str(raw["store"]), **_process(raw))
+
+
+def _searching(raw: Mapping[str, Any]) -> Searching:
+    return Searching(trials=int(raw["trials"]), **_process(raw))
+
+
+def _read(make: Callable[[Any], T], raw: Any) -> list[T]:
+    """Nothing of what is none: folders of others hold anything."""
+    try:
+        return [make(raw)]
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError):
+        return []

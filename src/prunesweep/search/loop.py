@@ -25,6 +25,7 @@ from prunesweep.analysis.table import numbers, summarize
 from prunesweep.checks import EvaluationError, require_at_least
 from prunesweep.results.infeasible import Infeasible, read_infeasible
 from prunesweep.results.keys.fingerprint import digest
+from prunesweep.results.pending import searching
 from prunesweep.results.records import RECORDS, TRIAL, Trial, read_trial
 from prunesweep.search import study as proposals
 from prunesweep.search.bounds import least_costs
@@ -165,7 +166,7 @@ class Search:
 
     def run(self) -> list[FrozenTrial]:
         """All trials of the study, once every one of them has an outcome."""
-        with proposals.quiet(), Worker(self.folder / WORKERS) as worker:
+        with proposals.quiet(), searching(self.folder, self.plan.trials), Worker(self.folder / WORKERS) as worker:
             base = self.host.compose(self._overrides({}))
             self.plan.require_race(instantiate(base.race))
             self._require_known_keys()
