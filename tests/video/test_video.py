@@ -8,6 +8,7 @@ import pytest
 from prunesweep.types import Sample
 from prunesweep.video import decoder as decoding
 from prunesweep.video.reader import Decoder, DecoderError, DecoderTimeError, VideoError, frame_indices, read_clip
+from support.decoders import Killing
 
 
 @pytest.fixture
@@ -77,15 +78,24 @@ def test_a_decode_that_hangs_is_ended_and_the_next_one_works(tmp_path: Path, vid
     decoder.close()
 
 
-def test_a_crash_of_the_decoder_is_one_clips_error(video: Path) -> None:
+def test_a_decoder_that_is_killed_is_started_once_more(video: Path) -> None:
     decoder = Decoder()
     before = decoder.ask(request(video))
     assert decoder._process is not None
-    os.kill(decoder._process.pid, signal.SIGSEGV)
-    with pytest.raises(DecoderError, match="the decoder was ended by SIGSEGV"):
-        decoder.ask(request(video))
+    os.kill(decoder._process.pid, signal.SIGKILL)
     after = decoder.ask(request(video))
     assert (after[1] == before[1]).all()
+    decoder.close()
+
+
+def test_a_file_that_always_crashes_the_decoder_is_one_clips_error(tmp_path: Path, video: Path) -> None:
+    endless = tmp_path / "endless.mp4"
+    os.mkfifo(endless)
+    decoder = Decoder()
+    with Killing(decoder, signal.SIGSEGV) as killing, pytest.raises(DecoderError, match="the decoder was ended by SIGSEGV"):
+        decoder.ask(request(endless))
+    assert len(set(killing.killed)) == 2, "it was asked once more"
+    assert len(decoder.ask(request(video))[0]) == 6
     decoder.close()
 
 

@@ -4,6 +4,7 @@
     python -m prunesweep.dev.bench engine     shared trials against one at a time, with and without kept vision features
     python -m prunesweep.dev.bench answers    the same by how the answer is given: chosen, or written in 10 or 100 tokens
     python -m prunesweep.dev.bench processes  several processes of one thread each against one
+    python -m prunesweep.dev.bench decoding   whether the walk waits for frames, by decoders that work ahead
     python -m prunesweep.dev.bench start      what a trial costs besides its questions, in sweeps and searches of many trials
     python -m prunesweep.dev.bench resume     what reading a store of millions of records takes
 
@@ -179,6 +180,11 @@ def _parser() -> argparse.ArgumentParser:
     processes.add_argument("--processes", type=int, default=2)
     processes.add_argument("--questions", type=int, default=200, help="of the embedded benchmark")
     processes.add_argument("--rounds", type=int, default=3)
+    decoding = parts.add_parser("decoding", help="whether the walk waits for frames, by decoders that work ahead")
+    decoding.add_argument("--decoders", type=int, nargs="+", default=(1, 2))
+    decoding.add_argument("--videos", type=int, default=16)
+    decoding.add_argument("--frames", type=int, default=96, help="that each video has")
+    decoding.add_argument("--rounds", type=int, default=3)
     start = parts.add_parser("start", help="what a trial costs besides its questions, in sweeps and searches of many trials")
     start.add_argument("--trials", type=int, nargs="+", default=(30, 300, 3000))
     resume = parts.add_parser("resume", help="what reading a store of millions of records takes")
@@ -194,17 +200,11 @@ def _parsed() -> argparse.Namespace:
         parser.error(f"--trials must be more than {FEW}, which they are compared with")
     if arguments.part == "resume" and min(arguments.millions) <= 0:
         parser.error("--millions must be more than 0")
+    if arguments.part == "decoding" and (arguments.videos <= 1 or min([*arguments.decoders, arguments.frames]) < 1):
+        parser.error("--videos must be at least 2, --decoders and --frames at least 1")
     bounded = ("rounds", "processes", "questions")
-    if (
-        min(
-            [
-                *getattr(arguments, "shape", ()),
-                *getattr(arguments, "tokens", ()),
-                *(getattr(arguments, name, 1) for name in bounded),
-            ]
-        )
-        < 1
-    ):
+    lists = [*getattr(arguments, "shape", ()), *getattr(arguments, "tokens", ())]
+    if min([*lists, *(getattr(arguments, name, 1) for name in bounded)]) < 1:
         parser.error("--shape, --tokens, --rounds, --processes and --questions must be at least 1")
     return arguments
 
@@ -219,6 +219,10 @@ def main() -> None:
         elif arguments.part == "answers":
             scale = SCALES[arguments.scale]
             print(bench_answers(arguments.scale, scale, arguments.tokens, arguments.rounds))
+        elif arguments.part == "decoding":
+            from prunesweep.dev.bench_decoding import bench_decoding
+
+            print(bench_decoding(arguments.decoders, arguments.videos, arguments.frames, arguments.rounds))
         elif arguments.part == "start":
             print(bench_start(arguments.trials))
         elif arguments.part == "resume":

@@ -1,4 +1,4 @@
-"""Which kind of device an evaluation will run on, and how much of it at once."""
+"""Which kind of device an evaluation will run on, how much of it at once, and how many processes decode for it."""
 
 from __future__ import annotations
 
@@ -75,3 +75,27 @@ def _free_bytes(device: Any) -> int:
     import psutil
 
     return psutil.virtual_memory().available
+
+
+MOST_DECODERS = 4
+"""That `auto` starts for a device."""
+
+
+def available_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def require_decoders(name: str, value: object) -> None:
+    """Raises ValueError for what is neither `auto` nor a number of processes."""
+    if isinstance(value, str) and value != AUTO:
+        raise ValueError(f"{name} must be {AUTO} or a whole number, got {value!r}")
+    if value != AUTO:
+        require_at_least(name, value, 0)  # type: ignore[arg-type]
+
+
+def decoders_for(setting: int | str, devices: int, cores: int | None = None) -> int:
+    """How many processes decode ahead for each device; `auto` leaves a device one of its cores, and takes four at most."""
+    if isinstance(setting, int):
+        return setting
+    return min(MOST_DECODERS, max(0, (cores or available_cores()) // devices - 1))

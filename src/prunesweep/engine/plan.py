@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.checks import InfeasibleError, UnfitError
@@ -34,8 +34,8 @@ from prunesweep.reducers import (
     reads_of,
     require_layers,
 )
-from prunesweep.types import Model, Sample, TowerMerger
-from prunesweep.video.reader import DECODE_SECONDS
+from prunesweep.types import Clip, Model, Sample, TowerMerger
+from prunesweep.video.reader import DECODE_SECONDS, read_clip
 
 if TYPE_CHECKING:
     from prunesweep.engine.encoder_cache import EncoderCache
@@ -49,19 +49,16 @@ def plan(
     model: Model,
     cache: EncoderCache | None = None,
     seconds: float = DECODE_SECONDS,
+    read: Callable[..., Clip] = read_clip,
 ) -> tuple[Any, ...]:
     """The stages of one trial on one sample, in order; with a cache the first two may be read from disk.
 
-    `seconds` is the most processor time for decoding.
+    `seconds` is the most processor time for decoding, `read` what decodes.
     """
     if sample.problem is not None:
         raise ValueError(sample.problem)
     before, question = model.prompt(question_text(sample, protocol), protocol.system, protocol.prefix)
-    part = (sample.start, sample.end)
-    see = (
-        Decode(sample.path, sample.video_id, frames, *part, protocol.sampling, sample.frame_rate, seconds),
-        encoding(reducer, encoder_text(sample, protocol) if model.question_conditioned else None),
-    )
+    see = seeing(sample, frames, reducer, protocol, model, seconds, read)
     stages: list[Any] = [
         *((Kept(see, cache),) if cache else see),
         Reduce(reducer.merge, getattr(reducer.input, "positions", "original")),
@@ -77,6 +74,23 @@ def plan(
         raise ValueError(f"sample {sample.id} has no options to choose from; use protocol.answering=generate")
     options = tuple(continuation(model, protocol.prefix, text) for text in texts)
     return (*stages, Choose(options, texts, reducer.decode))
+
+
+def seeing(
+    sample: Sample,
+    frames: int,
+    reducer: Reducer,
+    protocol: Protocol,
+    model: Model,
+    seconds: float = DECODE_SECONDS,
+    read: Callable[..., Clip] = read_clip,
+) -> tuple[Decode, Encode]:
+    """From a file to its visual tokens."""
+    part = (sample.start, sample.end)
+    return (
+        Decode(sample.path, sample.video_id, frames, *part, protocol.sampling, sample.frame_rate, seconds, read),
+        encoding(reducer, encoder_text(sample, protocol) if model.question_conditioned else None),
+    )
 
 
 def inside(reducer: Reducer, question: tuple[int, ...], layers: int, text_before: bool = True) -> Iterator[Any]:

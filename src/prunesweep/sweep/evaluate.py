@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +41,14 @@ from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, LastStages, Outcome, evaluate_jobs
 from prunesweep.engine.stages import METHOD_STAGES
 from prunesweep.engine.validity import InvalidError
-from prunesweep.results.records import may_pass
 from prunesweep.results.store import Store, Writer
 from prunesweep.results.timing import Timing
 from prunesweep.sweep.ahead import duration_text, merged_speeds
+from prunesweep.sweep.decoding import Upcoming
 from prunesweep.sweep.ranks import OwnRanks, own_environment
-from prunesweep.sweep.work import Addresses, Done, Work, assembled, left_to_do
-from prunesweep.types import Model, Record, Sample
+from prunesweep.sweep.work import Addresses, Peers, Work, assembled, left_to_do
+from prunesweep.types import Clip, Model, Record, Sample
+from prunesweep.video.prefetch import memory_for_clips
 from prunesweep.video.reader import DECODE_SECONDS
 
 if TYPE_CHECKING:
@@ -143,14 +144,16 @@ class Evaluation(L.LightningModule):
         retry_errors: bool,
         cache: EncoderCache | None,
         seconds: float,
-        batch: int | str = AUTO,
+        decoders: int,
+        batch: int | str,
     ):
         super().__init__()
-        self.make_model = make_model
+        self.make_model, self.decoders = make_model, decoders
         self.videos, self.share, self.cache, self.seconds = work.videos, share, cache, seconds
         self.trials = tuple({addresses.trials[trial.name]: trial for trial in reversed(trials)}.values())[::-1]
         self.addresses = addresses
         self.model: Any = None
+        self.upcoming: Upcoming | None = None
         self.writer = Writer(store)
         self.peers = Peers(store, work.done, retry_errors)
         self.made = 0
@@ -172,6 +175,15 @@ class Evaluation(L.LightningModule):
             self.model = self.make_model()
             self.network = self.model.network  # a submodule, so that Lightning moves it to the device
 
+    def on_predict_start(self) -> None:
+        own = self.videos[self.global_rank :: self.trainer.world_size]
+        seeing = (self.trials, self.model, self.cache, self.seconds, self._is_done)
+        self.upcoming = Upcoming(own, *seeing, self.decoders, memory_for_clips(self.trainer.world_size))
+
+    def end_decoding(self) -> None:
+        if self.upcoming:
+            self.upcoming.close()
+
     def predict_dataloader(self) -> DataLoader:
         sampler = Unpadded(len(self.videos), self.global_rank, self.trainer.world_size)
         return DataLoader(self.videos, batch_size=None, sampler=sampler, collate_fn=_unchanged)
@@ -179,12 +191,14 @@ class Evaluation(L.LightningModule):
     def transfer_batch_to_device(self, batch: tuple[Sample, ...], *_: Any) -> tuple[Sample, ...]:
         return batch
 
-    def predict_step(self, samples: tuple[Sample, ...], _: int) -> int:
+    def predict_step(self, samples: tuple[Sample, ...], index: int) -> int:
         """Evaluates one video's samples; returns how many records were made so far (Lightning warns about None)."""
+        assert self.upcoming is not None  # since the start
         with self._booked("store"):
             self.peers.look(self.writer.written)
         with self._booked("prompts"):
-            jobs, broken = self._jobs(samples)
+            self.upcoming.reach(index)
+            jobs, broken = self._jobs(samples, self.upcoming.read)
         self.last = self.last or LastStages(self.model, self.clock, at_once(self.batch, self.model.device))
         outcomes = evaluate_jobs(self.model, jobs, self.clock, self.share, self.last) + broken
         records = [(*self._address(record.trial, record.sample_id), record) for record in self._to_records(samples, outcomes)]
@@ -200,20 +214,23 @@ class Evaluation(L.LightningModule):
         yield
         self.clock.seconds[name] += time.perf_counter() - begin
 
-    def _jobs(self, samples: Sequence[Sample]) -> tuple[list[Job], list[Outcome]]:
+    def _jobs(self, samples: Sequence[Sample], read: Callable[..., Clip]) -> tuple[list[Job], list[Outcome]]:
         """What there is to do about the samples; and those that cannot be asked."""
         jobs, broken = [], []
         for trial in self.trials:
             for sample in samples:
-                if self._address(trial.name, sample.id) in self.peers.done:
+                if self._is_done(trial, sample):
                     continue
                 key = (trial.name, sample.id)
                 try:
                     how = (trial.frames, trial.reducer, trial.protocol)
-                    jobs.append(Job(key, plan(sample, *how, self.model, self.cache, self.seconds)))
+                    jobs.append(Job(key, plan(sample, *how, self.model, self.cache, self.seconds, read)))
                 except Exception as error:  # a question that the tokenizer refuses, say
                     broken.append(Outcome(key, error))
         return jobs, broken
+
+    def _is_done(self, trial: Candidate, sample: Sample) -> bool:
+        return self._address(trial.name, sample.id) in self.peers.done
 
     def _address(self, trial: str, sample: str) -> tuple[str, str]:
         return self.addresses.trials[trial], self.addresses.samples[sample]
@@ -252,29 +269,6 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-class Peers:
-    """What is done, by this evaluation before it was interrupted or by others that work on the same store."""
-
-    INTERVAL = 5.0
-    """Seconds between looks: others write a shard at most that often."""
-
-    def __init__(self, store: Store, done: Done, retry_errors: bool):
-        self.store, self.done, self.retry_errors = store, done, retry_errors
-        self._seen = store.shards()
-        self._looked = time.monotonic()
-
-    def look(self, own: Collection[str]) -> None:
-        """Adds what others have written since the last look; `own` are the names of shards to leave out."""
-        if time.monotonic() - self._looked < self.INTERVAL:
-            return
-        self._looked = time.monotonic()
-        fresh = self.store.shards().difference(self._seen, own)
-        for key, sample, error in self.store.read_shards(fresh, ("error",)).iter_rows():
-            if key in self.done.trials and not (error and (self.retry_errors or may_pass(error))):
-                self.done.add(key, (sample,))
-        self._seen |= fresh
-
-
 class Ending(L.Callback):
     """Hands over what a process has found when it ends, and ends it at once when it is told to."""
 
@@ -287,6 +281,7 @@ class Ending(L.Callback):
         self.began = time.time()  # a clock that processes share
 
     def on_predict_end(self, trainer: L.Trainer, module: Evaluation) -> None:
+        module.end_decoding()
         with module._booked("store"):
             module.writer.flush()
         clock = module.clock
@@ -296,6 +291,7 @@ class Ending(L.Callback):
         (self.folder / f"clock-{trainer.global_rank}.json").write_text(json.dumps(times), encoding="utf-8")
 
     def on_exception(self, trainer: L.Trainer, module: Evaluation, error: BaseException) -> None:
+        module.end_decoding()
         with suppress(OSError):  # the disk may be what failed
             module.writer.flush()
 
@@ -318,12 +314,14 @@ def evaluate(
     cache: EncoderCache | None = None,
     seconds: float = DECODE_SECONDS,
     batch: int | str = AUTO,
+    decoders: int = 0,
 ) -> Evaluated:
     """Records of all trials on all samples, in the order of the samples.
 
     What the store has at these addresses is not evaluated again; without a store everything is.  At most `devices`
-    processes are spawned, one per video that lacks records.  Decoding a clip may take `seconds` of processor time.  Of answers
-    `batch` are generated together.
+    processes are spawned, one per video that lacks records.  Decoding a clip may take `seconds` of processor time.
+    `decoders` processes decode each one's next videos, or none where trials run alone: then their times say what each takes.
+    Of answers `batch` are generated together.
 
     Raises ValueError if there are more devices than videos, and KeyboardInterrupt when told to stop; the store then has all that
     was finished.
@@ -339,7 +337,8 @@ def evaluate(
         if work.videos:
             start = random.randrange(len(work.videos)) if store else 0  # several evaluations of the same then meet late
             work = Work(work.videos[start:] + work.videos[:start], work.done, work.missing, work.known)
-            module = Evaluation(make_model, work, trials, share, place, addresses, retry_errors, cache, seconds, batch)
+            how = (retry_errors, cache, seconds, decoders if share else 0, batch)
+            module = Evaluation(make_model, work, trials, share, place, addresses, *how)
             clocks = _predict(module, min(devices, len(work.videos)), accelerator, progress)
         evaluated = time.perf_counter()
         found = assembled(place, samples, addresses)

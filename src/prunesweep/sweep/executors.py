@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from prunesweep.checks import EvaluationError, require_at_least
+from prunesweep.engine.devices import available_cores
 from prunesweep.sweep.remote import Lost, Pool, work_on
 
 RAY_STORE_BYTES = 100 * 2**20
@@ -30,10 +31,6 @@ def _library(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise ValueError(f"this launcher needs the package {name}: pip install 'prunesweep[{extra}]'") from None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -228,5 +225,5 @@ def make_pool(kind: str, settings: Mapping[str, Any]) -> Pool:
             require_at_least(f"hydra.launcher.{name}", settings.get(name, 1), 1)
     given = dict(settings)
     if "threads" in given and given["threads"] is None:
-        given["threads"] = max(1, _cores() // given["jobs"])
+        given["threads"] = max(1, available_cores() // given["jobs"])
     return POOLS[kind](**given)

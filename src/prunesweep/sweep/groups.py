@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from prunesweep.benchmarks import by_video, warnings
 from prunesweep.checks import UnfitError
+from prunesweep.engine.devices import decoders_for
 from prunesweep.layout import visible
 from prunesweep.models.checkpoints import located, stated_layers
 from prunesweep.results.infeasible import Infeasible
@@ -239,6 +240,7 @@ def _evaluator(
             cache=cache,
             seconds=spec.video["seconds"],
             batch=engine.get("batch", AUTO),
+            decoders=decoders_for(trainer["decoders"], trainer["devices"]),
         )
         note_speed(batch.store.folder, place_of(batch), result.kinds, largest(batch))
         return result

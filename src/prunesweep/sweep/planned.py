@@ -10,7 +10,7 @@ from prunesweep.analysis.costs import MEASURED_COSTS, require_cost
 from prunesweep.analysis.margins import require_margin
 from prunesweep.analysis.summary import require_objective
 from prunesweep.checks import InfeasibleError, require_at_least, require_flag, require_seconds
-from prunesweep.engine.devices import AUTO, require_accelerator, require_batch
+from prunesweep.engine.devices import AUTO, require_accelerator, require_batch, require_decoders
 from prunesweep.engine.protocol import Protocol
 from prunesweep.reducers import Reducer, require_frames, require_layers
 from prunesweep.results.infeasible import Infeasible
@@ -88,6 +88,7 @@ def _require_analysis(spec: Spec) -> None:
 def _require_machine(spec: Spec) -> None:
     require_at_least("trainer.devices", spec.trainer["devices"], 1)
     require_accelerator("trainer.accelerator", spec.trainer["accelerator"])
+    require_decoders("trainer.decoders", spec.trainer["decoders"])
     require_flag("trainer.progress", spec.trainer["progress"])
     require_flag("engine.share", spec.engine["share"])
     require_batch("engine.batch", spec.engine.get("batch", AUTO))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prunesweep.checks import EvaluationError, UnfitError
 from prunesweep.engine.candidate import Candidate
-from prunesweep.engine.devices import AUTO, device_kind
+from prunesweep.engine.devices import AUTO, decoders_for, device_kind
 from prunesweep.foreign import Group, build, require_registered, restored, targets, unregistered
 from prunesweep.models.checkpoints import located
 from prunesweep.models.loading import legible
@@ -100,7 +100,7 @@ def _task(pool: Pool, batch: Batch, group: Sequence[Planned], videos: Sequence[S
         "model": spec.model["load"],
         "benchmark": spec.benchmark["load"],
         "name": spec.benchmark["name"],
-        "trainer": {key: spec.trainer[key] for key in ("devices", "accelerator")},
+        "trainer": {key: spec.trainer[key] for key in ("devices", "accelerator", "decoders")},
         "engine": {key: spec.engine[key] for key in ("share", "batch", "cache", "cache_gib")},
         "retry_errors": spec.retry_errors,
         "seconds": spec.video["seconds"],
@@ -178,7 +178,8 @@ def _evaluate(told: Mapping[str, Any], allowed: Sequence[str]) -> Timing:
     samples = [sample for sample in _built(told["benchmark"], "benchmark", allowed) if sample.id in told["samples"]]
     trainer, engine = told["trainer"], told["engine"]
     videos = len({sample.video_id for sample in samples})
-    require_devices(min(trainer["devices"], videos), trainer["accelerator"], videos)
+    devices = min(trainer["devices"], videos)
+    require_devices(devices, trainer["accelerator"], videos)
     device = device_kind(trainer["accelerator"])
     told = {**told, "model": located(told["model"])}
     origins = {trial.name: made_of(trial, told["model"], device, files, told["name"]) for trial in trials}
@@ -190,13 +191,12 @@ def _evaluate(told: Mapping[str, Any], allowed: Sequence[str]) -> Timing:
     make_model = _model_maker(told, origins[trials[0].name]["model"], allowed)
     _describe(told, trials, make_model(), store, addresses, origins)
     _set_threads(told["threads"])
-    several = min(trainer["devices"], videos) > 1
     return evaluate(
-        functools.partial(_built, told["model"], "model", allowed) if several else make_model,
+        functools.partial(_built, told["model"], "model", allowed) if devices > 1 else make_model,
         samples,
         trials,
         share=engine["share"],
-        devices=min(trainer["devices"], videos),
+        devices=devices,
         accelerator=trainer["accelerator"],
         progress=False,
         store=store,
@@ -204,6 +204,7 @@ def _evaluate(told: Mapping[str, Any], allowed: Sequence[str]) -> Timing:
         retry_errors=told["retry_errors"],
         seconds=told["seconds"],
         batch=engine.get("batch", AUTO),
+        decoders=decoders_for(trainer["decoders"], devices, told["threads"]),
         cache=EncoderCache(engine["cache"], engine["cache_gib"]) if engine["cache"] else None,
     ).timing
 

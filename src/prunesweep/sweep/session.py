@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import secrets
 import sys
 import warnings
@@ -92,7 +91,7 @@ def run_sweep(overrides: Sequence[str], sweeper: Mapping[str, Any], progress: bo
     """
     _begin_anew()
     with _apart(), _printed(progress), _without_widgets(), ExitStack() as at_end:
-        at_end.callback(_end_decoder)
+        at_end.callback(_end_decoders)
         config = _loader().load_configuration(EVALUATION, [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
         with open_dict(config):
             config.hydra.sweeper.update(dict(sweeper))
@@ -115,17 +114,17 @@ def run_sweep(overrides: Sequence[str], sweeper: Mapping[str, Any], progress: bo
 
 
 def _begin_anew() -> None:
-    """What a command does once, because its process ends: see `work.THIS_RUN`, and the folder that the decoder works in."""
+    """What a command does once, because its process ends: see `work.THIS_RUN`, and the folder that decoders work in."""
     from prunesweep.sweep import work
 
     work.THIS_RUN = secrets.token_hex(16)
-    _end_decoder()
+    _end_decoders()
 
 
-def _end_decoder() -> None:
-    """It was started in a folder that need not be the working folder of today; the next film starts another one."""
+def _end_decoders() -> None:
+    """They were started in a folder that need not be the working folder of today; the next film starts another one."""
     if reader := sys.modules.get("prunesweep.video.reader"):
-        reader._decoder(os.getpid()).close()
+        reader.end_decoders()
 
 
 def _no_task(_: DictConfig) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +24,7 @@ from prunesweep.results.keys.fingerprint import (
     unplaced,
     versions,
 )
-from prunesweep.results.records import PASSING, schema
+from prunesweep.results.records import PASSING, may_pass, schema
 from prunesweep.results.store import PORTION_ROWS, Store
 from prunesweep.types import Sample
 
@@ -137,6 +138,29 @@ def _done(store: Store, samples: Sequence[Sample], addresses: Addresses, counts:
         if len(rows):  # a query takes longer than all else that is asked of a trial that has none
             done.add(key, rows.filter(counts)["sample_key"])
     return done
+
+
+class Peers:
+    """What is done, by this evaluation before it was interrupted or by others that work on the same store."""
+
+    INTERVAL = 5.0
+    """Seconds between looks: others write a shard at most that often."""
+
+    def __init__(self, store: Store, done: Done, retry_errors: bool):
+        self.store, self.done, self.retry_errors = store, done, retry_errors
+        self._seen = store.shards()
+        self._looked = time.monotonic()
+
+    def look(self, own: Collection[str]) -> None:
+        """Adds what others have written since the last look; `own` are the names of shards to leave out."""
+        if time.monotonic() - self._looked < self.INTERVAL:
+            return
+        self._looked = time.monotonic()
+        fresh = self.store.shards().difference(self._seen, own)
+        for key, sample, error in self.store.read_shards(fresh, ("error",)).iter_rows():
+            if key in self.done.trials and not (error and (self.retry_errors or may_pass(error))):
+                self.done.add(key, (sample,))
+        self._seen |= fresh
 
 
 class Assembled(Mapping[str, "pl.DataFrame"]):

@@ -1,7 +1,7 @@
 """Reading video files: which frames, and one clear error for whatever cannot be read, in bounded time.
 
-The decoder works in a process of its own (`decoder`), one for each process that reads.  `timeline` chooses frames by when they
-are on the screen, `films` reads and verifies them.
+The decoder works in a process of its own (`decoder`), one for each process that reads, and more where clips are decoded ahead
+(`ahead`).  `timeline` chooses frames by when they are on the screen, `films` reads and verifies them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -62,26 +63,29 @@ def read_clip(
     sampling: Sampling = "even",
     frame_rate: float | None = None,
     seconds: float = DECODE_SECONDS,
+    decoder: Decoder | None = None,
 ) -> Clip:
     """`frames` frames spread evenly over a file, or over the seconds `start` to `end` of it.
 
     With a frame rate, `path` is a folder of frames.  A part that begins before the video or ends after it is what the video
     has of it.  Timestamps are the frames' own, counted from the video's first frame.  Raises VideoError if the file is
     missing, is no video, or does not hold the frames it promises, and TooSlowError if decoding takes more than `seconds` of
-    processor time.
+    processor time.  `decoder` is this process's own, if none is given.
     """
     if frame_rate is not None:
         return _read_folder(path, video_id, frames, start, end, sampling, frame_rate)
     if not path.is_file():
         raise VideoError(f"{path.name}: no such file")
-    timestamps, pixels = _ask(path, {"frames": frames, "start": start, "end": end, "sampling": sampling}, seconds)
+    request = {"frames": frames, "start": start, "end": end, "sampling": sampling}
+    timestamps, pixels = _ask(path, request, seconds, decoder)
     return Clip(video_id, pixels, timestamps)
 
 
-def _ask(path: Path, request: dict[str, Any], seconds: float) -> Answer:
-    """Of this process's decoder, with the file's name in front of its errors."""
+def _ask(path: Path, request: dict[str, Any], seconds: float, decoder: Decoder | None = None) -> Answer:
+    """Of this process's decoder if none is given, with the file's name in front of its errors."""
+    decoder = decoder or own_decoder()
     try:
-        return _decoder(os.getpid()).ask({"path": str(path), **request, "seconds": seconds, "waited": WAITED * seconds})
+        return decoder.ask({"path": str(path), **request, "seconds": seconds, "waited": WAITED * seconds})
     except DecoderTimeError as error:
         raise TooSlowError(f"{path.name}: {error}") from error
     except DecoderError as error:
@@ -188,21 +192,53 @@ class DecoderTimeError(DecoderError):
     """There might have been with more time."""
 
 
+class DecoderEndedError(DecoderError):
+    """Its process was ended: by the file, by hand, or by a machine that is out of memory."""
+
+
+OWN, AHEAD = 0, 1
+"""Numbers of a process's decoders: its own, and from there on those that decode ahead."""
+
+
+def own_decoder(number: int = OWN) -> Decoder:
+    """This process's decoder of that number; a forked process gets some of its own."""
+    return _decoders(os.getpid())[number]
+
+
+def end_decoders() -> None:
+    """Those of this process; whoever asks one starts it again."""
+    for decoder in _decoders(os.getpid()).values():
+        decoder.close()
+
+
 @functools.cache
-def _decoder(process: int) -> Decoder:
-    """This process's decoder; a forked process gets one of its own."""
-    return Decoder()
+def _decoders(process: int) -> defaultdict[int, Decoder]:
+    return defaultdict(Decoder)
 
 
 class Decoder:
-    """A process that decodes, started when first asked and again after it was ended."""
+    """A process that decodes, started when first asked and again after it was ended; one thread may ask, any may close."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = 0
+        """How often."""
         atexit.register(self.close)
 
     def ask(self, request: dict[str, Any]) -> Answer:
-        """What `prunesweep.video.decoder` answers to a request; raises DecoderError."""
+        """What `prunesweep.video.decoder` answers to a request; raises DecoderError.
+
+        Of a process that is ended half-way it is asked once more: whoever ended it may not have meant the file.
+        """
+        closed = self._closed
+        try:
+            return self._ask(request)
+        except DecoderEndedError:
+            if self._closed != closed:
+                raise
+            return self._ask(request)
+
+    def _ask(self, request: dict[str, Any]) -> Answer:
         process = self._process = self._process or _start()
         try:
             return _exchange(process, request)
@@ -216,10 +252,11 @@ class Decoder:
             raise
 
     def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            _reap(self._process)
-            self._process = None
+        process, self._process = self._process, None
+        self._closed += 1
+        if process is not None:
+            process.kill()
+            _reap(process)
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -264,4 +301,4 @@ def _ending(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Decode
         waited = f"decoding waited for more than {request['waited']:g} s"
         return DecoderTimeError(f"{waited}; see whether its disk answers, or set video.seconds higher")
     reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return DecoderError(f"not a readable video: the decoder was ended by {reason}")
+    return DecoderEndedError(f"not a readable video: the decoder was ended by {reason}")

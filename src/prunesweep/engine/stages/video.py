@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.cost import Usage
 from prunesweep.engine.encoder_cache import EncoderCache
@@ -39,11 +40,18 @@ class Decode:
     """Of a folder."""
     seconds: float = field(default=DECODE_SECONDS, compare=False)
     """Most processor time; it decides whether there is an answer, not which."""
+    read: Callable[..., Clip] = field(default=read_clip, compare=False)
+    """`read_clip`, or what had it read the clip in advance."""
     share = "decode"
 
-    def __call__(self, _: None, model: Model) -> Clip:
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """What `read` is asked for."""
         part = (self.start, self.end)
-        return read_clip(self.path, self.video_id, self.frames, *part, self.sampling, self.frame_rate, self.seconds)
+        return (self.path, self.video_id, self.frames, *part, self.sampling, self.frame_rate, self.seconds)
+
+    def __call__(self, _: None, model: Model) -> Clip:
+        return self.read(*self.asked)
 
 
 @dataclass(frozen=True)
