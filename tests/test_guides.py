@@ -15,7 +15,7 @@ import pytest
 
 from support.places import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", ROOT / "docs" / "get_started.md", *sorted(ROOT.glob("docs/guides/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "get_started.md", *sorted(ROOT.glob("docs/guides/*.md"))]
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)(?: title=\"(?P<title>.+?)\")?\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
