@@ -1,6 +1,6 @@
 """Do the intervals cover and the tests reject as often as they say?  Simulated, with the plain formulas beside ours.
 
-    python -m prunesweep.dev.calibration        prints the tables of docs/analysis.md
+    python -m prunesweep.dev.calibration        prints the tables of docs/statistics.md
 
 Answers are drawn from a known truth: a video's accuracy is a beta variable, so that its questions correlate by `alike`.
 """
