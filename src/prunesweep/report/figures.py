@@ -212,8 +212,16 @@ class Coordinates(NamedTuple):
     accuracy: Float[np.ndarray, " trials"]
     names: tuple[str, ...]
     samples: str
+    values: tuple[int, ...]
+    """How many each setting has."""
+
+    @property
+    def tells_more(self) -> bool:
+        """Whether lines show what a plain chart does not: with few values they lie on each other."""
+        return sum(values > FEW_VALUES for values in self.values) > 1
 
 
+FEW_VALUES = 3
 MOST_TICKS = 8
 """Of a setting with more values, the ends are named."""
 
@@ -238,7 +246,8 @@ def parallel_coordinates(outcomes: Outcomes) -> list[Coordinates]:
         columns.append(_number_axis("accuracy", accuracy))
         samples = span([row.samples for row in own.table])
         axes, places = zip(*columns, strict=True)
-        found.append(Coordinates(reducer, axes, np.stack(places, 1), accuracy, own.names, samples))
+        values = tuple(len(factor.levels) for factor in varying)
+        found.append(Coordinates(reducer, axes, np.stack(places, 1), accuracy, own.names, samples, values))
     return found
 
 
