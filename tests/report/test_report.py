@@ -177,7 +177,7 @@ def test_terms_explain_themselves_on_hover_and_by_keyboard(open_report) -> None:
 
 def test_tasks_are_differences_to_dense_which_stands_on_top(open_report) -> None:
     tasks = "ab" * 20
-    page = open_report([made("none", "+" * 40, tasks=tasks), made("random 1", "+-" * 20, tasks=tasks)])
+    page = open_report([made("none", "+" * 40, tasks=tasks), made("random 1", "+-" * 20, visual=(4, 4), tasks=tasks)])
     assert text(page, "table.tasks tbody tr").startswith("0")
     whole, other = (texts(page, f"table.tasks tbody tr:nth-child({row}) td") for row in (1, 2))
     assert [one.splitlines()[0] for one in whole[2:]] == ["1.00", "1.00"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunesweep.layout import count, visible, visible_lines
-from prunesweep.report.plots import COLOURS
+from prunesweep.report.style import COLOURS
 from prunesweep.report.token_maps import (
     DROPPED,
     Loaded,

@@ -35,6 +35,7 @@ const prefixed = (value, unit) => {
 };
 const costText = (value, axis) => (!known(value) ? "n/a" : axis.ratio ? fixed(value) + "x" : prefixed(value, axis.unit));
 const pText = (p) => (!known(p) ? "n/a" : p < 1e-12 ? "< 1e-12" : p < 0.001 ? p.toExponential(1) : p.toPrecision(2));
+const pSaid = (p) => (known(p) && p < 1e-12 ? `p ${pText(p)}` : `p = ${pText(p)}`);
 const shareText = (value) => (known(value) ? `${(100 * value).toFixed(1)} %` : "n/a");
 const accuracyText = (t) => {
   if (!t.samples) return "no answer";

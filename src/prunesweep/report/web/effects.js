@@ -18,7 +18,7 @@ const effectChart = (effects, [x0, x1], narrow) => {
   let y = top;
   for (const e of effects) {
     const share = known(e.share) ? `, importance ${Math.round(100 * e.share)} %` : "";
-    const said = narrow ? `${(100 * e.range).toFixed(1)} points, p ${pText(e.p)}` : `moves accuracy by ${(100 * e.range).toFixed(1)} points, ${known(e.p) ? `p = ${pText(e.p)}` : "no test possible"}${share}`;
+    const said = narrow ? `${(100 * e.range).toFixed(1)} points, ${pSaid(e.p)}` : `moves accuracy by ${(100 * e.range).toFixed(1)} points, ${known(e.p) ? pSaid(e.p) : "no test possible"}${share}`;
     root.append(s("text", { class: "strong halo", x: 4, y: y + 19 }, clipped(e.name, narrow ? 22 : 40), s("tspan", { class: "soft plain", dx: 10 }, said)));
     y += head;
     const middle = (l) => y + row * (e.levels.indexOf(l) + 0.5);
@@ -46,7 +46,7 @@ const jointPanel = (joint, low, high) => {
   const find = (a, b) => joint.cells.find((c) => c.first === a && c.second === b);
   const shown = (c) => cell(c ? c.accuracy : null, low, high, c ? plural(c.trials, "trial") : "", c && known(c.low) ? `${fixed(c.low, 2)}–${fixed(c.high, 2)}` : "");
   return h("div", { class: "panel" }, h("h4", {}, `${joint.names[0]} × ${joint.names[1]}`),
-    h("p", { class: "note" }, known(joint.p) ? `interaction p = ${pText(joint.p)} (Holm)` : "too few combinations were tried to test the interaction"),
+    h("p", { class: "note" }, known(joint.p) ? `interaction ${pSaid(joint.p)} (Holm)` : "too few combinations were tried to test the interaction"),
     h("div", { class: "scroll" }, h("table", { class: "heat small" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colspan: joint.second.length }, joint.names[1])), h("tr", {}, h("th", {}, joint.names[0]), joint.second.map((b) => h("th", {}, b)))),
       h("tbody", {}, joint.first.map((a) => h("tr", {}, h("td", {}, a), joint.second.map((b) => shown(find(a, b)))))))));
 };
