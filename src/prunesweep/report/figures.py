@@ -173,7 +173,7 @@ def importance_figure(found: Sequence[Importance]) -> Figure:
         axes.set(xlim=(0, 1.08))
         axes.grid(visible=False, axis="y")
         axes.set_title(f"{one.reducer}, {one.trials} trials: {one.target}", loc="left")
-    panels[-1].set_xlabel("share of the variance that each explains alone (fANOVA)")
+    panels[-1].set_xlabel("share of the variance that\neach explains alone (fANOVA)")
     return figure
 
 

@@ -139,6 +139,6 @@ def volumes_figure(groups: Sequence[Curves], best: float | None, title: str) -> 
         axes.set_yscale("log", nonpositive="clip")
     axes.set_xlabel("trials")
     axes.set_ylabel("hypervolume of the front" if best is None else f"hypervolume short of all settings' {best:.3f}")
-    axes.set_title("\n".join([*wrap(title, 60), "lines: mean over so many searches; bands: their range"]), loc="left")
+    axes.set_title("\n".join([*wrap(title, 46), "lines: mean of so many; bands: their range"]), loc="left")
     write_ends(axes, ends)
     return figure
