@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prunesweep.foreign import read_yaml
-from prunesweep.results.records import TrialInfo
+from prunesweep.results.records import PRESETS, TrialInfo
 
 KEY = "prunesweep_preset"
 """By which a file says that it is one: see `use.preset`, whose files these are."""
-FOLDER = "presets"
-"""Where a run keeps those that it was given."""
 BESIDE = "preset.yaml"
 """As tuning calls it, beside the two sweeps that it ran."""
 
@@ -27,7 +25,7 @@ class Given(NamedTuple):
 
 def presets(sweep: Path) -> list[Given]:
     """Those that lie in a sweep's folder, and the one that a sweep of tuning led to; files that cannot be read are none."""
-    files = [*sorted((sweep / FOLDER).glob("*.yaml")), sweep / BESIDE, sweep.resolve().parent / BESIDE]
+    files = [*sorted((sweep / PRESETS).glob("*.yaml")), sweep / BESIDE, sweep.resolve().parent / BESIDE]
     return list(_read(file for file in files if file.is_file()))
 
 

@@ -134,7 +134,7 @@ def _versions() -> Iterator[tuple[str, str]]:
             continue
 
 
-NOT_TYPED = ("hydra.sweep.dir=", "hydra.mode=")
+NOT_TYPED = ("hydra.sweep.dir=", "hydra.mode=", "hydra.callbacks.summary.presets=")
 """Overrides that Hydra adds, or that only say where on this machine."""
 
 
