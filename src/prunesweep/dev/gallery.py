@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 150_000
 """Of a picture in the documentation."""
-SHADES = 256
 REPORT, SCREEN = "report", (1440, 860)
 SAMPLERS, SEARCHES, TRIALS, BATCH = ("tpe", "random"), 3, 18, 3
 """Of the searches that are replayed among the sweep's trials."""
@@ -120,21 +120,23 @@ def pictures(sweep: Path) -> Iterator[Picture]:
 
 
 def _searches(sweep: Path, outcomes: Outcomes) -> Iterator[Picture]:
-    """Searches among the sweep's own trials."""
+    """Searches among the trials of the method that has most of them, as if they had not been run."""
     from prunesweep.search.curves import by_sampler, volumes_figure
     from prunesweep.search.replay import read_grid, replay
 
-    whole = read_grid(sweep, outcomes.cost)
+    counts = Counter(info.reducer for info in outcomes.infos)
+    method = counts.most_common(1)[0][0]
+    with tempfile.TemporaryDirectory() as folder:
+        for info, own in zip(outcomes.infos, outcomes.folders, strict=True):
+            if own is not None and info.reducer == method:
+                (Path(folder) / own.name).symlink_to(own.absolute())
+        whole = read_grid(Path(folder), outcomes.cost)
     curves = [replay(whole, name, seed, TRIALS, BATCH, 1.0) for name in SAMPLERS for seed in range(SEARCHES)]
     best = float(whole.curve(list(whole.found), 1.0)[-1])
-    drawn = volumes_figure(by_sampler(curves), best, f"searches among {len(whole.found)} settings")
-    yield Picture(
-        "search",
-        "Searches, sampler by sampler",
-        "What is missing of the best front after so many trials.",
-        f"prunesweep replay search latest --trials {TRIALS} --picture search.png",
-        volumes_figure(by_sampler(curves), best, title),
-    )
+    drawn = volumes_figure(by_sampler(curves), best, f"searches among {len(whole.found)} settings of {method}")
+    command = f"prunesweep replay search GRID --trials {TRIALS} --picture search.png"
+    words = "What is missing of the best front after so many trials."
+    yield Picture("search", "Searches, sampler by sampler", words, command, drawn)
 
 
 def _token_maps(sweep: Path, outcomes: Outcomes) -> Iterator[Picture]:
@@ -182,15 +184,16 @@ def photograph(sweep: Path, path: Path) -> None:
 
 
 def shrink(content: bytes, path: Path, most: int = MOST_BYTES) -> None:
-    """A PNG of so many bytes at most: fewer shades, then fewer pixels."""
+    """A PNG of so many bytes at most: of fewer pixels, all colours as they are."""
     from PIL import Image
 
-    image = Image.open(io.BytesIO(content)).convert("RGB")
+    whole = Image.open(io.BytesIO(content)).convert("RGB")
+    scale = 1.0
     while True:
-        image.quantize(SHADES, dither=Image.Dither.NONE).save(path, optimize=True)
+        whole.resize([round(scale * side) for side in whole.size], Image.Resampling.LANCZOS).save(path, optimize=True)
         if path.stat().st_size <= most:
             return
-        image = image.resize([round(0.9 * side) for side in image.size], Image.Resampling.LANCZOS)
+        scale *= 0.93
 
 
 def write_gallery(sweep: Path, docs: Path) -> list[Path]:

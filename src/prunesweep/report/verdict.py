@@ -141,12 +141,14 @@ def _none_within(found: Verdict) -> str:
     against = found.against
     assert against is not None
     said = f"No trial is shown to lose less than {points(against.margin)} against dense."
-    if not against.unclear:
+    told = against.unclear or against.worse
+    if not told:
         return said
     d = against.difference
-    nearest = max(against.unclear, key=lambda i: d.mean[i])
+    nearest = max(told, key=lambda i: d.mean[i])
     loses = f"{d.mean[nearest]:+.3f} ({_interval(d.low[nearest], d.high[nearest], '+')}, n={d.samples[nearest]})"
-    return f"{said} Nearest is {_names(found.outcomes)[nearest]} with {loses}: it {_needs(against, nearest)}."
+    more = f": it {_needs(against, nearest)}" if against.unclear else ""
+    return f"{said} Nearest is {_names(found.outcomes)[nearest]} with {loses}{more}."
 
 
 WITHIN, WORSE, UNCLEAR = "within the margin", "worse", "cannot tell"
