@@ -45,7 +45,9 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
         figure.savefig(tmp_path / f"{name}.png")
         assert Image.open(tmp_path / f"{name}.png").size[0] > 300
         for axes in figure.axes:
-            assert axes.get_xlabel() or axes.get_ylabel() or axes.get_title(), f"{name} has axes without any words"
+            assert axes.get_xlabel() or axes.get_ylabel() or axes.get_title() or axes.get_title("left"), (
+                f"{name} has axes without any words"
+            )
 
 
 @pytest.mark.parametrize("answers", [["+-+-"], ["++++", "++++"], ["+-+-", "????"]])

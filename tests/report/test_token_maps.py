@@ -34,7 +34,9 @@ def test_a_trace_holds_what_the_stages_did(model, samples) -> None:
     found = token_maps.trace(model, samples[0], 8, PRUNEVID, WORDS, "prunevid")
     assert found.frames.shape[0] == len(found.source) == sum(found.segments) == 8
     assert found.kept.sum() == -(-len(found.kept) * 4 // 10)  # ceil(0.4 n)
-    assert found.pruned == ((3, found.kept.sum()),)
+    ((layers, tokens, kept),) = found.pruned
+    assert (layers, tokens) == (3, found.kept.sum())
+    assert (kept == found.kept).all()
     assert found.attention.shape == found.kept.shape
     assert found.attention[found.kept].min() >= found.attention[~found.kept].max()
     assert set(found.source.ravel()) == set(range(len(found.kept)))
@@ -72,10 +74,16 @@ def test_a_title_says_which_caches_stay_whole(model, samples) -> None:
 
 def test_a_title_counts_what_each_step_leaves(model, samples) -> None:
     found = token_maps.trace(model, samples[0], 8, Reducer("pyramiddrop", prune=pyramiddrop.PyramidDrop()), WORDS, "pyramiddrop")
-    assert found.pruned == ((2, 144), (4, 72), (6, 36))
+    assert [step[:2] for step in found.pruned] == [(2, 144), (4, 72), (6, 36)]
+    assert [int(step.kept.sum()) for step in found.pruned] == [144, 72, 36]
+    assert all((after.kept <= before.kept).all() for before, after in pairwise(found.pruned)), "nothing comes back"
+    titles = [strip.title for strip in token_pictures.strips(found)]
+    after = [title.partition(":")[0] for title in titles if title.startswith("after")]
+    assert after == ["after layer 2", "after layer 4", "after layer 6"]
+    assert not any("merged" in title or "enter" in title for title in titles), "rows that mean nothing are not drawn"
     said = "all 288 tokens enter the LLM, 144 kept after layer 2, 72 after 4, 36 after 6, caches whole up to each"
     assert token_pictures._numbers(found) == said
-    idle = replace(found, pruned=((1, 288), *found.pruned[:2], (5, 72), *found.pruned[2:]))
+    idle = replace(found, pruned=((1, 288), (2, 144), (4, 72), (5, 72), (6, 36)))
     assert token_pictures._numbers(replace(idle, pruned=tuple(token_maps.Pruned(*step) for step in idle.pruned))) == said
 
 
@@ -108,7 +116,9 @@ def test_names_leave_out_what_trials_of_one_method_share() -> None:
 
 def test_colours_say_what_the_masks_say() -> None:
     found = drawn([[0, 1, 1, DROPPED]], [True, False])
-    assert token_pictures.cluster_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, 0.6, 0.6, 1 - token_pictures.DIM])
+    merged = token_pictures.merged_overlay(found, 0)
+    assert merged[:, 3].tolist() == pytest.approx([0, 1, 1, 1 - token_pictures.DIM])
+    assert merged[1:3, :3] == pytest.approx(120 / 255), "the mean colour of the token's patches"
     assert token_pictures.kept_overlay(found, 0)[:, 3].tolist() == pytest.approx([0, *[1 - token_pictures.DIM] * 3])
 
 
@@ -127,6 +137,17 @@ def test_pictures_and_movies_are_written(tmp_path: Path) -> None:
         assert len(list(movie.decode(video=0))) == 3
     with pytest.raises(ValueError, match="a .gif or an .mp4, got movie.avi"):
         token_pictures.write_movie([odd], tmp_path / "movie.avi")
+
+
+def test_rows_are_those_that_mean_something() -> None:
+    def rows(*given, **changes) -> list[str]:
+        return [strip.title.split(":")[0].split("\n")[0] for strip in token_pictures.strips(drawn(*given, **changes))]
+
+    assert rows([[0, 1, 2, 3]], [True] * 4) == ["frames"]
+    assert rows([[0, 1, DROPPED, DROPPED]], [True] * 2) == ["frames", "enter the LLM"]
+    assert rows([[0, 1, 1, 0]], [True] * 2) == ["frames", "merged"]
+    looked = rows([[0, 1, 2, 3]], [True] * 4, attention=np.ones(4))
+    assert looked == ["frames", "attention of"]
 
 
 def test_tokens_without_places_cannot_be_drawn() -> None:

@@ -23,6 +23,7 @@ def methods(
     from prunesweep.analysis.equal_cost import compared, entries, references
     from prunesweep.analysis.outcomes import read_outcomes
     from prunesweep.report.equal_cost import ALL, PICTURE, TABLE, figure, shown, table, write_csv
+    from prunesweep.report.style import FORMATS, save
 
     found = read_outcomes(sweep)
     if len(found) > 1:
@@ -35,5 +36,5 @@ def methods(
     text = table(outcomes, rows, chosen)
     (out / TABLE).write_text(text, encoding="utf-8")
     write_csv(rows, out / ALL)
-    figure(outcomes, shown(rows), chosen).savefig(out / PICTURE, dpi=120)
+    save(figure(outcomes, shown(rows), chosen), out / PICTURE, FORMATS)
     sys.stdout.write(text)

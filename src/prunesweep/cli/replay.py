@@ -120,4 +120,6 @@ def _show(groups: Sequence[Curves], best: float | None, title: str, picture: Pat
 
     print(volumes_text(groups, best))
     if picture:
-        volumes_figure(groups, best, title).savefig(picture, dpi=120)
+        from prunesweep.report.style import save
+
+        save(volumes_figure(groups, best, title), picture)

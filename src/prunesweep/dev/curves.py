@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.report.plots import COLOURS
+from prunesweep.report.style import COLOURS, PAGE, canvas, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,24 +31,21 @@ def read_curves(path: Path) -> dict[tuple[int, str], tuple[list[int], list[float
     return curves
 
 
+@styled
 def curves_figure(path: Path) -> Figure:
     """One panel per family: share of right free-form answers on training batches, one line per number of frames."""
-    from matplotlib.figure import Figure
-
     curves = read_curves(path)
     lengths = sorted({frames for frames, _ in curves})
-    figure = Figure(figsize=(12, 5), layout="constrained")
     tasks = sorted({task for _, task in curves})
-    panels = figure.subplots(2, max(1, -(-len(tasks) // 2)), sharex=True, sharey=True)
-    for axes, task in zip(panels.flat, tasks, strict=False):
+    figure, panels = canvas(PAGE, 3, 2, max(1, -(-len(tasks) // 2)), sharex=True, sharey=True)
+    for axes, task in zip(panels, tasks, strict=False):
         for frames, colour in zip(lengths, COLOURS, strict=False):
             steps, values = curves.get((frames, task), ([], []))
             smooth = [sum(part := values[max(0, i + 1 - SMOOTHED) : i + 1]) / len(part) for i in range(len(values))]
-            axes.plot(steps, smooth, color=colour, linewidth=1.3, label=f"{frames} frame{'s' if frames > 1 else ''}")
-        axes.set_title(task.replace("_", " "), fontsize=10)
+            axes.plot(steps, smooth, color=colour, label=f"{frames} frame{'s' if frames > 1 else ''}")
+        axes.set_title(task.replace("_", " "))
         axes.set_ylim(0, 1.03)
-        axes.grid(alpha=0.3)
-    figure.axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
-    figure.supxlabel("training step", fontsize=10)
-    figure.supylabel("accuracy on training batches", fontsize=10)
+    figure.axes[-1].legend(loc="lower right")
+    figure.supxlabel("training step", fontsize=7)
+    figure.supylabel("accuracy on training batches", fontsize=7)
     return figure

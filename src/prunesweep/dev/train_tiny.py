@@ -45,7 +45,7 @@ def train(config: DictConfig) -> None:
     with own_environment():
         trainer.fit(module, _steps(module), ckpt_path=last if config.resume else None, weights_only=True)
     _save(module, last, out)
-    curves_figure(run / ACCURACIES).savefig(out / "curves.png", dpi=80)
+    curves_figure(run / ACCURACIES).savefig(out / "curves.png")
     minutes = round((time.monotonic() - started) / 60, 1)
     summary = {"seed": config.seed, "start": config.start, "minutes_since_start_or_resume": minutes, "steps": module.total_steps}
     (out / "training.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from prunesweep.analysis.equal_cost import SHOWN_WHOLE, SIGNIFICANT, Budget, Entry, Row, budgets_asked, by_method, shown
 from prunesweep.analysis.outcomes import Outcomes
-from prunesweep.analysis.significance import accuracies
+from prunesweep.analysis.significance import accuracies, accuracy_interval
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.layout import markdown, prose
-from prunesweep.report.plots import COLOURS, MARKERS
+from prunesweep.report.style import COLOURS, COLUMN, PAGE, PALE, SOFT, canvas, styled
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -145,42 +146,48 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
             writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (*own, e.seeds, *against)])
 
 
-PANELS = 6
+PANELS = 4
 """In a row."""
 
 
+@styled
 def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry]) -> Figure:
     """Accuracy against cost, a panel per method before all others; of other methods the best setting at each budget."""
-    from matplotlib.figure import Figure
-
     lines = _lines(rows, chosen)
     best = sorted(lines, key=lambda name: -max(e.scores.mean for e in lines[name]))
     columns = min(PANELS, len(best))
     height = -(-len(best) // columns)
-    drawn = Figure(figsize=(2.1 * columns + 0.6, 1.7 * height + 1.0), layout="constrained")
-    panels = drawn.subplots(height, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    size = PAGE if columns > 2 else COLUMN
+    drawn, panels = canvas(size, 1.15 * height + 0.75, height, columns, sharex=True, sharey=True)
     dense = [summary.accuracy for summary in outcomes.table if summary.reducer == "none"]
     for axes, name in zip(panels, best, strict=False):
-        for other in best:
-            axes.plot(*_points(lines[other]), color="0.85", linewidth=0.8, zorder=1)
-        for reference in (other for other in best if other.endswith(REFERENCE)):
-            axes.plot(*_points(lines[reference]), color="0.35", linewidth=1.2, zorder=2)
-        own = sorted(lines[name], key=lambda e: e.cost)
-        errors = [e.scores.error for e in own]
-        axes.errorbar(*_points(own), yerr=errors, color=COLOURS[0], marker=MARKERS[0], markersize=4, capsize=2, zorder=3)
+        _panel(axes, lines, name)
         for accuracy in dense:
-            axes.axhline(accuracy, color="0.5", linewidth=0.8, linestyle=":")
-        axes.set_title("\n".join(wrap(name, 30)), fontsize=8)
-        axes.tick_params(labelsize=7)
+            axes.axhline(accuracy, color=SOFT, linewidth=0.6, linestyle=":")
+        axes.set_title("\n".join(wrap(name, 26)), loc="left", fontsize=6.5)
+    if dense:
+        panels[0].annotate("dense", (1, max(dense)), xycoords=("axes fraction", "data"), xytext=(-1, 1), ha="right", va="bottom",
+                           textcoords="offset points", fontsize=6, color=SOFT)  # fmt: skip
     for axes in panels[len(best) :]:
         axes.remove()
-    drawn.supxlabel("LLM prefill FLOPs, relative to the dense model on the same frames and prompts", fontsize=9)
-    drawn.supylabel("accuracy", fontsize=9)
-    count = len(outcomes.samples)
+    drawn.supxlabel("LLM prefill FLOPs, relative to the dense model on the same frames and prompts", fontsize=7)
+    drawn.supylabel("accuracy", fontsize=7)
     also = "; dark: the reference" if chosen else ""
-    title = f"{outcomes.model} on {outcomes.benchmark}, n = {count}; bars: one standard error, clustered by video; dotted: dense"
-    drawn.suptitle(f"{title}{also}; grey: all others", fontsize=9)
+    title = f"{outcomes.model} on {outcomes.benchmark}, n = {len(outcomes.samples)}; bars: 95 % intervals"
+    drawn.suptitle(f"{title}{also}; grey: all others")
     return drawn
+
+
+def _panel(axes: Axes, lines: dict[str, list[Entry]], name: str) -> None:
+    """One method before all others."""
+    for other in lines:
+        axes.plot(*_points(lines[other]), color=PALE, linewidth=0.7, zorder=1)
+    for reference in (other for other in lines if other.endswith(REFERENCE)):
+        axes.plot(*_points(lines[reference]), color=SOFT, linewidth=1, zorder=2)
+    own = sorted(lines[name], key=lambda e: e.cost)
+    for e in own:
+        axes.vlines(e.cost, *accuracy_interval(e.scores), color=COLOURS[0], linewidth=0.8, zorder=3)
+    axes.plot(*_points(own), color=COLOURS[0], marker="o", markersize=2.5, linewidth=1, zorder=3)
 
 
 REFERENCE = " (reference)"

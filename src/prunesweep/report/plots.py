@@ -6,16 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from prunesweep.analysis.costs import ABSOLUTE
-from prunesweep.analysis.summary import Summary
+from prunesweep.analysis.front import knee_point
+from prunesweep.analysis.significance import accuracy_interval
+from prunesweep.analysis.summary import Summary, scores_of
+from prunesweep.report.style import COLUMN, PAGE, SOFT, Look, canvas, looks, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, told apart with any colour vision."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COST_LABELS = {
     "llm_flops_ratio": "LLM prefill FLOPs, relative to the dense run",
     "llm_flops": "LLM prefill FLOPs per question",
@@ -99,6 +101,11 @@ class Point(NamedTuple):
     samples: int
     pareto: bool
     stopped: bool = False
+    low: float = math.nan
+    """95 % interval of the accuracy; NaN where there is none."""
+    high: float = math.nan
+    label: str = ""
+    """What to write beside it."""
 
 
 class ParetoPoints(NamedTuple):
@@ -112,23 +119,32 @@ class ParetoPoints(NamedTuple):
 
 def pareto_points(table: Sequence[Summary], cost: str) -> ParetoPoints:
     """The trials that have an accuracy, cheapest first."""
-    rows = [row for row in table if row.samples]
+    rows = sorted((row for row in table if row.samples), key=lambda r: getattr(r, cost))
+    labels = _labels(rows, cost)
     points = [
-        Point(r.trial, r.reducer, getattr(r, cost), r.accuracy, r.accuracy_error, r.samples, r.pareto, r.stopped)
-        for r in sorted(rows, key=lambda r: getattr(r, cost))
-    ]
+        Point(
+            r.trial, r.reducer, getattr(r, cost), r.accuracy, r.accuracy_error, r.samples, r.pareto, r.stopped,
+            *accuracy_interval(scores_of(r)), labels.get(i, ""),
+        )
+        for i, r in enumerate(rows)
+    ]  # fmt: skip
     return ParetoPoints(points, cost, len(table) - len(rows), table[0].relative_to if table else "")
 
 
-def pareto_figure(panels: Mapping[str, ParetoPoints]) -> Figure:
-    """Accuracy against cost with one standard error, the front as a line of steps; a panel per model and benchmark."""
-    from matplotlib.figure import Figure
+def _labels(rows: Sequence[Summary], cost: str) -> dict[int, str]:
+    """The dense model and the knee, by index."""
+    done = [i for i, row in enumerate(rows) if not row.stopped]
+    knee = knee_point(np.array([getattr(rows[i], cost) for i in done]), np.array([rows[i].accuracy for i in done]))
+    dense = max((i for i in done if rows[i].dense), key=lambda i: (rows[i].llm_flops, rows[i].reducer == "none"), default=None)
+    return ({done[knee]: "knee"} if knee is not None else {}) | ({dense: "dense"} if dense is not None else {})
 
+
+@styled
+def pareto_figure(panels: Mapping[str, ParetoPoints]) -> Figure:
+    """Accuracy against cost with 95 % intervals, the front as a line of steps; a panel per model and benchmark."""
     columns = min(len(panels), MOST_COLUMNS)
     rows = math.ceil(len(panels) / columns)
-    size = (8, 5) if len(panels) == 1 else (6 * columns, 4.4 * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    figure, places = canvas(COLUMN if columns == 1 else PAGE, 2.7 * rows, rows, columns)
     reducers = sorted({point.reducer for data in panels.values() for point in data.points})
     for axes, (title, data) in zip(places, panels.items(), strict=False):
         _draw_front(axes, data, title, reducers)
@@ -137,44 +153,55 @@ def pareto_figure(panels: Mapping[str, ParetoPoints]) -> Figure:
     return figure
 
 
-MOST_COLUMNS = 3
+MOST_COLUMNS = 2
+MANY = 40
+"""Of more trials, those on the front and those that are named have a bar."""
 
 
 def _draw_front(axes: Axes, data: ParetoPoints, title: str, reducers: Sequence[str]) -> None:
-    front = [p for p in data.points if p.pareto]
+    front, own = [p for p in data.points if p.pareto], looks(reducers)
     if len(front) > 1:
-        axes.step(
-            [p.cost for p in front], [p.accuracy for p in front], where="post", color="0.45", zorder=1, label="Pareto front"
-        )
-    for index, reducer in enumerate(reducers):
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        own = [p for p in data.points if p.reducer == reducer and not p.stopped]
-        stopped = [p for p in data.points if p.reducer == reducer and p.stopped]
-        axes.scatter([p.cost for p in stopped], [p.accuracy for p in stopped], s=14, marker="x", alpha=0.5, color=colour)
-        if own:
-            axes.errorbar(
-                [p.cost for p in own],
-                [p.accuracy for p in own],
-                yerr=[p.error for p in own],
-                fmt=marker,
-                color=colour,
-                capsize=2,
-                elinewidth=1,
-                markersize=6,
-                label=reducer,
-            )
+        axes.step([p.cost for p in front], [p.accuracy for p in front], where="post", color=SOFT, zorder=1)
+    for reducer in reducers:
+        draw_points(axes, [p for p in data.points if p.reducer == reducer], own[reducer], reducer, len(data.points) > MANY)
     if any(p.stopped for p in data.points):
-        axes.scatter([], [], s=14, marker="x", color="0.5", label="stopped by a race (no bars: incomplete)")
-    axes.set_xlabel(axis_label(data.cost, data.relative_to))
-    axes.set_ylabel("accuracy")
-    unanswered = f"; {data.unanswered} trials without an answer" if data.unanswered else ""
+        axes.scatter([], [], s=8, marker="x", color=SOFT, label="stopped early")
+    for p in data.points:
+        if p.label:
+            name_point(axes, p.cost, p.accuracy, p.label)
+    axes.set(xlabel=axis_label(data.cost, data.relative_to), ylabel="accuracy")
+    unanswered = f"; {data.unanswered} without an answer" if data.unanswered else ""
     samples = span([p.samples for p in data.points])
-    axes.set_title(f"{title}\nbars: one standard error, clustered by video; n = {samples}{unanswered}", fontsize=10)
-    if data.points and max(p.cost for p in data.points) > 4 * min(p.cost for p in data.points):
+    axes.set_title(f"{title}\nn = {samples}; bars: 95 % intervals{unanswered}", loc="left")
+    if data.points and max(p.cost for p in data.points) > 4 * min(p.cost for p in data.points) > 0:
         log_axis(axes, data.cost)
-    axes.grid(alpha=0.3)
     if data.points:
-        axes.legend(frameon=False)
+        axes.legend(loc="lower right", ncols=2 if len(reducers) > 4 else 1)
+
+
+def draw_points(axes: Axes, points: Sequence[Point], look: Look, name: str, few_bars: bool = False) -> None:
+    """The trials of one method; stopped ones are small crosses without a bar."""
+    done = [p for p in points if not p.stopped]
+    stopped = [p for p in points if p.stopped]
+    axes.scatter([p.cost for p in stopped], [p.accuracy for p in stopped], s=8, marker="x", alpha=0.5, color=look.colour)
+    for p in done:
+        if not math.isnan(p.low) and (not few_bars or p.pareto or p.label):
+            axes.vlines(p.cost, p.low, p.high, color=look.colour, linewidth=0.7, alpha=0.75 if p.pareto or p.label else 0.3)
+    for sure, alpha in ((False, 0.45), (True, 1.0)):
+        own = [p for p in done if (p.pareto or bool(p.label)) == sure]
+        axes.scatter([p.cost for p in own], [p.accuracy for p in own], s=14, marker=look.marker, color=look.colour, alpha=alpha,
+                     linewidth=0, zorder=3)  # fmt: skip
+    if done:
+        axes.scatter([], [], s=14, marker=look.marker, color=look.colour, label=name, linewidth=0)
+
+
+def name_point(axes: Axes, cost: float, accuracy: float, text: str) -> None:
+    """Writes a name beside a point, to its left: the front is below and right of it."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=1.8, foreground="white")]
+    axes.annotate(text, (cost, accuracy), xytext=(-4, 4), textcoords="offset points", ha="right", fontweight="bold",
+                  path_effects=halo, zorder=5)  # fmt: skip
 
 
 def span(counts: Sequence[int]) -> str:

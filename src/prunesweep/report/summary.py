@@ -56,10 +56,9 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     settings = varied([(trial.folder, trial.info) for trial in trials], failed)
     write_table(table, settings, cost, sweep)
     if any(row.samples for row in table):
-        from prunesweep.report import plots
+        from prunesweep.report import plots, style
 
-        figure = plots.pareto_figure(_panels(trials, table, cost))
-        figure.savefig(sweep / "pareto.png", dpi=150)
+        style.save(plots.pareto_figure(_panels(trials, table, cost)), sweep / "pareto.png", style.FORMATS)
     print(shown(table, settings, cost, sweep))
     if not trials:
         print(f"table: {sweep}", *lines(infeasible, 0), sep="\n")

@@ -40,6 +40,8 @@ class Pruned(NamedTuple):
     layers: int
     """It acts after this many."""
     tokens: int
+    kept: Bool[np.ndarray, " n"] | None = None
+    """Which of the tokens that enter the LLM are among them."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,17 @@ class Trace:
     @property
     def surviving(self) -> Bool[np.ndarray, "t p"]:
         """Patches whose token reaches the last layer."""
-        return (self.source != DROPPED) & self.kept[np.maximum(self.source, 0)]
+        return self.alive(self.kept)
+
+    def alive(self, kept: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, "t p"]:
+        """Patches whose token is among these."""
+        return (self.source != DROPPED) & kept[np.maximum(self.source, 0)]
+
+    @property
+    def fewer(self) -> tuple[Pruned, ...]:
+        """The steps that leave fewer tokens than came to them."""
+        before = [len(self.kept), *(step.tokens for step in self.pruned)]
+        return tuple(step for step, tokens in zip(self.pruned, before, strict=False) if step.tokens != tokens)
 
     @property
     def patch_attention(self) -> Float[np.ndarray, "t p"] | None:
@@ -117,8 +129,7 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
         segments = getattr(reducer.merge, "segment_lengths", None)
         lengths = tuple(segments(seen[Tokens].x)) if segments else ()
     clip, merged = seen[Clip], seen[Merged]
-    survivors = np.zeros(len(merged.x), dtype=bool)
-    survivors[slice(None) if kept is None else kept.cpu().numpy()] = True
+    masks = [_mask(len(merged.x), own) for own in kept]
     record = score(sample, name, seen[Answer], protocol)
     return Trace(
         trial=name,
@@ -132,11 +143,17 @@ def trace(model: Model, sample: Sample, frames: int, reducer: Reducer, protocol:
         grid=square(merged.source.shape[1], model.name),
         source=merged.source.cpu().numpy(),
         segments=lengths,
-        kept=survivors,
+        kept=masks[-1] if masks else np.ones(len(merged.x), dtype=bool),
         attention=attention,
-        pruned=pruned,
+        pruned=tuple(Pruned(*step, mask) for step, mask in zip(pruned, masks, strict=True)),
         whole=any(earlier_caches(step) == "whole" for step in reducer.steps(model.layers)),
     )
+
+
+def _mask(tokens: int, kept: Int[Tensor, " k"]) -> Bool[np.ndarray, " n"]:
+    mask = np.zeros(tokens, dtype=bool)
+    mask[kept.cpu().numpy()] = True
+    return mask
 
 
 class _Followed(NamedTuple):
@@ -144,11 +161,12 @@ class _Followed(NamedTuple):
 
     seen: dict[type, Any]
     """The last state of each kind."""
-    kept: Int[Tensor, " k"] | None
-    """Merged tokens that reach the last layer; None: all."""
+    kept: tuple[Int[Tensor, " k"], ...]
+    """Merged tokens that each step leaves."""
     attention: Float[np.ndarray, " n"] | None
     """That the first selection saw."""
-    pruned: tuple[Pruned, ...]
+    pruned: tuple[tuple[int, int], ...]
+    """Layers before each step, and tokens after it."""
 
 
 def _followed(stages: Iterable[Any], model: Model) -> _Followed:
@@ -156,19 +174,20 @@ def _followed(stages: Iterable[Any], model: Model) -> _Followed:
 
     seen: dict[type, Any] = {}
     state: Any = None
-    kept = attention = None
-    pruned: list[Pruned] = []
+    attention = None
+    kept: list[Int[Tensor, " k"]] = []
+    pruned: list[tuple[int, int]] = []
     for stage in stages:
         if isinstance(stage, Prune):
             chosen = changed(stage.pruner(looked(state, stage.pruner, model)[0])).keep
-            kept = chosen if kept is None else kept[chosen[chosen < len(kept)]]  # tokens that a step made come last
+            kept.append(kept[-1][chosen[chosen < len(kept[-1])]] if kept else chosen)  # tokens that a step made come last
             if not pruned:
                 attention = None if state.attention is None else state.attention.float().amax((0, 1)).cpu().numpy()
         state = stage(state, model)
         if isinstance(stage, Prune):
-            pruned.append(Pruned(stage.pruner.full_layers, int(state.visual.sum())))
+            pruned.append((stage.pruner.full_layers, int(state.visual.sum())))
         seen[type(state)] = state
-    return _Followed(seen, kept, attention, tuple(pruned))
+    return _Followed(seen, tuple(kept), attention, tuple(pruned))
 
 
 def square(patches: int, model: str) -> tuple[int, int]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from prunesweep.layout import count, visible, visible_lines
-from prunesweep.report.plots import COLOURS
+from prunesweep.report.style import COLOURS, DPI, FORMATS, PAGE, SCALE, save, styled
 from prunesweep.report.token_maps import (
     DROPPED,
     Loaded,
@@ -27,17 +28,13 @@ from prunesweep.results.read import number
 from prunesweep.terminal import say
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Shaped, UInt8
+    from jaxtyping import Bool, Float, Shaped, UInt8
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-MOST_COLUMNS = 16
+MOST_COLUMNS = 8
 """Frames in a picture; of longer clips they are spread evenly, a movie shows all."""
-
-
-GOLDEN = 0.6180339887
-"""Hues this far apart are told apart best, however many there are."""
 
 
 SECONDS_PER_FRAME = 0.8
@@ -79,39 +76,46 @@ def _rgb(colour: str) -> tuple[float, float, float]:
     return to_rgb(colour)
 
 
-def time_overlay(trace: Trace, frame: int) -> Float[np.ndarray, "p 4"]:
-    """Blue where a patch is merged over time, orange where it is a token of its own frame, dark where it was dropped."""
+def merged_overlay(trace: Trace, frame: int) -> Float[np.ndarray, "p 4"]:
+    """Every patch that shares its token in the mean colour of all that do; nothing on others, dark where it was dropped."""
     colours = np.zeros((trace.source.shape[1], 4))
-    colours[:] = (*_rgb(COLOURS[1]), 0.55)
-    colours[trace.over_time[frame]] = (*_rgb(COLOURS[0]), 0.55)
+    shared = trace.shared[frame]
+    colours[shared, :3] = _token_colours(trace)[trace.source[frame, shared]]
+    colours[shared, 3] = 1
     colours[trace.source[frame] == DROPPED] = (0, 0, 0, 1 - DIM)
     return colours
 
 
-def cluster_overlay(trace: Trace, frame: int) -> Float[np.ndarray, "p 4"]:
-    """A hue per merged token, nothing where a patch is a token by itself, dark where it was dropped."""
-    from matplotlib.colors import hsv_to_rgb
+def _token_colours(trace: Trace) -> Float[np.ndarray, "n 3"]:
+    """The mean colour of each token's patches, 0 to 1."""
+    rows, columns = trace.grid
+    height, width = trace.frames.shape[1:3]
+    down, across = np.arange(height) * rows // height, np.arange(width) * columns // width
+    patch = (down[:, None] * columns + across).ravel()
+    token = trace.source[:, patch].ravel()
+    pixels, shown = trace.frames.reshape(-1, 3), token != DROPPED
+    counts = np.maximum(np.bincount(token[shown], minlength=len(trace.kept)), 1)
+    sums = [np.bincount(token[shown], pixels[shown, c], len(trace.kept)) for c in range(3)]
+    return np.stack(sums, 1) / counts[:, None] / 255
 
-    token = trace.source[frame]
-    hue = (token * GOLDEN) % 1
-    vivid = hsv_to_rgb(np.stack([hue, np.full_like(hue, 0.75), np.full_like(hue, 0.95)], -1))
-    colours = np.concatenate([vivid, np.zeros((len(hue), 1))], axis=1)
-    colours[trace.shared[frame], 3] = 0.6
-    colours[token == DROPPED] = (0, 0, 0, 1 - DIM)
+
+def attention_overlay(trace: Trace, frame: int) -> Float[np.ndarray, "p 4"]:
+    """From little to much attention of the question; dark where a patch was dropped before."""
+    from matplotlib import colormaps
+
+    attention = trace.patch_attention
+    assert attention is not None
+    colours = colormaps[SCALE](np.sqrt(attention[frame] / (attention.max() or 1)))
+    colours[:, 3] = 0.8
+    colours[trace.source[frame] == DROPPED] = (0, 0, 0, 1 - DIM)
     return colours
 
 
-def kept_overlay(trace: Trace, frame: int) -> Float[np.ndarray, "p 4"]:
-    """Dark where nothing reaches the last layer; survivors in the colours of viridis by attention, if there is any."""
-    from matplotlib import colormaps
-
-    survives, attention = trace.surviving[frame], trace.patch_attention
-    colours = np.zeros((len(survives), 4))
-    if attention is not None:
-        top = trace.patch_attention.max() or 1  # type: ignore[union-attr]
-        colours = colormaps["viridis"](attention[frame] / top)
-        colours[:, 3] = 0.55
-    colours[~survives] = (0, 0, 0, 1 - DIM)
+def kept_overlay(trace: Trace, frame: int, kept: Bool[np.ndarray, " n"] | None = None) -> Float[np.ndarray, "p 4"]:
+    """Dark where no token goes on: those that reach the last layer unless `kept` says which; the frame as it is elsewhere."""
+    alive = trace.alive(trace.kept if kept is None else kept)[frame]
+    colours = np.zeros((len(alive), 4))
+    colours[~alive] = (0, 0, 0, 1 - DIM)
     return colours
 
 
@@ -123,18 +127,18 @@ def overlap_overlay(found: Overlap, frame: int) -> Float[np.ndarray, "p 4"]:
     return colours
 
 
-def _outlines(axes: Axes, labels: Shaped[np.ndarray, " p"], grid: tuple[int, int]) -> None:
+def _outlines(axes: Axes, labels: Shaped[np.ndarray, " p"], grid: tuple[int, int], colour: str = "white") -> None:
     """Lines between patches with different labels, so that they are told apart without colours."""
     from matplotlib.collections import LineCollection
 
     label, (rows, columns) = _patches(labels, grid), grid
     upright = [[(c + 1, r), (c + 1, r + 1)] for r in range(rows) for c in range(columns - 1) if label[r, c] != label[r, c + 1]]
     level = [[(c, r + 1), (c + 1, r + 1)] for r in range(rows - 1) for c in range(columns) if label[r, c] != label[r + 1, c]]
-    axes.add_collection(LineCollection(upright + level, colors="white", linewidths=0.5))
+    axes.add_collection(LineCollection(upright + level, colors=colour, linewidths=0.6))
 
 
 def _row_title(axes: Axes, text: str) -> None:
-    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8, labelpad=6)
+    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=6.5, labelpad=4)
 
 
 def _segments(axes: Axes, trace: Trace, shown: Sequence[int]) -> None:
@@ -148,15 +152,14 @@ def _segments(axes: Axes, trace: Trace, shown: Sequence[int]) -> None:
             left, width = places[0] - 0.46, places[-1] - places[0] + 0.92
             axes.barh(0.5, width, left=left, height=0.8, color="0.82" if index % 2 else "0.7")
             axes.text(left + width / 2, 0.5, f"{index + 1}: {length}" if width < 1 else f"segment {index + 1}: {length} frames",
-                      ha="center", va="center", fontsize=7)  # fmt: skip
+                      ha="center", va="center", fontsize=6)  # fmt: skip
     axes.axis("off")
 
 
 def _numbers(trace: Trace) -> str:
     """`36 of 432 tokens enter the LLM, 24 kept after layer 2, 12 after 4`: steps that leave all of them are not named."""
     entering = "all" if len(trace.kept) == trace.source.size else f"{len(trace.kept)} of"
-    before = [len(trace.kept), *(step.tokens for step in trace.pruned)]
-    fewer = [step for step, tokens in zip(trace.pruned, before, strict=False) if step.tokens != tokens]
+    fewer = trace.fewer
     said = ", ".join(f"{step.tokens} {'kept after layer' if step is fewer[0] else 'after'} {step.layers}" for step in fewer)
     earlier = f", {'caches whole up to each' if len(fewer) > 1 else 'all in the caches before it'}" if trace.whole else ""
     return f"{entering} {trace.source.size} tokens enter the LLM{', ' if said else ''}{said}{earlier}"
@@ -172,60 +175,96 @@ def _plain(text: str, most: int = 110) -> str:
     return (line if len(line) <= most else f"{line[: most - 1]}…").replace("$", r"\$")
 
 
+class Strip(NamedTuple):
+    """One row of a picture: what is laid over each frame, and which patches are told apart by lines."""
+
+    title: str
+    overlay: Callable[[int], np.ndarray] | None = None
+    labels: Callable[[int], np.ndarray] | None = None
+
+
+def strips(found: Trace) -> list[Strip]:
+    """The rows that mean something for a trace: the frames, then what each stage of its method did to them."""
+    rows = [Strip("frames")]
+    if found.shared.any():
+        over_time = "\nalso over time" if found.over_time.any() else ""
+        rows.append(Strip(f"merged: one\ncolour a token{over_time}", partial(merged_overlay, found), lambda i: found.source[i]))
+    elif (found.source == DROPPED).any():
+        rows.append(_left(found, f"enter the LLM:\n{len(found.kept)} tokens", np.ones_like(found.kept)))
+    if found.attention is not None:
+        rows.append(Strip("attention of\nthe question\n(bright: much)", partial(attention_overlay, found)))
+    for step in found.fewer:
+        if step.kept is not None:
+            rows.append(_left(found, f"after layer {step.layers}:\n{step.tokens} tokens", step.kept))
+    return rows
+
+
+def _left(found: Trace, title: str, kept: Bool[np.ndarray, " n"]) -> Strip:
+    return Strip(title, lambda i: kept_overlay(found, i, kept), lambda i: found.alive(kept)[i])
+
+
+STRIP, MARGIN = 0.72, 0.55
+"""Inches of a row, and of what stands above all."""
+
+
+@styled
 def trace_figure(found: Trace) -> Figure:
-    """Rows: frames under their segments, what was merged over time, merge clusters, what the question keeps."""
+    """Frames under their segments, and below them a row for each stage that changed something: see `strips`."""
     from matplotlib.figure import Figure
 
-    shown = _columns(len(found.frames))
-    rows = [("frames", None), ("merged over time\n(blue) or not\n(orange)", time_overlay), ("merge clusters", cluster_overlay)]
-    colours = "\n(purple to yellow:\nattended)" if found.attention is not None else ""
-    rows.append((f"reach the last\nlayer{colours}", kept_overlay))
-    figure = Figure(figsize=(1.05 * len(shown) + 1.4, 5.6), layout="constrained")
+    shown, rows = _columns(len(found.frames)), strips(found)
+    figure = Figure(figsize=(PAGE, MARGIN + STRIP * len(rows) + 0.15), dpi=DPI, layout="constrained")
     grid = figure.add_gridspec(len(rows) + 1, len(shown), height_ratios=[0.22, *[1] * len(rows)])
     if found.segments:
         _segments(figure.add_subplot(grid[0, :]), found, shown)
-    for row, (title, overlay) in enumerate(rows):
+    for row, strip in enumerate(rows):
         for column, frame in enumerate(shown):
             axes = figure.add_subplot(grid[row + 1, column])
-            _frame(axes, found, frame, overlay(found, frame) if overlay else None)
-            if overlay in (cluster_overlay, kept_overlay):
-                _outlines(axes, (found.source if overlay is cluster_overlay else found.surviving)[frame], found.grid)
+            _frame(axes, found, frame, strip.overlay(frame) if strip.overlay else None)
+            if strip.labels:
+                _outlines(axes, strip.labels(frame), found.grid)
             if not row:
-                axes.set_title(f"{found.timestamps[frame]:.1f} s", fontsize=7)
+                axes.set_title(f"{found.timestamps[frame]:.1f} s", fontsize=6)
             if not column:
-                _row_title(axes, title)
-    figure.suptitle(f"{_plain(found.question)} {_plain(_verdict(found))}\n{_plain(found.trial)}: {_numbers(found)}", fontsize=9)
+                _row_title(axes, strip.title)
+    said = f"{_plain(found.trial)}: {_numbers(found)}"
+    figure.suptitle(
+        "\n".join([f"{_plain(found.question, 70)} {_plain(_verdict(found), 40)}", *textwrap.wrap(said, 120)]), fontsize=7
+    )
     return figure
 
 
+@styled
 def overlap_figure(first: Trace, second: Trace) -> Figure:
-    """Two methods on one video: what each keeps, and where they agree."""
+    """Two methods on one video: the frames, what each keeps, and where they agree."""
     from matplotlib.figure import Figure
 
     found, shown = overlap(first, second), _columns(len(first.frames))
     names = distinct([first.trial, second.trial])
-    figure = Figure(figsize=(1.05 * len(shown) + 1.4, 4.1), layout="constrained")
-    for column, frame in enumerate(shown):
-        for row, (title, overlay) in enumerate(
-            (("first keeps", kept_overlay(first, frame)), ("second keeps", kept_overlay(second, frame)),
-             ("both (green),\nfirst (blue) or\nsecond (orange)\nonly", overlap_overlay(found, frame)))
-        ):  # fmt: skip
-            axes = figure.add_subplot(3, len(shown), row * len(shown) + column + 1)
-            _frame(axes, first, frame, overlay)
-            if row < 2:
-                _outlines(axes, (first, second)[row].surviving[frame], first.grid)
-            if not column:
-                _row_title(axes, title)
-            if not row:
-                axes.set_title(f"{first.timestamps[frame]:.1f} s", fontsize=7)
-            if row == 2:
-                axes.set_xlabel(f"J {found.by_frame[frame]:.2f}", fontsize=7)
-    figure.suptitle(
-        f"{_plain(first.question)}  Jaccard overlap of surviving patches {found.jaccard:.2f}\n"
-        f"first: {_plain(names[0])}, {_numbers(first)}, {_plain(_verdict(first))}\n"
-        f"second: {_plain(names[1])}, {_numbers(second)}, {_plain(_verdict(second))}",
-        fontsize=8,
+    rows = (
+        Strip("frames"),
+        _left(first, "first keeps", first.kept),
+        _left(second, "second keeps", second.kept),
+        Strip("both (green),\nfirst (blue) or\nsecond (orange)", partial(overlap_overlay, found)),
     )
+    figure = Figure(figsize=(PAGE, MARGIN + STRIP * len(rows) + 0.2), dpi=DPI, layout="constrained")
+    for column, frame in enumerate(shown):
+        for row, strip in enumerate(rows):
+            axes = figure.add_subplot(len(rows), len(shown), row * len(shown) + column + 1)
+            _frame(axes, first, frame, strip.overlay(frame) if strip.overlay else None)
+            if strip.labels:
+                _outlines(axes, strip.labels(frame), first.grid)
+            if not column:
+                _row_title(axes, strip.title)
+            if not row:
+                axes.set_title(f"{first.timestamps[frame]:.1f} s", fontsize=6)
+            if row == len(rows) - 1:
+                axes.set_xlabel(f"J {found.by_frame[frame]:.2f}", fontsize=6)
+    said = [f"{_plain(first.question, 70)} Jaccard overlap of surviving patches {found.jaccard:.2f}"]
+    for which, own, name in (("first", first, names[0]), ("second", second, names[1])):
+        line = f"{which}: {_plain(name)}, {_numbers(own)}, {_plain(_verdict(own), 60)}"
+        said += textwrap.wrap(line, 120, break_long_words=False)
+    figure.suptitle("\n".join(said), fontsize=6.5)
     return figure
 
 
@@ -265,7 +304,9 @@ def write_movie(traces: Sequence[Trace], path: Path) -> None:
     if path.suffix == ".gif":
         from PIL import Image
 
-        first, *rest = [Image.fromarray(frame).quantize(128) for frame in frames]
+        images = [Image.fromarray(frame) for frame in frames]
+        palette = images[0].quantize(256)  # one for all, and dithered: areas keep their shades
+        first, *rest = [image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for image in images]
         first.save(path, save_all=True, append_images=rest, duration=round(1000 * SECONDS_PER_FRAME), loop=0)
     elif path.suffix == ".mp4":
         _write_mp4(frames, path)
@@ -288,16 +329,16 @@ def _write_mp4(frames: Sequence[np.ndarray], path: Path) -> None:
 
 
 def draw(trials: Sequence[Loaded], sample: str, out: Path, movie: str | None) -> list[Path]:
-    """Pictures of one sample, and a movie if asked for; returns what was written."""
+    """Pictures of one sample, and a movie if asked for; returns what was written, of each picture its PNG."""
     traces = [trace_trial(trial, sample) for trial in trials]
     stem = "".join(c if c.isalnum() or c in "-." else "_" for c in sample)[:LONGEST_STEM]
     written = []
     for index, one in enumerate(traces):
         written.append(out / f"{stem}_stages{'_of_other' if index else ''}.png")
-        trace_figure(one).savefig(written[-1], dpi=110)
+        save(trace_figure(one), written[-1], FORMATS)
     if len(traces) == 2:
         written.append(out / f"{stem}_overlap.png")
-        overlap_figure(*traces).savefig(written[-1], dpi=110)
+        save(overlap_figure(*traces), written[-1], FORMATS)
         say(f"{visible(sample)}: Jaccard overlap {overlap(*traces).jaccard:.3f} of the patches that reach the last layer")
         if traces[0].correct != traces[1].correct:
             say(visible_lines(flip(*traces).text()))

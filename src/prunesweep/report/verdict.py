@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.ablation import Ablation, Importance, ablations, importances
@@ -103,6 +104,63 @@ def headline(found: Verdict) -> str | None:
         where = f"{names[first]} at {cost_text(outcomes.cost, outcomes.costs[first])}"
         said.append(f"of {len(against.unclear)} these questions cannot tell, and the cheapest, {where}, {_needs(against, first)}")
     return "; ".join(said) + "."
+
+
+class Answer(NamedTuple):
+    """One of the three things that most people want to know."""
+
+    question: str
+    trial: int | None
+    """By index; None where there is none."""
+    said: str
+    """What it is, or why there is none."""
+
+
+def answers(found: Verdict) -> tuple[Answer, Answer, Answer]:
+    """The cheapest trial within the margin, the knee, and dense."""
+    outcomes, against, front = found.outcomes, found.against, found.front
+    within = f"Best within {points(outcomes.margin)}"
+    if against is None:
+        best = Answer(within, None, "Needs a dense trial to compare with.")
+    elif against.within_margin:
+        said = f"The cheapest trial shown to lose less than {points(against.margin)} against dense."
+        best = Answer(within, against.within_margin[0], said)
+    else:
+        best = Answer(within, None, _none_within(found))
+    turns = "Where the front turns"
+    sure = f": so in {100 * front.knee_probability:.0f} % of the draws of the videos." if front.knee is not None else ""
+    knee = Answer("Knee", front.knee, turns + sure if front.knee is not None else "A front of fewer than three trials has none.")
+    whole = Answer("Dense", None, f"Not in this sweep: add {wanted(outcomes)}.")
+    if against is not None:
+        whole = Answer("Dense", against.dense, "The model without reduction.")
+    return best, knee, whole
+
+
+def _none_within(found: Verdict) -> str:
+    """Why no trial is shown to be within the margin, and what would show one."""
+    against = found.against
+    assert against is not None
+    said = f"No trial is shown to lose less than {points(against.margin)} against dense."
+    told = against.unclear or against.worse
+    if not told:
+        return said
+    d = against.difference
+    nearest = max(told, key=lambda i: d.mean[i])
+    loses = f"{d.mean[nearest]:+.3f} ({_interval(d.low[nearest], d.high[nearest], '+')}, n={d.samples[nearest]})"
+    more = f": it {_needs(against, nearest)}" if against.unclear else ""
+    return f"{said} Nearest is {_names(found.outcomes)[nearest]} with {loses}{more}."
+
+
+WITHIN, WORSE, UNCLEAR = "within the margin", "worse", "cannot tell"
+
+
+def standing(found: Verdict) -> dict[int, str]:
+    """What is shown of each trial against dense; of incomplete ones nothing."""
+    against = found.against
+    if against is None:
+        return {}
+    groups = ((WITHIN, against.within_margin), (WORSE, against.worse), (UNCLEAR, against.unclear))
+    return {i: name for name, own in groups for i in own}
 
 
 def points(margin: float) -> str:

@@ -317,8 +317,10 @@ def _picture(figure: Figure) -> Any:
     import wandb
     from PIL import Image
 
+    from prunesweep.report.style import DPI
+
     content = io.BytesIO()
-    figure.savefig(content, dpi=110)
+    figure.savefig(content, dpi=DPI)
     return wandb.Image(Image.open(content))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.analysis.table import rows_of
 from prunesweep.foreign import read_yaml
 from prunesweep.layout import grid
+from prunesweep.report.style import COLUMN, canvas, looks, styled, write_ends
 from prunesweep.results.read import read_source
 
 if TYPE_CHECKING:
@@ -121,25 +123,22 @@ def _soon(volumes: Float[np.ndarray, "searches trials"], enough: float) -> str:
     return ", ".join("-" if n == np.inf else str(n) for n in first)
 
 
+@styled
 def volumes_figure(groups: Sequence[Curves], best: float | None, title: str) -> Figure:
-    """Mean over the searches of each sampler, and their range as a band."""
-    from matplotlib.figure import Figure
-
-    from prunesweep.report.plots import COLOURS
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    """Mean over the searches of each sampler, named at its end, and their range as a band."""
+    figure, (axes,) = canvas(COLUMN, 2.6)
     trials = np.arange(1, groups[0].volumes.shape[1] + 1)
-    for index, group in enumerate(groups):
-        colour = COLOURS[index % len(COLOURS)]
+    own, ends = looks([group.sampler for group in groups], dense=""), []
+    for group in groups:
+        colour = own[group.sampler].colour
         shown = group.volumes if best is None else best - group.volumes
         axes.fill_between(trials, shown.min(0), shown.max(0), color=colour, alpha=0.12, linewidth=0)
-        axes.plot(trials, shown.mean(0), color=colour, label=f"{group.sampler} ({len(shown)} searches)")
+        axes.plot(trials, shown.mean(0), color=colour)
+        ends.append((float(trials[-1]), float(shown.mean(0)[-1]), f"{group.sampler} ({len(shown)})", colour))
     if best is not None:
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="clip")
     axes.set_xlabel("trials")
     axes.set_ylabel("hypervolume of the front" if best is None else f"hypervolume short of all settings' {best:.3f}")
-    axes.set_title(f"{title}\nlines: mean over searches with different seeds; bands: their range", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.set_title("\n".join([*wrap(title, 46), "lines: mean of so many; bands: their range"]), loc="left")
+    write_ends(axes, ends)
     return figure

@@ -100,6 +100,14 @@ def expanded(arguments: Sequence[str], model: str) -> list[str]:
     return out
 
 
+def presets_in(arguments: Sequence[str]) -> list[Path]:
+    """The files that `reducer=FILE.yaml` names among a command's overrides."""
+    named = [
+        Path(one.partition("=")[2]).expanduser() for one in arguments if one.startswith("reducer=") and one.endswith(".yaml")
+    ]
+    return [path for path in named if path.is_file()]
+
+
 def require_model(preset: Preset, path: Path, model: str) -> None:
     if preset.model != model:
         raise ValueError(

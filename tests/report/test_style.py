@@ -1,0 +1,58 @@
+"""One style sheet: sizes of a paper's columns, colours once each, files that are the same for the same picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prunesweep.report import style
+from prunesweep.report.plots import pareto_figure, pareto_points
+from support.records import made
+
+
+def points(trials: int = 3):
+    from prunesweep.analysis.outcomes import collect
+
+    few = [made(f"prunevid layer={n}", "+" * (20 + 5 * n) + "-" * (20 - 5 * n), visual=(n, n)) for n in range(1, trials + 1)]
+    (found,) = collect([made("none", "+" * 40), *few])
+    return pareto_points(found.table, found.cost)
+
+
+def test_a_picture_is_written_as_png_pdf_and_svg_and_the_same_twice(tmp_path: Path) -> None:
+    figure = pareto_figure({"tiny": points()})
+    assert figure.get_size_inches()[0] == style.COLUMN
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        written = style.save(figure, tmp_path / folder / "pareto.png", style.FORMATS)
+        assert [path.suffix for path in written] == [".png", ".pdf", ".svg"]
+    for suffix in style.FORMATS:
+        one, two = ((tmp_path / folder / f"pareto{suffix}").read_bytes() for folder in ("one", "two"))
+        assert one == two
+    assert "dense" in (tmp_path / "one" / "pareto.svg").read_text(), "letters stay letters"
+    with pytest.raises(ValueError, match="a picture is a .png, .pdf or .svg, got pareto.bmp"):
+        style.save(figure, tmp_path / "pareto.bmp")
+
+
+def test_points_have_95_percent_intervals_and_names() -> None:
+    data = points()
+    assert all(point.low < point.accuracy < point.high or point.accuracy == 1 for point in data.points)
+    (dense,) = (point for point in data.points if point.label == "dense")
+    assert (dense.reducer, dense.accuracy) == ("none", 1)
+    assert dense.low == pytest.approx(0.025 ** (1 / 40)), "the exact interval of 40 right answers"
+
+
+def test_no_colour_stands_for_two_names() -> None:
+    own = style.looks([f"method{i}" for i in range(10)] + ["none"])
+    coloured = [look for look in own.values() if look not in (style.OTHERS, style.DENSE)]
+    assert len(coloured) == len({look.colour for look in coloured}) == len(style.COLOURS)
+    assert own["none"] == style.DENSE
+    assert own["method9"] == style.OTHERS
+
+
+def test_matplotlibs_own_settings_stay_as_they_were() -> None:
+    from matplotlib import rcParams
+
+    before = dict(rcParams)
+    pareto_figure({"tiny": points()})
+    assert dict(rcParams) == before
