@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunesweep.api import Comparison as Comparison
     from prunesweep.api import Front as Front
     from prunesweep.api import Sweep as Sweep
+    from prunesweep.api import Tuned as Tuned
     from prunesweep.api import evaluate as evaluate
     from prunesweep.api import grid as grid
     from prunesweep.api import load_benchmark as load_benchmark
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prunesweep.api import read as read
     from prunesweep.api import reducer as reducer
     from prunesweep.api import search as search
+    from prunesweep.api import tune as tune
 
     __version__: str
 
@@ -32,6 +34,7 @@ __all__ = [  # imported when asked for
     "Comparison",
     "Front",
     "Sweep",
+    "Tuned",
     "evaluate",
     "grid",
     "load_benchmark",
@@ -40,6 +43,7 @@ __all__ = [  # imported when asked for
     "read",
     "reducer",
     "search",
+    "tune",
 ]
 
 sys.meta_path.append(FormerModules())  # the last one: it finds only what is nowhere else

@@ -16,9 +16,9 @@ from prunesweep.results.infeasible import infeasible_folders
 from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.records import Trial, TrialInfo, read_trials
 from prunesweep.sweep.overrides import override
-from prunesweep.sweep.session import composed, run_sweep
+from prunesweep.sweep.session import composed, require_code_as_written, run_sweep
 from prunesweep.use.preset import Preset, write_preset
-from prunesweep.use.tune import SECONDS, Confirmed, Goal, chosen_among, confirm, goal_of, grids, statement
+from prunesweep.use.tune import LEAST, LOSS, SECONDS, Confirmed, Goal, chosen_among, confirm, goal_of, grids, statement
 
 OWN = CONF / "tune.yaml"
 SEARCH, CONFIRM = "search", "confirm"
@@ -55,12 +55,23 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in own:
             raise ValueError(unknown("setting of tune", name, list(own)))
-    settings = {**own, **given}
+    settings = {**own, **_loss_as_margin(given)}
     if isinstance(settings["methods"], str):
         settings["methods"] = [settings["methods"]]
     require_at_least("rounds", settings["rounds"], 1)
     goal_of(settings["budget"], settings["margin"])
     return settings
+
+
+def _loss_as_margin(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`accuracy>=dense-0.01` as a budget is the least cost at that margin.  Raises ValueError for another margin beside it."""
+    found = LOSS.fullmatch(str(given.get("budget", "")).strip())
+    if found is None:
+        return dict(given)
+    margin = float(found[1])
+    if given.get("margin", margin) != margin:
+        raise ValueError(f"margin={given['margin']} and {found[0]} are two margins; give one of them")
+    return {**given, "budget": LEAST, "margin": margin}
 
 
 def tune(task: Sequence[str], given: Mapping[str, Any], progress: bool = True, say: Callable[[str], None] = print) -> Tuned:
@@ -72,6 +83,8 @@ def tune(task: Sequence[str], given: Mapping[str, Any], progress: bool = True, s
     goal = goal_of(settings["budget"], settings["margin"])
     config = composed(list(task))
     candidates = grids(goal, settings, config.model.get("prune_layer", 1))
+    composing = [one for one in task if not one.startswith("hydra") or one.startswith("hydra.searchpath")]
+    require_code_as_written([[*composing, f"reducer={name}"] for name in dict.fromkeys(one["reducer"] for one in candidates)])
     folder = Path(settings["folder"] or _folder(config, goal, task, settings)).expanduser()
     common = [*task, *_split(settings), *([] if any(one.startswith("logger=") for one in task) else ["logger=none"])]
     measuring = ["engine.measure=true"] if goal.cost == SECONDS else []
