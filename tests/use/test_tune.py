@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,12 @@ import pytest
 
 import prunesweep as ps
 from prunesweep.analysis.comparison import Difference
+from prunesweep.cli.app import main as cli
 from prunesweep.cli.run import with_presets
 from prunesweep.cli.tune import parted
+from prunesweep.report.given import presets, statement_of
+from prunesweep.results.records import read_info
+from prunesweep.results.timing import TIMING
 from prunesweep.use.preset import KEY, is_preset, read_preset
 from prunesweep.use.tune import Confirmed, goal_of, grids, statement
 from prunesweep.use.tuning import Tuned, defaults, settings_of, tune
@@ -58,8 +65,12 @@ def test_a_slip_says_what_was_meant() -> None:
 
 def test_a_goal_of_accuracy_is_the_least_cost_within_its_loss() -> None:
     given, task = parted(["accuracy>=dense-0.02", "model=tiny", "methods=[fastv,evs]", "benchmark.limit=4"])
-    assert given == {"budget": "least", "margin": 0.02, "methods": ["fastv", "evs"]}
+    assert given == {"budget": "accuracy>=dense-0.02", "methods": ["fastv", "evs"]}
     assert task == ["model=tiny", "benchmark.limit=4"]
+    settings = settings_of(given)
+    assert (settings["budget"], settings["margin"]) == ("least", 0.02)
+    with pytest.raises(ValueError, match=r"margin=0\.01 and accuracy>=dense-0\.02 are two margins"):
+        settings_of({**given, "margin": 0.01})
 
 
 def test_every_candidate_is_solved_for_the_budget_or_each_step_of_the_ladder() -> None:
@@ -99,6 +110,38 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     return first
 
 
+def test_python_and_the_command_ask_the_same_question(
+    checkpoint: Path, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """One preset: what the command has evaluated, Python finds in the store."""
+    monkeypatch.chdir(tmp_path)
+    of_model = {"checkpoint": str(checkpoint), "frames": 8}
+    of_benchmark = {"path": str(benchmark_folder)}
+    written = [f"model.{key}={value}" for key, value in of_model.items()]
+    written += ["benchmark=jsonl", *(f"benchmark.{key}={value}" for key, value in of_benchmark.items())]
+    own = ["trainer.progress=false", "budget=0.5x", "margin=0.1", "methods=[random]"]
+    monkeypatch.setattr("sys.argv", ["prunesweep", "tune", *written, *own])
+    with contextlib.suppress(SystemExit):
+        cli()
+    said = capsys.readouterr().out
+    (preset,) = tmp_path.glob("tune/*/preset.yaml")
+    model, data = ps.load_model("tiny", **of_model), ps.load_benchmark("jsonl", **of_benchmark)
+    asked = {"margin": 0.1, "methods": ["random"], "progress": False}
+    tuned = ps.tune(model, data, "0.5x", **asked)
+    assert isinstance(tuned, ps.Tuned)
+    assert tuned.path.read_bytes() == preset.read_bytes()
+    assert [json.loads(line)["evaluated"] for line in (tuned.search / TIMING).read_text().splitlines()] == [0]
+    assert str(tuned) in said
+    assert capsys.readouterr() == ("", "")
+    for budget, options, error in (
+        ("0.5", asked, "budget must be such as 0.25x"),
+        ("0.5x", {**asked, "margn": 0.1}, "unknown setting of tune 'margn'; did you mean margin"),
+        ("0.5x", {**asked, "folder": "/proc/nothing"}, "cannot be written"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            ps.tune(model, data, budget, **options)
+
+
 def test_the_chosen_setting_keeps_to_the_budget_on_videos_it_never_met(tuned: Tuned) -> None:
     preset = tuned.preset
     assert preset.numbers["llm_flops_ratio"] <= 0.4 * 1.05
@@ -111,10 +154,27 @@ def test_the_chosen_setting_keeps_to_the_budget_on_videos_it_never_met(tuned: Tu
 def test_a_preset_is_read_by_commands_python_and_models(tuned: Tuned) -> None:
     preset = read_preset(tuned.path)
     assert preset == tuned.preset
-    assert with_presets([f"reducer={tuned.path}", "benchmark.limit=3"]) == [*preset.overrides, "benchmark.limit=3"]
+    assert with_presets([f"reducer={tuned.path}", "benchmark.limit=3"]) == [
+        *preset.overrides,
+        "benchmark.limit=3",
+        f"presets=[{tuned.path}]",
+    ]
     assert ps.reducer(tuned.path).overrides == preset.overrides
     with pytest.raises(ValueError, match="was confirmed on model=tiny, not on qwen3_vl_4b"):
         with_presets(["model=qwen3_vl_4b", f"reducer={tuned.path}"])
+
+
+def test_a_run_keeps_the_preset_that_it_was_given(tuned: Tuned, run: Callable[..., Any]) -> None:
+    code, _, err = run(f"reducer={tuned.path}", "hydra.run.dir=own", "benchmark.limit=2")
+    assert code == 0, err
+    (kept,) = presets(Path("own"))
+    info = read_info(Path("own"))
+    assert statement_of(info, [kept]) == tuned.preset.statement
+    code, _, err = run("-m", f"reducer={tuned.path}", "benchmark.limit=1,2", "hydra.sweep.dir=several")
+    assert code == 0, err
+    assert [statement_of(read_info(Path("several") / number), presets(Path("several"))) for number in "01"] == [
+        tuned.preset.statement
+    ] * 2
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MULTIRUN = "multirun.yaml"
 """Where sweepers save the configuration they were started with."""
-WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
+WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis", "presets")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
 PATIENCE = "video.seconds"
 """Of decoding; the same."""
@@ -58,6 +58,7 @@ class SummaryCallback(Callback):
         folder = Path(config.hydra.run.dir)
         if (folder / RECORDS).exists() and not is_same_run(folder / CONFIG, config):
             raise SystemExit(f"prunesweep: {folder} already holds another run; choose another {RUN_DIR}")
+        _keep_presets(config, folder)
         self.reporter = self._reporter(config, folder)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -96,6 +97,7 @@ class SummaryCallback(Callback):
             if not goes_on and not is_same_sweep(sweep / MULTIRUN, config):
                 raise SystemExit(f"prunesweep: {sweep} already holds another sweep; choose another hydra.sweep.dir")
             (sweep / TIMING).unlink(missing_ok=True)  # of the run before
+        _keep_presets(config, sweep)
         self.reporter = self._reporter(config, sweep)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -140,6 +142,15 @@ class SummaryCallback(Callback):
         if self.reporter:
             say(f"W&B         {self.reporter.finish()}", labels=True)
             self.reporter = None
+
+
+def _keep_presets(config: DictConfig, folder: Path) -> None:
+    """Beside the results, so that what was said of a setting is there when they are read."""
+    if files := config.get("presets"):
+        from prunesweep.report.given import keep
+
+        with suppress(OSError), _ending():  # as `_take`
+            keep(list(files), folder)
 
 
 @contextmanager

@@ -13,9 +13,12 @@ from typing import Any
 
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_yaml
+from prunesweep.report.given import KEY
+from prunesweep.sweep.overrides import override
 
 FORMAT = 1
-KEY = "prunesweep_preset"
+PRESETS = "presets"
+"""Of conf/eval.yaml."""
 OVERRIDE = re.compile(r"(reducer|reducer\.[\w.]+|video\.frames|protocol\.sampling)=.*")
 """What a preset may set: the method and how videos are sampled, nothing of the model, the machine or the store."""
 
@@ -83,11 +86,12 @@ def read_preset(path: Path) -> Preset:
 
 
 def expanded(arguments: Sequence[str], model: str) -> list[str]:
-    """A command's overrides, with `reducer=FILE` in them replaced by what the preset sets.
+    """A command's overrides, with `reducer=FILE` in them replaced by what the preset sets, and the files named at the end.
 
     Raises ValueError for a preset of another model than `model`, whose settings may mean something else there.
     """
     out: list[str] = []
+    files: list[str] = []
     for one in arguments:
         key, _, value = one.partition("=")
         path = Path(value).expanduser()
@@ -97,7 +101,8 @@ def expanded(arguments: Sequence[str], model: str) -> list[str]:
         preset = read_preset(path)
         require_model(preset, path, model)
         out += preset.overrides
-    return out
+        files.append(str(path))
+    return [*out, *([override(PRESETS, files)] if files else [])]
 
 
 def require_model(preset: Preset, path: Path, model: str) -> None:
