@@ -111,3 +111,9 @@ def require_model(preset: Preset, path: Path, model: str) -> None:
             f"{path} was confirmed on model={preset.model}, not on {model}; tune there, or give its settings yourself: "
             f"{' '.join(preset.overrides)}"
         )
+
+
+def require_sizes(sizes: Mapping[str, Any], model: Any, called: str) -> None:
+    """Raises ValueError for a loaded model of other sizes than those of the preset's, whatever either is called."""
+    if asdict(model.shape) != dict(sizes):
+        raise ValueError(f"the preset is of a model of other sizes than this {called}; tune on this one")
