@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import prunesweep as ps
@@ -16,11 +18,13 @@ from prunesweep.cli.app import main as cli
 from prunesweep.cli.run import with_presets
 from prunesweep.cli.tune import parted
 from prunesweep.report.given import presets, statement_of
+from prunesweep.results.infeasible import Infeasible, write_infeasible
 from prunesweep.results.records import read_info
 from prunesweep.results.timing import TIMING
 from prunesweep.use.preset import KEY, is_preset, read_preset
-from prunesweep.use.tune import Confirmed, goal_of, grids, statement
-from prunesweep.use.tuning import Tuned, defaults, settings_of, tune
+from prunesweep.use.tune import Confirmed, confirm, goal_of, grids, statement
+from prunesweep.use.tuning import Tuned, _none_ran, defaults, settings_of, tune
+from support.records import drawn
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,43 @@ def test_what_is_said_has_its_error_its_questions_and_what_would_tell() -> None:
     unknown = told(-0.004, -0.011, 0.003, within=False, needed=5512)
     assert unknown == f"{known}: not shown to be within 1 point; about 3,100 more questions like these would probably tell"
     assert told(-0.03, -0.04, -0.02, within=False).endswith("loses more than 1 point")
+    alone = told(-0.004, math.nan, math.nan, within=False, needed=512)
+    assert "nan" not in alone
+    assert alone.endswith("and 520 questions on several videos are the least that would tell")
+
+
+def test_one_video_tells_of_no_error_but_how_many_questions_would() -> None:
+    one, other = drawn(2)
+    video = one.records["video_id"][0]
+    pair = [trial._replace(records=trial.records.filter(pl.col("video_id") == video)) for trial in (one, other)]
+    found = confirm(*pair, 0.01)
+    assert not found.within
+    assert found.needed > found.difference.samples
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("reducer=fastv", r"methods=\[NAME"),
+        ("reducer.prune.layer=2", r"methods=\[NAME"),
+        ("questions.share=0.2", "share and seed"),
+        ("race.rounds=2", "rounds says"),
+        ("hydra.sweep.dir=x", "folder says"),
+    ],
+)
+def test_what_tune_sets_itself_is_not_taken_and_lost(override: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        tune([override], {"budget": "0.5x"})
+
+
+def test_a_budget_below_all_names_the_least(tmp_path: Path) -> None:
+    reason = "{} comes no closer to flops=0.0001 than {} with merge.keep_ratio=0 (it reaches {} to 1.0000); change its settings"
+    for number, (name, least) in enumerate((("random", "0.0163"), ("fastv", "0.2100"))):
+        found = Infeasible(name, name, "tiny", "blocks", (), reason.format(name, least, least))
+        write_infeasible(tmp_path / str(number), found)
+    words = _none_ran(tmp_path, goal_of("0.0001x", 0.01))
+    assert words.startswith("budget=0.0001x is below what any candidate takes; the least is 0.0163x (random: ")
+    assert _none_ran(tmp_path, goal_of("0.5x", 0.01)).startswith("no candidate could be run: random")
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +203,8 @@ def test_a_preset_is_read_by_commands_python_and_models(tuned: Tuned) -> None:
     assert ps.reducer(tuned.path).overrides == preset.overrides
     with pytest.raises(ValueError, match="was confirmed on model=tiny, not on qwen3_vl_4b"):
         with_presets(["model=qwen3_vl_4b", f"reducer={tuned.path}"])
+    with pytest.raises(ValueError, match=r"there is no file 'gone\.yaml'"):
+        with_presets(["reducer=gone.yaml"])
 
 
 def test_a_run_keeps_the_preset_that_it_was_given(tuned: Tuned, run: Callable[..., Any]) -> None:

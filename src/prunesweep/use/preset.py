@@ -13,6 +13,7 @@ from typing import Any
 
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_yaml
+from prunesweep.paths import CONF
 from prunesweep.report.given import KEY
 from prunesweep.sweep.overrides import override
 
@@ -67,6 +68,8 @@ def is_preset(path: Path) -> bool:
 
 def read_preset(path: Path) -> Preset:
     """Raises ValueError, in one line, for what is no preset of this version or sets what none may."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}; name the preset that prunesweep tune wrote")
     found = read_yaml(path)
     if not isinstance(found, dict) or KEY not in found:
         raise ValueError(f"{path} is no preset; prunesweep tune writes one")
@@ -88,14 +91,15 @@ def read_preset(path: Path) -> Preset:
 def expanded(arguments: Sequence[str], model: str) -> list[str]:
     """A command's overrides, with `reducer=FILE` in them replaced by what the preset sets, and the files named at the end.
 
-    Raises ValueError for a preset of another model than `model`, whose settings may mean something else there.
+    Raises ValueError for a file that is not there or no preset, and for a preset of another model than `model`, whose settings
+    may mean something else there.
     """
     out: list[str] = []
     files: list[str] = []
     for one in arguments:
         key, _, value = one.partition("=")
         path = Path(value).expanduser()
-        if key != "reducer" or not value.endswith(".yaml") or not path.is_file():
+        if key != "reducer" or not value.endswith(".yaml") or (CONF / "reducer" / value).is_file():
             out.append(one)
             continue
         preset = read_preset(path)
