@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunesweep.api import prune as prune
     from prunesweep.api import read as read
     from prunesweep.api import search as search
+    from prunesweep.api import tune as tune
     from prunesweep.choices import Choice as Choice
     from prunesweep.choices import grid as grid
     from prunesweep.choices import load_benchmark as load_benchmark
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prunesweep.report.finished import Comparison as Comparison
     from prunesweep.report.finished import Front as Front
     from prunesweep.report.finished import Sweep as Sweep
+    from prunesweep.use.tuning import Tuned as Tuned
 
     __version__: str
 
@@ -32,6 +34,7 @@ __all__ = [  # imported when asked for
     "Comparison",
     "Front",
     "Sweep",
+    "Tuned",
     "evaluate",
     "grid",
     "load_benchmark",
@@ -40,6 +43,7 @@ __all__ = [  # imported when asked for
     "read",
     "reducer",
     "search",
+    "tune",
 ]
 
 sys.meta_path.append(FormerModules())  # the last one: it finds only what is nowhere else

@@ -11,9 +11,10 @@ the other finds in the store.  Errors in what is asked for are ValueError, with 
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -26,6 +27,7 @@ from prunesweep.choices import reducer as reducer
 if TYPE_CHECKING:
     from prunesweep.report.finished import Sweep
     from prunesweep.use.prune import Pruning
+    from prunesweep.use.tuning import Tuned
 
 STORE = "store"
 """As in `conf/eval.yaml`."""
@@ -36,6 +38,10 @@ def __getattr__(name: str) -> Any:
         from prunesweep.report import finished
 
         return getattr(finished, name)
+    if name == "Tuned":
+        from prunesweep.use import tuning
+
+        return tuning.Tuned
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -214,25 +220,33 @@ def _common(model: Choice, benchmark: Choice, methods: Sequence[Choice], given: 
 def _run(common: Sequence[str], more: Sequence[str], methods: Sequence[Choice], sweeper: Mapping[str, Any]) -> Sweep:
     """The sweep of a multirun of these methods, begun with the overrides `common` and `more`."""
     from prunesweep.checks import EvaluationError
-    from prunesweep.files import unwritten
     from prunesweep.report.finished import Sweep, axis_of
     from prunesweep.sweep.session import require_code_as_written, run_sweep
 
     task = [override for override in common if not override.startswith("hydra")]
     with explained():
         require_code_as_written([[*searched(*methods), *task, *one.overrides] for one in _kinds(methods)])
-        try:
+        with _places_explained():
             folder, failed = run_sweep([*common, *more], sweeper, progress="trainer.progress=false" not in common)
-        except OSError as error:
-            if error.strerror is None:  # Hydra's own, which is explained
-                raise
-            raise unwritten(error, Path.cwd()) from error
     reasons = _without_answer(folder)
     if failed:
         raise EvaluationError(f"{failed.partition(';')[0]}: {reasons}" if reasons else failed)
     if reasons:
         warnings.warn(f"some questions have no answer in {folder}: {reasons}", stacklevel=3)
     return Sweep(folder, axis_of(folder))
+
+
+@contextmanager
+def _places_explained() -> Iterator[None]:
+    """Raises ValueError, in one line, for a folder that cannot be written."""
+    from prunesweep.files import unwritten
+
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:  # Hydra's own, which is explained
+            raise
+        raise unwritten(error, Path.cwd()) from error
 
 
 def _kinds(methods: Sequence[Choice]) -> list[Choice]:
@@ -268,6 +282,64 @@ def _without_answer(folder: Path) -> str:
 
 
 # Using
+
+
+class Tuning(TypedDict, total=False):
+    """What a tune may be told besides; its defaults are those of `conf/tune.yaml`."""
+
+    margin: float
+    """A loss of accuracy that is accepted, as a share: 0.01 is one point."""
+    methods: Sequence[str] | None
+    """Of the candidates there; None takes all that fit the model."""
+    share: float
+    """Of the videos that settings are chosen on."""
+    seed: int
+    """Of which videos."""
+    rounds: int
+    """Looks at the results, after each of which hopeless candidates are stopped."""
+    folder: str | Path
+    """Of the two sweeps; asking the same once more goes on there."""
+    out: str | Path
+    """The preset's file; `preset.yaml` in that folder unless given."""
+    store: str | Path | None
+    progress: bool
+    settings: Mapping[str, Any]
+    """As of `evaluate`."""
+
+
+def tune(model: Choice | str, benchmark: Choice | str, budget: str, **options: Unpack[Tuning]) -> Tuned:
+    """Chooses a method and its settings for a budget, and confirms them on videos that had no part in choosing.
+
+        tuned = ps.tune("tiny", "blocks", "0.25x", margin=0.02)
+        print(tuned)  # the statement, with its 95 % interval in points and its number of questions
+        with ps.prune(network, tuned.path): ...
+
+    `budget` is a share of the dense model's LLM prefill FLOPs (`"0.25x"`), of KV caches in half precision (`"300MiB"`, `"4GiB"`),
+    a time to the first token, measured here (`"800ms"`, `"1.2s"`), or the least cost within a loss (`"accuracy>=dense-0.01"`).
+    It is what `prunesweep tune` does, and writes the same preset: what one has evaluated the other finds in the store.
+
+    Raises ValueError for what cannot be, before anything runs; and, with the least there is, for a budget below what any
+    candidate takes.  Warns of questions that could not be answered.
+    """
+    from prunesweep.use import tuning
+
+    progress = options.get("progress", True)
+    given = {"budget": budget, **{name: value for name, value in options.items() if name not in HOW or name == "folder"}}
+    how = {"store.folder": options.get("store", STORE), "trainer.progress": progress, **(options.get("settings") or {})}
+    task = _common(choice_of("model", model), choice_of("benchmark", benchmark), [], how)
+    with explained(), _places_explained():
+        tuned = tuning.tune(task, given, progress, _to_stderr if progress else _to_nobody)
+    if reasons := _without_answer(tuned.confirm):
+        warnings.warn(f"some questions have no answer in {tuned.confirm}: {reasons}", stacklevel=2)
+    return tuned
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _to_nobody(_: str) -> None:
+    return
 
 
 def prune(model: Any, setting: Choice | str | Path, *, video_id: str = "") -> AbstractContextManager[Pruning]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +21,7 @@ from prunesweep.analysis.outcomes import read_outcomes
 from prunesweep.analysis.table import summarize
 from prunesweep.cli import app
 from prunesweep.report import wandb, wandb_process
+from prunesweep.report.given import FOLDER, KEY, keep
 from prunesweep.report.wandb import Destination
 from prunesweep.results.records import Trial, TrialInfo, read_trials, write_trial
 from support.places import CONF
@@ -166,6 +168,28 @@ def test_secrets_and_folders_of_this_machine_stay_here(tmp_path: Path) -> None:
         assert SECRET.encode() not in content, path
         assert HOME.encode() not in content, path
     assert any(path.suffix == ".wandb" for path in kept)
+
+
+def test_a_run_says_of_which_preset_its_setting_is(tmp_path: Path) -> None:
+    """As text: the file is somebody's, and may hold a folder of theirs or what a terminal obeys."""
+    one, other = drawn(2)
+    own = one._replace(info=replace(one.info, overrides=("reducer=fastv", "reducer.prune.layer=2", "benchmark.limit=3")))
+    sweep = stored(tmp_path / "sweep", [own, other])
+    preset = {
+        **{KEY: 1, "model": one.info.model, "overrides": ["reducer=fastv", "reducer.prune.layer=2"]},
+        "statement": f"fastv in {HOME}/x: within <b>1 point\x1b[2J",
+    }
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(preset))
+    keep([str(file)], sweep)
+    first, second = (wandb.trial_content(trial, summarize(trial)).config for trial in read_trials(sweep))
+    (copy,) = (sweep / FOLDER).glob("mine-*.yaml")
+    assert first["preset"].pop("fingerprint").startswith(copy.stem.removeprefix("mine-"))
+    assert first["preset"] == {"name": "fastv prune.layer=2", "statement": "fastv in x: within <b>1 point\\x1b[2J"}
+    assert "preset" not in second
+    file.write_text("[")
+    with pytest.raises(ValueError, match=r"mine\.yaml"):
+        keep([str(file)], sweep)
 
 
 def test_a_store_is_published_too(tmp_path: Path) -> None:

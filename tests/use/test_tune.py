@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import prunesweep as ps
 from prunesweep.analysis.comparison import Difference
+from prunesweep.cli.app import main as cli
 from prunesweep.cli.run import with_presets
 from prunesweep.cli.tune import parted
+from prunesweep.report.given import presets, statement_of
+from prunesweep.results.infeasible import Infeasible, write_infeasible
+from prunesweep.results.records import read_info
+from prunesweep.results.timing import TIMING
 from prunesweep.use.preset import KEY, is_preset, read_preset
-from prunesweep.use.tune import Confirmed, goal_of, grids, statement
-from prunesweep.use.tuning import Tuned, defaults, settings_of, tune
+from prunesweep.use.tune import Confirmed, confirm, goal_of, grids, statement
+from prunesweep.use.tuning import Tuned, _none_ran, defaults, settings_of, tune
+from support.records import drawn
 
 
 @pytest.mark.parametrize(
@@ -58,8 +69,12 @@ def test_a_slip_says_what_was_meant() -> None:
 
 def test_a_goal_of_accuracy_is_the_least_cost_within_its_loss() -> None:
     given, task = parted(["accuracy>=dense-0.02", "model=tiny", "methods=[fastv,evs]", "benchmark.limit=4"])
-    assert given == {"budget": "least", "margin": 0.02, "methods": ["fastv", "evs"]}
+    assert given == {"budget": "accuracy>=dense-0.02", "methods": ["fastv", "evs"]}
     assert task == ["model=tiny", "benchmark.limit=4"]
+    settings = settings_of(given)
+    assert (settings["budget"], settings["margin"]) == ("least", 0.02)
+    with pytest.raises(ValueError, match=r"margin=0\.01 and accuracy>=dense-0\.02 are two margins"):
+        settings_of({**given, "margin": 0.01})
 
 
 def test_every_candidate_is_solved_for_the_budget_or_each_step_of_the_ladder() -> None:
@@ -86,6 +101,43 @@ def test_what_is_said_has_its_error_its_questions_and_what_would_tell() -> None:
     unknown = told(-0.004, -0.011, 0.003, within=False, needed=5512)
     assert unknown == f"{known}: not shown to be within 1 point; about 3,100 more questions like these would probably tell"
     assert told(-0.03, -0.04, -0.02, within=False).endswith("loses more than 1 point")
+    alone = told(-0.004, math.nan, math.nan, within=False, needed=512)
+    assert "nan" not in alone
+    assert alone.endswith("and 520 questions on several videos are the least that would tell")
+
+
+def test_one_video_tells_of_no_error_but_how_many_questions_would() -> None:
+    one, other = drawn(2)
+    video = one.records["video_id"][0]
+    pair = [trial._replace(records=trial.records.filter(pl.col("video_id") == video)) for trial in (one, other)]
+    found = confirm(*pair, 0.01)
+    assert not found.within
+    assert found.needed > found.difference.samples
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("reducer=fastv", r"methods=\[NAME"),
+        ("reducer.prune.layer=2", r"methods=\[NAME"),
+        ("questions.share=0.2", "share and seed"),
+        ("race.rounds=2", "rounds says"),
+        ("hydra.sweep.dir=x", "folder says"),
+    ],
+)
+def test_what_tune_sets_itself_is_not_taken_and_lost(override: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        tune([override], {"budget": "0.5x"})
+
+
+def test_a_budget_below_all_names_the_least(tmp_path: Path) -> None:
+    reason = "{} comes no closer to flops=0.0001 than {} with merge.keep_ratio=0 (it reaches {} to 1.0000); change its settings"
+    for number, (name, least) in enumerate((("random", "0.0163"), ("fastv", "0.2100"))):
+        found = Infeasible(name, name, "tiny", "blocks", (), reason.format(name, least, least))
+        write_infeasible(tmp_path / str(number), found)
+    words = _none_ran(tmp_path, goal_of("0.0001x", 0.01))
+    assert words.startswith("budget=0.0001x is below what any candidate takes; the least is 0.0163x (random: ")
+    assert _none_ran(tmp_path, goal_of("0.5x", 0.01)).startswith("no candidate could be run: random")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +149,38 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     again = tune(task, given, progress=False, say=lambda _: None)
     assert again == first
     return first
+
+
+def test_python_and_the_command_ask_the_same_question(
+    checkpoint: Path, benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """One preset: what the command has evaluated, Python finds in the store."""
+    monkeypatch.chdir(tmp_path)
+    of_model = {"checkpoint": str(checkpoint), "frames": 8}
+    of_benchmark = {"path": str(benchmark_folder)}
+    written = [f"model.{key}={value}" for key, value in of_model.items()]
+    written += ["benchmark=jsonl", *(f"benchmark.{key}={value}" for key, value in of_benchmark.items())]
+    own = ["trainer.progress=false", "budget=0.5x", "margin=0.1", "methods=[random]"]
+    monkeypatch.setattr("sys.argv", ["prunesweep", "tune", *written, *own])
+    with contextlib.suppress(SystemExit):
+        cli()
+    said = capsys.readouterr().out
+    (preset,) = tmp_path.glob("tune/*/preset.yaml")
+    model, data = ps.load_model("tiny", **of_model), ps.load_benchmark("jsonl", **of_benchmark)
+    asked = {"margin": 0.1, "methods": ["random"], "progress": False}
+    tuned = ps.tune(model, data, "0.5x", **asked)
+    assert isinstance(tuned, ps.Tuned)
+    assert tuned.path.read_bytes() == preset.read_bytes()
+    assert {json.loads(line)["evaluated"] for line in (tuned.search / TIMING).read_text().splitlines()} == {0}
+    assert str(tuned) in said
+    assert capsys.readouterr() == ("", "")
+    for budget, options, error in (
+        ("0.5", asked, "budget must be such as 0.25x"),
+        ("0.5x", {**asked, "margn": 0.1}, "unknown setting of tune 'margn'; did you mean margin"),
+        ("0.5x", {**asked, "folder": "/proc/nothing"}, "cannot be written"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            ps.tune(model, data, budget, **options)
 
 
 def test_the_chosen_setting_keeps_to_the_budget_on_videos_it_never_met(tuned: Tuned) -> None:
@@ -111,10 +195,29 @@ def test_the_chosen_setting_keeps_to_the_budget_on_videos_it_never_met(tuned: Tu
 def test_a_preset_is_read_by_commands_python_and_models(tuned: Tuned) -> None:
     preset = read_preset(tuned.path)
     assert preset == tuned.preset
-    assert with_presets([f"reducer={tuned.path}", "benchmark.limit=3"]) == [*preset.overrides, "benchmark.limit=3"]
+    assert with_presets([f"reducer={tuned.path}", "benchmark.limit=3"]) == [
+        *preset.overrides,
+        "benchmark.limit=3",
+        f"presets=[{tuned.path}]",
+    ]
     assert ps.reducer(tuned.path).overrides == preset.overrides
     with pytest.raises(ValueError, match="was confirmed on model=tiny, not on qwen3_vl_4b"):
         with_presets(["model=qwen3_vl_4b", f"reducer={tuned.path}"])
+    with pytest.raises(ValueError, match=r"there is no file 'gone\.yaml'"):
+        with_presets(["reducer=gone.yaml"])
+
+
+def test_a_run_keeps_the_preset_that_it_was_given(tuned: Tuned, run: Callable[..., Any]) -> None:
+    code, _, err = run(f"reducer={tuned.path}", "hydra.run.dir=own", "benchmark.limit=2")
+    assert code == 0, err
+    (kept,) = presets(Path("own"))
+    info = read_info(Path("own"))
+    assert statement_of(info, [kept]) == tuned.preset.statement
+    code, _, err = run("-m", f"reducer={tuned.path}", "benchmark.limit=1,2", "hydra.sweep.dir=several")
+    assert code == 0, err
+    assert [statement_of(read_info(Path("several") / number), presets(Path("several"))) for number in "01"] == [
+        tuned.preset.statement
+    ] * 2
 
 
 @pytest.mark.parametrize(

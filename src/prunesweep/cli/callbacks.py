@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from prunesweep.foreign import read_yaml
 from prunesweep.paths import expand_home
 from prunesweep.results.folders import claim, in_use, is_named_by_time
 from prunesweep.results.latest import begun
-from prunesweep.results.records import CONFIG, LATEST, PRESETS, RECORDS
+from prunesweep.results.records import CONFIG, LATEST, RECORDS
 from prunesweep.results.timing import TIMING
 from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
 from prunesweep.terminal import say
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 MULTIRUN = "multirun.yaml"
 """Where sweepers save the configuration they were started with."""
-WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis")
+WITHOUT_EFFECT = ("hydra", "trainer", "engine", "store", "retry_errors", "logger", "analysis", "presets")
 """Sections that decide how a sweep runs and is shown, not which trials it has."""
 PATIENCE = "video.seconds"
 """Of decoding; the same."""
@@ -40,9 +39,7 @@ BUDGET = ("trials", "batch")
 class SummaryCallback(Callback):
     """Sums up a multirun when it ends: table, files, picture.  Beside it, a process is told what to show on W&B."""
 
-    def __init__(self, presets: Sequence[str] = ()) -> None:
-        self.presets = presets
-        """Files that the command was given, of which the run's folder keeps a copy for its report."""
+    def __init__(self) -> None:
         self.reporter: Reporter | None = None
         self.held: Lock | None = None
         """On the folder of this run."""
@@ -61,7 +58,7 @@ class SummaryCallback(Callback):
         folder = Path(config.hydra.run.dir)
         if (folder / RECORDS).exists() and not is_same_run(folder / CONFIG, config):
             raise SystemExit(f"prunesweep: {folder} already holds another run; choose another {RUN_DIR}")
-        self._keep_presets(folder)
+        _keep_presets(config, folder)
         self.reporter = self._reporter(config, folder)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -100,14 +97,8 @@ class SummaryCallback(Callback):
             if not goes_on and not is_same_sweep(sweep / MULTIRUN, config):
                 raise SystemExit(f"prunesweep: {sweep} already holds another sweep; choose another hydra.sweep.dir")
             (sweep / TIMING).unlink(missing_ok=True)  # of the run before
-        self._keep_presets(sweep)
+        _keep_presets(config, sweep)
         self.reporter = self._reporter(config, sweep)
-
-    def _keep_presets(self, folder: Path) -> None:
-        for preset in map(Path, self.presets):
-            with suppress(OSError):  # what cannot be written is said by whoever writes there first
-                (folder / PRESETS).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(preset, folder / PRESETS / preset.name)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from prunesweep.report.summary import summarize_sweep
@@ -151,6 +142,15 @@ class SummaryCallback(Callback):
         if self.reporter:
             say(f"W&B         {self.reporter.finish()}", labels=True)
             self.reporter = None
+
+
+def _keep_presets(config: DictConfig, folder: Path) -> None:
+    """Beside the results, so that what was said of a setting is there when they are read."""
+    if files := config.get("presets"):
+        from prunesweep.report.given import keep
+
+        with suppress(OSError), _ending():  # as `_take`
+            keep(list(files), folder)
 
 
 @contextmanager

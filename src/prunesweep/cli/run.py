@@ -134,23 +134,12 @@ def with_presets(arguments: Sequence[str]) -> list[str]:
     return expanded(arguments, model)
 
 
-def _names_a_file(arguments: Sequence[str]) -> bool:
-    return any(one.startswith("reducer=") and one.endswith(".yaml") for one in arguments)
-
-
-def presets_noted(arguments: Sequence[str]) -> list[str]:
-    """An override that tells the callback which presets were given, so that the run's folder keeps them; none if none were."""
-    if not _names_a_file(arguments):
-        return []
-    from prunesweep.sweep.overrides import override
-    from prunesweep.use.preset import presets_in
-
-    given = [str(path.absolute()) for path in presets_in(arguments)]
-    return [override("hydra.callbacks.summary.presets", given)] if given else []
-
-
 DEFAULT_MODEL = "tiny"
 """Of conf/eval.yaml."""
+
+
+def _names_a_file(arguments: Sequence[str]) -> bool:
+    return any(one.startswith("reducer=") and one.endswith(".yaml") for one in arguments)
 
 
 def _interrupt(*_: object) -> None:
@@ -161,7 +150,7 @@ def run_hydra(command: Callable[[], None]) -> None:
     """Runs a Hydra command; Hydra is told to raise to us instead of printing a report of its own."""
     with reported(), env_override({"HYDRA_FULL_ERROR": "1"}):
         arguments = typed(sys.argv[1:])
-        sys.argv[1:] = [*with_presets(arguments), *presets_noted(arguments)]
+        sys.argv[1:] = with_presets(arguments)
         require_options(sys.argv[1:])
         require_choices(sys.argv[1:])
         require_whole_paths(sys.argv[1:])

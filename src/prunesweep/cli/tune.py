@@ -31,15 +31,15 @@ def parted(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
 
     from prunesweep.meant import closest
     from prunesweep.sweep.slips import GROUPS
-    from prunesweep.use.tune import LEAST, LOSS
+    from prunesweep.use.tune import LOSS
     from prunesweep.use.tuning import defaults
 
     own, task = defaults(), []
     given: dict[str, Any] = {}
     for one in overrides:
         key, equals, _ = one.partition("=")
-        if found := LOSS.fullmatch(one.strip()):
-            given |= {"budget": LEAST, "margin": float(found[1])}
+        if LOSS.fullmatch(one.strip()):
+            given["budget"] = one.strip()
         elif equals and key in own:
             given[key] = OmegaConf.to_container(OmegaConf.from_dotlist([one]))[key]  # type: ignore[index,call-overload]
         elif equals and not ("." in key or key in GROUPS) and (meant := closest(key, own)):

@@ -5,6 +5,7 @@ Runs `tests/models/test_adapter.py` in a checkout and marks, for every family, w
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -50,12 +51,18 @@ def main() -> None:
 
 def tested(checkout: Path) -> Results:
     """Raises ValueError where the tests cannot be run."""
+    return read_report(report_of(checkout, TESTS))
+
+
+def report_of(checkout: Path, tests: str, **environment: str) -> str:
+    """What pytest writes of a file of tests, as XML.  Raises ValueError where it cannot be run."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        subprocess.run([sys.executable, "-m", "pytest", "-q", TESTS, f"--junitxml={report}"], cwd=checkout, check=False)
+        command = [sys.executable, "-m", "pytest", "-q", tests, f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        subprocess.run(command, cwd=checkout, check=False, env={**os.environ, **environment})
         if not report.exists():
-            raise ValueError(f"{checkout / TESTS} could not be run; install the package with its extra dev")
-        return read_report(report.read_text(encoding="utf-8"))
+            raise ValueError(f"{checkout / tests} could not be run; install the package with its extra dev")
+        return report.read_text(encoding="utf-8")
 
 
 def read_report(text: str) -> dict[tuple[str, str], bool]:

@@ -1,4 +1,7 @@
-"""Presets that trials of a sweep were made with: what `prunesweep tune` said when it chose them."""
+"""Presets that trials of a sweep were made with: what `prunesweep tune` said when it chose them.
+
+They are somebody's files: what is shown of them is text, and a file that cannot be read is none.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from prunesweep.files import replace_file
 from prunesweep.foreign import read_yaml
-from prunesweep.results.records import PRESETS, TrialInfo
+from prunesweep.layout import visible
+from prunesweep.results.keys.fingerprint import LENGTH, digest
+from prunesweep.results.records import TrialInfo
 
 KEY = "prunesweep_preset"
 """By which a file says that it is one: see `use.preset`, whose files these are."""
+FOLDER = "presets"
+"""Where a run keeps those that it was given."""
 BESIDE = "preset.yaml"
 """As tuning calls it, beside the two sweeps that it ran."""
 
@@ -21,11 +29,15 @@ class Given(NamedTuple):
     model: str
     overrides: frozenset[str]
     statement: str
+    name: str
+    """Method and settings."""
+    fingerprint: str
+    """Of all that the file says."""
 
 
 def presets(sweep: Path) -> list[Given]:
     """Those that lie in a sweep's folder, and the one that a sweep of tuning led to; files that cannot be read are none."""
-    files = [*sorted((sweep / PRESETS).glob("*.yaml")), sweep / BESIDE, sweep.resolve().parent / BESIDE]
+    files = [*sorted((sweep / FOLDER).glob("*.yaml")), sweep / BESIDE, sweep.resolve().parent / BESIDE]
     return list(_read(file for file in files if file.is_file()))
 
 
@@ -34,16 +46,34 @@ def _read(files: Iterator[Path]) -> Iterator[Given]:
         try:
             found = read_yaml(file)
             if isinstance(found, dict) and KEY in found:
-                yield Given(str(found["model"]), frozenset(map(str, found["overrides"])), str(found["statement"]))
+                overrides = [visible(str(one)) for one in found["overrides"]]
+                name = " ".join(one.removeprefix("reducer=").removeprefix("reducer.") for one in overrides)
+                told = visible(str(found["statement"]))
+                yield Given(str(found["model"]), frozenset(overrides), told, name, digest(found))
         except (OSError, ValueError, KeyError, TypeError):
             continue
 
 
-def statement_of(info: TrialInfo, known: Sequence[Given]) -> str | None:
-    """Of the preset that a trial has all settings of, and no other of its method; None where there is none."""
+def keep(files: Sequence[str], folder: Path) -> None:
+    """Copies the presets that a run was given to its folder.  Raises ValueError for one that cannot be read."""
+    for file in files:
+        source = Path(file).expanduser()
+        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        copy = folder / FOLDER / f"{source.stem}-{digest(read_yaml(source))[: LENGTH // 2]}.yaml"
+        replace_file(copy, source.read_bytes())
+
+
+def given_to(info: TrialInfo, known: Sequence[Given]) -> Given | None:
+    """The preset that a trial has all settings of, and no other of its method; None where there is none."""
     own = frozenset(one for one in info.overrides if one.startswith("reducer"))
     for one in known:
         method = frozenset(override for override in one.overrides if override.startswith("reducer"))
         if one.model == info.model and method == own and one.overrides <= frozenset(info.overrides):
-            return one.statement
+            return one
     return None
+
+
+def statement_of(info: TrialInfo, known: Sequence[Given]) -> str | None:
+    """What that preset says."""
+    found = given_to(info, known)
+    return found.statement if found else None

@@ -134,7 +134,7 @@ def _versions() -> Iterator[tuple[str, str]]:
             continue
 
 
-NOT_TYPED = ("hydra.sweep.dir=", "hydra.mode=", "hydra.callbacks.summary.presets=")
+NOT_TYPED = ("hydra.sweep.dir=", "hydra.mode=")
 """Overrides that Hydra adds, or that only say where on this machine."""
 
 

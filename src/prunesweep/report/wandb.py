@@ -27,6 +27,7 @@ from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import summarize, table_frame
 from prunesweep.analysis.varied import varied
+from prunesweep.report.given import given_to, presets
 from prunesweep.report.redact import public, public_override
 from prunesweep.report.text import SHARES
 from prunesweep.results.keys.fingerprint import digest
@@ -108,6 +109,7 @@ def trial_content(trial: Trial, summary: Summary) -> Content:
         "benchmark": info.benchmark,
         "overrides": [public_override(one) for one in info.overrides],
         "fingerprint": info.key,
+        **_preset(trial),
     }
     by_task = {
         f"task/{task}/{name}": value
@@ -117,6 +119,13 @@ def trial_content(trial: Trial, summary: Summary) -> Content:
     metrics = _numbers(asdict(summary)) | _numbers(by_task)
     metrics |= {f"measured/{name}": metrics[name] for name in MEASURED_COSTS if name in metrics}
     return Content(public(info.name), "trial", f"{info.name} {info.key}", public(config), metrics, _axis_note(summary))
+
+
+def _preset(trial: Trial) -> dict[str, Any]:
+    """What was said of the setting when it was chosen, where it came from a preset."""
+    folders = dict.fromkeys([trial.folder, trial.folder.parent]) if trial.folder else ()
+    found = given_to(trial.info, [one for folder in folders for one in presets(folder)])
+    return {"preset": {"name": found.name, "statement": found.statement, "fingerprint": found.fingerprint}} if found else {}
 
 
 def _axis_note(summary: Summary) -> str:

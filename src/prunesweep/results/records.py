@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 RECORDS = "records.parquet"
 TRIAL = "trial.json"
-PRESETS = "presets"
-"""Where a run's folder keeps the presets that it was given."""
 CONFIG = "config.yaml"
 """A trial's configuration with every interpolation resolved; Hydra's own copy in .hydra/ keeps them."""
 MEASURED = "measured.json"

@@ -34,6 +34,7 @@ from prunesweep.sweep.overrides import override
 from prunesweep.sweep.session import composed
 from prunesweep.targets import instantiate
 from prunesweep.types import Answer, Sample
+from prunesweep.use.preset import is_preset, read_preset, require_sizes
 from prunesweep.use.settings import setting_called
 
 MANIFEST = ModelManifest("prunesweep", simple_class_path="prunesweep.use.lmms.PruneSweep")
@@ -46,10 +47,11 @@ TASKS_OWN = ("protocol.template", "protocol.style", "protocol.answering", "proto
 
 
 class PruneSweep(lmms):
-    """`pretrained` is a model of `conf/model/` or a checkpoint's folder; `reducer` a reducer's name or a trial.
+    """`pretrained` is a model of `conf/model/` or a checkpoint's folder; `reducer` a reducer's name, a preset or a trial.
 
     `frames` are the model's own unless given.  Other settings are those of the command, such as `reducer.prune.keep_ratio=0.2`
-    or `protocol.sampling=released`.  Raises ValueError for an unknown one and for a reducer that does not fit the model.
+    or `protocol.sampling=released`.  Raises ValueError for an unknown one, a reducer that does not fit the model, and
+    a preset of a model of other sizes.
     """
 
     is_simple = True
@@ -76,6 +78,8 @@ class PruneSweep(lmms):
         self.seconds = float(config.video.seconds)
         self.protocol: Protocol = replace(instantiate(config.protocol), style="letters", template=WHOLE_TURN)
         self.model = instantiate(config.model.load)
+        if is_preset(path := Path(str(reducer)).expanduser()):
+            require_sizes(read_preset(path).shape, self.model, str(pretrained))
         require_fit(self.reducer, self.model)
         self.device = torch.device(device or _device())
         self.model.network.to(self.device)

@@ -13,9 +13,12 @@ from typing import Any
 
 from prunesweep.files import replace_file
 from prunesweep.foreign import read_yaml
+from prunesweep.report.given import KEY
+from prunesweep.sweep.overrides import override
 
 FORMAT = 1
-KEY = "prunesweep_preset"
+PRESETS = "presets"
+"""Of conf/eval.yaml."""
 OVERRIDE = re.compile(r"(reducer|reducer\.[\w.]+|video\.frames|protocol\.sampling)=.*")
 """What a preset may set: the method and how videos are sampled, nothing of the model, the machine or the store."""
 
@@ -64,6 +67,8 @@ def is_preset(path: Path) -> bool:
 
 def read_preset(path: Path) -> Preset:
     """Raises ValueError, in one line, for what is no preset of this version or sets what none may."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}; name the preset that prunesweep tune wrote")
     found = read_yaml(path)
     if not isinstance(found, dict) or KEY not in found:
         raise ValueError(f"{path} is no preset; prunesweep tune writes one")
@@ -83,29 +88,24 @@ def read_preset(path: Path) -> Preset:
 
 
 def expanded(arguments: Sequence[str], model: str) -> list[str]:
-    """A command's overrides, with `reducer=FILE` in them replaced by what the preset sets.
+    """A command's overrides, with `reducer=FILE` in them replaced by what the preset sets, and the files named at the end.
 
-    Raises ValueError for a preset of another model than `model`, whose settings may mean something else there.
+    Raises ValueError for a file that is not there or no preset, and for a preset of another model than `model`, whose settings
+    may mean something else there.
     """
     out: list[str] = []
+    files: list[str] = []
     for one in arguments:
         key, _, value = one.partition("=")
         path = Path(value).expanduser()
-        if key != "reducer" or not value.endswith(".yaml") or not path.is_file():
+        if key != "reducer" or not value.endswith(".yaml"):
             out.append(one)
             continue
         preset = read_preset(path)
         require_model(preset, path, model)
         out += preset.overrides
-    return out
-
-
-def presets_in(arguments: Sequence[str]) -> list[Path]:
-    """The files that `reducer=FILE.yaml` names among a command's overrides."""
-    named = [
-        Path(one.partition("=")[2]).expanduser() for one in arguments if one.startswith("reducer=") and one.endswith(".yaml")
-    ]
-    return [path for path in named if path.is_file()]
+        files.append(str(path))
+    return [*out, *([override(PRESETS, files)] if files else [])]
 
 
 def require_model(preset: Preset, path: Path, model: str) -> None:
@@ -114,3 +114,9 @@ def require_model(preset: Preset, path: Path, model: str) -> None:
             f"{path} was confirmed on model={preset.model}, not on {model}; tune there, or give its settings yourself: "
             f"{' '.join(preset.overrides)}"
         )
+
+
+def require_sizes(sizes: Mapping[str, Any], model: Any, called: str) -> None:
+    """Raises ValueError for a loaded model of other sizes than those of the preset's, whatever either is called."""
+    if asdict(model.shape) != dict(sizes):
+        raise ValueError(f"the preset is of a model of other sizes than this {called}; tune on this one")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import Usage
@@ -22,6 +22,7 @@ from prunesweep.models.processing import placed
 from prunesweep.reducers import Reducer, needs_of
 from prunesweep.types import Prefix, TowerMerger
 from prunesweep.use.inputs import prompts_of, require_one_video, require_servable
+from prunesweep.use.preset import require_sizes
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -76,8 +77,8 @@ def pruned(network: Any, reducer: Reducer, video_id: str = "", sizes: Mapping[st
     pruning = Pruning(reducer)
     try:
         model = of_network(network)
-        if sizes is not None and asdict(model.shape) != dict(sizes):
-            raise ValueError(f"the preset is of a model of other sizes than this {type(network).__name__}; tune on this one")
+        if sizes is not None:
+            require_sizes(sizes, model, type(network).__name__)
         require_fit(reducer, model)
         network.generate = _Generation(network, model, pruning, video_id)
         network.forward = _Refused(network)

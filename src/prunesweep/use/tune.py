@@ -133,7 +133,8 @@ class Confirmed:
     """One-sided, of losing the margin or more."""
     within: bool
     needed: int
-    """Questions in all that would probably tell; 0 where it is told, or a single video tells of no error."""
+    """Questions in all that would probably tell; 0 where it is told.  Of a single video, which tells of no error, those that
+    would if questions on one video were as unlike as any: at least so many."""
 
 
 def confirm(trial: Trial, dense: Trial, margin: float) -> Confirmed:
@@ -143,8 +144,10 @@ def confirm(trial: Trial, dense: Trial, margin: float) -> Confirmed:
     level = (1 - CONFIDENCE) / 2
     gained, lost, samples, design, freedom = (np.array([value]) for value in pair)
     p_value = float(loss_p_values(gained, lost, samples, design, freedom, margin)[0])
-    told = p_value <= level or math.isnan(d.freedom)
-    return Confirmed(d, p_value, p_value <= level, 0 if told else questions_needed(pair, margin, level, 2 * level, POWER))
+    if math.isnan(d.freedom):
+        pair = pair._replace(design=1.0, freedom=max(1.0, d.samples - 1.0))
+    needed = 0 if p_value <= level else questions_needed(pair, margin, level, 2 * level, POWER)
+    return Confirmed(d, p_value, p_value <= level, needed)
 
 
 def points(share: float) -> str:
@@ -156,6 +159,12 @@ def points(share: float) -> str:
 def statement(name: str, row: Summary, goal: Goal, found: Confirmed) -> str:
     """`prunevid ... at 0.231x: -0.4 points (95 % -1.1 to +0.3, n=2,412): within 1 point`."""
     d = found.difference
+    if math.isnan(d.low):
+        asked = f"n={d.samples:,}, 1 video"
+        return (
+            f"{name} at {goal.spent(row)}: {_points(d.mean)} ({asked}): not shown to be within {points(goal.margin)}; one video "
+            f"says nothing of the error, and {_rounded(found.needed):,} questions on several videos are the least that would tell"
+        )
     interval = f"95 % {_points(d.low, '')} to {_points(d.high, '')}, n={d.samples:,}, {d.videos} videos"
     said = f"{name} at {goal.spent(row)}: {_points(d.mean)} ({interval})"
     if found.within:

@@ -16,9 +16,9 @@ from prunesweep.results.infeasible import infeasible_folders
 from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.records import Trial, TrialInfo, read_trials
 from prunesweep.sweep.overrides import override
-from prunesweep.sweep.session import composed, run_sweep
+from prunesweep.sweep.session import composed, require_code_as_written, run_sweep
 from prunesweep.use.preset import Preset, write_preset
-from prunesweep.use.tune import SECONDS, Confirmed, Goal, chosen_among, confirm, goal_of, grids, statement
+from prunesweep.use.tune import FLOPS, LEAST, LOSS, SECONDS, Confirmed, Goal, chosen_among, confirm, goal_of, grids, statement
 
 OWN = CONF / "tune.yaml"
 SEARCH, CONFIRM = "search", "confirm"
@@ -55,12 +55,42 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in own:
             raise ValueError(unknown("setting of tune", name, list(own)))
-    settings = {**own, **given}
+    settings = {**own, **_loss_as_margin(given)}
     if isinstance(settings["methods"], str):
         settings["methods"] = [settings["methods"]]
     require_at_least("rounds", settings["rounds"], 1)
     goal_of(settings["budget"], settings["margin"])
     return settings
+
+
+def _loss_as_margin(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`accuracy>=dense-0.01` as a budget is the least cost at that margin.  Raises ValueError for another margin beside it."""
+    found = LOSS.fullmatch(str(given.get("budget", "")).strip())
+    if found is None:
+        return dict(given)
+    margin = float(found[1])
+    if given.get("margin", margin) != margin:
+        raise ValueError(f"margin={given['margin']} and {found[0]} are two margins; give one of them")
+    return {**given, "budget": LEAST, "margin": margin}
+
+
+OWN_WAYS = {
+    "reducer": "methods=[NAME,...] says among which methods it chooses",
+    "questions": "share and seed say how videos are parted",
+    "race": "rounds says how often hopeless candidates are stopped",
+    "hydra.sweep.dir": "folder says where its sweeps go",
+    "hydra/sweeper": "it has a sweeper of its own",
+}
+"""What tune sets itself, and how it is told."""
+
+
+def _require_no_own(task: Sequence[str]) -> None:
+    """Raises ValueError for an override of what tune sets itself: it would be lost."""
+    for one in task:
+        key = one.lstrip("+~").partition("=")[0]
+        for name, way in OWN_WAYS.items():
+            if key == name or key.startswith(f"{name}."):
+                raise ValueError(f"{one} cannot be given to tune; {way}")
 
 
 def tune(task: Sequence[str], given: Mapping[str, Any], progress: bool = True, say: Callable[[str], None] = print) -> Tuned:
@@ -70,19 +100,23 @@ def tune(task: Sequence[str], given: Mapping[str, Any], progress: bool = True, s
     """
     settings = settings_of(given)
     goal = goal_of(settings["budget"], settings["margin"])
+    _require_no_own(task)
     config = composed(list(task))
     candidates = grids(goal, settings, config.model.get("prune_layer", 1))
+    composing = [one for one in task if not one.startswith("hydra") or one.startswith("hydra.searchpath")]
+    require_code_as_written([[*composing, f"reducer={name}"] for name in dict.fromkeys(one["reducer"] for one in candidates)])
     folder = Path(settings["folder"] or _folder(config, goal, task, settings)).expanduser()
     common = [*task, *_split(settings), *([] if any(one.startswith("logger=") for one in task) else ["logger=none"])]
     measuring = ["engine.measure=true"] if goal.cost == SECONDS else []
     rounds = 1 if measuring else settings["rounds"]  # a race compares what the ledger counts
     measured = [*measuring, f"race.rounds={rounds}", f"analysis.cost={goal.cost}"]
     say(f"choosing   {len(candidates)} candidates for {goal.text}, on {settings['share']:.0%} of the videos: {folder / SEARCH}")
-    searched = _swept([*common, *measured], SEARCH, folder, [DENSE, *candidates], progress)
+    searched = _swept([*common, *measured], SEARCH, folder, [DENSE, *candidates], goal, progress)
     index = chosen_among(searched, goal)
     overrides = plain_overrides(searched[index].info)
     say(f"confirming {' '.join(overrides)}, on the other videos: {folder / CONFIRM}")
-    pair = _swept([*common, *measuring], CONFIRM, folder, [DENSE, dict(one.split("=", 1) for one in overrides)], progress)
+    both = [DENSE, dict(one.split("=", 1) for one in overrides)]
+    pair = _swept([*common, *measuring], CONFIRM, folder, both, goal, progress)
     return _told(pair, overrides, goal, folder, settings)
 
 
@@ -96,22 +130,25 @@ def _split(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _swept(
-    common: Sequence[str], part: str, folder: Path, candidates: Sequence[Mapping[str, str]], progress: bool
+    common: Sequence[str], part: str, folder: Path, candidates: Sequence[Mapping[str, str]], goal: Goal, progress: bool
 ) -> list[Trial]:
     """Finished trials of one part of the questions."""
     where = override("hydra.sweep.dir", folder.absolute() / part)
     ended = run_sweep([*common, f"questions.part={part}", where, "hydra/sweeper=grids"], {"grids": list(candidates)}, progress)
     trials = read_trials(ended.folder)
     if all(one.info.reducer == DENSE["reducer"] for one in trials):
-        raise ValueError(ended.failed or _none_ran(ended.folder))
+        raise ValueError(ended.failed or _none_ran(ended.folder, goal))
     return trials
 
 
-def _none_ran(folder: Path) -> str:
-    """With the reason of the one that came closest, where reasons say how far they came."""
-    reasons = [one.reason for _, one in infeasible_folders(folder)]
-    least = min(reasons, key=_reached, default=f"{folder} says why")
-    return f"no candidate could be run: {least}"
+def _none_ran(folder: Path, goal: Goal) -> str:
+    """With the least of the cost that any comes to, where reasons say how far they came."""
+    reasons = [(one.reducer, one.reason) for _, one in infeasible_folders(folder)]
+    name, reason = min(reasons, key=lambda one: _reached(one[1]), default=("", f"{folder} says why"))
+    least = _reached(reason)
+    if goal.cost == FLOPS and goal.most is not None and math.isfinite(least) and least > goal.most:
+        return f"budget={goal.text} is below what any candidate takes; the least is {least:g}x ({name}: {reason})"
+    return f"no candidate could be run: {reason}"
 
 
 def _reached(reason: str) -> float:
