@@ -35,9 +35,10 @@ def visual(document):
 
 
 def scored(document, results):
-    return {"exact": float(results[0].strip() == document["answer"])}
+    begins = re.match(re.escape(document["answer"]) + r"\b", results[0].strip())
+    return {"right": float(begins is not None)}
 """
-"""Code of lmms-eval's task: where its video is, and when an answer is right."""
+"""Code of lmms-eval's task: where its video is, and that an answer is right which begins with the right words."""
 
 
 class Way(NamedTuple):
@@ -156,7 +157,7 @@ def by_lmms(path: Path, preset: Preset, model: api.Choice, limit: int) -> Way:
     answers = [row["resps"][0] for row in sorted(found["samples"][TASK], key=lambda row: row["doc_id"])]
     flat = [one[0] if isinstance(one, list) else one for one in answers]
     version = importlib.metadata.version("lmms-eval")
-    return Way(f"lmms-eval {version}", f"{found['results'][TASK]['exact,none']:.3f} (n={len(flat)})", flat)
+    return Way(f"lmms-eval {version}", f"{found['results'][TASK]['right,none']:.3f} (n={len(flat)})", flat)
 
 
 def write_task(folder: Path, samples: Sequence[Sample], protocol: Protocol) -> None:
@@ -185,7 +186,7 @@ def write_task(folder: Path, samples: Sequence[Sample], protocol: Protocol) -> N
         "doc_to_target: answer",
         f"generation_kwargs: {{max_new_tokens: {protocol.most_tokens}}}",
         "process_results: !function own.scored",
-        "metric_list: [{metric: exact, aggregation: mean, higher_is_better: true}]",
+        "metric_list: [{metric: right, aggregation: mean, higher_is_better: true}]",
     ]
     (folder / f"{TASK}.yaml").write_text("\n".join(settings) + "\n", encoding="utf-8")
 

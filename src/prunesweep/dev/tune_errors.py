@@ -1,6 +1,7 @@
 """Do the statements of `prunesweep tune` hold?  The records of a finished sweep, split by many seeds, chosen from and confirmed.
 
-    python -m prunesweep.dev.tune_errors SWEEP [--seeds 20] [--margins 0.01 0.02 0.05]
+    prunesweep sweep tune_errors
+    python -m prunesweep.dev.tune_errors latest [--seeds 20] [--budgets 0.2 0.3 0.5] [--margins 0.02 0.03 0.05]
 
 What is true is taken to be the difference on all questions of the sweep, which both halves are part of: nothing is evaluated.
 """
@@ -12,11 +13,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from prunesweep.analysis.comparison import paired
+from prunesweep.analysis.naming import sweep_called
 from prunesweep.analysis.table import rows_of
 from prunesweep.benchmarks import Part
-from prunesweep.errors import write_anywhere
+from prunesweep.errors import reported, write_anywhere
 from prunesweep.layout import markdown
-from prunesweep.paths import user_path
 from prunesweep.results.records import Trial, read_trials
 from prunesweep.use.tune import FLOPS, Goal, chosen_among, confirm
 
@@ -66,18 +67,24 @@ def _part(trial: Trial, searched: set[str], ours: bool) -> Trial:
 def main() -> None:
     write_anywhere()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sweep", type=user_path)
+    parser.add_argument("sweep", help="a folder, or latest")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--budget", type=float, default=1.0, help="of the dense LLM prefill")
-    parser.add_argument("--margins", type=float, nargs="+", default=[0.01, 0.02, 0.05])
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.2, 0.3, 0.5], help="of the dense LLM prefill")
+    parser.add_argument("--margins", type=float, nargs="+", default=[0.02, 0.03, 0.05])
     arguments = parser.parse_args()
-    trials = read_trials(arguments.sweep)
-    rows = []
-    for margin in arguments.margins:
-        found = errors_of(trials, margin, arguments.seeds, arguments.budget)
-        rows.append((f"{margin:g}", *(str(value) for value in found)))
-    head = ("margin", "seeds", "said to be within", "of these false", "intervals that hold", "different choices")
-    print(*markdown(head, rows), sep="\n")
+    with reported():
+        trials = read_trials(sweep_called(arguments.sweep))
+        print(*table(trials, arguments.budgets, arguments.margins, arguments.seeds), sep="\n")
+
+
+def table(trials: Sequence[Trial], budgets: Sequence[float], margins: Sequence[float], seeds: int) -> list[str]:
+    """A row for each budget and margin, and their sum."""
+    found = {(budget, margin): errors_of(trials, margin, seeds, budget) for budget in budgets for margin in margins}
+    rows = [(f"{budget:g}x", f"{margin:g}", *map(str, one)) for (budget, margin), one in found.items()]
+    *sums, _ = (sum(column) for column in zip(*found.values(), strict=True))
+    rows.append(("all", "", *map(str, sums), ""))
+    head = ("budget", "margin", "seeds", "said to be within", "of these false", "intervals that hold", "different choices")
+    return markdown(head, rows)
 
 
 if __name__ == "__main__":
