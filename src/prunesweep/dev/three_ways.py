@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 PROTOCOL = "generate"
 TASK = "three_ways"
-OWN = """
+OWN = r"""
 def visual(document):
     return [document["video"]]
 
 
 def scored(document, results):
+    import re
+
     begins = re.match(re.escape(document["answer"]) + r"\b", results[0].strip())
     return {"right": float(begins is not None)}
 """
