@@ -2,8 +2,8 @@
 
     python -m prunesweep.dev.three_ways PRESET [--limit 100]
 
-All three answer by greedy generation on the preset's own benchmark.  Accuracies of the first two come from records, with their
-clustered error; that of lmms-eval is its own mean, of a task that is made of the same questions in a temporary folder.
+All three answer by greedy generation, with one token, on the preset's own benchmark.  Accuracies of the first two come from
+records, with their clustered error; that of lmms-eval is its own mean, of a task made of the same questions for it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from prunesweep.engine.protocol import Protocol
     from prunesweep.types import Sample
 
-PROTOCOL = "generate"
+PROTOCOL = {"protocol": "generate", "protocol.most_tokens": 1}
+"""One token: a letter, or a word of a model that was taught to answer with one and not to stop; more may name several options."""
 TASK = "three_ways"
 OWN = r"""
 def visual(document):
@@ -80,12 +81,12 @@ def table(found: Sequence[Way]) -> list[str]:
 
 
 def by_engine(path: Path, preset: Preset, model: api.Choice, limit: int) -> Way:
-    """As `prunesweep reducer=PRESET protocol=generate` does."""
+    """As `prunesweep reducer=PRESET protocol=generate protocol.most_tokens=1` does."""
     from prunesweep.results.records import read_trials
 
     with tempfile.TemporaryDirectory() as folder:
         data = api.load_benchmark(preset.benchmark, limit=limit)
-        how: dict[str, Any] = {"store": None, "folder": folder, "progress": False, "settings": {"protocol": PROTOCOL}}
+        how: dict[str, Any] = {"store": None, "folder": folder, "progress": False, "settings": PROTOCOL}
         sweep = api.evaluate(model, data, [api.reducer(path)], **how)
         (trial,) = read_trials(sweep.folder)
     return Way("the engine", _told(trial.records), trial.records["prediction"].to_list())
@@ -119,8 +120,8 @@ def _asked(preset: Preset, model: api.Choice, limit: int) -> tuple[Any, list[Sam
     from prunesweep.sweep.session import composed
     from prunesweep.targets import instantiate
 
-    own = [*model.overrides, *api.load_benchmark(preset.benchmark, limit=limit).overrides, f"protocol={PROTOCOL}"]
-    config = composed([*own, *preset.overrides])
+    own = [*model.overrides, *api.load_benchmark(preset.benchmark, limit=limit).overrides]
+    config = composed([*own, *(f"{key}={value}" for key, value in PROTOCOL.items()), *preset.overrides])
     return config, list(instantiate(config.benchmark.load)), instantiate(config.protocol)
 
 
