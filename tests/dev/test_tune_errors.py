@@ -48,7 +48,7 @@ def test_a_sweep_without_a_dense_trial_says_so() -> None:
 
 def test_a_table_has_a_row_for_each_and_their_sum() -> None:
     head, _, *rows = table(trials(0.0), [0.8, 1.0], [0.05], seeds=4)
-    assert head.startswith("| budget | margin | seeds | said to be within | of these false |")
-    assert rows[0].startswith("| 0.8x | 0.05 | 4 | 4 | 0 |")
-    assert rows[-1].startswith("| all |  | 8 | 8 | 0 |")
+    assert head.startswith("| budget | margin | loses | seeds | said to be within | of these false |")
+    assert rows[0].startswith("| 0.8x | 5 points | 0.0 points | 4 | 4 | 0 |")
+    assert rows[-1].startswith("| all |  |  | 8 | 8 | 0 |")
     assert len(rows) == 3

@@ -1,7 +1,7 @@
 """Do the statements of `prunesweep tune` hold?  The records of a finished sweep, split by many seeds, chosen from and confirmed.
 
     prunesweep sweep tune_errors
-    python -m prunesweep.dev.tune_errors latest [--seeds 20] [--budgets 0.2 0.3 0.5] [--margins 0.02 0.03 0.05]
+    python -m prunesweep.dev.tune_errors latest [--seeds 20] [--budgets 0.14 0.2 0.3] [--margins 0.01 0.02 0.03]
 
 What is true is taken to be the difference on all questions of the sweep, which both halves are part of: nothing is evaluated.
 """
@@ -33,6 +33,8 @@ class Errors(NamedTuple):
     """95 % intervals that hold the difference on all questions."""
     chosen: int
     """Different trials that were chosen."""
+    lost: float
+    """Accuracy that they lose on all questions, on average."""
 
 
 def errors_of(trials: Sequence[Trial], margin: float, seeds: int, budget: float = 1.0, share: float = 0.5) -> Errors:
@@ -43,6 +45,7 @@ def errors_of(trials: Sequence[Trial], margin: float, seeds: int, budget: float 
     goal = Goal(f"{budget:g}x", FLOPS, budget, margin)
     videos = trials[dense].records["video_id"].to_list()
     within = false = covered = 0
+    lost = 0.0
     chosen = set()
     for seed in range(seeds):
         searched = Part("search", share, seed).searched(videos)
@@ -51,10 +54,11 @@ def errors_of(trials: Sequence[Trial], margin: float, seeds: int, budget: float 
         chosen.add(best)
         found = confirm(confirming[best], confirming[dense], margin)
         truth = paired(trials[best].records, trials[dense].records).mean
+        lost -= truth / seeds
         within += found.within
         false += found.within and truth <= -margin
         covered += found.difference.low <= truth <= found.difference.high
-    return Errors(seeds, within, false, covered, len(chosen))
+    return Errors(seeds, within, false, covered, len(chosen), lost)
 
 
 def _part(trial: Trial, searched: set[str], ours: bool) -> Trial:
@@ -69,8 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep", help="a folder, or latest")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--budgets", type=float, nargs="+", default=[0.2, 0.3, 0.5], help="of the dense LLM prefill")
-    parser.add_argument("--margins", type=float, nargs="+", default=[0.02, 0.03, 0.05])
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.14, 0.2, 0.3], help="of the dense LLM prefill")
+    parser.add_argument("--margins", type=float, nargs="+", default=[0.01, 0.02, 0.03, 0.04, 0.05])
     arguments = parser.parse_args()
     with reported():
         trials = read_trials(sweep_called(arguments.sweep))
@@ -80,11 +84,28 @@ def main() -> None:
 def table(trials: Sequence[Trial], budgets: Sequence[float], margins: Sequence[float], seeds: int) -> list[str]:
     """A row for each budget and margin, and their sum."""
     found = {(budget, margin): errors_of(trials, margin, seeds, budget) for budget in budgets for margin in margins}
-    rows = [(f"{budget:g}x", f"{margin:g}", *map(str, one)) for (budget, margin), one in found.items()]
-    *sums, _ = (sum(column) for column in zip(*found.values(), strict=True))
-    rows.append(("all", "", *map(str, sums), ""))
-    head = ("budget", "margin", "seeds", "said to be within", "of these false", "intervals that hold", "different choices")
+    rows = [(*_case(budget, margin, one), *_counts(one)) for (budget, margin), one in found.items()]
+    count, within, false, covered, *_ = (sum(column) for column in zip(*found.values(), strict=True))
+    rows.append(("all", "", "", *map(str, (count, within, false, covered)), ""))
+    head = (
+        "budget",
+        "margin",
+        "loses",
+        "seeds",
+        "said to be within",
+        "of these false",
+        "intervals that hold",
+        "different choices",
+    )
     return markdown(head, rows)
+
+
+def _case(budget: float, margin: float, found: Errors) -> tuple[str, ...]:
+    return f"{budget:g}x", f"{100 * margin:g} points", f"{100 * found.lost:.1f} points"
+
+
+def _counts(found: Errors) -> tuple[str, ...]:
+    return tuple(map(str, found[:-1]))
 
 
 if __name__ == "__main__":
