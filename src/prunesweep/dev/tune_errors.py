@@ -19,16 +19,18 @@ from prunesweep.benchmarks import Part
 from prunesweep.errors import reported, write_anywhere
 from prunesweep.layout import markdown
 from prunesweep.results.records import Trial, read_trials
-from prunesweep.use.tune import FLOPS, Goal, chosen_among, confirm
+from prunesweep.use.tune import FLOPS, Goal, chosen_among, confirm, points
 
 
 class Errors(NamedTuple):
     """Over so many seeds: what was said of the chosen trial, and how often that was wrong."""
 
     seeds: int
+    losing: int
+    """The chosen trial loses the margin or more on all questions: so often a "within" would be false."""
     within: int
     false_within: int
-    """Said of a trial that loses the margin or more on all questions."""
+    """Said of such a trial."""
     covered: int
     """95 % intervals that hold the difference on all questions."""
     chosen: int
@@ -44,7 +46,7 @@ def errors_of(trials: Sequence[Trial], margin: float, seeds: int, budget: float 
         raise ValueError("the sweep has no dense trial to compare with; add reducer=none")
     goal = Goal(f"{budget:g}x", FLOPS, budget, margin)
     videos = trials[dense].records["video_id"].to_list()
-    within = false = covered = 0
+    losing = within = false = covered = 0
     lost = 0.0
     chosen = set()
     for seed in range(seeds):
@@ -55,10 +57,11 @@ def errors_of(trials: Sequence[Trial], margin: float, seeds: int, budget: float 
         found = confirm(confirming[best], confirming[dense], margin)
         truth = paired(trials[best].records, trials[dense].records).mean
         lost -= truth / seeds
+        losing += truth <= -margin
         within += found.within
         false += found.within and truth <= -margin
         covered += found.difference.low <= truth <= found.difference.high
-    return Errors(seeds, within, false, covered, len(chosen), lost)
+    return Errors(seeds, losing, within, false, covered, len(chosen), lost)
 
 
 def _part(trial: Trial, searched: set[str], ours: bool) -> Trial:
@@ -85,13 +88,14 @@ def table(trials: Sequence[Trial], budgets: Sequence[float], margins: Sequence[f
     """A row for each budget and margin, and their sum."""
     found = {(budget, margin): errors_of(trials, margin, seeds, budget) for budget in budgets for margin in margins}
     rows = [(*_case(budget, margin, one), *_counts(one)) for (budget, margin), one in found.items()]
-    count, within, false, covered, *_ = (sum(column) for column in zip(*found.values(), strict=True))
-    rows.append(("all", "", "", *map(str, (count, within, false, covered)), ""))
+    count, losing, within, false, covered, *_ = (sum(column) for column in zip(*found.values(), strict=True))
+    rows.append(("all", "", "", *map(str, (count, losing, within, false, covered)), ""))
     head = (
         "budget",
         "margin",
         "loses",
         "seeds",
+        "lose the margin",
         "said to be within",
         "of these false",
         "intervals that hold",
@@ -101,7 +105,7 @@ def table(trials: Sequence[Trial], budgets: Sequence[float], margins: Sequence[f
 
 
 def _case(budget: float, margin: float, found: Errors) -> tuple[str, ...]:
-    return f"{budget:g}x", f"{100 * margin:g} points", f"{100 * found.lost:.1f} points"
+    return f"{budget:g}x", points(margin), f"{100 * found.lost:.1f} points"
 
 
 def _counts(found: Errors) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from prunesweep.dev.matrix import report_of
 from prunesweep.errors import write_anywhere
 from prunesweep.files import replace_file
-from prunesweep.layout import markdown
+from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 
 TESTS = "tests/use/test_law_12.py"
@@ -139,7 +139,7 @@ def page(results: Results) -> str:
         *reasons(results),
         "",
     ]
-    return "\n".join(lines)
+    return prose("\n".join(lines))
 
 
 if __name__ == "__main__":
