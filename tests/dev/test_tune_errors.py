@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunesweep.dev.tune_errors import errors_of
+from prunesweep.dev.tune_errors import errors_of, table
 from prunesweep.results.records import Trial
 from support.records import made
 
@@ -32,7 +32,7 @@ def test_a_loss_within_the_margin_is_said_and_a_larger_one_is_not() -> None:
     none = errors_of(trials(0.0), margin=0.05, seeds=20)
     assert (none.within, none.false_within, none.covered) == (20, 0, 20)
     large = errors_of(trials(0.2), margin=0.05, seeds=20)
-    assert large.within == 0
+    assert (large.within, large.losing) == (0, 20)
 
 
 def test_at_the_margin_few_statements_are_false() -> None:
@@ -44,3 +44,11 @@ def test_at_the_margin_few_statements_are_false() -> None:
 def test_a_sweep_without_a_dense_trial_says_so() -> None:
     with pytest.raises(ValueError, match="no dense trial"):
         errors_of(trials(0.1)[1:], 0.01, 2)
+
+
+def test_a_table_has_a_row_for_each_and_their_sum() -> None:
+    head, _, *rows = table(trials(0.0), [0.8, 1.0], [0.05], seeds=4)
+    assert head.startswith("| budget | margin | loses | seeds | lose the margin | said to be within | of these false |")
+    assert rows[0].startswith("| 0.8x | 5 points | 0.0 points | 4 | 0 | 4 | 0 |")
+    assert rows[-1].startswith("| all |  |  | 8 | 0 | 8 | 0 |")
+    assert len(rows) == 3

@@ -24,7 +24,12 @@ def test_a_report_becomes_a_page_and_one_way_alone_is_no_yes() -> None:
     assert head == "| method | one | two | a real video |"
     assert fastv == "| `fastv` | yes | **no** | yes |"
     assert vtw == "| `vtw` | ? | – | **no** |"
-    assert "2 pairs are equal token for token, both ways; 1 are refused by both" in use_matrix.told(results)
+    assert (
+        "2 pairs are equal token for token, both ways; 1 are refused by both in the same words, 0 by `ps.prune` alone; 2 differ"
+        in use_matrix.told(results)
+    )
+    alone = use_matrix.read_report(REPORT.replace('"refused"', '"refused_alone"'))
+    assert "0 are refused by both in the same words, 1 by `ps.prune` alone" in use_matrix.told(alone)
     assert use_matrix.reasons(results) == ["- `vtw`, two: one reads what the model does not have."]
 
 

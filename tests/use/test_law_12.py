@@ -81,7 +81,7 @@ def held(model: Any, reducer: Reducer, clip: Clip, inputs: dict[str, Any], way: 
     else:
         assert served == expected
     if isinstance(served, str):
-        record_property("refused", served)
+        record_property("refused" if served == expected else "refused_alone", served)
         return
     assert 1 <= len(served) <= NEW
     assert answered[0].usage.generated_tokens == len(served)

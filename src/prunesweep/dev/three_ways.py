@@ -2,8 +2,8 @@
 
     python -m prunesweep.dev.three_ways PRESET [--limit 100]
 
-All three answer by greedy generation on the preset's own benchmark.  Accuracies of the first two come from records, with their
-clustered error; that of lmms-eval is its own mean, of a task that is made of the same questions in a temporary folder.
+All three answer by greedy generation, with one token, on the preset's own benchmark.  Accuracies of the first two come from
+records, with their clustered error; that of lmms-eval is its own mean, of a task made of the same questions for it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,21 @@ if TYPE_CHECKING:
     from prunesweep.engine.protocol import Protocol
     from prunesweep.types import Sample
 
-PROTOCOL = "generate"
+PROTOCOL = {"protocol": "generate", "protocol.most_tokens": 1}
+"""One token: a letter, or a word of a model that was taught to answer with one and not to stop; more may name several options."""
 TASK = "three_ways"
-OWN = """
+OWN = r"""
 def visual(document):
     return [document["video"]]
 
 
 def scored(document, results):
-    return {"exact": float(results[0].strip() == document["answer"])}
+    import re
+
+    begins = re.match(re.escape(document["answer"]) + r"\b", results[0].strip())
+    return {"right": float(begins is not None)}
 """
-"""Code of lmms-eval's task: where its video is, and when an answer is right."""
+"""Code of lmms-eval's task: where its video is, and that an answer is right which begins with the right words."""
 
 
 class Way(NamedTuple):
@@ -77,12 +81,12 @@ def table(found: Sequence[Way]) -> list[str]:
 
 
 def by_engine(path: Path, preset: Preset, model: api.Choice, limit: int) -> Way:
-    """As `prunesweep reducer=PRESET protocol=generate` does."""
+    """As `prunesweep reducer=PRESET protocol=generate protocol.most_tokens=1` does."""
     from prunesweep.results.records import read_trials
 
     with tempfile.TemporaryDirectory() as folder:
         data = api.load_benchmark(preset.benchmark, limit=limit)
-        how: dict[str, Any] = {"store": None, "folder": folder, "progress": False, "settings": {"protocol": PROTOCOL}}
+        how: dict[str, Any] = {"store": None, "folder": folder, "progress": False, "settings": PROTOCOL}
         sweep = api.evaluate(model, data, [api.reducer(path)], **how)
         (trial,) = read_trials(sweep.folder)
     return Way("the engine", _told(trial.records), trial.records["prediction"].to_list())
@@ -116,8 +120,8 @@ def _asked(preset: Preset, model: api.Choice, limit: int) -> tuple[Any, list[Sam
     from prunesweep.sweep.session import composed
     from prunesweep.targets import instantiate
 
-    own = [*model.overrides, *api.load_benchmark(preset.benchmark, limit=limit).overrides, f"protocol={PROTOCOL}"]
-    config = composed([*own, *preset.overrides])
+    own = [*model.overrides, *api.load_benchmark(preset.benchmark, limit=limit).overrides]
+    config = composed([*own, *(f"{key}={value}" for key, value in PROTOCOL.items()), *preset.overrides])
     return config, list(instantiate(config.benchmark.load)), instantiate(config.protocol)
 
 
@@ -156,7 +160,7 @@ def by_lmms(path: Path, preset: Preset, model: api.Choice, limit: int) -> Way:
     answers = [row["resps"][0] for row in sorted(found["samples"][TASK], key=lambda row: row["doc_id"])]
     flat = [one[0] if isinstance(one, list) else one for one in answers]
     version = importlib.metadata.version("lmms-eval")
-    return Way(f"lmms-eval {version}", f"{found['results'][TASK]['exact,none']:.3f} (n={len(flat)})", flat)
+    return Way(f"lmms-eval {version}", f"{found['results'][TASK]['right,none']:.3f} (n={len(flat)})", flat)
 
 
 def write_task(folder: Path, samples: Sequence[Sample], protocol: Protocol) -> None:
@@ -185,7 +189,7 @@ def write_task(folder: Path, samples: Sequence[Sample], protocol: Protocol) -> N
         "doc_to_target: answer",
         f"generation_kwargs: {{max_new_tokens: {protocol.most_tokens}}}",
         "process_results: !function own.scored",
-        "metric_list: [{metric: exact, aggregation: mean, higher_is_better: true}]",
+        "metric_list: [{metric: right, aggregation: mean, higher_is_better: true}]",
     ]
     (folder / f"{TASK}.yaml").write_text("\n".join(settings) + "\n", encoding="utf-8")
 

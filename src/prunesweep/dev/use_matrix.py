@@ -16,7 +16,7 @@ from typing import NamedTuple
 from prunesweep.dev.matrix import report_of
 from prunesweep.errors import write_anywhere
 from prunesweep.files import replace_file
-from prunesweep.layout import markdown
+from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 
 TESTS = "tests/use/test_law_12.py"
@@ -36,7 +36,9 @@ class Cell(NamedTuple):
 
     passed: bool
     refused: str | None
-    """In the words of both."""
+    """In what words."""
+    alone: bool = False
+    """By `ps.prune` only; else by both."""
 
 
 Results = Mapping[tuple[str, str, str], Cell]
@@ -59,8 +61,9 @@ def read_report(text: str) -> dict[tuple[str, str, str], Cell]:
         match = NAME.fullmatch(case.attrib["name"])
         if match and match[1] in (EVERY_FAMILY, EVERY_METHOD):
             failed = any(child.tag in ("failure", "error", "skipped") for child in case)
-            words = next((one.attrib["value"] for one in case.iter("property") if one.attrib["name"] == "refused"), None)
-            found[match[2] or SMALL, match[3], match[4]] = Cell(not failed, words)
+            told = {one.attrib["name"]: one.attrib["value"] for one in case.iter("property")}
+            words = told.get("refused", told.get("refused_alone"))
+            found[match[2] or SMALL, match[3], match[4]] = Cell(not failed, words, "refused_alone" in told)
     return found
 
 
@@ -83,9 +86,10 @@ def told(results: Results) -> str:
     """In one line."""
     cells = [said(results, family, method) for method in _names(results, 1) for family in _names(results, 0)]
     equal, refused, different = (cells.count(one) for one in (EQUAL, REFUSED, DIFFERENT))
+    alone = sum(cell.alone for (_, _, way), cell in results.items() if way == WAYS[0])
     return (
         f"{len(_names(results, 1))} methods and {len(_names(results, 0))} columns: {equal} pairs are equal token for token, "
-        f"both ways; {refused} are refused by both in the same words; {different} differ"
+        f"both ways; {refused - alone} are refused by both in the same words, {alone} by `ps.prune` alone; {different} differ"
     )
 
 
@@ -124,7 +128,7 @@ def page(results: Results) -> str:
         "LLaVA-OneVision with 12 frames of a clip of the embedded benchmark. Methods are as configured. Where that does not fit",
         "a family, positions are original, or the step stands after a layer with full attention.",
         "",
-        f"{EQUAL}: equal, token for token, both ways. {REFUSED}: refused by both in the same words (below). {DIFFERENT}: differ.",
+        f"{EQUAL}: equal, token for token, both ways. {REFUSED}: refused, in the words below. {DIFFERENT}: differ.",
         "",
         *table(results),
         "",
@@ -135,7 +139,7 @@ def page(results: Results) -> str:
         *reasons(results),
         "",
     ]
-    return "\n".join(lines)
+    return prose("\n".join(lines))
 
 
 if __name__ == "__main__":
