@@ -259,10 +259,10 @@ def test_a_thousand_trials_open_in_three_seconds(chrome: Browser, tmp_path: Path
     page = render(page_data(found, tmp_path / "sweep"), "many")
     (tmp_path / "report.html").write_text(page)
     chrome.screen(WIDE, 900)
-    seconds = chrome.open((tmp_path / "report.html").as_uri())
+    chrome.open((tmp_path / "report.html").as_uri())
     assert len(labels(chrome)) == 1000
     assert len(texts(chrome, "table.trials tbody tr")) == 50, "a page of them"
-    assert seconds < 3
+    assert chrome.worked() < 3, "alone on a processor; a busy machine takes longer"
     assert len(page) < 6_000_000
 
 
@@ -274,7 +274,7 @@ def test_a_preset_says_in_the_report_what_it_was_chosen_for(open_report, tmp_pat
     trials = drawn()
     page = open_report([trials[0], trials[1]._replace(info=replace(trials[1].info, overrides=overrides)), *trials[2:]])
     page.click(".point[data-trial='1']")
-    assert text(page, ".preset") == f"Preset. Loses little. {HOSTILE}"
+    assert text(page, ".preset") == f"Preset. Loses little. {public(HOSTILE)}"
     page.click(".point[data-trial='2']")
     assert texts(page, ".preset") == []
 
