@@ -253,17 +253,31 @@ def test_no_colour_stands_for_two_methods(open_report) -> None:
     assert "5 other methods" in text(page, ".legend")
 
 
+def a_thousand(sweep: Path) -> dict:
+    """The data of a page of 1000 trials of 20 tasks, made of 20 drawn ones that cost a little more each time."""
+    write_drawn_sweep(sweep, 20, 60)
+    data = page_data([verdict(one, with_importance=False) for one in read_outcomes(sweep)], sweep)
+    (group,) = data["groups"]
+    few, times = group["trials"], range(50)
+    group["trials"] = [
+        {**one, "index": one["index"] + len(few) * again, "number": str(one["index"] + len(few) * again),
+         "costs": {name: value and value * (1 + again / 100) for name, value in one["costs"].items()}}
+        for again in times for one in few
+    ]  # fmt: skip
+    for axis in group["axes"].values():
+        axis |= {name: axis[name] * len(times) for name in ("on", "probability")}
+    return data
+
+
 def test_a_thousand_trials_open_in_three_seconds(chrome: Browser, tmp_path: Path) -> None:
-    write_drawn_sweep(tmp_path / "sweep", 1000, 60)
-    found = [verdict(one, with_importance=False) for one in read_outcomes(tmp_path / "sweep")]
-    page = render(page_data(found, tmp_path / "sweep"), "many")
+    page = render(a_thousand(tmp_path / "sweep"), "many")
     (tmp_path / "report.html").write_text(page)
     chrome.screen(WIDE, 900)
-    seconds = chrome.open((tmp_path / "report.html").as_uri())
+    chrome.open((tmp_path / "report.html").as_uri())
     assert len(labels(chrome)) == 1000
     assert len(texts(chrome, "table.trials tbody tr")) == 50, "a page of them"
-    assert seconds < 3
-    assert len(page) < 6_000_000
+    assert chrome.worked() < 3, "alone on a processor; a busy machine takes longer"
+    assert 1_000_000 < len(page) < 6_000_000
 
 
 def test_a_preset_says_in_the_report_what_it_was_chosen_for(open_report, tmp_path: Path) -> None:
@@ -274,9 +288,7 @@ def test_a_preset_says_in_the_report_what_it_was_chosen_for(open_report, tmp_pat
     trials = drawn()
     page = open_report([trials[0], trials[1]._replace(info=replace(trials[1].info, overrides=overrides)), *trials[2:]])
     page.click(".point[data-trial='1']")
-    assert text(page, ".preset") == f"Preset. Loses little. {HOSTILE}".replace("</", "<"), (
-        "what looks like a path loses its slash"
-    )
+    assert text(page, ".preset") == f"Preset. Loses little. {public(HOSTILE)}"
     page.click(".point[data-trial='2']")
     assert texts(page, ".preset") == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,15 @@ def test_matplotlibs_own_settings_stay_as_they_were() -> None:
     before = dict(rcParams)
     pareto_figure({"tiny": points()})
     assert dict(rcParams) == before
+
+
+def test_lines_are_named_at_their_ends_where_a_log_scale_has_no_place_for_them_too(recwarn, tmp_path: Path) -> None:
+    figure, (axes,) = style.canvas(style.COLUMN, 2.5)
+    axes.plot([1, 2], [1, 0.1])
+    axes.set_yscale("log")
+    style.write_ends(axes, [(2, 0.1, "one", "black"), (2, 0.1, "other", "black"), (2, 0.0, "third", "black")])
+    style.save(figure, tmp_path / "lines.png")
+    figure.draw_without_rendering()
+    boxes = sorted((text.get_window_extent().y0, text.get_window_extent().y1) for text in axes.texts)
+    assert all(below[1] <= above[0] + 1 for below, above in pairwise(boxes)), "no name covers another"
+    assert not list(recwarn)

@@ -57,6 +57,7 @@ class Browser:
         self._session = self._send("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._send(f"{domain}.enable")
+        self._send("Performance.enable", timeDomain="threadTicks")
 
     def open(self, address: str) -> float:
         """Seconds until the page is loaded and its scripts have run."""
@@ -67,6 +68,11 @@ class Browser:
             self._take(self._next())
         self.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return time.perf_counter() - begin
+
+    def worked(self) -> float:
+        """Seconds that the page's thread has worked since it was opened, however busy the machine is with other things."""
+        found = {one["name"]: one["value"] for one in self._send("Performance.getMetrics")["metrics"]}
+        return float(found["TaskDuration"])
 
     def js(self, code: str) -> Any:
         """What an expression is, as plain values; of a promise what it ends in.  Raises RuntimeError for one that throws."""

@@ -184,16 +184,14 @@ def photograph(sweep: Path, path: Path) -> None:
 
 
 def shrink(content: bytes, path: Path, most: int = MOST_BYTES) -> None:
-    """A PNG of so many bytes at most: of fewer pixels, all colours as they are."""
+    """A PNG of so many bytes at most: all colours if they fit, else 256 that keep rare ones, then fewer pixels."""
     from PIL import Image
 
-    whole = Image.open(io.BytesIO(content)).convert("RGB")
-    scale = 1.0
-    while True:
-        whole.resize([round(scale * side) for side in whole.size], Image.Resampling.LANCZOS).save(path, optimize=True)
-        if path.stat().st_size <= most:
-            return
-        scale *= 0.93
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    image.save(path, optimize=True)
+    while path.stat().st_size > most:
+        image.quantize(256, kmeans=6, dither=Image.Dither.NONE).save(path, optimize=True)
+        image = image.resize([round(0.9 * side) for side in image.size], Image.Resampling.LANCZOS)
 
 
 def write_gallery(sweep: Path, docs: Path) -> list[Path]:

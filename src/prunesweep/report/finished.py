@@ -239,7 +239,7 @@ class Front:
         return whole.filter(whole["pareto"])
 
     def plot(self) -> Figure:
-        """All trials with one standard error, the front as steps; a panel for each model and benchmark."""
+        """All trials with 95 % intervals, the front as steps; a panel for each model and benchmark."""
         from prunesweep.report.plots import pareto_figure, pareto_points
 
         found = self.sweep._along(self.cost)

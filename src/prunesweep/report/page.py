@@ -131,11 +131,17 @@ def _tasks(found: Verdict) -> dict[str, Any]:
     cells: dict[int, list[list[float]]] = {}
     if against is not None:
         rows = [i for i in _shown(found) if against.own[i] not in (i, -1)]
-        for name in names:
-            d = significance.paired_with(outcomes.of_task(name), against.own)
-            for i in rows:
-                cells.setdefault(i, []).append([d.mean[i], d.low[i], d.high[i], d.samples[i]])
+        both = list(dict.fromkeys([*rows, *(int(against.own[i]) for i in rows)]))  # of a thousand trials few are shown
+        few, own = outcomes.trials(both), np.array([_place(both, int(against.own[i])) for i in both])
+        for name in names if both else ():
+            d = significance.paired_with(few.of_task(name), own)
+            for at, i in enumerate(rows):
+                cells.setdefault(i, []).append([d.mean[at], d.low[at], d.high[at], d.samples[at]])
     return {"names": names, "against": cells}
+
+
+def _place(among: Sequence[int], one: int) -> int:
+    return among.index(one) if one in among else -1
 
 
 def _axes(outcomes: Outcomes) -> dict[str, Any]:

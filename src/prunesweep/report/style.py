@@ -132,6 +132,8 @@ def write_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], size: 
         return
     figure: Any = axes.get_figure()
     figure.draw_without_rendering()  # only then the layout says where things are
+    bottom, top = axes.get_ylim()
+    ends = [(x, min(max(y, bottom), top), name, colour) for x, y, name, colour in ends]  # on a log scale 0 is nowhere
     high = float(axes.transAxes.transform((0, 1))[1])
     step = 1.25 * size * figure.dpi / 72
     ordered = sorted(ends, key=lambda end: axes.transData.transform(end[:2])[1])

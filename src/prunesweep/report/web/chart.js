@@ -1,6 +1,6 @@
 // Accuracy against cost: every trial a point that takes the mouse and the keyboard, the front as a line of steps.
 
-const MANY = 40; // of more trials, only those that matter have a bar
+const MANY = 40, CROWD = 200; // of more trials, only those that matter have a bar; or are large
 const tipOf = (view, t) => {
   const axis = view.group.axes[view.axis], p = axis.probability[t.index];
   return [
@@ -83,7 +83,7 @@ const pointOf = (view, t, x, y, at) => {
     onpointerenter: show, onpointerleave: hideTip, onfocus: show, onblur: hideTip, onclick: () => view.choose(t),
   });
   if (hasBar(view, t)) node.append(s("line", { class: "bar", stroke: look.colour, x1: 0, x2: 0, y1: at.Y(t.low) - y, y2: at.Y(t.high) - y }));
-  node.append(s("circle", { class: "hit", r: 11 }), mark(look, t.stopped ? 3 : 5.5));
+  node.append(s("circle", { class: "hit", r: 11 }), mark(look, t.stopped ? 3 : view.drawn.length > CROWD && node.classList.contains("off") ? 3.2 : 5.5));
   return node;
 };
 
