@@ -74,3 +74,16 @@ def test_the_processes_bench_refuses_sides_that_answer_differently(monkeypatch: 
     monkeypatch.setattr(processes, "_several", other)
     with pytest.raises(SystemExit, match="several processes answered differently from one"):
         processes.bench_processes(2, questions=2, rounds=1, trials=processes.TRIALS[:1])
+
+
+def test_the_decoding_bench_runs_all_numbers_of_decoders_and_refuses_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunesweep.dev import bench_decoding as decoding
+
+    monkeypatch.setattr(decoding, "SIZES", {"tiny": (48, 64)})
+    text = decoding.bench_decoding([1, 2], videos=3, frames=4, rounds=1)
+    rows = [line.split() for line in text.splitlines() if line.count("%") == 1 and " s " in line]
+    assert [row[2] for row in rows if row[-1] in ("yes", "no")] == ["0", "1", "2"] * len(decoding.PACES)
+    walked = decoding.walked
+    monkeypatch.setattr(decoding, "walked", lambda videos, count, pause: walked(videos[: 3 - count], count, pause))
+    with pytest.raises(SystemExit, match="clips that were decoded ahead are others"):
+        decoding.bench_decoding([1], videos=3, frames=4, rounds=1)

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -217,12 +218,13 @@ def _decoders(process: int) -> defaultdict[int, Decoder]:
 
 
 class Decoder:
-    """A process that decodes, started when first asked and again after it was ended; one thread may ask, any may close."""
+    """A process that decodes, started when first asked and again after it was ended; threads ask in turn, any may close."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = 0
         """How often."""
+        self._turn = threading.Lock()
         atexit.register(self.close)
 
     def ask(self, request: dict[str, Any]) -> Answer:
@@ -230,13 +232,14 @@ class Decoder:
 
         Of a process that is ended half-way it is asked once more: whoever ended it may not have meant the file.
         """
-        closed = self._closed
-        try:
-            return self._ask(request)
-        except DecoderEndedError:
-            if self._closed != closed:
-                raise
-            return self._ask(request)
+        with self._turn:
+            closed = self._closed
+            try:
+                return self._ask(request)
+            except DecoderEndedError:
+                if self._closed != closed:
+                    raise
+                return self._ask(request)
 
     def _ask(self, request: dict[str, Any]) -> Answer:
         process = self._process = self._process or _start()
