@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from prunesweep.caches import KeyValue as KeyValue
+from prunesweep.caches import Memory as Memory
+from prunesweep.caches import Recurrent as Recurrent
 from prunesweep.cost import NOTHING, Usage
 from prunesweep.facts import Fact
 from prunesweep.slots import Given, Slots
@@ -155,37 +158,6 @@ class Merged:
     """Spent on reducing, without the facts that were needed: multiply-adds twice, as in `prunesweep.cost`."""
     contributions: Contributions | None = None
     """Where tokens are no plain means of the patches that went to them; `source` is the token with the largest share then."""
-
-
-class KeyValue(NamedTuple):
-    """One layer's cache, keys as rotated."""
-
-    key: Float[Tensor, "1 k s d"]
-    value: Float[Tensor, "1 k s d"]
-
-    @property
-    def tokens(self) -> int:
-        return self.key.shape[2]
-
-    def at(self, kept: Int[Tensor, " kept"]) -> KeyValue:
-        """Of some of the tokens."""
-        return KeyValue(self.key.index_select(2, kept), self.value.index_select(2, kept))
-
-
-class Recurrent(NamedTuple):
-    """What one layer of linear attention remembers of all tokens that went through it, be they dropped later or not."""
-
-    inputs: Float[Tensor, "1 d w"]
-    """Of its convolution: the last w."""
-    state: Float[Tensor, "1 h k v"]
-
-    def at(self, kept: Int[Tensor, " kept"]) -> Recurrent:
-        """Itself: what was read cannot be taken out again."""
-        return self
-
-
-Memory = KeyValue | Recurrent
-"""Of one layer."""
 
 
 class Seen(NamedTuple):
