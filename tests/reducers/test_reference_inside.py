@@ -28,6 +28,8 @@ from support.tiny_decoder import TinyDecoder, arrays_of, cases_of, entering
 
 LAYERS = 8
 CLOSE: dict[str, float] = {"atol": 1e-5, "rtol": 1e-5}
+AFTER_ALL: dict[str, float] = {"atol": 2e-5, "rtol": 1e-5}
+"""After six layers: one value of 704 is 1.08e-5 off on some processors, whose products round otherwise, and none on others."""
 
 
 def reducer_of(case: dict[str, Any]) -> Reducer:
@@ -80,7 +82,7 @@ def test_the_released_loop_and_ours_end_alike(case: dict[str, Any]) -> None:
             kept.append(changed(stage.pruner(looked(prefix, stage.pruner, model)[0])).keep.tolist())
         prefix = stage(prefix, model)
     assert kept == [arrays[name].tolist() for name in arrays if name.endswith(".kept") and not name.startswith("decode")]
-    torch.testing.assert_close(model.normed(prefix.hidden), arrays["final"], **CLOSE)
+    torch.testing.assert_close(model.normed(prefix.hidden), arrays["final"], **AFTER_ALL)
     assert list(prefix.usage.visual_tokens) == case["numbers"]["visual_tokens"]
     if not len(inputs):
         return
@@ -114,7 +116,7 @@ def test_framefusion_merges_and_prunes_in_the_released_layers(case: dict[str, An
         prefix = stage(prefix, model)
         if f"{call}.kept" in arrays:
             calls.append((before, len(prefix.group)))
-    torch.testing.assert_close(model.normed(prefix.hidden), arrays["final"], **CLOSE)
+    torch.testing.assert_close(model.normed(prefix.hidden), arrays["final"], **AFTER_ALL)
     assert calls == [(step["entering"], step["leaving"]) for step in numbers["steps"]]
     assert list(prefix.usage.visual_tokens) == numbers["attention_tokens"]
     assert list(prefix.usage.fed_tokens or ()) == numbers["mlp_tokens"]

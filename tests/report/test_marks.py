@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from prunesweep.analysis.outcomes import read_outcomes
-from prunesweep.cli.run import presets_noted
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import CONF
 from prunesweep.report.given import KEY, presets, statement_of
@@ -81,11 +80,3 @@ def test_a_file_that_is_no_preset_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "sweep" / "presets").mkdir(parents=True)
     (tmp_path / "sweep" / "presets" / "odd.yaml").write_text(text)
     assert presets(tmp_path / "sweep") == []
-
-
-def test_a_run_is_told_which_presets_it_was_given(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("")
-    assert presets_noted([f"reducer={tmp_path / 'mine.yaml'}", "benchmark.limit=3"]) == [
-        f"hydra.callbacks.summary.presets=[{tmp_path / 'mine.yaml'}]"
-    ]
-    assert presets_noted(["reducer=fastv", "reducer=nowhere.yaml"]) == []

@@ -41,7 +41,7 @@ SLIPS = {
     "+video.fps=2": "video has frames, seconds$",
     "store=/tmp/x": r"store=/tmp/x takes the place of all its settings; a folder is given as store\.folder=/tmp/x$",
     "engine=/tmp/x": r"a folder is given as engine\.cache=/tmp/x$",
-    "engine=null": r"engine=null takes the place .*they are engine\.share, engine\.measure",
+    "engine=null": r"engine=null takes the place .*they are engine\.share, engine\.batch, engine\.measure",
     "race=null": r"without a race: race\.rounds=1$",
     "analysis=llm_flops": r"they are analysis\.cost, ",
     "model.load=/tmp/x": r"model\.load=/tmp/x takes the place .*; a folder is given as model\.checkpoint=/tmp/x$",

@@ -6,12 +6,12 @@ A name in backticks and a link's text count as the words that they show.  Exit c
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import grid
 from prunesweep.paths import user_path
@@ -32,7 +32,7 @@ LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 def main() -> None:
     """Raises SystemExit with 1 where sentences are too long."""
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("pages", nargs="*", type=user_path, help="default: README.md and all of docs/, here")
     pages = parser.parse_args().pages or pages_of(Path.cwd())
     counted = {page: sentences(page.read_text(encoding="utf-8")) for page in pages}

@@ -16,7 +16,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, NamedTuple, get_args
 
-from prunesweep.dev import settings
+from prunesweep.dev import parser_of, settings
 from prunesweep.errors import write_anywhere
 from prunesweep.files import replace_file
 from prunesweep.paths import user_path
@@ -28,7 +28,7 @@ WRITTEN = "Written from the code when this site is built."
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__file__, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=user_path, help=f"{FOLDER}/*.md are written here")
     folder = parser.parse_args().folder
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)

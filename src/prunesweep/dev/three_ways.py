@@ -8,7 +8,6 @@ records, with their clustered error; that of lmms-eval is its own mean, of a tas
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import json
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep import api
+from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
 from prunesweep.layout import markdown
 from prunesweep.paths import user_path
@@ -54,7 +54,7 @@ class Way(NamedTuple):
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("preset", type=user_path)
     parser.add_argument("--limit", type=int, default=100, help="questions")
     arguments = parser.parse_args()

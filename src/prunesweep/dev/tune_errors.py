@@ -8,7 +8,6 @@ What is true is taken to be the difference on all questions of the sweep, which 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from prunesweep.analysis.comparison import paired
 from prunesweep.analysis.naming import sweep_called
 from prunesweep.analysis.table import rows_of
 from prunesweep.benchmarks import Part
+from prunesweep.dev import parser_of
 from prunesweep.errors import reported, write_anywhere
 from prunesweep.layout import markdown
 from prunesweep.results.records import Trial, read_trials
@@ -73,7 +73,7 @@ def _part(trial: Trial, searched: set[str], ours: bool) -> Trial:
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("sweep", help="a folder, or latest")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.14, 0.2, 0.3], help="of the dense LLM prefill")

@@ -6,13 +6,13 @@ engine does, where both refused in the same words, and where neither.
 
 from __future__ import annotations
 
-import argparse
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from prunesweep.dev import parser_of
 from prunesweep.dev.matrix import report_of
 from prunesweep.errors import write_anywhere
 from prunesweep.files import replace_file
@@ -47,7 +47,7 @@ Results = Mapping[tuple[str, str, str], Cell]
 
 def main() -> None:
     write_anywhere()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__file__, __doc__)
     parser.add_argument("checkout", nargs="?", type=user_path, default=Path.cwd(), help="of the repository; default: here")
     checkout = parser.parse_args().checkout
     results = read_report(report_of(checkout, TESTS, PRUNESWEEP_LAW_12="all"))
