@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from support import forks
 from support.places import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "get_started.md", *sorted(ROOT.glob("docs/guides/*.md"))]
@@ -21,7 +22,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 RUN = ("sh", "python")
-FEWER = ((r"limit=\d+", "limit=6"), (r"trials=\d+", "trials=3"))
+FEWER = ((r"limit=\d+", "limit=2"), (r"trials=\d+", "trials=3"))
 """Questions and trials of a command, so that all of them take seconds."""
 
 
@@ -72,13 +73,14 @@ def test_a_command_that_fails_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_tells_to_type_works(page: Path, tmp_path: Path) -> None:
+def test_what_a_page_tells_to_type_works(page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     found = list(blocks(page.read_text(encoding="utf-8")))
     assert not [block for block in found if block.language in ("bash", "shell", "console")], "sh is what is run"
     if not [block for block in found if block.language in RUN and not block.title and not block.reason]:
         pytest.skip("nothing on it can be run here, and it says why")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    surroundings = {**os.environ, "PATH": path, "WANDB_MODE": "disabled", "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = ["bash", "-c", script(found, tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
+    own = {"WANDB_MODE": "disabled", "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with forks.typed(tmp_path_factory.mktemp("typed")) as programs:
+        own["PATH"] = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+        command = ["bash", "-c", script(found, tmp_path)]
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **own}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]

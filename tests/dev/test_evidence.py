@@ -28,9 +28,9 @@ from support.places import ROOT
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sweeps that the claims read, on ten questions; the validation split is a copy."""
+    """The sweeps that the claims read, on four questions; the validation split is a copy."""
     folder = tmp_path_factory.mktemp("evidence")
-    common = [f"store.folder={folder}/store", "logger=none", "trainer.progress=false", "benchmark.limit=10"]
+    common = [f"store.folder={folder}/store", "logger=none", "trainer.progress=false", "benchmark.limit=4"]
     for name, config, own in (("test", "evidence", []), ("test-search", "search", ["hydra.sweeper.trials=3"])):
         command = [sys.executable, "-m", "prunesweep.cli.run", "--config-dir", str(ROOT / "sweeps"), "--config-name", config]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -70,7 +70,7 @@ def test_prunevid_never_costs_more_than_its_budget_where_it_is_chosen(folder: Pa
 
 def test_answers_are_the_same_in_repeats_and_for_one_or_two_threads() -> None:
     model = load("tiny", str(DATA / "tiny"))
-    samples = take_evenly(blocks.load(), 40)
+    samples = take_evenly(blocks.load(), 10)
     words = Protocol("words", "choose")
     trials = [Candidate("dense", Reducer("none"), 12, words), Candidate("pruned", Reducer("p", Merge(), Prune(4)), 12, words)]
     found = []

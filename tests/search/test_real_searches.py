@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +17,7 @@ from prunesweep.results.timing import read_timing
 from prunesweep.search import study as proposals
 from prunesweep.search.report import outcome
 from prunesweep.search.study import open_storage
+from support import forks
 from support.places import ROOT, only_folder
 from support.searches import (
     KEEP,
@@ -99,12 +97,12 @@ def test_a_real_race_stops_trials_that_carry_their_interval(run) -> None:
 def test_sigterm_ends_a_search_cleanly_and_it_goes_on(run, checkpoint: Path, benchmark_folder: Path, tmp_path: Path) -> None:
     given = [f"model.checkpoint={checkpoint}", "benchmark=jsonl", f"benchmark.path={benchmark_folder}", "model.frames=8"]
     arguments = [*real("trainer.progress=false", "logger=none", "hydra.sweeper.batch=2", trials=60), *given]
-    command = [sys.executable, "-m", "prunesweep.cli.run", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    wait_for(lambda: (tmp_path / "s/2/records.parquet").exists() or process.poll() is not None)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 1, err
+    process = forks.start(arguments, tmp_path, tmp_path / "log")
+    wait_for(lambda: (tmp_path / "s/2/records.parquet").exists() or process.exitcode is not None)
+    process.terminate()
+    process.join(forks.PATIENCE)
+    err = (tmp_path / "log").read_text()
+    assert process.exitcode == 1, err
     assert "prunesweep: interrupted; what was finished is in the store, and the same command goes on from there" in err
     assert "Traceback" not in err
     study = optuna.load_study(study_name="prunesweep", storage=open_storage(None, tmp_path / "s"))

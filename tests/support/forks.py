@@ -6,10 +6,14 @@ So a test can kill twenty sweeps.  Nothing is computed before the fork: threads 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import json
 import multiprocessing
 import os
+import socketserver
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -71,3 +75,66 @@ def _run(arguments: list[str], folder: Path, log: Path, before: Callable[[], Non
         run.main()
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out; Ray ends its cluster there
+
+
+# For shell scripts
+
+TYPED = """#!{python} -SE
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    server.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode() + b"\\n")
+    code, out = json.loads(server.makefile().read())
+sys.stdout.write(out)
+sys.exit(code)
+"""
+
+
+@contextlib.contextmanager
+def typed(folder: Path) -> Iterator[Path]:
+    """A folder of programs with a `prunesweep` whose commands run in forked processes; it says all on its standard output."""
+
+    class Answer(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            arguments, place, environment = json.loads(self.rfile.readline())
+            log = folder / f"{threading.get_ident()}.log"
+            process = CONTEXT.Process(target=_type, args=(arguments, Path(place), log, environment))
+            process.start()
+            process.join(PATIENCE)
+            code = 1 if process.exitcode is None else process.exitcode
+            self.wfile.write(json.dumps([code, log.read_text(encoding="utf-8", errors="replace")]).encode())
+
+    programs = folder / "bin"
+    programs.mkdir()
+    address = str(folder / "socket")
+    with socketserver.ThreadingUnixStreamServer(address, Answer) as server:
+        program = programs / "prunesweep"
+        program.write_text(TYPED.format(python=sys.executable, address=address))
+        program.chmod(0o755)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield programs
+        finally:
+            server.shutdown()
+
+
+def _type(arguments: list[str], folder: Path, log: Path, environment: Mapping[str, str]) -> None:
+    """What the installed `prunesweep` does with these words."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.path[:0] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
+    import torch
+
+    from prunesweep.cli import app
+
+    torch.set_num_threads(1)
+    sys.argv = ["prunesweep", *arguments]
+    try:
+        app.main()
+    finally:
+        sys.stdout.flush()
+        atexit._run_exitfuncs()

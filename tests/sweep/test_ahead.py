@@ -129,17 +129,18 @@ def test_sizes_and_durations_read_well() -> None:
     assert [duration_text(s) for s in (0.2, 40, 725, 12_000, 187_200)] == ["1 s", "40 s", "12 min", "3 h 20 min", "2 d 4 h"]
 
 
-def test_the_caches_of_a_video_stay_within_what_is_said(model, samples, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_caches_of_a_video_stay_within_what_is_said(
+    model, samples, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """The distinct cache tensors of all states that are alive at once, the visual part of each."""
     most = 0.0
     gc.collect()
-    others = [one for one in gc.get_objects() if isinstance(one, Prefix)]  # that tracebacks of failed tests hold, say
-    before = {id(one) for one in others}
+    gc.freeze()  # what is there is left out from now on, so that a look takes no seconds
+    request.addfinalizer(gc.unfreeze)
 
     def watched(self: Clock, *_: object) -> None:
         nonlocal most
-        gc.collect()
-        alive = [one for one in gc.get_objects() if isinstance(one, Prefix) and id(one) not in before]
+        alive = [one for one in gc.get_objects() if isinstance(one, Prefix)]
         parts = {t.data_ptr(): t.nbytes * float(one.visual.float().mean()) for one in alive for pair in one.kv for t in pair}
         most = max(most, sum(parts.values()))
 
