@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from prunesweep.dev import prose, reference, settings, site
+from prunesweep.models import families
 from support.places import CONF, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -96,6 +97,51 @@ def test_readme_has_every_published_method_with_its_paper_and_its_knob() -> None
             assert paper[1] in rows[path.stem][1], path.stem
         if path.stem in rows and (knob := re.search(r"^knob: ([\w.]+)", text, re.MULTILINE)):
             assert f"`{knob[1]}`" == rows[path.stem][3], path.stem
+
+
+FULL, HYBRID = "**Models**: ", "Hybrids"
+REFUSED = "Refused, for their sliding windows: "
+"""How README's families begin, by what is done with them."""
+CALLED = {
+    "glm46v": "GLM-4.1V to 4.6V",
+    "glm4v": "GLM-4.1V to 4.6V",
+    "internvl": "InternVL3",
+    "llava_onevision": "LLaVA-OneVision",
+    "minicpmv4_6": "MiniCPM-V 4.6",
+    "perception_lm": "PerceptionLM",
+    "smolvlm": "SmolVLM2",
+    "video_llama_3": "VideoLLaMA3",
+    "qwen2_5_omni": "Qwen2.5-Omni",
+}
+"""Families whose names are not their types' with other signs between the words."""
+OWN_FILES = ("LLaVA-Video", "PLLaVA", "ST-LLM")
+"""Families that no stock class serves."""
+
+
+def spelt(name: str) -> str:
+    return re.sub(r"\W|_", "", name).lower()
+
+
+def test_readme_has_every_family_where_it_belongs() -> None:
+    """Hybrids are those whose configurations have layers of linear attention; refused ones are those that the adapter refuses."""
+    text = README.partition(FULL)[2].partition("[What holds")[0]
+    full, _, rest = text.partition(HYBRID)
+    hybrid, _, refused = rest.partition(REFUSED)
+    listed = {
+        kind: [name.strip(" .\n") for name in part.rpartition(":")[2].replace("\n", " ").split(",")]
+        for kind, part in (("full", full), ("hybrid", hybrid), ("refused", refused))
+    }
+    expected: dict[str, set[str]] = {
+        "full": {*map(spelt, OWN_FILES)},
+        "hybrid": set(),
+        "refused": {*map(spelt, families.REFUSED)},
+    }
+    for name, family in families.FAMILIES.items():
+        text_config = family.network_class.config_class().get_text_config()
+        kinds = set(getattr(text_config, "layer_types", None) or [])
+        dense = name.removesuffix("_moe")  # mixtures of experts of a family are that family
+        expected["hybrid" if "linear_attention" in kinds else "full"].add(spelt(CALLED.get(dense, dense)))
+    assert {kind: {*map(spelt, names)} for kind, names in listed.items()} == expected
 
 
 def test_sentences_are_counted_without_what_is_no_prose() -> None:

@@ -193,4 +193,4 @@ def test_the_command_says_whether_a_checkpoint_can_be_served(
     assert "Glm4vForConditionalGeneration" in said
     assert "the same to the bit in one pass" in said
     assert "GiB of weights" in said
-    assert "it can be served" in said
+    assert f"it can be served: model=auto model.checkpoint={zoo.folder / 'glm4v'}" in said

@@ -170,3 +170,31 @@ def test_the_check_of_a_checkpoint_ends_with_the_same_line(
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert "tokenizer_config.json must hold a JSON object; download it again" in str(ended.value)
+
+
+def test_a_folder_without_a_configuration_is_said_to_have_none(spoiled: Path) -> None:
+    """And one whose configuration says no family: not that the family is unknown."""
+    config = json.loads((spoiled / "config.json").read_text())
+    config.pop("model_type")
+    (spoiled / "config.json").write_text(json.dumps(config))
+    assert f"{spoiled / 'config.json'} has no model_type, so its family is not known" in refused(spoiled)
+    (spoiled / "config.json").unlink()
+    assert "has no config.json (the model's configuration); name the folder that has" in refused(spoiled)
+
+
+def test_layers_with_a_sliding_window_are_refused_before_loading(spoiled: Path) -> None:
+    config = json.loads((spoiled / "config.json").read_text())
+    config["text_config"]["layer_types"] = ["full_attention", "full_attention", "sliding_attention"]
+    (spoiled / "config.json").write_text(json.dumps(config))
+    (spoiled / "model.safetensors").write_bytes(b"never read")
+    assert "config.json: layer 2 has sliding_attention, in which pruned tokens have no agreed meaning" in refused(spoiled)
+
+
+def test_a_processor_without_a_video_part_is_refused_before_loading(spoiled: Path) -> None:
+    file = spoiled / "processor_config.json"
+    own = json.loads(file.read_text())
+    video = own.pop("video_processor")
+    file.write_text(json.dumps(own))
+    assert f"{file} has no video_processor, nor is there a video_preprocessor_config.json" in refused(spoiled)
+    (spoiled / "video_preprocessor_config.json").write_text(json.dumps(video))
+    assert load(spoiled).layers

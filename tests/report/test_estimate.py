@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from prunesweep.checks import InfeasibleError
 from prunesweep.models.llava_onevision import load
 from prunesweep.paths import CONF, DATA
 from prunesweep.report.costs import planned_tokens, report, shape_in
@@ -83,6 +84,20 @@ def test_what_cannot_be_counted_is_said_on_one_line(overrides: tuple[str, ...], 
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_no_evaluation_would_run_is_not_counted() -> None:
+    """A network of which three of four layers have no attention to read."""
+    with pytest.raises(InfeasibleError, match="reads attention after 2 layers, but only one in 4 .* let it stand after 4, 8, 12"):
+        report(config("model=qwen3_5_9b", "reducer=fastv"))
+    with pytest.raises(InfeasibleError, match="lookm changes the caches of all layers"):
+        report(config("model=qwen3_5_9b", "reducer=lookm"))
+    assert "4 layers 3136, 28 layers 1568" in report(config("model=qwen3_5_9b", "reducer=fastv", "reducer.prune.layer=4"))
+
+
+def test_a_model_without_sizes_is_said_to_have_none() -> None:
+    with pytest.raises(ValueError, match="model auto has no sizes.*name one that has them, such as llava_onevision_7b"):
+        report(config("model=auto", "model.checkpoint=FOLDER", "reducer=fastv"))
 
 
 def test_analysis_and_estimates_do_not_import_torch(tmp_path: Path) -> None:

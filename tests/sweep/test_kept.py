@@ -35,7 +35,7 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Built]]:
 
 
 def test_a_model_is_built_anew_for_other_settings_or_files_only(alive: list[Any], tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "one"}')
     load = {"_target_": "prunesweep.models.llava_onevision.load", "name": "a", "checkpoint": str(tmp_path)}
     one = Kept()
     gc.disable()

@@ -73,7 +73,7 @@ def _self_checked(checkpoint: str, dtype: str) -> None:
         f"{weights:.2f} GiB of weights, at most {_peak(device):.2f} GiB; {loaded:.1f} s to load, {found.seconds:.1f} s to check"
     )
     require_alike(model, found)
-    print("it can be served: model=auto model.checkpoint=...")
+    print(f"it can be served: model=auto model.checkpoint={checkpoint}")
 
 
 def _peak(device: Any) -> float:

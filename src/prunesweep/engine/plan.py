@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.checks import InfeasibleError, UnfitError
+from prunesweep.cost import Shape
 from prunesweep.engine.protocol import Protocol, encoder_text, option_texts, question_text
 from prunesweep.engine.stages import (
     Ask,
@@ -159,24 +160,25 @@ def require_fit(reducer: Reducer, model: Model) -> None:
     require_layers(reducer, model.name, model.layers)
     if model.text_position(0, 1).ndim > 1:
         _require_no_row_of_positions(reducer, model)
-    if model.shape.linear is not None:
-        _require_full_attention(reducer, model)
+    require_full_attention(reducer, model.name, model.shape)
 
 
-def _require_full_attention(reducer: Reducer, model: Model) -> None:
+def require_full_attention(reducer: Reducer, name: str, shape: Shape) -> None:
     """Raises InfeasibleError for steps that read attention where a layer has none, and for those that change all caches."""
-    layers = range(model.layers)
-    full = model.shape.attending(layers)
-    said = f"only one in {model.shape.linear.every} of {model.name}'s layers has full attention"
-    for step in reducer.steps(model.layers):
+    if shape.linear is None:
+        return
+    layers = range(shape.layers)
+    full = shape.attending(layers)
+    said = f"only one in {shape.linear.every} of {name}'s layers has full attention"
+    for step in reducer.steps(shape.layers):
         at, inside_layer = place_of(step)
         ahead = inside_layer or "ahead" in reads_of(step)
         if (at if ahead else at - 1) not in full:
-            places = ", ".join(str(layer + (not ahead)) for layer in full if layer + (not ahead) < model.layers)
+            places = ", ".join(str(layer + (not ahead)) for layer in full if layer + (not ahead) < shape.layers)
             raise InfeasibleError(f"{called(step)} reads attention after {at} layers, but {said}; let it stand after {places}")
-    for name in ("evict", "decode"):
-        if getattr(reducer, name) is not None:
-            raise InfeasibleError(f"{reducer.name} changes the caches of all layers, but {said}; use a method without {name}")
+    for slot in ("evict", "decode"):
+        if getattr(reducer, slot) is not None:
+            raise InfeasibleError(f"{reducer.name} changes the caches of all layers, but {said}; use a method without {slot}")
 
 
 def _require_no_row_of_positions(reducer: Reducer, model: Model) -> None:

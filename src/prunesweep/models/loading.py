@@ -23,6 +23,10 @@ MOST_LAYERS, MOST_SIZE = 1000, 10**7
 """Of a configuration: a network of a billion layers would be built before a tensor of it is missed."""
 SHARED = 2
 """Times as many numbers as the weights hold may be described: tied ones are written once."""
+WINDOW = "sliding_attention"
+"""In a configuration's `layer_types`."""
+VIDEO_PART = ("video_preprocessor_config.json", "preprocessor_config.json")
+"""Files that a video processor can be made of, besides the processor's own."""
 MOST_BYTES = 2**28
 """Of a JSON file; a tokenizer's is the largest."""
 MOST_SAID = 200
@@ -70,16 +74,27 @@ def _raised_in(error: BaseException) -> str:
 
 
 def require_legible(folder: Path) -> None:
-    """Raises ValueError for a JSON file that holds no object, sizes that no network has, or a network that is not there."""
+    """Raises ValueError for a JSON file that is missing or holds no object, sizes that no network has, or a network that is not
+    there; and for what cannot be served, which its configuration says before seconds of loading.
+    """
     if not folder.is_dir():  # a name on the hub, or nothing: whoever loads it says so
         return
     for pattern in LOADED:
         for file in sorted(folder.glob(pattern)) if pattern.endswith(".json") else ():
             if file.is_file():
                 _object(file)
-    if (file := folder / "config.json").is_file():
-        require_bounded(file)
-        _require_written(folder, _object(file))
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(
+            f"checkpoint folder {str(folder)!r} has no config.json (the model's configuration); name the folder that has"
+        )
+    config = _object(file)
+    if "model_type" not in config:
+        raise ValueError(f"{file} has no model_type, so its family is not known; download it again")
+    require_bounded(file)
+    _require_no_window(file, config)
+    _require_video(folder, config)
+    _require_written(folder, config)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -102,6 +117,30 @@ def require_bounded(file: Path) -> None:
         most = MOST_LAYERS if "layers" in name else MOST_SIZE
         if name.endswith(BOUNDED) and isinstance(value, int) and value > most:
             raise ValueError(f"{file}: {name} must be at most {most:,}, got {value:,}")
+
+
+def _require_no_window(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises ValueError for layers with a sliding window."""
+    text = config.get("text_config", config)
+    kinds = text.get("layer_types") if isinstance(text, dict) else None
+    if isinstance(kinds, list) and WINDOW in kinds:
+        raise ValueError(
+            f"{file}: layer {kinds.index(WINDOW)} has {WINDOW}, in which pruned tokens have no agreed meaning; "
+            "only full and linear attention are served: use another checkpoint"
+        )
+
+
+def _require_video(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises ValueError for a stock family's processor that cannot read videos."""
+    from prunesweep.models.families import FAMILIES
+
+    file = folder / "processor_config.json"
+    if str(config.get("model_type")) not in FAMILIES or any((folder / name).is_file() for name in VIDEO_PART):
+        return
+    if file.is_file() and "video_processor" not in _object(file):
+        raise ValueError(
+            f"{file} has no video_processor, nor is there a {VIDEO_PART[0]}; use a checkpoint whose processor has a video part"
+        )
 
 
 def _require_written(folder: Path, config: Mapping[str, Any]) -> None:

@@ -30,7 +30,10 @@ def shape_in(config: DictConfig) -> Shape:
     """Raises ValueError for a model whose configuration has no sizes."""
     sizes: Any = OmegaConf.to_container(config.model.sizes) if "sizes" in config.model else None
     if sizes is None:
-        raise ValueError(f"conf/model/{config.model.name}.yaml has no sizes; add them as in llava_onevision_7b.yaml")
+        raise ValueError(
+            f"model {config.model.name} has no sizes, which prunesweep cost counts with; name one that has them, such as "
+            "llava_onevision_7b, or add them to its YAML as there"
+        )
     return read_shape({**sizes["llm"], "vision": sizes["vision"], "linear": sizes.get("linear")})
 
 
@@ -101,8 +104,9 @@ class Column(NamedTuple):
 
 def report(config: DictConfig) -> str:
     """The ledger of a configuration as text, beside the dense model's.  Raises ValueError for what sizes do not tell."""
-    _require_known(config)
     shape = shape_in(config)
+    _require_known(config)
+    _require_served(config, shape)
     dense, name = config.frames * config.tokens_per_frame, config.reducer.name
     own = planned_tokens(config, shape.layers)
     whole = Column((dense,) * shape.layers, (dense,) * shape.layers)
@@ -130,6 +134,15 @@ def _require_known(config: DictConfig) -> None:
     if config.reducer.get("input") is not None:
         raise ValueError(f"{config.reducer.name} changes what the vision tower sees, which sizes do not tell; run prunesweep")
     require_frames(instantiate(config.reducer), config.frames, config.model.get("frames_per_step", 1))
+
+
+def _require_served(config: DictConfig, shape: Shape) -> None:
+    """Raises InfeasibleError for a setting that no evaluation would run, because of layers with linear attention."""
+    from prunesweep.engine.plan import require_full_attention
+
+    reducer = instantiate(config.reducer)
+    require_layers(reducer, config.model.name, shape.layers)
+    require_full_attention(reducer, config.model.name, shape)
 
 
 def _usage(config: DictConfig, column: Column, dense: int) -> Usage:
