@@ -120,10 +120,20 @@ def test_a_store_with_a_folder_that_is_a_link_is_not_changed(
     assert sorted(path.relative_to(away) for path in away.rglob("*")) == before
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def swept(run, tmp_path: Path) -> Path:
-    """A sweep of two trials, with their store."""
-    assert run("-m", "reducer=none,random", "benchmark.limit=2", "hydra.sweep.dir=sweep")[0] == 0
+def swept(run, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a sweep of two trials, with their store."""
+    if not (kept / "sweep").exists():
+        assert run("-m", "reducer=none,random", "benchmark.limit=2", "hydra.sweep.dir=sweep")[0] == 0
+        shutil.copytree(tmp_path, kept, dirs_exist_ok=True)
+    else:
+        shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

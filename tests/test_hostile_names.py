@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,9 +18,24 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202e</script><img src=x onerror=ale
 OBEYED = ("\x1b", "\x07", "\r", "\x9b", "\u202e")
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def swept(run, tmp_path: Path) -> Path:
-    """A sweep and its store, in which every text that was written by its maker is HOSTILE."""
+def swept(run, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a sweep and its store, in which every text that was written by its maker is HOSTILE."""
+    if (kept / "sweep").exists():
+        shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    else:
+        _sweep_and_spoil(run)
+        shutil.copytree(tmp_path, kept, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _sweep_and_spoil(run) -> None:
     arguments = ("-m", "reducer=none,random,fastv", "reducer.prune.layer=9", "benchmark.limit=4", "hydra.sweep.dir=sweep")
     grids = "hydra.sweeper.grids=[{reducer: none}, {reducer: random}, {reducer: fastv, reducer.prune.layer: '2,9'}]"
     assert run("-m", "hydra/sweeper=grids", grids, *arguments[3:])[0] == 0
@@ -40,7 +56,6 @@ def swept(run, tmp_path: Path) -> Path:
         told["about"] |= {name: f"{told['about'][name]} {HOSTILE}" for name in ("reducer", "model", "benchmark")}
         told["about"]["settings"]["reducer"][HOSTILE] = f"{HOSTILE}{path.parent.name}"
         path.write_text(json.dumps(told))
-    return tmp_path
 
 
 def _spoil(records: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from prunesweep.cost import Shape, Usage, VisionShape
 from prunesweep.engine import stages
 from prunesweep.engine.candidate import Candidate
+from prunesweep.engine.plan import continuation
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.validity import InvalidError
 from prunesweep.facts import Fact
@@ -268,6 +269,13 @@ def test_scores_of_options_that_are_not_finite_choose_nothing(value: float) -> N
     for options in (((1,), (4,)), ((4,), (4, 1))):
         with pytest.raises(InvalidError, match="NaN or infinite values in the scores of the options: "):
             stages.Choose(options, ("a", "b"))(prefix(), speaking(lambda _: peaked(3, _1=value)))
+
+
+def test_an_option_that_the_tokenizer_has_no_token_for_is_named() -> None:
+    model: Any = SimpleNamespace(tokenize=lambda text: tuple(token for token in (1,) if text != "A"))
+    assert continuation(model, "", "B") == (1,)
+    with pytest.raises(ValueError, match="the tokenizer has no token for option 'A'; use protocol.answering=generate"):
+        continuation(model, "", "A")
 
 
 # In an evaluation

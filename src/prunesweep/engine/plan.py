@@ -126,10 +126,13 @@ def inside(reducer: Reducer, question: tuple[int, ...], layers: int, text_before
 def continuation(model: Model, prefix: str, text: str) -> tuple[int, ...]:
     """The tokens of a text that follows the answer's prefix, spelled together with it.
 
-    Raises ValueError if the tokenizer joins the two in one token.
+    Raises ValueError if the tokenizer joins the two in one token, or has none for the text.
     """
     if not prefix:
-        return model.tokenize(text)
+        tokens = model.tokenize(text)
+        if not tokens:
+            raise ValueError(f"the tokenizer has no token for option {text!r}; use protocol.answering=generate")
+        return tokens
     before, both = model.tokenize(prefix), model.tokenize(prefix + text)
     if both[: len(before)] != before or len(both) == len(before):
         raise ValueError(f"{text!r} does not follow {prefix!r} as tokens of its own; use protocol.answering=generate")
