@@ -77,9 +77,9 @@ def watched(what: str) -> Iterator[None]:
         return
     status, ended = Status(err, what), threading.Event()
     beats = threading.Thread(target=_beats, args=(status, ended), daemon=True)
-    sys.stderr = Watched(err, status)  # type: ignore[assignment]
+    sys.stderr = Watched(err, status)
     if out.isatty():
-        sys.stdout = Watched(out, status)  # type: ignore[assignment]
+        sys.stdout = Watched(out, status)
     beats.start()
     try:
         yield
