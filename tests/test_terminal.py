@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from prunesweep.cli import app
 from prunesweep.results.records import write_trial
-from prunesweep.terminal import fitted, say, table
+from prunesweep.terminal import BOLD, CODES, CYAN, GREEN, fitted, say, table
 from support.records import made, store_of
 
 VERDICT = "cannot tell 28 of 28 trials; the cheapest: #17 prunevid static_threshold=0.95 cluster_ratio=0.25 layer=2"
@@ -47,22 +49,29 @@ def test_a_pipe_gets_lines_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert [line.strip() for line in table(("key", "n", "settings"), rows).splitlines()[-2:]] == [f"a    1  {'x' * 30}", "y" * 30]
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-@pytest.mark.parametrize(
-    "given",
-    [
-        "show sweep",
-        "show sweep --all",
-        "show sweep --table against",
-        "compare sweep 1 dense",
-        "sweep",
-        "cost model=llava_onevision_7b reducer=fastv",
-        "store list --store store",
-    ],
+TABLES = (
+    "show sweep",
+    "show sweep --all",
+    "show sweep --table against",
+    "show sweep --table methods",
+    "compare sweep 1 dense",
+    "sweep",
+    "cost model=llava_onevision_7b reducer=fastv",
+    "store list --store store",
 )
-def test_no_verb_is_wider_than_a_terminal(
-    given: str, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+"""Verbs that show tables or a verdict."""
+SURROUNDINGS = {
+    "narrow": {"COLUMNS": "40"},
+    "usual": {"COLUMNS": "80"},
+    "wide": {"COLUMNS": "200"},
+    "no colour": {"COLUMNS": "80", "NO_COLOR": "1"},
+    "dumb": {"COLUMNS": "80", "TERM": "dumb"},
+}
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep and a store of two trials, one with a long name, where the command runs."""
     monkeypatch.chdir(tmp_path)
     settings = {"static_threshold": 0.8123456789, "cluster_ratio": 0.25, "segment_ratio": 0.5}
     name = " ".join(f"{key}={value}" for key, value in settings.items())
@@ -70,10 +79,55 @@ def test_no_verb_is_wider_than_a_terminal(
     for index, one in enumerate(trials):
         write_trial(Path("sweep") / str(index), one.info, one.records)
     store_of(Path("store"), trials)
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+
+def printed(given: str, monkeypatch: pytest.MonkeyPatch, out: TextIO) -> None:
+    monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "argv", ["prunesweep", *given.split()])
     app.main()
-    out = capsys.readouterr().out
-    assert out
-    assert [line for line in out.splitlines() if len(line) > width] == []
+    out.flush()
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
+@pytest.mark.parametrize("given", TABLES)
+def test_a_verb_fits_its_terminal_and_paints_only_where_it_may(
+    given: str, surroundings: str, folders: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"TERM": "xterm", **SURROUNDINGS[surroundings]}
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    printed(given, monkeypatch, screen := Screen())
+    lines = screen.getvalue().splitlines()
+    assert lines
+    assert [line for line in lines if len(CODES.sub("", line)) > int(own["COLUMNS"])] == []
+    if "NO_COLOR" in own or own["TERM"] == "dumb":
+        assert "\x1b" not in screen.getvalue()
+    elif "show" in given or "list" in given:
+        assert CODES.search(screen.getvalue())
+
+
+@pytest.mark.parametrize("given", TABLES)
+def test_a_pipe_of_ascii_gets_every_verb_without_colours(given: str, folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    printed(given, monkeypatch, pipe)
+    text = pipe.buffer.getvalue()  # type: ignore[attr-defined]
+    assert text.isascii()
+    assert b"\x1b" not in text
+    assert max(map(len, text.splitlines())) > 40
+
+
+def test_the_front_and_what_it_is_held_against_come_first_and_are_painted(folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    printed("show sweep --all", monkeypatch, screen := Screen())
+    header, _, *rows = screen.getvalue().splitlines()
+    assert header.startswith(f"\x1b[{BOLD}m#")
+    assert [row.split("m")[0].removeprefix("\x1b[") for row in rows[:2]] == [GREEN, CYAN]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -15,12 +16,19 @@ NAMES = ("trial", "method", "settings", "what it runs", "answer", "")
 """Columns of names and sentences, which may be wrapped between their words."""
 NARROWEST = 40
 """That sentences are wrapped to."""
+SHORTEST = 8
+"""That names are wrapped to: a terminal of 40 columns has room for it beside an accuracy with its interval."""
+SEAMS = re.compile(r"([=_])(?=\w)")
+"""Where a word that is too long for its column is parted rather than anywhere."""
 GAP, INDENT = 2, "  "
 """Between columns; of the further lines of what is wrapped."""
 LABELS = 12
 """Columns that the labels of a verdict take."""
 LABEL = re.compile(r"(?:\S+(?: \S+)*)? {2,}(?=\S)")
 """What the further lines of a sentence stand behind."""
+BOLD, DIM, GREEN, CYAN = "1", "2", "32", "36"
+"""Styles, as terminals number them; signs and places say the same, so that nothing is lost without."""
+CODES = re.compile(r"\x1b\[\d*m")
 
 
 def width_of(file: TextIO | None = None) -> int | None:
@@ -28,10 +36,43 @@ def width_of(file: TextIO | None = None) -> int | None:
     return get_terminal_size().columns if (file or sys.stdout).isatty() else None
 
 
+def colours(file: TextIO | None = None) -> bool:
+    """Whether stdout, or another file, is a terminal that shows them and whose owner has nothing against it."""
+    return (file or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def painted(text: str, *styles: str, file: TextIO | None = None) -> str:
+    """Text in these styles, line by line; as it was where there are no colours."""
+    own = [style for style in styles if style]
+    if not own or not colours(file):
+        return text
+    begin = f"\x1b[{';'.join(own)}m"
+    return "\n".join(f"{begin}{line}\x1b[m" if line else line for line in text.split("\n"))
+
+
+class Painted(str):
+    """A table as a terminal takes it: every cell's signs are visible, no line is too long."""
+
+
+def painted_table(text: str, rows: Sequence[str]) -> str:
+    """A table whose header stands out, and its rows each in a style."""
+    header, rule, *lines = text.split("\n")
+    styled = [painted(line, style) for line, style in zip(lines, rows, strict=True)]
+    return "\n".join([painted(header, BOLD), painted(rule, DIM), *styled])
+
+
+def _bold_labels(text: str, file: TextIO | None) -> str:
+    """What stands in the first columns of a verdict's lines."""
+    parted = ((line[:LABELS], line[LABELS:]) if line[LABELS - 1 : LABELS] == " " else ("", line) for line in text.split("\n"))
+    return "\n".join(painted(label, BOLD, file=file) + rest if label.strip() else label + rest for label, rest in parted)
+
+
 def say(text: str, labels: bool = False, file: TextIO | None = None) -> None:
     """Prints sentences, on a terminal no wider than that; with `labels` as those of a verdict."""
     width = width_of(file)
-    print(text if width is None else fitted(text, width, labels), file=file or sys.stdout, flush=file is not None)
+    if width is not None and not isinstance(text, Painted):
+        text = fitted(text, width, labels)
+    print(_bold_labels(text, file) if labels else text, file=file or sys.stdout, flush=file is not None)
 
 
 def fitted(text: str, width: int, labels: bool = False) -> str:
@@ -62,13 +103,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, n
     if width is None:
         return grid(header, rows, NAMES, left)
     text, lost = narrow(header, rows, width, left, needed)
-    return "\n".join([text, *wrapped([without(lost)] if lost else [], width)])
+    return Painted("\n".join([text, *(painted(line, DIM) for line in wrapped([without(lost)] if lost else [], width))]))
 
 
 def narrow(
-    header: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int, needed: Sequence[str] = ()
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    left: int,
+    needed: Sequence[str] = (),
+    styles: Sequence[str] = (),
 ) -> tuple[str, list[str]]:
-    """A table no wider than that, and the columns that it does without.
+    """A table no wider than that, its rows in these styles, and the columns that it does without.
 
     Names are wrapped, then columns left out, the last ones first and those needed at the end.
     """
@@ -76,8 +122,10 @@ def narrow(
     lost = [name for i, name in enumerate(header) if i not in kept]
     header, *rows = ([line[i] for i in kept] for line in (header, *rows))
     room = width - sum(_widths(header, rows)[i] + GAP for i, name in enumerate(header) if name not in NAMES)
-    lines = [line for row in rows for line in _lines(header, row, max(room, _narrowest(header, rows)))]
-    return grid(header, lines, NAMES, left), lost
+    parts = [_lines(header, row, max(room, SHORTEST)) for row in rows]
+    text = grid(header, [line for part in parts for line in part], NAMES, left)
+    each = zip(styles or [""] * len(parts), parts, strict=True)
+    return painted_table(text, [style for style, part in each for _ in part]), lost
 
 
 def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
@@ -104,10 +152,13 @@ def _fitting(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, l
 
 
 def _wrapped_name(name: str, width: int) -> list[str]:
-    return wrap(name, width, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False) or [""]
+    if max(map(len, name.split()), default=0) + len(INDENT) > width:
+        name = SEAMS.sub(r"\1\0 ", name)
+    lines = wrap(name, width, subsequent_indent=INDENT, break_on_hyphens=False) or [""]
+    return [line.replace("\0 ", "").rstrip("\0") for line in lines]
 
 
 def _lines(header: Sequence[str], row: Sequence[str], width: int) -> list[list[str]]:
-    """A row whose name is wrapped, as lines; the further ones hold nothing else."""
+    """A row whose name is wrapped, as lines; the further ones hold nothing else.  Only what has no other place is broken."""
     cells = [_wrapped_name(cell, width) if name in NAMES else [cell] for name, cell in zip(header, row, strict=True)]
     return [[own[i] if i < len(own) else "" for own in cells] for i in range(max(map(len, cells)))]

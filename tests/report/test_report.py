@@ -345,7 +345,8 @@ def test_the_data_holds_numbers_of_the_records_and_no_folder_of_this_machine(tmp
 
 def test_folders_and_secrets_are_left_out() -> None:
     shown = {"/home/me/a.mp4": "a.mp4", "~/x/y": "y", "C:\\u\\f.mp4": "f.mp4", "[/a/b,/c]": "[b,c]", "/root": "root"}
-    shown |= {name: name for name in ("org/model", "1/2 of it", "s3://bucket/key", "https://host/page")}
+    shown |= {name: name for name in ("org/model", "1/2 of it", "s3://bucket/key", "https://host/page", "a</b>", "</x")}
+    shown |= {"</home/me/x>": "<x>", "<b>/a/b": "<b>b"}
     assert {text: public(text) for text in shown} == shown
     assert public({"api_key": "abc", "most_tokens": 16, "in": {"path": "/x/y"}}) == {
         "api_key": "(hidden)", "most_tokens": 16, "in": {"path": "y"},

@@ -129,6 +129,7 @@ def test_the_summary_shows_importance_and_parallel_coordinates(tmp_path: Path) -
     wandb.publish_sweep(sweep, iter([]), [outcomes], where)
     values = logged(read(runs(sweep)[0]))
     assert values["parallel_coordinates prunevid._type"] == "image-file"
+    assert values["effects prunevid._type"] == "image-file"
     (expected,) = [one for one in importances(outcomes) if one.reducer == "prunevid"]
     (table,) = sweep.glob("wandb/offline-run-*/files/media/table/importance prunevid*.json")
     assert dict(json.loads(table.read_text())["data"]) == pytest.approx(expected.shares)

@@ -46,18 +46,22 @@ class SharedLauncher(Launcher):
         from prunesweep.results.timing import add_timing
         from prunesweep.sweep.batch import Finished
         from prunesweep.sweep.configs import evaluate_configs
+        from prunesweep.waiting import doing
 
         imported = time.perf_counter()
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         sweep = Path(self.config.hydra.sweep.dir)
         sweep.mkdir(parents=True, exist_ok=True)
-        configs = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        with doing(f"composing {len(job_overrides)} trials"):
+            configs = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         tasks = [list(config.hydra.overrides.task) for config in configs]
         composed = time.perf_counter()
-        finished = evaluate_configs(configs, tasks, self._spread(), self.kept)
+        with doing("evaluating"):
+            finished = evaluate_configs(configs, tasks, self._spread(), self.kept)
         evaluated = time.perf_counter()
-        returns = [self._deliver(config, result) for config, result in zip(configs, finished, strict=True)]
+        with doing("writing the trials' folders"):
+            returns = [self._deliver(config, result) for config, result in zip(configs, finished, strict=True)]
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         timings = [result.timing for result in finished if isinstance(result, Finished)]
         around = {"start": imported - began, "compose": composed - imported, "records": time.perf_counter() - evaluated}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +33,7 @@ from prunesweep.cli import (
     wandb,
 )
 from prunesweep.cli.shared import HYDRAS, MODELS, READ, RUN, UPKEEP, Overrides, Verbs, shown_example
+from prunesweep.waiting import watched
 
 INTRODUCTION = """Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars.
 
@@ -97,15 +99,23 @@ def main() -> None:
 
         print(f"prunesweep {version('prunesweep')}")
         return
-    if is_hydras(arguments) and COMPLETES not in os.environ:
-        _hydra(arguments)
-        return
-    from prunesweep.errors import reported
+    from prunesweep.errors import reported, write_anywhere
 
-    with reported():
-        code = _typed(arguments)
+    write_anywhere()
+    completes = COMPLETES in os.environ
+    with nullcontext() if completes else watched(_shown(arguments)):
+        if is_hydras(arguments) and not completes:
+            _hydra(arguments)
+            return
+        with reported():
+            code = _typed(arguments)
     if code:
         sys.exit(code)
+
+
+def _shown(arguments: Sequence[str]) -> str:
+    """What runs, before it says so itself."""
+    return "prunesweep" if is_hydras(arguments) else f"prunesweep {arguments[0]}"
 
 
 def _typed(arguments: Sequence[str]) -> int:

@@ -25,7 +25,11 @@ def report(
     from prunesweep.analysis.outcomes import read_outcomes
     from prunesweep.report.html import REPORT, write_report
     from prunesweep.results.read import is_store
+    from prunesweep.waiting import doing
 
     path = out or (Path() if is_store(sweep) else sweep) / REPORT
-    write_report(read_outcomes(sweep, cost, margin), sweep, path)
+    with doing("reading the records"):
+        found = read_outcomes(sweep, cost, margin)
+    with doing("drawing the page"):
+        write_report(found, sweep, path)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB, opens without a network)")

@@ -11,7 +11,7 @@ import typer
 from prunesweep.cli.shared import Verbs
 from prunesweep.layout import visible_lines
 from prunesweep.paths import user_path
-from prunesweep.terminal import say
+from prunesweep.terminal import Painted, say
 
 if TYPE_CHECKING:
     from prunesweep.results.store import Store
@@ -119,4 +119,4 @@ def _existing(folder: Path) -> Store:
 def _print(lines: Iterable[str]) -> None:
     """Names come from other people's stores, so what cannot be printed is not."""
     for line in lines:
-        say(visible_lines(line))
+        say(line if isinstance(line, Painted) else visible_lines(line))

@@ -16,6 +16,8 @@ from prunesweep.paths import SWEEPS, user_path
 NO_HYDRA = ("wandb_sweep",)
 """Files among the sweeps that are for another program."""
 SEARCH = "search"
+BESIDE = 60
+"""Columns of a terminal in which sentences fit beside the names of sweeps; in a narrower one they stand below."""
 FILE = ".yaml"
 SIGNS = ("-", "+", "~")
 """With one of these Hydra's options begin, and overrides that add or take away."""
@@ -110,7 +112,11 @@ def _start(verb: str, name: str, overrides: Sequence[str]) -> None:
 
 
 def _list() -> None:
-    from prunesweep.terminal import say, table
+    from prunesweep.terminal import say, table, width_of
 
-    print(table(("sweep", "what it runs"), [(name, says(path)) for name, path in names().items()]))
+    found = [(name, says(path)) for name, path in names().items()]
+    if (width_of() or BESIDE) < BESIDE:
+        say("\n".join(f"{name}\n  {text}" for name, text in found))
+    else:
+        print(table(("sweep", "what it runs"), found))
     say("\nprunesweep sweep NAME runs one, prunesweep sweep NAME --cfg job shows its settings")

@@ -30,6 +30,7 @@ def tokens(
     from prunesweep.analysis.naming import require_two
     from prunesweep.report.token_maps import load_trials
     from prunesweep.report.token_pictures import draw, flips_of
+    from prunesweep.waiting import doing
 
     first = trial_folder(trial)
     folders = [first, *([trial_folder(other, first.parent)] if other else [])]
@@ -43,6 +44,7 @@ def tokens(
     if not samples:
         samples = list(trials[0].samples)[:1]
         print(f"no flipped answer to draw; the first question instead: {visible(samples[0])}")
-    for one in samples:
-        for path in draw(trials, one, out, movie):
-            print(from_here(path))
+    for number, one in enumerate(samples, start=1):
+        with doing(f"drawing question {number} of {len(samples)}"):
+            for path in draw(trials, one, out, movie):
+                print(from_here(path))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunesweep.layout import grid, markdown, visible
-from prunesweep.terminal import NAMES, narrow, width_of, without, wrapped
+from prunesweep.terminal import BOLD, DIM, NAMES, narrow, painted, width_of, without, wrapped
 
 TICK, DASH = "✓", "–"
 NUMBER = "#"
@@ -58,8 +58,9 @@ def to_text(table: Table) -> str:
 def on_terminal(table: Table, width: int) -> str:
     """The same, but no wider: names are wrapped, then columns left out, the last ones first and those needed at the end."""
     text, lost = narrow(table.header, table.rows, width, table.left, table.needed)
-    title = [*wrapped([table.title], width), ""] if table.title else []
-    return "\n".join([*title, text, *wrapped([*table.notes, *([without(lost)] if lost else [])], width)])
+    title = [*(painted(line, BOLD) for line in wrapped([table.title], width)), ""] if table.title else []
+    notes = wrapped([*table.notes, *([without(lost)] if lost else [])], width)
+    return "\n".join([*title, text, *(painted(line, DIM) for line in notes)])
 
 
 def to_markdown(table: Table) -> str:

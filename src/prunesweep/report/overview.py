@@ -18,7 +18,7 @@ from prunesweep.paths import from_here
 from prunesweep.report.plots import column_name
 from prunesweep.report.text import ALIKE, flops_text, short_names, times
 from prunesweep.results.read import short
-from prunesweep.terminal import GAP, narrow, width_of, without, wrapped
+from prunesweep.terminal import CYAN, DIM, GAP, GREEN, narrow, painted, painted_table, width_of, without, wrapped
 
 Settings = Mapping[str, Mapping[str, Any]]
 """Of each trial, by its number, those that vary: as `analysis.varied.varied` gives them."""
@@ -99,7 +99,13 @@ def on_terminal(found: Overview, width: int, folder: Path, everything: bool = Fa
         notes.insert(0, f"{count(rest, 'more trial')}, neither on the front nor a baseline: {all_of_them}")
     if lost:
         notes.append(without(lost))
-    return "\n".join([text, *wrapped(notes, width)])
+    return "\n".join([text, *(painted(line, DIM) for line in wrapped(notes, width))])
+
+
+def _style(header: Sequence[str], line: Sequence[str]) -> str:
+    """What others are held against, and the front."""
+    front = line[header.index("front")]
+    return CYAN if line[1] in BASELINES else GREEN if front == "*" else DIM if front else ""
 
 
 def as_html(found: Overview) -> str:
@@ -119,6 +125,7 @@ def _fitting(found: Overview, most: int, width: int) -> tuple[str, list[str]]:
     First go settings that have one value wherever a trial has them, then the dispensable columns.
     """
     header, lines = found.header, found.rows[:most]
+    styles = [_style(header, line) for line in lines]
     widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
     settings = header[2 : header.index("front")]
     alike = [name for i, name in enumerate(settings, 2) if len({line[i] for line in lines} - {""}) < 2]
@@ -130,10 +137,11 @@ def _fitting(found: Overview, most: int, width: int) -> tuple[str, list[str]]:
             kept.remove(header.index(name))
             lost.append(name)
     if sum(widths[i] + GAP for i in kept) - GAP <= width:
-        return grid([header[i] for i in kept], [[line[i] for i in kept] for line in lines], left=2), lost
+        text = grid([header[i] for i in kept], [[line[i] for i in kept] for line in lines], left=2)
+        return painted_table(text, styles), lost
     numbers = [i for i in range(header.index("front"), len(header)) if header[i] not in DISPENSABLE]
     named = [(line[0], name, *(line[i] for i in numbers)) for line, name in zip(lines, found.names, strict=False)]
-    text, more = narrow(("#", "trial", *(header[i] for i in numbers)), named, width, left=2, needed=KEPT)
+    text, more = narrow(("#", "trial", *(header[i] for i in numbers)), named, width, left=2, needed=KEPT, styles=styles)
     return text, [name for name in DISPENSABLE if name in header] + more
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LOCAL = re.compile(
-    r"(?<![\w.:/\\-])(?:file://)?(?:~[\\/]|[A-Za-z]:[\\/]|[\\/])(?:[^\s,'\"\]\[{}=]*[\\/])?(?=[^\\/\s,'\"\]\[{}=])"
+    r"(?!(?<=<)/\w+(?:[\s>]|$))(?<![\w.:/\\-])(?:file://)?(?:~[\\/]|[A-Za-z]:[\\/]|[\\/])(?:[^\s,'\"\]\[{}=]*[\\/])?(?=[^\\/\s,'\"\]\[{}=])"
 )
-"""The folders of an absolute path; what is left is its last part."""
+"""The folders of an absolute path; what is left is its last part.  `</b>` ends a tag and is no path."""
 SECRET = re.compile(r"(key|token|secret|password|credential)s?$", re.IGNORECASE)
 """Ends of names whose values are nobody's business; `max_tokens` and the like are numbers and stay."""
 HIDDEN = "(hidden)"

@@ -24,7 +24,8 @@ from prunesweep.results.infeasible import Infeasible, infeasible_folders, lines
 from prunesweep.results.read import number
 from prunesweep.results.records import Trial, read_trial, read_trials, trial_folders, write_parquet
 from prunesweep.results.timing import Timing, own_timing
-from prunesweep.terminal import say
+from prunesweep.terminal import say, width_of
+from prunesweep.waiting import doing
 
 if TYPE_CHECKING:
     from prunesweep.report.plots import ParetoPoints
@@ -51,20 +52,22 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
     infeasible = [one for _, one in failed]
     if not trials and not failed:
         return  # the sweep itself failed and says why
-    summaries = [summarize(trial) for trial in trials]
-    table = [*(sweep_table(trials, cost, summaries) if trials else ()), *rows_of_failed(failed)]
-    settings = varied([(trial.folder, trial.info) for trial in trials], failed)
-    write_table(table, settings, cost, sweep)
-    if any(row.samples for row in table):
-        from prunesweep.report import plots, style
+    with doing("summing up"):
+        summaries = [summarize(trial) for trial in trials]
+        table = [*(sweep_table(trials, cost, summaries) if trials else ()), *rows_of_failed(failed)]
+        settings = varied([(trial.folder, trial.info) for trial in trials], failed)
+        write_table(table, settings, cost, sweep)
+        if any(row.samples for row in table):
+            from prunesweep.report import plots, style
 
-        style.save(plots.pareto_figure(_panels(trials, table, cost)), sweep / "pareto.png", style.FORMATS)
+            style.save(plots.pareto_figure(_panels(trials, table, cost)), sweep / "pareto.png", style.FORMATS)
     print(shown(table, settings, cost, sweep))
     if not trials:
         print(f"table: {sweep}", *lines(infeasible, 0), sep="\n")
         raise SystemExit("prunesweep: no trial could be run; the reasons are listed above")
-    for one in gather(map(find, trials, summaries), cost, margin):
-        say(f"\n{words(verdict(one, with_importance=False))}", labels=True)
+    with doing("drawing the videos anew"):
+        for one in gather(map(find, trials, summaries), cost, margin):
+            say(f"\n{words(verdict(one, with_importance=False))}", labels=True)
     if harness := official.table(trials):
         print(f"\n{harness}\n")
     reporting = time.time() - begin
@@ -72,7 +75,7 @@ def summarize_sweep(sweep: Path, cost: str, margin: float, elapsed: float, store
         _print_times([*entries, Timing({"report": reporting}, reporting, 0, 0).entry()], elapsed + reporting, store)
     else:
         print(f"time        {elapsed + reporting:.1f} s: nothing was left to evaluate here")
-    print(f"table, chart and records: {sweep}")
+    say(f"results     {sweep}: table, chart and records", labels=True)
     for line in lines(infeasible, len(trials)):
         say(line)
     _report_failures(trials)
@@ -92,8 +95,13 @@ def only_failed(sweep: Path, cost: str) -> str | None:
     return "\n".join([table, *lines([one for _, one in failed], 0)])
 
 
+MAIN_SHARE = 0.1
+"""Of the time, that a step has taken which a terminal names; a pipe has all."""
+
+
 def _print_times(entries: Sequence[dict[str, Any]], total: float, store: str | None) -> None:
-    say(tables.time_line(entries, total), labels=True)
+    least = tables.SHOWN_SECONDS if width_of() is None else MAIN_SHARE * total
+    say(tables.time_line(entries, total, least), labels=True)
     reused, evaluated = (sum(entry[key] for entry in entries) for key in ("reused", "evaluated"))
     if reused:
         print(f"store       {reused:,} of {reused + evaluated:,} records were in {store}")

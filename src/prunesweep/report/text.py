@@ -19,6 +19,8 @@ SHARES = (
 )
 """What the seconds of an evaluation went to, as docs/speed.md explains them, in the order in which they come."""
 ALIKE = "[...]: exact 95 % interval where all answers are alike, each video counted once"
+SHOWN_SECONDS = 0.05
+"""That are not zero when they are shown."""
 MOST_NAMED = 5
 """Samples named per error message."""
 
@@ -99,11 +101,12 @@ def _task_grid(tasks: Mapping[str, Accuracy]) -> str:
     return grid(("task", "accuracy ± SE"), [(task, accuracy_text(*scores)) for task, scores in tasks.items()])
 
 
-def time_line(entries: Sequence[Mapping[str, Any]], total: float) -> str:
-    """Where the time went, and what sharing saved in stage runs."""
+def time_line(entries: Sequence[Mapping[str, Any]], total: float, least: float = SHOWN_SECONDS) -> str:
+    """Where the time went, and what sharing saved in stage runs; what took fewer than `least` seconds is not named."""
     seconds = {share: sum(entry["seconds"].get(share, 0.0) for entry in entries) for share in SHARES}
-    other = total - sum(seconds.values())
-    parts = [f"{name} {value:.1f} s" for name, value in (*seconds.items(), ("other", other)) if value >= 0.05]
+    named = {name: value for name, value in seconds.items() if value >= least}
+    other = total - sum(named.values())
+    parts = [f"{name} {value:.1f} s" for name, value in (*named.items(), ("other", other)) if value >= SHOWN_SECONDS]
     run, alone = (sum(entry[key] for entry in entries) for key in ("run", "alone"))
     shared = f"; sharing ran {run:,} stages instead of {alone:,}" if run < alone else ""
     return f"time        {total:.1f} s: {', '.join(parts)}{shared}"

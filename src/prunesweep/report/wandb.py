@@ -299,7 +299,7 @@ def _charts(source: Path, found: Sequence[Outcomes]) -> dict[str, Any]:
     """By name; of several models or benchmarks, each its own."""
     import wandb
 
-    from prunesweep.analysis.ablation import importances
+    from prunesweep.analysis.ablation import ablations, importances
     from prunesweep.report import figures, plots
     from prunesweep.report.html import render_report
 
@@ -315,6 +315,8 @@ def _charts(source: Path, found: Sequence[Outcomes]) -> dict[str, Any]:
         for coordinates in figures.parallel_coordinates(outcomes):
             name = f"parallel_coordinates {coordinates.reducer}{suffix}"
             logged[name] = _picture(figures.parallel_figure(coordinates))
+        for ablation in ablations(outcomes):
+            logged[f"effects {ablation.reducer}{suffix}"] = _picture(figures.effects_figure(ablation))
         for one in importances(outcomes):
             shares = wandb.Table(columns=["setting", "share"], data=[list(pair) for pair in one.shares.items()])
             title = f"Importance for {one.target}, {one.reducer}, {one.trials} trials"

@@ -17,6 +17,7 @@ from prunesweep.paths import CONF, expand_home, typed
 from prunesweep.sweep.schema import require_known_keys
 from prunesweep.types import Sample, Sampling
 from prunesweep.video.reader import DECODE_SECONDS, VideoError, read_clip, seen_otherwise
+from prunesweep.waiting import doing
 
 MOST_NAMED = 5
 """Examples of each fault."""
@@ -82,8 +83,9 @@ def check(samples: Sequence[Sample], counts: dict[str, int], look: Look | None =
     if subtitled:
         found.silent = len({sample.path for sample in ranges.values() if not sample.subtitles})
     found.otherwise = 0 if look is not None and look.decord else None
-    for sample in ranges.values():
-        text, there, otherwise = _video_fault(sample, look)
+    for number, sample in enumerate(ranges.values(), start=1):
+        with doing(f"reading video {number:,} of {len(ranges):,}"):
+            text, there, otherwise = _video_fault(sample, look)
         found.short += look is not None and look.sampling != "per_second" and 0 < there < look.frames
         if found.otherwise is not None:
             found.otherwise += otherwise

@@ -50,6 +50,7 @@ from prunesweep.sweep.work import Addresses, Peers, Work, assembled, left_to_do
 from prunesweep.types import Clip, Model, Record, Sample
 from prunesweep.video.prefetch import memory_for_clips
 from prunesweep.video.reader import DECODE_SECONDS
+from prunesweep.waiting import doing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -383,7 +384,8 @@ def _predict(module: Evaluation, processes: int, accelerator: str, progress: boo
             inference_mode=True,
             callbacks=[Ending(Path(folder)), *_shown(progress)],
         )
-        trainer.predict(module, return_predictions=False)
+        with doing("evaluating videos" if processes == 1 else ""):  # the first of several processes has the bar
+            trainer.predict(module, return_predictions=False)
         paths = [Path(folder) / f"clock-{rank}.json" for rank in range(processes)]
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunesweep.benchmarks import by_video, warnings
 from prunesweep.checks import UnfitError
@@ -35,6 +35,7 @@ from prunesweep.sweep.work import Assembled, Work, assembled, left_to_do
 from prunesweep.targets import instantiate
 from prunesweep.terminal import say
 from prunesweep.types import Sample
+from prunesweep.waiting import doing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,7 +76,7 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
     with _open_store(spec) as store:
         load = located(spec.model["load"])
         files = Files(store.files)
-        make_model = functools.cache(functools.partial(kept.model, load, files))
+        make_model = functools.cache(functools.partial(_loaded, kept, load, files))
         samples = instantiate(spec.questions, at="questions")(kept.samples(spec.benchmark["load"]))
         for remark in warnings(samples):
             log.warning("%s", visible(remark))
@@ -88,7 +89,8 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         out: list[Finished | Infeasible] = [one.infeasible(reasons[one.name]) for one in group if one.name in reasons]
         if not feasible:
             return out
-        batch = make_batch(feasible, samples, store, results, load, files)
+        with doing(f"planning {len(feasible)} trials"):
+            batch = make_batch(feasible, samples, store, results, load, files)
         for line in batch.not_reused():
             say(f"not reused  {line}", labels=True)
         try:
@@ -101,6 +103,11 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
             return out
         batch = make_batch(fitting, samples, store, results, load, files)
         return [*out, *_with(_evaluate_feasible(batch, fitting, spread, make_model), "match", matching)]
+
+
+def _loaded(kept: Kept, load: Mapping[str, Any], files: Files) -> Model:
+    with doing("loading the model"):
+        return kept.model(load, files)
 
 
 def _with(batch: list[Finished], name: str, seconds: float) -> list[Finished]:
@@ -165,7 +172,8 @@ def _evaluate_batch(
         return records, Timing({}, 0.0, 0, 0, 0, work.known).besides("store", time.perf_counter() - begin)
     _warn_of_repeats(batch, group)
     if spread is not None:
-        timing = spread(batch, group, work)
+        with doing("evaluating in jobs elsewhere"):
+            timing = spread(batch, group, work)
         records = assembled(batch.store, batch.samples, batch.addresses)
         total = time.perf_counter() - begin
         return records, replace(timing, total=total, seconds={**timing.seconds, "jobs": total - sum(timing.seconds.values())})
@@ -215,12 +223,14 @@ def _evaluator(
     """Evaluates some samples by the trials of some names, here and into the batch's store."""
     spec, trainer, engine = batch.spec, batch.spec.trainer, batch.spec.engine
 
-    from prunesweep.engine.devices import AUTO
-    from prunesweep.engine.encoder_cache import EncoderCache
-    from prunesweep.sweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
+    with doing("loading libraries"):
+        from prunesweep.engine.devices import AUTO
+        from prunesweep.engine.encoder_cache import EncoderCache
+        from prunesweep.sweep.evaluate import evaluate, require_devices  # Lightning: seconds, so after what may be wrong
 
     require_devices(trainer["devices"], trainer["accelerator"], len(by_video(batch.samples)))
-    _make_ready(batch, group, make_model())
+    with doing("checking the model"):
+        _make_ready(batch, group, make_model())
     several = trainer["devices"] > 1
     cache = EncoderCache(engine["cache"], engine["cache_gib"]) if engine["cache"] else None
     load = functools.partial(instantiate, batch.load) if several else make_model
@@ -266,4 +276,5 @@ def _measure(batch: Batch, make_model: Callable[[], Model]) -> list[Measured]:
     model = make_model()
     model.network.to(accelerator_device(batch.spec.trainer["accelerator"]))
     how = instantiate(batch.spec.engine["measuring"], at="engine.measuring")
-    return measure(model, batch.samples, batch.trials, how, batch.spec.video["seconds"])
+    with doing(f"measuring the times of {len(batch.trials)} trials"):
+        return measure(model, batch.samples, batch.trials, how, batch.spec.video["seconds"])
