@@ -20,6 +20,8 @@ from prunesweep.analysis.comparison import Difference, paired
 from prunesweep.analysis.margins import Pair, loss_p_values, questions_needed, require_margin
 from prunesweep.analysis.significance import POWER
 from prunesweep.analysis.table import rows_of
+from prunesweep.checks import require_number
+from prunesweep.meant import unknown
 from prunesweep.results.records import Trial
 from prunesweep.sweep.ahead import bytes_text
 
@@ -64,13 +66,16 @@ class Goal:
 
 def goal_of(budget: Any, margin: float) -> Goal:
     """Raises ValueError for what is no amount of anything that is counted or measured."""
+    require_number("margin", margin)
     require_margin(margin)
     text = str(budget).strip()
     if text == LEAST:
         return Goal(text, FLOPS, None, margin)
     found = AMOUNT.fullmatch(text)
     if found is None or found[2] not in UNITS:
-        raise ValueError(f"budget must be such as 0.25x, 4GiB, 300MiB, 1.2s, 800ms or {LEAST}, got {text!r}")
+        raise ValueError(
+            f"budget must be such as 0.25x, 4GiB, 300MiB, 1.2s, 800ms, {LEAST} or accuracy>=dense-0.01, got {text!r}"
+        )
     cost, unit = UNITS[found[2]]
     most = float(found[1]) * unit
     if not most > 0 or (cost == FLOPS and most >= 1):
@@ -87,8 +92,10 @@ def grids(goal: Goal, settings: Mapping[str, Any], prune_layer: int) -> list[dic
     """The candidates, as the sweeper has them.  Raises ValueError for methods that are none of them."""
     methods = settings["methods"]
     known = dict.fromkeys(one["reducer"] for one in settings["candidates"])
-    if unknown := [name for name in methods or () if name not in known]:
-        raise ValueError(f"methods: {unknown[0]!r} is no candidate of tune; there are {', '.join(known)}")
+    if methods is not None and not methods:
+        raise ValueError(f"methods=[] names none; name some of {', '.join(known)}, or leave it out to take all")
+    if others := [name for name in methods or () if name not in known]:
+        raise ValueError(unknown("candidate in methods", str(others[0]), known))
     wanted = shares(goal, settings["ladder"])
     tolerance = settings["tolerance"]
     match = ",".join(f"{{flops:{share / (1 + tolerance / 2):.4g},tolerance:{tolerance / 2:g}}}" for share in wanted)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prunesweep.analysis.table import rows_of
+from prunesweep.checks import require_at_least, require_number, require_ratio
 from prunesweep.foreign import read_yaml
 from prunesweep.paths import CONF
 from prunesweep.results.infeasible import infeasible_folders
@@ -48,7 +49,6 @@ def defaults() -> dict[str, Any]:
 
 def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """With those of conf/tune.yaml.  Raises ValueError for a setting that it does not have, and for a value that cannot be."""
-    from prunesweep.checks import require_at_least
     from prunesweep.meant import unknown
 
     own = defaults()
@@ -59,8 +59,30 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(settings["methods"], str):
         settings["methods"] = [settings["methods"]]
     require_at_least("rounds", settings["rounds"], 1)
+    _require_split(settings["share"], settings["seed"])
+    _require_candidates(settings["candidates"], settings["ladder"], settings["tolerance"])
     goal_of(settings["budget"], settings["margin"])
     return settings
+
+
+def _require_split(share: Any, seed: Any) -> None:
+    """Raises ValueError, in the words of tune's own settings, for what parts no videos."""
+    require_number("share", share)
+    if not 0 < share < 1:
+        raise ValueError(f"share must be in (0, 1), so that both parts have videos, got {share:g}")
+    require_at_least("seed", seed, 0)
+
+
+def _require_candidates(candidates: Any, ladder: Any, tolerance: Any) -> None:
+    """Raises ValueError for what makes no candidate of a method, and no cost to solve one for."""
+    named = isinstance(candidates, list) and all(isinstance(one, dict) and "reducer" in one for one in candidates)
+    if not named or not candidates:
+        raise ValueError(f"candidates must be a list of {{reducer: NAME, ...}}, as in conf/tune.yaml, got {candidates!r}")
+    if not isinstance(ladder, list) or not ladder:
+        raise ValueError(f"ladder must be a list of shares of the dense LLM prefill, such as [0.2,0.4], got {ladder!r}")
+    require_ratio("tolerance", tolerance)
+    for value in ladder:
+        require_ratio("each share of ladder", value)
 
 
 def _loss_as_margin(given: Mapping[str, Any]) -> dict[str, Any]:
