@@ -137,6 +137,24 @@ def test_one_video_tells_of_no_error_but_how_many_questions_would() -> None:
 
 
 @pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ({"folder": "/proc/nothing"}, "/proc/nothing cannot be written: .*; name a place that can be"),
+        ({"out": "/proc/nothing.yaml"}, "/proc cannot be written: .*; name a place that can be"),
+        ({"out": "preset"}, r"out must end in \.yaml, by which commands know a preset, got 'preset'"),
+        ({"out": "folder.yaml"}, "folder.yaml is a folder; out is the preset's file"),
+    ],
+)
+def test_places_are_tried_before_anything_runs(
+    places: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.yaml").mkdir()
+    with pytest.raises(ValueError, match=said):
+        tune([], {"methods": ["frames"], **places}, say=pytest.fail)
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
         ("reducer=fastv", r"methods=\[NAME"),

@@ -17,6 +17,7 @@ from prunesweep.report.given import KEY
 from prunesweep.sweep.overrides import override
 
 FORMAT = 1
+SUFFIX = ".yaml"
 PRESETS = "presets"
 """Of conf/eval.yaml."""
 OVERRIDE = re.compile(r"(reducer|reducer\.[\w.]+|video\.frames|protocol\.sampling)=.*")
@@ -62,7 +63,7 @@ def write_preset(preset: Preset, path: Path) -> None:
 
 def is_preset(path: Path) -> bool:
     """Whether a file says that it is one; raises ValueError for a YAML file that cannot be read."""
-    return path.suffix == ".yaml" and path.is_file() and KEY in (read_yaml(path) or {})
+    return path.suffix == SUFFIX and path.is_file() and KEY in (read_yaml(path) or {})
 
 
 def read_preset(path: Path) -> Preset:
@@ -98,7 +99,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     files: list[str] = []
     for one in arguments:
         key, _, value = one.partition("=")
-        if key != "reducer" or not value.endswith(".yaml"):
+        if key != "reducer" or not value.endswith(SUFFIX):
             out.append(one)
             continue
         path = Path(value).expanduser()
