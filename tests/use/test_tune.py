@@ -122,9 +122,10 @@ def test_what_is_said_has_its_error_its_questions_and_what_would_tell() -> None:
     unknown = told(-0.004, -0.011, 0.003, within=False, needed=5512)
     assert unknown == f"{known}: not shown to be within 1 point; about 3,100 more questions like these would probably tell"
     assert told(-0.03, -0.04, -0.02, within=False).endswith("loses more than 1 point")
-    alone = told(-0.004, math.nan, math.nan, within=False, needed=512)
+    assert told(-1.0, math.nan, math.nan, within=False, needed=1).endswith("and only several videos would")
+    alone = told(-0.004, math.nan, math.nan, within=False, needed=5120)
     assert "nan" not in alone
-    assert alone.endswith("and 520 questions on several videos are the least that would tell")
+    assert alone.endswith("and 5,200 questions on several videos are the least that would tell")
 
 
 def test_one_video_tells_of_no_error_but_how_many_questions_would() -> None:

@@ -21,6 +21,7 @@ from prunesweep.analysis.margins import Pair, loss_p_values, questions_needed, r
 from prunesweep.analysis.significance import POWER
 from prunesweep.analysis.table import rows_of
 from prunesweep.checks import require_number
+from prunesweep.layout import count
 from prunesweep.meant import unknown
 from prunesweep.results.records import Trial
 from prunesweep.sweep.ahead import bytes_text
@@ -168,11 +169,13 @@ def statement(name: str, row: Summary, goal: Goal, found: Confirmed) -> str:
     d = found.difference
     if math.isnan(d.low):
         asked = f"n={d.samples:,}, 1 video"
+        least = f"{_rounded(found.needed):,} questions on several videos are the least that would tell"
+        more = least if found.needed > d.samples else "only several videos would"
         return (
             f"{name} at {goal.spent(row)}: {_points(d.mean)} ({asked}): not shown to be within {points(goal.margin)}; one video "
-            f"says nothing of the error, and {_rounded(found.needed):,} questions on several videos are the least that would tell"
+            f"says nothing of the error, and {more}"
         )
-    interval = f"95 % {_points(d.low, '')} to {_points(d.high, '')}, n={d.samples:,}, {d.videos} videos"
+    interval = f"95 % {_points(d.low, '')} to {_points(d.high, '')}, n={d.samples:,}, {count(d.videos, 'video')}"
     said = f"{name} at {goal.spent(row)}: {_points(d.mean)} ({interval})"
     if found.within:
         return f"{said}: within {points(goal.margin)}"

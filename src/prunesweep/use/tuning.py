@@ -137,7 +137,8 @@ def tune(task: Sequence[str], given: Mapping[str, Any], progress: bool = True, s
     rounds = 1 if measuring else settings["rounds"]  # a race compares what the ledger counts
     measured = [*measuring, f"race.rounds={rounds}", f"analysis.cost={goal.cost}"]
     among = count(len(candidates), "candidate")
-    say(f"choosing   {among} for {goal.text}, on {settings['share']:.0%} of the videos: {folder / SEARCH}")
+    wanted = "the least cost" if goal.most is None else goal.text
+    say(f"choosing   {among} for {wanted}, on {settings['share']:.0%} of the videos: {folder / SEARCH}")
     searched = _swept([*common, *measured], SEARCH, folder, [DENSE, *candidates], goal, progress)
     index = chosen_among(searched, goal)
     overrides = plain_overrides(searched[index].info)
