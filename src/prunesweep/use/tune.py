@@ -170,10 +170,10 @@ def statement(name: str, row: Summary, goal: Goal, found: Confirmed) -> str:
     if math.isnan(d.low):
         asked = f"n={d.samples:,}, 1 video"
         least = f"{_rounded(found.needed):,} questions on several videos are the least that would tell"
-        more = least if found.needed > d.samples else "only several videos would"
+        telling = least if found.needed > d.samples else "only several videos would"
         return (
             f"{name} at {goal.spent(row)}: {_points(d.mean)} ({asked}): not shown to be within {points(goal.margin)}; one video "
-            f"says nothing of the error, and {more}"
+            f"says nothing of the error, and {telling}"
         )
     interval = f"95 % {_points(d.low, '')} to {_points(d.high, '')}, n={d.samples:,}, {count(d.videos, 'video')}"
     said = f"{name} at {goal.spent(row)}: {_points(d.mean)} ({interval})"
