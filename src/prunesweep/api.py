@@ -209,11 +209,13 @@ def _as_grid(choice: Choice) -> dict[str, str]:
 
 
 def _common(model: Choice, benchmark: Choice, methods: Sequence[Choice], given: Mapping[str, Any]) -> list[str]:
-    """The overrides of all trials; nothing goes to W&B unless that is asked for."""
+    """The overrides of all trials, with the presets that they came from; nothing goes to W&B unless that is asked for."""
     from prunesweep.sweep.overrides import override
 
     where = searched(model, benchmark, *methods)
-    own = [override(key, value) for key, value in {"logger": "none", **given}.items()]
+    files = list(dict.fromkeys(one.preset for one in methods if one.preset))
+    given = {"logger": "none", **({"presets": files} if files else {}), **given}
+    own = [override(key, value) for key, value in given.items()]
     return [*where, *model.overrides, *benchmark.overrides, *own]
 
 
@@ -359,10 +361,8 @@ def prune(model: Any, setting: Choice | str | Path, *, video_id: str = "") -> Ab
     """
     from prunesweep.use.prune import pruned
 
-    sizes = None
-    if isinstance(setting, (str, Path)) and str(setting).endswith(".yaml") and (preset := preset_of(setting)):
-        sizes = preset.shape
-    return pruned(model, _reducer_of(setting), video_id, sizes)
+    file = setting.preset if isinstance(setting, Choice) else str(setting)
+    return pruned(model, _reducer_of(setting), video_id, preset_of(file) if file else None)
 
 
 def _reducer_of(setting: Choice | str | Path) -> Any:

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,8 @@ class Choice:
     """As a command has them: `benchmark.limit=200`."""
     conf: str | None = None
     """The folder, like the package's `conf/`, that has it; None for the package's own."""
+    preset: str | None = field(default=None, compare=False)
+    """The file that `prunesweep tune` wrote, if it is one's."""
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -92,9 +94,10 @@ def _choice(group: Group, name: str | Path, settings: Mapping[str, Any]) -> Choi
     if isinstance(name, (str, Path)) and str(name).endswith(".yaml"):
         file = Path(name).expanduser().absolute()
         if group == "reducer" and (preset := preset_of(file)):
-            return Choice(group, preset.overrides[0].partition("=")[2], (*preset.overrides[1:], *own))
+            return Choice(group, preset.overrides[0].partition("=")[2], (*preset.overrides[1:], *own), preset=str(file))
         if not file.is_file() or file.parent.name != group:
-            raise ValueError(f"{name} must be a file in a folder called {group}, as in conf/{group}/")
+            other = ", or a preset that prunesweep tune wrote" if group == "reducer" else ""
+            raise ValueError(f"{name} must be a file in a folder called {group}, as in conf/{group}/{other}")
         return Choice(group, file.stem, own, str(file.parents[1]))
     if not isinstance(name, (str, Path)) or not re.fullmatch(r"[\w./-]+", str(name)):
         raise ValueError(f"a {group} is called by its name in conf/{group}/, got {name!r}")

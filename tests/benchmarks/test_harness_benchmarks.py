@@ -93,6 +93,12 @@ def test_the_check_knows_how_many_questions_there_should_be(
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_check_names_the_setting_that_is_missing(name: str) -> None:
+    with pytest.raises(ValueError, match=r"benchmark\.path must be given: benchmark\.path=\.\.\."):
+        data.run_check((f"benchmark={name}",))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_goes_from_the_folder_to_an_accuracy_by_task(name: str, tmp_path: Path, video: Path, run: Callable) -> None:
     root = getattr(trees, name)(tmp_path / "data", video)
     code, out, err = run(f"benchmark={name}", f"benchmark.path={root}", "reducer=none", f"protocol={name}")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from prunesweep.cli.app import main as cli
 from prunesweep.paths import CONF
 from prunesweep.sweep.session import composed
 from prunesweep.use.export import SERVERS, exported
@@ -37,13 +38,39 @@ def test_flags_carry_the_setting_and_say_what_differs(overrides: tuple[str, ...]
     assert "not run by this project's authors" in str(found)
 
 
+OTHER_WAYS = {"none": "name a method or a preset", "downsample": "make the frames smaller yourself"}
+"""Of what ps.prune refuses."""
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_exported_or_says_how_to_use_it_all_the_same(method: str) -> None:
     for server in SERVERS:
         try:
             assert exported(settings(f"reducer={method}"), 32, server).flags
         except ValueError as error:
-            assert "ps.prune" in str(error)  # noqa: PT017
+            ways = {
+                "none": "name a method or a preset",
+                "downsample": "make the frames smaller yourself",
+            }  # which ps.prune refuses
+            assert ways.get(method, "ps.prune") in str(error)  # noqa: PT017
+
+
+def test_a_value_out_of_bounds_is_no_flag(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("sys.argv", ["prunesweep", "export", "evs", "reducer.merge.prune_ratio=2"])
+    with pytest.raises(SystemExit) as stop:
+        cli()
+    said = capsys.readouterr()
+    assert "prune_ratio must be in" in f"{stop.value.code}{said.err}"
+    assert not said.out
+
+
+def test_a_share_of_pixels_is_told_as_a_number() -> None:
+    half = settings("reducer=downsample", "reducer.input.scale=0.5")
+    assert exported(half, 32, "vllm", 200704).flags == ("--mm-processor-kwargs '{\"max_pixels\": 50176}'",)
+    with pytest.raises(ValueError, match=r"input.scale=0.5 is a share; say of how many, .* model.most_pixels=N"):
+        exported(half, 32, "vllm")
+    with pytest.raises(ValueError, match="sglang does not have downsample, vllm does"):
+        exported(half, 32, "sglang")
 
 
 def test_what_cannot_be_exported_says_why() -> None:

@@ -65,7 +65,7 @@ def environment(folder: Path) -> Path:
     (site / "under.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in places))
     begin = time.monotonic()
     for packages in INSTALLED:
-        command = [str(python), "-m", "pip", "install", "--quiet", *packages.split()]
+        command = [str(python), "-m", "pip", "install", "--quiet", "--no-compile", *packages.split()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
         if done.returncode:
             pytest.skip(f"lmms-eval cannot be installed here: {(done.stderr.strip() or 'pip is missing').splitlines()[-1][:200]}")

@@ -6,25 +6,30 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from transformers import LlavaOnevisionForConditionalGeneration
 
 import prunesweep as ps
 from prunesweep.analysis.comparison import Difference
 from prunesweep.cli.app import main as cli
 from prunesweep.cli.run import with_presets
 from prunesweep.cli.tune import parted
+from prunesweep.models.checkpoints import stated_sizes
+from prunesweep.models.sizes import shape_of
 from prunesweep.report.given import presets, statement_of
 from prunesweep.results.infeasible import Infeasible, write_infeasible
 from prunesweep.results.records import read_info
 from prunesweep.results.timing import TIMING
-from prunesweep.use.preset import KEY, is_preset, read_preset
+from prunesweep.use.preset import KEY, is_preset, read_preset, require_sizes
 from prunesweep.use.tune import Confirmed, confirm, goal_of, grids, statement
 from prunesweep.use.tuning import Tuned, _none_ran, defaults, settings_of, tune
 from support.records import drawn
+from support.zoo import ZOO
 
 
 @pytest.mark.parametrize(
@@ -57,14 +62,30 @@ def offered(given: dict[str, Any]) -> list[dict[str, str]]:
 def test_a_slip_says_what_was_meant() -> None:
     for given, said in (
         ({"budgt": "0.2x"}, "did you mean budget"),
-        ({"methods": ["prunvid"]}, "'prunvid' is no candidate of tune"),
+        ({"methods": ["prunvid"]}, "unknown candidate in methods 'prunvid'; did you mean prunevid"),
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"margin": 2}, r"margin must be in \(0, 1\)"),
+        ({"margin": "much"}, "margin must be a number, got 'much'"),
+        ({"methods": []}, r"methods=\[\] names none; name some of prunevid, .* or leave it out"),
+        ({"share": 1}, r"share must be in \(0, 1\), so that both parts have videos, got 1"),
+        ({"share": 0.0}, r"share must be in \(0, 1\)"),
+        ({"share": "half"}, "share must be a number, got 'half'"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"tolerance": "some"}, "tolerance must be a number, got 'some'"),
+        ({"ladder": []}, r"ladder must be a list of shares .* got \[\]"),
+        ({"ladder": [2]}, r"each share of ladder must be in \(0, 1\], got 2"),
+        ({"candidates": [{"name": "fastv"}]}, r"candidates must be a list of \{reducer: NAME"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
     ):
         with pytest.raises(ValueError, match=said):
             offered(given)
     with pytest.raises(ValueError, match="did you mean budget"):
         parted(["budgt=0.2x"])
+    for wrong in ("accuracy>=dense", "accuracy>dense-0.01", "accuracy=0.9"):
+        with pytest.raises(
+            ValueError, match=f"a goal is written accuracy>=dense-0.01, for a loss of 1 point at most, got '{wrong}'"
+        ):
+            parted([wrong])
 
 
 def test_a_goal_of_accuracy_is_the_least_cost_within_its_loss() -> None:
@@ -101,9 +122,10 @@ def test_what_is_said_has_its_error_its_questions_and_what_would_tell() -> None:
     unknown = told(-0.004, -0.011, 0.003, within=False, needed=5512)
     assert unknown == f"{known}: not shown to be within 1 point; about 3,100 more questions like these would probably tell"
     assert told(-0.03, -0.04, -0.02, within=False).endswith("loses more than 1 point")
-    alone = told(-0.004, math.nan, math.nan, within=False, needed=512)
+    assert told(-1.0, math.nan, math.nan, within=False, needed=1).endswith("and only several videos would")
+    alone = told(-0.004, math.nan, math.nan, within=False, needed=5120)
     assert "nan" not in alone
-    assert alone.endswith("and 520 questions on several videos are the least that would tell")
+    assert alone.endswith("and 5,200 questions on several videos are the least that would tell")
 
 
 def test_one_video_tells_of_no_error_but_how_many_questions_would() -> None:
@@ -113,6 +135,24 @@ def test_one_video_tells_of_no_error_but_how_many_questions_would() -> None:
     found = confirm(*pair, 0.01)
     assert not found.within
     assert found.needed > found.difference.samples
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ({"folder": "/proc/nothing"}, "/proc/nothing cannot be written: .*; name a place that can be"),
+        ({"out": "/proc/nothing.yaml"}, "/proc cannot be written: .*; name a place that can be"),
+        ({"out": "preset"}, r"out must end in \.yaml, by which commands know a preset, got 'preset'"),
+        ({"out": "folder.yaml"}, "folder.yaml is a folder; out is the preset's file"),
+    ],
+)
+def test_places_are_tried_before_anything_runs(
+    places: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.yaml").mkdir()
+    with pytest.raises(ValueError, match=said):
+        tune([], {"methods": ["frames"], **places}, say=pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -201,19 +241,55 @@ def test_a_preset_is_read_by_commands_python_and_models(tuned: Tuned) -> None:
         f"presets=[{tuned.path}]",
     ]
     assert ps.reducer(tuned.path).overrides == preset.overrides
-    with pytest.raises(ValueError, match="was confirmed on model=tiny, not on qwen3_vl_4b"):
-        with_presets(["model=qwen3_vl_4b", f"reducer={tuned.path}"])
+    with pytest.raises(ValueError, match="a preset sets more than a name, so it stands alone"):
+        with_presets([f"reducer=none,{tuned.path}"])
     with pytest.raises(ValueError, match=r"there is no file 'gone\.yaml'"):
         with_presets(["reducer=gone.yaml"])
 
 
+def test_a_preset_of_another_model_says_what_is_other_and_the_way_out(
+    tuned: Tuned, run: Callable[..., Any], checkpoint: Path
+) -> None:
+    settings = " ".join(tuned.preset.overrides)
+    sizes = "confirmed on a model with hidden=96"
+    for told, said in (
+        (["model=qwen3_vl_4b"], "was confirmed on model=tiny, not on qwen3_vl_4b"),
+        ([f"model.checkpoint={checkpoint}"], sizes),
+    ):
+        for command in ([], ["-m"]):
+            code, _, _ = run(*command, f"reducer={tuned.path}", *told, defaults=False)
+            assert said in str(code)
+            assert "model=" in said or "but this one has hidden=48" in str(code)
+            assert str(code).endswith(f"tune on this one, or give its settings yourself: {settings}")
+            assert len(str(code).splitlines()) == 1
+    with pytest.raises(ValueError, match=sizes):
+        ps.evaluate(ps.load_model("tiny", checkpoint=str(checkpoint)), "blocks", [str(tuned.path)], progress=False)
+    network = LlavaOnevisionForConditionalGeneration.from_pretrained(checkpoint)
+    for setting in (tuned.path, ps.reducer(tuned.path)):
+        with pytest.raises(ValueError, match=sizes), ps.prune(network, setting):
+            pass
+
+
+def test_a_preset_given_by_python_is_kept_as_the_commands(tuned: Tuned, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    data = ps.load_benchmark("blocks", limit=2)
+    for number, trial in enumerate((ps.reducer(tuned.path), str(tuned.path))):
+        sweep = ps.evaluate("tiny", data, ["none", trial], store=store, folder=tmp_path / str(number), progress=False)
+        (kept,) = presets(sweep.folder)
+        dense, own = (read_info(sweep.folder / name) for name in "01")
+        assert statement_of(own, [kept]) == tuned.preset.statement
+        assert statement_of(dense, [kept]) is None
+        assert statement_of(replace(own, model_key="of other weights"), [kept]) is None
+
+
 def test_a_run_keeps_the_preset_that_it_was_given(tuned: Tuned, run: Callable[..., Any]) -> None:
-    code, _, err = run(f"reducer={tuned.path}", "hydra.run.dir=own", "benchmark.limit=2")
+    own = ["logger=none", f"reducer={tuned.path}"]
+    code, _, err = run(*own, "hydra.run.dir=own", "benchmark.limit=2", defaults=False)
     assert code == 0, err
     (kept,) = presets(Path("own"))
     info = read_info(Path("own"))
     assert statement_of(info, [kept]) == tuned.preset.statement
-    code, _, err = run("-m", f"reducer={tuned.path}", "benchmark.limit=1,2", "hydra.sweep.dir=several")
+    code, _, err = run("-m", *own, "benchmark.limit=1,2", "hydra.sweep.dir=several", defaults=False)
     assert code == 0, err
     assert [statement_of(read_info(Path("several") / number), presets(Path("several"))) for number in "01"] == [
         tuned.preset.statement
@@ -223,7 +299,8 @@ def test_a_run_keeps_the_preset_that_it_was_given(tuned: Tuned, run: Callable[..
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({KEY: 99}, "another version"),
+        ({KEY: 99}, "a preset of version 99, and this prunesweep reads version 1; tune once more"),
+        ({"shape": 3}, "shape must be the sizes of a model, got 3"),
         ({"overrides": ["reducer=prunevid", "model.checkpoint=/elsewhere"]}, "sets 'model.checkpoint=/elsewhere'"),
         ({"overrides": ["reducer=prunevid", "reducer.merge._target_=os.system"]}, "sets"),
         ({"overrides": ["hydra.run.dir=/"]}, "begins with reducer=NAME"),
@@ -240,3 +317,16 @@ def test_a_preset_of_somebody_else_sets_a_method_only(tuned: Tuned, tmp_path: Pa
     assert is_preset(path)
     with pytest.raises(ValueError, match=said):
         read_preset(path)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_sizes_in_a_config_are_those_of_the_loaded_model(tuned: Tuned, name: str, tmp_path: Path) -> None:
+    """Or a preset would be refused on the very model that it was made for."""
+    config = ZOO[name]().config
+    (tmp_path / "config.json").write_text(config.to_json_string(use_diff=False))
+    stated = stated_sizes({"_target_": "prunesweep.models.adapter.load", "checkpoint": str(tmp_path)})
+    preset = replace(tuned.preset, shape=asdict(shape_of(config)))
+    require_sizes(preset, stated)
+    if stated:
+        with pytest.raises(ValueError, match=f"but this one has layers={stated['layers'] + 1}; tune on this one"):
+            require_sizes(preset, {**stated, "layers": stated["layers"] + 1})

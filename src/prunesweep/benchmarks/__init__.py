@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_number
+from prunesweep.layout import count
 from prunesweep.types import Sample
 
 WHOLE = "the whole"
@@ -62,7 +63,8 @@ class Part:
         order = sorted(set(videos), key=self._place)
         first = round(self.share * len(order))
         if not 0 < first < len(order):
-            raise ValueError(f"{len(order)} videos cannot be parted with questions.share={self.share:g}; both parts need one")
+            videos = count(len(order), "video")
+            raise ValueError(f"{videos} cannot be parted with questions.share={self.share:g}; both parts need one, so take more")
         return set(order[:first])
 
     def _place(self, video: str) -> str:

@@ -27,10 +27,12 @@ def ask(
     from prunesweep.terminal import table
     from prunesweep.use.ask import DENSE, HEADER
     from prunesweep.use.ask import ask as answered
+    from prunesweep.use.preset import require_made_for
 
     given = with_presets(["protocol=generate", *(overrides or [])])
     with hydras_errors_explained():
         config, dense = composed(given), composed(["reducer=none"])
+    require_made_for(config.presets, config.model)
     reducers = {DENSE: instantiate(dense.reducer), config.reducer.name: instantiate(config.reducer)}
     model = instantiate(config.model.load)
     rows = answered(model, video, question, reducers, config.video.frames, instantiate(config.protocol))

@@ -58,7 +58,7 @@ class SummaryCallback(Callback):
         folder = Path(config.hydra.run.dir)
         if (folder / RECORDS).exists() and not is_same_run(folder / CONFIG, config):
             raise SystemExit(f"prunesweep: {folder} already holds another run; choose another {RUN_DIR}")
-        _keep_presets(config, folder)
+        _take_presets(config, folder)
         self.reporter = self._reporter(config, folder)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -97,7 +97,7 @@ class SummaryCallback(Callback):
             if not goes_on and not is_same_sweep(sweep / MULTIRUN, config):
                 raise SystemExit(f"prunesweep: {sweep} already holds another sweep; choose another hydra.sweep.dir")
             (sweep / TIMING).unlink(missing_ok=True)  # of the run before
-        _keep_presets(config, sweep)
+        _take_presets(config, sweep)
         self.reporter = self._reporter(config, sweep)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -144,13 +144,19 @@ class SummaryCallback(Callback):
             self.reporter = None
 
 
-def _keep_presets(config: DictConfig, folder: Path) -> None:
-    """Beside the results, so that what was said of a setting is there when they are read."""
-    if files := config.get("presets"):
-        from prunesweep.report.given import keep
+def _take_presets(config: DictConfig, folder: Path) -> None:
+    """Copies them beside the results, so that what was said of a setting is there when they are read.
 
+    Ends the command for a preset of another model.
+    """
+    if files := list(config.get("presets") or ()):
+        from prunesweep.report.given import keep
+        from prunesweep.use.preset import require_made_for
+
+        with _ending():
+            require_made_for(files, OmegaConf.to_container(config.model, resolve=True))  # type: ignore[arg-type]
         with suppress(OSError), _ending():  # as `_take`
-            keep(list(files), folder)
+            keep(files, folder)
 
 
 @contextmanager

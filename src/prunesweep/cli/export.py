@@ -23,11 +23,13 @@ def export(
 
     from prunesweep.cli.run import hydras_errors_explained
     from prunesweep.sweep.session import composed
+    from prunesweep.targets import instantiate
     from prunesweep.use.export import exported
     from prunesweep.use.preset import read_preset
 
     own = read_preset(user_path(setting)).overrides if setting.endswith(".yaml") else (f"reducer={setting}",)
-    with hydras_errors_explained():
+    with hydras_errors_explained():  # also of values that are out of bounds
         config = composed([*own, *(overrides or [])])
+        instantiate(config.reducer, at="reducer")
         reducer = OmegaConf.to_container(config.reducer, resolve=True)
-    print(exported(reducer, config.video.frames, to))  # type: ignore[arg-type]
+    print(exported(reducer, config.video.frames, to, config.model.get("most_pixels")))  # type: ignore[arg-type]

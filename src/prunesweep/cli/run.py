@@ -125,17 +125,12 @@ def _interactive_step() -> tuple[str, ...]:
 
 
 def with_presets(arguments: Sequence[str]) -> list[str]:
-    """With `reducer=FILE.yaml` replaced by what that preset sets.  Raises ValueError for a preset of another model."""
+    """With `reducer=FILE.yaml` replaced by what that preset sets, and the file's name in `presets`."""
     if not _names_a_file(arguments):
         return list(arguments)
     from prunesweep.use.preset import expanded
 
-    model = next((one.partition("=")[2] for one in reversed(arguments) if one.startswith("model=")), DEFAULT_MODEL)
-    return expanded(arguments, model)
-
-
-DEFAULT_MODEL = "tiny"
-"""Of conf/eval.yaml."""
+    return expanded(arguments)
 
 
 def _names_a_file(arguments: Sequence[str]) -> bool:

@@ -40,6 +40,8 @@ def parted(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
         key, equals, _ = one.partition("=")
         if LOSS.fullmatch(one.strip()):
             given["budget"] = one.strip()
+        elif one.strip().startswith("accuracy"):
+            raise ValueError(f"a goal is written accuracy>=dense-0.01, for a loss of 1 point at most, got {one!r}")
         elif equals and key in own:
             given[key] = OmegaConf.to_container(OmegaConf.from_dotlist([one]))[key]  # type: ignore[index,call-overload]
         elif equals and not ("." in key or key in GROUPS) and (meant := closest(key, own)):

@@ -237,15 +237,28 @@ def stated_layers(load: Mapping[str, Any]) -> int | None:
 
     What is wrong with the file is said when it is loaded.
     """
+    return stated_sizes(load).get("layers")
+
+
+STATED = {"layers": "num_hidden_layers", "hidden": "hidden_size", "heads": "num_attention_heads"}
+"""Sizes of `cost.Shape`, as a text configuration calls them."""
+
+
+def stated_sizes(load: Mapping[str, Any]) -> dict[str, int]:
+    """Of the LLM and of a frame, named as `cost.Shape` has them, as far as config.json says; as `stated_layers`."""
     if not str(load.get("_target_")).startswith(OWN_MODELS):
-        return None
+        return {}
     try:
         config = read_object(Path(str(load.get("checkpoint"))).expanduser() / "config.json")
     except (OSError, ValueError, RecursionError):
-        return None
-    text = config.get("text_config", config)
-    layers = text.get("num_hidden_layers") if isinstance(text, dict) else None
-    return layers if type(layers) is int and layers > 0 else None
+        return {}
+    text, vision = (config.get(name) for name in ("text_config", "vision_config"))
+    text = config if text is None else text
+    found = {size: text.get(key) for size, key in STATED.items()} if isinstance(text, dict) else {}
+    side, patch = (vision.get(key) if isinstance(vision, dict) else None for key in ("image_size", "patch_size"))
+    if type(side) is int and type(patch) is int and patch > 0:
+        found["vision.patches"] = (side // patch) ** 2
+    return {size: value for size, value in found.items() if type(value) is int and value > 0}
 
 
 class Source(NamedTuple):

@@ -33,6 +33,8 @@ class Given(NamedTuple):
     """Method and settings."""
     fingerprint: str
     """Of all that the file says."""
+    model_key: str = ""
+    """Fingerprint of the model's weights and settings; empty where it is not known."""
 
 
 def presets(sweep: Path) -> list[Given]:
@@ -49,8 +51,9 @@ def _read(files: Iterator[Path]) -> Iterator[Given]:
                 overrides = [visible(str(one)) for one in found["overrides"]]
                 name = " ".join(one.removeprefix("reducer=").removeprefix("reducer.") for one in overrides)
                 told = visible(str(found["statement"]))
-                yield Given(str(found["model"]), frozenset(overrides), told, name, digest(found))
-        except (OSError, ValueError, KeyError, TypeError):
+                keys = found.get("keys") or {}
+                yield Given(str(found["model"]), frozenset(overrides), told, name, digest(found), str(keys.get("model", "")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
 
 
@@ -64,11 +67,15 @@ def keep(files: Sequence[str], folder: Path) -> None:
 
 
 def given_to(info: TrialInfo, known: Sequence[Given]) -> Given | None:
-    """The preset that a trial has all settings of, and no other of its method; None where there is none."""
+    """The preset that a trial has all settings of, and no other of its method; None where there is none.
+
+    What was said holds for the weights that it was said of.
+    """
     own = frozenset(one for one in info.overrides if one.startswith("reducer"))
     for one in known:
         method = frozenset(override for override in one.overrides if override.startswith("reducer"))
-        if one.model == info.model and method == own and one.overrides <= frozenset(info.overrides):
+        weights = not (one.model_key and info.model_key) or one.model_key == info.model_key
+        if weights and one.model == info.model and method == own and one.overrides <= frozenset(info.overrides):
             return one
     return None
 

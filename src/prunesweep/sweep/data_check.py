@@ -145,6 +145,9 @@ def run_check(overrides: Sequence[str], decord: bool = False) -> int:
         config = compose("eval", typed(overrides), return_hydra_config=True)
     expand_home(config)
     require_known_keys(config)
+    for key in config.benchmark:
+        if OmegaConf.is_missing(config.benchmark, key):
+            raise ValueError(f"benchmark.{key} must be given: benchmark.{key}=...")
     settings: Any = OmegaConf.to_container(config.benchmark, resolve=True, throw_on_missing=True)
     samples = instantiate(settings["load"])
     require_at_least("video.frames", config.video.frames, 1)

@@ -84,6 +84,21 @@ def _frames(server: Server, part: Part) -> Export | None:
     return Export((flag,), (f"{count} of {part['frames']} frames, which vLLM samples by its own rule",))
 
 
+def _pixels(server: Server, part: Part) -> Export | None:
+    """Raises ValueError where it is not known of how many pixels the setting is a share."""
+    if server != "vllm":
+        return None
+    if part["pixels"] is None:
+        raise ValueError(
+            f"a server is told a number of pixels, and input.scale={part['scale']:g} is a share; say of how many, as the model's "
+            "processor counts them: model=auto model.checkpoint=FOLDER model.most_pixels=N; or make the frames smaller yourself"
+        )
+    most = round(part["pixels"] * part["scale"] ** 2)
+    flag = f"--mm-processor-kwargs '{json.dumps({'max_pixels': most})}'"
+    bound = "there it is a bound, which smaller frames are under already; here every frame's sides become smaller"
+    return Export((flag,), (bound, "processors that read max_pixels: Qwen2-VL, Qwen2.5-VL"))
+
+
 def _places(part: Part) -> str:
     if part.get("positions") == "original":
         return "kept tokens have their original positions in both"
@@ -96,24 +111,32 @@ METHODS: dict[str, tuple[str, Callable[[Server, Part], Export | None]]] = {
     "cdpruner": ("merge", _cdpruner),
     "dart": ("prune", _dart),
     "frames": ("merge", _frames),
+    "downsample": ("input", _pixels),
 }
 """Methods that a server has, and the part of the reducer that is told."""
+WAY = "use it in your own code with ps.prune(model, ...), see docs/use.md"
 PARTS = ("input", "merge", "prune", "inner", "evict", "decode")
 
 
-def exported(reducer: Mapping[str, Any], frames: int, server: str) -> Export:
-    """Of a reducer's settings.  Raises ValueError, with the way to use it all the same, where the server lacks the method."""
+def exported(reducer: Mapping[str, Any], frames: int, server: str, pixels: int | None = None) -> Export:
+    """Of a reducer's settings; `frames` and `pixels` are the dense model's, where they are known.
+
+    Raises ValueError, with the way to use it all the same, where the server lacks the method.
+    """
     require_choice("--to", server, Server)
     name = str(reducer["name"])
     own = [part for part in PARTS if reducer.get(part)]
-    way = "use it in your own code with ps.prune(model, ...), see docs/use.md"
+    if not own:
+        raise ValueError(f"{name} leaves nothing out, so there is nothing to tell a server; name a method or a preset")
+    way = "make the frames smaller yourself" if name == "downsample" else WAY
     if len(own) > 1:
         raise ValueError(f"{name} acts in {len(own)} places ({', '.join(own)}), and no server has such a combination; {way}")
     slot, tell = METHODS.get(name, ("", None))
     if tell is None or own != [slot]:
         raise ValueError(f"no server that is known here has {name}; {way}")
-    found = tell(server, {**reducer[slot], "frames": frames})  # type: ignore[arg-type]
+    part = {**reducer[slot], "frames": frames, "pixels": pixels}
+    found = tell(server, part)  # type: ignore[arg-type]
     if found is None:
-        having = [one for one in SERVERS if tell(one, {**reducer[slot], "frames": frames})]
-        raise ValueError(f"{server} does not have {name}, {' and '.join(having)} does; {way}")
+        having = [one for one in SERVERS if tell(one, {**part, "pixels": pixels or 1})]
+        raise ValueError(f"{server} does not have {name}, {' and '.join(having)} {'does' if len(having) == 1 else 'do'}; {way}")
     return found

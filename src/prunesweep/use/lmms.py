@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class PruneSweep(lmms):
         self.protocol: Protocol = replace(instantiate(config.protocol), style="letters", template=WHOLE_TURN)
         self.model = instantiate(config.model.load)
         if is_preset(path := Path(str(reducer)).expanduser()):
-            require_sizes(read_preset(path).shape, self.model, str(pretrained))
+            require_sizes(read_preset(path), asdict(self.model.shape))
         require_fit(self.reducer, self.model)
         self.device = torch.device(device or _device())
         self.model.network.to(self.device)

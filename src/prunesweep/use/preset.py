@@ -17,6 +17,7 @@ from prunesweep.report.given import KEY
 from prunesweep.sweep.overrides import override
 
 FORMAT = 1
+SUFFIX = ".yaml"
 PRESETS = "presets"
 """Of conf/eval.yaml."""
 OVERRIDE = re.compile(r"(reducer|reducer\.[\w.]+|video\.frames|protocol\.sampling)=.*")
@@ -62,7 +63,7 @@ def write_preset(preset: Preset, path: Path) -> None:
 
 def is_preset(path: Path) -> bool:
     """Whether a file says that it is one; raises ValueError for a YAML file that cannot be read."""
-    return path.suffix == ".yaml" and path.is_file() and KEY in (read_yaml(path) or {})
+    return path.suffix == SUFFIX and path.is_file() and KEY in (read_yaml(path) or {})
 
 
 def read_preset(path: Path) -> Preset:
@@ -72,12 +73,14 @@ def read_preset(path: Path) -> Preset:
     found = read_yaml(path)
     if not isinstance(found, dict) or KEY not in found:
         raise ValueError(f"{path} is no preset; prunesweep tune writes one")
-    if found.pop(KEY) != FORMAT:
-        raise ValueError(f"{path} is a preset of another version of prunesweep; tune once more")
+    if (version := found.pop(KEY)) != FORMAT:
+        raise ValueError(f"{path} is a preset of version {version}, and this prunesweep reads version {FORMAT}; tune once more")
     if lacking := [name for name in Preset.__dataclass_fields__ if name not in found]:
         raise ValueError(f"{path} has no {lacking[0]}, which every preset has; tune once more")
     if unknown := [name for name in found if name not in Preset.__dataclass_fields__]:
         raise ValueError(f"{path} has {unknown[0]!r}, which no preset of this version has")
+    if not isinstance(found["shape"], dict):
+        raise ValueError(f"{path}: shape must be the sizes of a model, got {found['shape']!r}; tune once more")
     overrides = found["overrides"]
     if not isinstance(overrides, list) or not overrides or not str(overrides[0]).startswith("reducer="):
         raise ValueError(f"{path}: overrides must be a list that begins with reducer=NAME")
@@ -87,36 +90,63 @@ def read_preset(path: Path) -> Preset:
     return Preset(**{**found, "overrides": tuple(overrides)})
 
 
-def expanded(arguments: Sequence[str], model: str) -> list[str]:
+def expanded(arguments: Sequence[str]) -> list[str]:
     """A command's overrides, with `reducer=FILE` in them replaced by what the preset sets, and the files named at the end.
 
-    Raises ValueError for a file that is not there or no preset, and for a preset of another model than `model`, whose settings
-    may mean something else there.
+    Raises ValueError for a file that is not there or no preset, and for several methods beside one.
     """
     out: list[str] = []
     files: list[str] = []
     for one in arguments:
         key, _, value = one.partition("=")
-        path = Path(value).expanduser()
-        if key != "reducer" or not value.endswith(".yaml"):
+        if key != "reducer" or not value.endswith(SUFFIX):
             out.append(one)
             continue
-        preset = read_preset(path)
-        require_model(preset, path, model)
-        out += preset.overrides
+        path = Path(value).expanduser()
+        if "," in value and not path.is_file():
+            raise ValueError(f"{one}: a preset sets more than a name, so it stands alone; run the others with the same store")
+        out += read_preset(path).overrides
         files.append(str(path))
     return [*out, *([override(PRESETS, files)] if files else [])]
 
 
-def require_model(preset: Preset, path: Path, model: str) -> None:
-    if preset.model != model:
-        raise ValueError(
-            f"{path} was confirmed on model={preset.model}, not on {model}; tune there, or give its settings yourself: "
-            f"{' '.join(preset.overrides)}"
-        )
+def require_made_for(files: Sequence[str], model: Mapping[str, Any]) -> None:
+    """Raises ValueError for presets of another model than that of a configuration, by its name and its config.json.
+
+    Settings may mean something else there, and nothing was confirmed.
+    """
+    from prunesweep.models.checkpoints import located, stated_sizes
+
+    for file in files:
+        preset = read_preset(path := Path(file).expanduser())
+        if preset.model != model["name"]:
+            raise ValueError(f"{path} was confirmed on model={preset.model}, not on {model['name']}; {_way_out(preset)}")
+        require_sizes(preset, stated_sizes(located(model["load"])))
 
 
-def require_sizes(sizes: Mapping[str, Any], model: Any, called: str) -> None:
-    """Raises ValueError for a loaded model of other sizes than those of the preset's, whatever either is called."""
-    if asdict(model.shape) != dict(sizes):
-        raise ValueError(f"the preset is of a model of other sizes than this {called}; tune on this one")
+def require_sizes(preset: Preset, sizes: Mapping[str, Any]) -> None:
+    """Raises ValueError for a model of other sizes than those that the preset was confirmed on, whatever either is called.
+
+    `sizes` are those of `cost.Shape`, all or some of them.  The patches of a tower for pictures of any size are 0,
+    and not compared.
+    """
+    own, other = _flat(preset.shape), _flat(sizes)
+    if differing := [name for name in other if own.get(name) and own[name] != other[name]][:MOST_SIZES]:
+        there, here = (", ".join(f"{name}={one[name]}" for name in differing) for one in (own, other))
+        raise ValueError(f"the preset was confirmed on a model with {there}, but this one has {here}; {_way_out(preset)}")
+
+
+MOST_SIZES = 3
+"""In a message."""
+
+
+def _flat(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """`vision.patches` for what is within `vision`."""
+    out: dict[str, Any] = {}
+    for name, value in sizes.items():
+        out |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return out
+
+
+def _way_out(preset: Preset) -> str:
+    return f"tune on this one, or give its settings yourself: {' '.join(preset.overrides)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.cost import Usage
@@ -22,7 +22,7 @@ from prunesweep.models.processing import placed
 from prunesweep.reducers import Reducer, needs_of
 from prunesweep.types import Prefix, TowerMerger
 from prunesweep.use.inputs import prompts_of, require_one_video, require_servable
-from prunesweep.use.preset import require_sizes
+from prunesweep.use.preset import Preset, require_sizes
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -60,12 +60,12 @@ class Pruning:
 
 
 @contextmanager
-def pruned(network: Any, reducer: Reducer, video_id: str = "", sizes: Mapping[str, Any] | None = None) -> Iterator[Pruning]:
+def pruned(network: Any, reducer: Reducer, video_id: str = "", preset: Preset | None = None) -> Iterator[Pruning]:
     """Sets a stock model's `generate` to a reducer's tokens; `video_id` is the seed of methods that draw, as in a sweep.
 
-    `sizes` are those of the model that the setting was chosen for, if that is known.
+    `preset` is that of the reducer, whose model must have had the same sizes.
 
-    Batches run row by row.  Raises ValueError for a model of an unknown family and a reducer that does not fit it; within, for
+    Batches run row by row.  Raises ValueError for a model of an unknown family and a setting that does not fit it; within, for
     what `generate` is told that has no meaning on pruned caches.
     """
     from prunesweep.models.adapter import of_network
@@ -77,8 +77,8 @@ def pruned(network: Any, reducer: Reducer, video_id: str = "", sizes: Mapping[st
     pruning = Pruning(reducer)
     try:
         model = of_network(network)
-        if sizes is not None:
-            require_sizes(sizes, model, type(network).__name__)
+        if preset is not None:
+            require_sizes(preset, asdict(model.shape))
         require_fit(reducer, model)
         network.generate = _Generation(network, model, pruning, video_id)
         network.forward = _Refused(network)

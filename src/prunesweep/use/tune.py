@@ -20,6 +20,9 @@ from prunesweep.analysis.comparison import Difference, paired
 from prunesweep.analysis.margins import Pair, loss_p_values, questions_needed, require_margin
 from prunesweep.analysis.significance import POWER
 from prunesweep.analysis.table import rows_of
+from prunesweep.checks import require_number
+from prunesweep.layout import count
+from prunesweep.meant import unknown
 from prunesweep.results.records import Trial
 from prunesweep.sweep.ahead import bytes_text
 
@@ -64,13 +67,16 @@ class Goal:
 
 def goal_of(budget: Any, margin: float) -> Goal:
     """Raises ValueError for what is no amount of anything that is counted or measured."""
+    require_number("margin", margin)
     require_margin(margin)
     text = str(budget).strip()
     if text == LEAST:
         return Goal(text, FLOPS, None, margin)
     found = AMOUNT.fullmatch(text)
     if found is None or found[2] not in UNITS:
-        raise ValueError(f"budget must be such as 0.25x, 4GiB, 300MiB, 1.2s, 800ms or {LEAST}, got {text!r}")
+        raise ValueError(
+            f"budget must be such as 0.25x, 4GiB, 300MiB, 1.2s, 800ms, {LEAST} or accuracy>=dense-0.01, got {text!r}"
+        )
     cost, unit = UNITS[found[2]]
     most = float(found[1]) * unit
     if not most > 0 or (cost == FLOPS and most >= 1):
@@ -87,8 +93,10 @@ def grids(goal: Goal, settings: Mapping[str, Any], prune_layer: int) -> list[dic
     """The candidates, as the sweeper has them.  Raises ValueError for methods that are none of them."""
     methods = settings["methods"]
     known = dict.fromkeys(one["reducer"] for one in settings["candidates"])
-    if unknown := [name for name in methods or () if name not in known]:
-        raise ValueError(f"methods: {unknown[0]!r} is no candidate of tune; there are {', '.join(known)}")
+    if methods is not None and not methods:
+        raise ValueError(f"methods=[] names none; name some of {', '.join(known)}, or leave it out to take all")
+    if others := [name for name in methods or () if name not in known]:
+        raise ValueError(unknown("candidate in methods", str(others[0]), known))
     wanted = shares(goal, settings["ladder"])
     tolerance = settings["tolerance"]
     match = ",".join(f"{{flops:{share / (1 + tolerance / 2):.4g},tolerance:{tolerance / 2:g}}}" for share in wanted)
@@ -161,11 +169,13 @@ def statement(name: str, row: Summary, goal: Goal, found: Confirmed) -> str:
     d = found.difference
     if math.isnan(d.low):
         asked = f"n={d.samples:,}, 1 video"
+        least = f"{_rounded(found.needed):,} questions on several videos are the least that would tell"
+        telling = least if found.needed > d.samples else "only several videos would"
         return (
             f"{name} at {goal.spent(row)}: {_points(d.mean)} ({asked}): not shown to be within {points(goal.margin)}; one video "
-            f"says nothing of the error, and {_rounded(found.needed):,} questions on several videos are the least that would tell"
+            f"says nothing of the error, and {telling}"
         )
-    interval = f"95 % {_points(d.low, '')} to {_points(d.high, '')}, n={d.samples:,}, {d.videos} videos"
+    interval = f"95 % {_points(d.low, '')} to {_points(d.high, '')}, n={d.samples:,}, {count(d.videos, 'video')}"
     said = f"{name} at {goal.spent(row)}: {_points(d.mean)} ({interval})"
     if found.within:
         return f"{said}: within {points(goal.margin)}"

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from prunesweep.analysis.table import rows_of
+from prunesweep.checks import require_at_least, require_number, require_ratio
 from prunesweep.foreign import read_yaml
+from prunesweep.layout import count
 from prunesweep.paths import CONF
 from prunesweep.results.infeasible import infeasible_folders
 from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.records import Trial, TrialInfo, read_trials
 from prunesweep.sweep.overrides import override
 from prunesweep.sweep.session import composed, require_code_as_written, run_sweep
-from prunesweep.use.preset import Preset, write_preset
+from prunesweep.use.preset import SUFFIX, Preset, write_preset
 from prunesweep.use.tune import FLOPS, LEAST, LOSS, SECONDS, Confirmed, Goal, chosen_among, confirm, goal_of, grids, statement
 
 OWN = CONF / "tune.yaml"
@@ -48,7 +51,6 @@ def defaults() -> dict[str, Any]:
 
 def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """With those of conf/tune.yaml.  Raises ValueError for a setting that it does not have, and for a value that cannot be."""
-    from prunesweep.checks import require_at_least
     from prunesweep.meant import unknown
 
     own = defaults()
@@ -59,8 +61,30 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(settings["methods"], str):
         settings["methods"] = [settings["methods"]]
     require_at_least("rounds", settings["rounds"], 1)
+    _require_split(settings["share"], settings["seed"])
+    _require_candidates(settings["candidates"], settings["ladder"], settings["tolerance"])
     goal_of(settings["budget"], settings["margin"])
     return settings
+
+
+def _require_split(share: Any, seed: Any) -> None:
+    """Raises ValueError, in the words of tune's own settings, for what parts no videos."""
+    require_number("share", share)
+    if not 0 < share < 1:
+        raise ValueError(f"share must be in (0, 1), so that both parts have videos, got {share:g}")
+    require_at_least("seed", seed, 0)
+
+
+def _require_candidates(candidates: Any, ladder: Any, tolerance: Any) -> None:
+    """Raises ValueError for what makes no candidate of a method, and no cost to solve one for."""
+    named = isinstance(candidates, list) and all(isinstance(one, dict) and "reducer" in one for one in candidates)
+    if not named or not candidates:
+        raise ValueError(f"candidates must be a list of {{reducer: NAME, ...}}, as in conf/tune.yaml, got {candidates!r}")
+    if not isinstance(ladder, list) or not ladder:
+        raise ValueError(f"ladder must be a list of shares of the dense LLM prefill, such as [0.2,0.4], got {ladder!r}")
+    require_ratio("tolerance", tolerance)
+    for value in ladder:
+        require_ratio("each share of ladder", value)
 
 
 def _loss_as_margin(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,22 +126,40 @@ def tune(task: Sequence[str], given: Mapping[str, Any], progress: bool = True, s
     goal = goal_of(settings["budget"], settings["margin"])
     _require_no_own(task)
     config = composed(list(task))
+    folder = Path(settings["folder"] or _folder(config, goal, task, settings)).expanduser()
+    path = Path(settings["out"] or folder / "preset.yaml").expanduser()
+    _require_places(folder, path)
     candidates = grids(goal, settings, config.model.get("prune_layer", 1))
     composing = [one for one in task if not one.startswith("hydra") or one.startswith("hydra.searchpath")]
     require_code_as_written([[*composing, f"reducer={name}"] for name in dict.fromkeys(one["reducer"] for one in candidates)])
-    folder = Path(settings["folder"] or _folder(config, goal, task, settings)).expanduser()
     common = [*task, *_split(settings), *([] if any(one.startswith("logger=") for one in task) else ["logger=none"])]
     measuring = ["engine.measure=true"] if goal.cost == SECONDS else []
     rounds = 1 if measuring else settings["rounds"]  # a race compares what the ledger counts
     measured = [*measuring, f"race.rounds={rounds}", f"analysis.cost={goal.cost}"]
-    say(f"choosing   {len(candidates)} candidates for {goal.text}, on {settings['share']:.0%} of the videos: {folder / SEARCH}")
+    among = count(len(candidates), "candidate")
+    wanted = "the least cost" if goal.most is None else goal.text
+    say(f"choosing   {among} for {wanted}, on {settings['share']:.0%} of the videos: {folder / SEARCH}")
     searched = _swept([*common, *measured], SEARCH, folder, [DENSE, *candidates], goal, progress)
     index = chosen_among(searched, goal)
     overrides = plain_overrides(searched[index].info)
     say(f"confirming {' '.join(overrides)}, on the other videos: {folder / CONFIRM}")
     both = [DENSE, dict(one.split("=", 1) for one in overrides)]
     pair = _swept([*common, *measuring], CONFIRM, folder, both, goal, progress)
-    return _told(pair, overrides, goal, folder, settings)
+    return _told(pair, overrides, goal, folder, path)
+
+
+def _require_places(folder: Path, preset: Path) -> None:
+    """Raises ValueError, before hours of work, for places that cannot be written, and for a preset that no command would know."""
+    if preset.suffix != SUFFIX:
+        raise ValueError(f"out must end in {SUFFIX}, by which commands know a preset, got {str(preset)!r}")
+    if preset.is_dir():
+        raise ValueError(f"{preset} is a folder; out is the preset's file")
+    for place in (folder, preset.parent):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=place).close()
+        except OSError as error:
+            raise ValueError(f"{place} cannot be written: {error.strerror or error}; name a place that can be") from error
 
 
 def _folder(config: Any, goal: Goal, task: Sequence[str], settings: Mapping[str, Any]) -> str:
@@ -169,7 +211,7 @@ def plain_overrides(info: TrialInfo) -> tuple[str, ...]:
     return tuple(sorted(kept, key=lambda one: not one.startswith("reducer=")))
 
 
-def _told(pair: Sequence[Trial], overrides: tuple[str, ...], goal: Goal, folder: Path, settings: Mapping[str, Any]) -> Tuned:
+def _told(pair: Sequence[Trial], overrides: tuple[str, ...], goal: Goal, folder: Path, path: Path) -> Tuned:
     dense = next((one for one in pair if one.info.reducer == "none"), None)
     own = next((one for one in pair if one.info.reducer != "none"), None)
     if dense is None or own is None:
@@ -189,7 +231,6 @@ def _told(pair: Sequence[Trial], overrides: tuple[str, ...], goal: Goal, folder:
         made_with=dict(own.info.versions),
         numbers=_numbers(found, goal, row),
     )
-    path = Path(settings["out"] or folder / "preset.yaml").expanduser()
     write_preset(preset, path)
     return Tuned(preset, path, folder / SEARCH, folder / CONFIRM)
 
