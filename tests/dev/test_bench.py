@@ -7,6 +7,7 @@ from prunesweep.dev import bench_processes as processes
 from prunesweep.dev.bench import as_released, bench_merge, drawn_video, operations, plain_merge
 from prunesweep.dev.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
 from prunesweep.dev.bench_methods import bench_methods, mergers
+from prunesweep.dev.bench_roofline import Machine, Work, bench_roofline, layer_weights, vision_bytes
 from prunesweep.embedded.network import TinyShape
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
@@ -48,6 +49,31 @@ def test_the_bench_prints_both_sides() -> None:
     text = bench_merge((8, 20, 8), rounds=1)
     assert "equals the loop" in text
     assert "loop, by float32 products" in text
+
+
+def test_the_roofline_shows_each_stage_by_its_roof_and_as_it_was() -> None:
+    small = TinyShape(hidden=48, layers=6, mlp=96, vision_hidden=32, vision_layers=1, vision_mlp=64)
+    text = bench_roofline("7b", SCALES["7b"]._replace(small=small, layers=(1, 2, 3, 4)), rounds=1)
+    there, here = text.split("\n\n")
+    for part, stages in ((there, ("vision", "prefill", "decoding")), (here, ("vision", "merge", "prefill", "decoding"))):
+        rows = [line.split()[:2] for line in part.splitlines()]
+        assert [row for row in rows if row[0] == "prunevid"] == [["prunevid", stage] for stage in stages]
+
+
+def test_a_stage_takes_what_the_slower_of_its_two_peaks_needs() -> None:
+    machine = Machine("it", flops=100.0, bytes=10.0, value=2)
+    assert (Work(200, 10).roof(machine), Work(200, 10).bound(machine)) == (2.0, "FLOPs")
+    assert (Work(200, 30).roof(machine), Work(200, 30).bound(machine)) == (3.0, "memory")
+
+
+def test_weights_of_a_layer_are_those_of_the_network() -> None:
+    model = build_model(TinyShape(hidden=48, layers=2, mlp=96, vision_layers=1))
+    layer = model.network.model.language_model.layers[0]
+    matrices = sum(weight.numel() for name, weight in layer.named_parameters() if weight.ndim == 2)
+    assert layer_weights(model.shape) == matrices
+    tower = model.network.model.vision_tower
+    weights = sum(weight.numel() for name, weight in tower.named_parameters() if weight.ndim > 1 and "position" not in name)
+    assert vision_bytes(model.shape, 0, 1) == pytest.approx(weights, rel=0.35)  # the stock tower has a projector beside it
 
 
 def test_the_bench_of_methods_prints_each_that_merges() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ from prunesweep.paths import DATA
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune
 from prunesweep.sweep.evaluate import evaluate
+from support import forks
 from support.places import ROOT
 
 
@@ -32,10 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evidence")
     common = [f"store.folder={folder}/store", "logger=none", "trainer.progress=false", "benchmark.limit=4"]
     for name, config, own in (("test", "evidence", []), ("test-search", "search", ["hydra.sweeper.trials=3"])):
-        command = [sys.executable, "-m", "prunesweep.cli.run", "--config-dir", str(ROOT / "sweeps"), "--config-name", config]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        overrides = [*common, *own, f"hydra.sweep.dir={folder / name}"]
-        subprocess.run([*command, *overrides], check=True, capture_output=True, env=environment, timeout=600)
+        words = ["--config-dir", str(ROOT / "sweeps"), "--config-name", config, *common, *own, f"hydra.sweep.dir={folder / name}"]
+        code, out = forks.finish(words, folder, folder / "log")
+        assert code == 0, out
     shutil.copytree(folder / "test", folder / "validation")
     return folder
 

@@ -24,7 +24,7 @@ from prunesweep.sweep.upkeep import problems
 from support import forks
 from support.stored import rows_in
 
-KILLS = 12
+KILLS = 8
 TRIALS = 5
 GRIDS = (
     "hydra.sweeper.grids=[{reducer: prunevid, reducer.prune.layer: '2,4', reducer.prune.keep_ratio: '0.2,0.4'}, {reducer: none}]"

@@ -3,6 +3,7 @@
     python -m prunesweep.dev.bench merge      PruneVid's merge against a loop over frames; --methods: all that merge
     python -m prunesweep.dev.bench engine     shared trials against one at a time, with and without kept vision features
     python -m prunesweep.dev.bench answers    the same by how the answer is given: chosen, or written in 10 or 100 tokens
+    python -m prunesweep.dev.bench roofline   what each stage takes at least by its FLOPs and bytes, and what it takes here
     python -m prunesweep.dev.bench processes  several processes of one thread each against one
     python -m prunesweep.dev.bench decoding   whether the walk waits for frames, by decoders that work ahead
     python -m prunesweep.dev.bench start      what a trial costs besides its questions, in sweeps and searches of many trials
@@ -34,6 +35,7 @@ from prunesweep.dev import parser_of
 from prunesweep.dev.bench_answers import bench_answers
 from prunesweep.dev.bench_engine import SCALES, as_released, bench_engine
 from prunesweep.dev.bench_methods import bench_methods
+from prunesweep.dev.bench_roofline import bench_roofline
 from prunesweep.dev.bench_store import FEW, bench_resume, bench_start
 from prunesweep.dev.drawn import drawn_video, median_and_range, operations
 from prunesweep.engine.latency import PeakMemory, resident_bytes
@@ -176,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
     answers.add_argument("--scale", choices=SCALES, default="7b", help="proportion of vision to LLM FLOPs")
     answers.add_argument("--tokens", type=int, nargs="*", default=(10, 100), help="of generated answers")
     answers.add_argument("--rounds", type=int, default=3)
+    roofline = parts.add_parser("roofline", help="what each stage must take by its FLOPs and bytes, and takes here")
+    roofline.add_argument("--scale", choices=SCALES, default="7b", help="proportion of vision to LLM FLOPs")
+    roofline.add_argument("--rounds", type=int, default=5)
     processes = parts.add_parser("processes", help="what a second process brings, each with one thread")
     processes.add_argument("--processes", type=int, default=2)
     processes.add_argument("--questions", type=int, default=200, help="of the embedded benchmark")
@@ -219,6 +224,8 @@ def main() -> None:
         elif arguments.part == "answers":
             scale = SCALES[arguments.scale]
             print(bench_answers(arguments.scale, scale, arguments.tokens, arguments.rounds))
+        elif arguments.part == "roofline":
+            print(bench_roofline(arguments.scale, SCALES[arguments.scale], arguments.rounds))
         elif arguments.part == "decoding":
             from prunesweep.dev.bench_decoding import bench_decoding
 

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from prunesweep.embedded.h264 import write_video
 from prunesweep.engine.candidate import Candidate
@@ -38,7 +39,7 @@ AIM = 0.95
 PACES = (1.6, 0.8)
 """Seconds of compute for one of decoding: what one decoder keeps up with, and what two do."""
 TRIAL = Candidate("bench", Reducer("none"), 32, Protocol("words", "choose"))
-MODEL: Any = SimpleNamespace(question_conditioned=False)
+MODEL: Any = SimpleNamespace(question_conditioned=False, device=torch.device("cpu"))
 
 
 @dataclass(frozen=True)

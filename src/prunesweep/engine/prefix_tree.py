@@ -6,7 +6,6 @@ first with one live state per depth.  Sharing never changes an answer: a stage s
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from prunesweep.engine.stages import Layers
+from prunesweep.engine.stopwatch import Seconds, begun
 from prunesweep.engine.together import AtOnce, Waiting, answer_all, can_wait
 from prunesweep.lazy import torch
 from prunesweep.types import Answer, Model
@@ -44,15 +44,24 @@ class Clock:
     alone: int = 0
     kinds: dict[str, list[float]] = field(default_factory=dict)
     """Units (see `units`) and seconds by class of stage."""
+    unread: list[tuple[str, str, Seconds, float]] = field(default_factory=list)
+    """What is not in `seconds` and `kinds` yet: share, class of stage, and the part of these seconds that it took."""
 
-    def book(self, stage: Any, seconds: float, jobs: int) -> None:
-        """A stage that was run once for so many jobs."""
-        self.seconds[stage.share] += seconds
+    def book(self, stage: Any, seconds: Seconds, jobs: int, part: float = 1.0) -> None:
+        """A stage that was run once for so many jobs, in a part of the seconds.  `read` adds them up."""
         self.run += 1
         self.alone += jobs
-        kind = self.kinds.setdefault(type(stage).__name__, [0, 0.0])
-        kind[0] += units(stage)
-        kind[1] += seconds
+        name = type(stage).__name__
+        self.kinds.setdefault(name, [0, 0.0])[0] += units(stage)
+        self.unread.append((stage.share, name, seconds, part))
+
+    def read(self) -> None:
+        """Adds up what was booked; a GPU is waited for."""
+        unread, self.unread = self.unread, []
+        for share, name, seconds, part in unread:
+            taken = seconds() * part
+            self.seconds[share] += taken
+            self.kinds[name][1] += taken
 
 
 def units(stage: Any) -> int:
@@ -88,6 +97,7 @@ def evaluate_jobs(
     with torch.inference_mode():
         outcomes = {outcome.key: outcome for group in groups for outcome in walk(model, None, group, 0, clock, last)}
         outcomes |= {outcome.key: outcome for outcome in (last.answered() if last else ())}
+    clock.read()  # what was answered is here, so nothing is waited for
     return [outcomes[job.key] for job in jobs]
 
 
@@ -115,11 +125,11 @@ class LastStages:
         waiting, self._waiting, self._held = self._waiting, [], 0
         if not waiting:
             return
-        begin = time.perf_counter()
+        ended = begun(self.model.device)
         answers, self.at_once = answer_all([one for one, _ in waiting], self.model, self.at_once)
-        each = (time.perf_counter() - begin) / len(waiting)
+        seconds, each = ended(), 1 / len(waiting)
         for (one, jobs), answer in zip(waiting, answers, strict=True):
-            self.clock.book(one.stage, each, len(jobs))
+            self.clock.book(one.stage, seconds, len(jobs), each)
             yield from (Outcome(job.key, answer, one.stage if isinstance(answer, Exception) else None) for job in jobs)
 
 
@@ -147,8 +157,8 @@ def walk(
 
 
 def _timed(stage: Any, state: Any, model: Model, clock: Clock, jobs: int) -> Any:
-    begin = time.perf_counter()
+    ended = begun(model.device)
     try:
         return stage(state, model)
     finally:
-        clock.book(stage, time.perf_counter() - begin, jobs)
+        clock.book(stage, ended(), jobs)
