@@ -1,36 +1,33 @@
-import os
+"""Notebooks run, with fewer questions, and are committed as they ran."""
+
 import re
-import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
+from support import notebooks
 from support.places import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.fixture(scope="module")
-def executions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Future]]:
-    """All notebooks, one per core at a time, each in an empty folder."""
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(os.cpu_count()) as pool:
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield {path: pool.submit(execute, path, tmp_path_factory.mktemp(path.stem)) for path in NOTEBOOKS}
-
-
-def execute(path: Path, folder: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run_from_top_to_bottom(path: Path, executions: dict[Path, Future]) -> None:
-    executions[path].result()
+def test_notebooks_run_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
+    code = notebooks.cells(path)
+    fewer = notebooks.with_less(code)
+    assert fewer != code, "its questions are no longer found, so that it would run all of them"
+    (folder := tmp_path / path.stem).mkdir()
+    exit_code, said = notebooks.execute(fewer, folder)
+    assert exit_code == 0, said[-3000:]
+
+
+def test_a_cell_that_fails_fails(tmp_path: Path) -> None:
+    (folder := tmp_path / "failing").mkdir()
+    exit_code, said = notebooks.execute(["1 / 0", "open('after', 'w')"], folder)
+    assert exit_code == 1
+    assert "ZeroDivisionError" in said
+    assert not (folder / "after").exists()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

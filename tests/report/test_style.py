@@ -9,6 +9,7 @@ import pytest
 
 from prunesweep.report import style
 from prunesweep.report.plots import pareto_figure, pareto_points
+from prunesweep.search.curves import Curves, volumes_figure
 from support.records import made
 
 
@@ -41,6 +42,27 @@ def test_points_have_95_percent_intervals_and_names() -> None:
     (dense,) = (point for point in data.points if point.label == "dense")
     assert (dense.reducer, dense.accuracy) == ("none", 1)
     assert dense.low == pytest.approx(0.025 ** (1 / 40)), "the exact interval of 40 right answers"
+
+
+def test_a_point_that_has_a_name_is_larger_than_its_neighbours() -> None:
+    from matplotlib.collections import PathCollection
+
+    data = points()
+    (axes,) = pareto_figure({"tiny": data}).axes
+    drawn = [one for one in axes.collections if isinstance(one, PathCollection) and len(one.get_offsets())]
+    sizes = {tuple(place): size for one in drawn for place, size in zip(one.get_offsets(), one.get_sizes(), strict=True)}
+    named = {sizes[point.cost, point.accuracy] for point in data.points if point.label}
+    others = {sizes[point.cost, point.accuracy] for point in data.points if not point.label}
+    assert named
+    assert others
+    assert min(named) > 2 * max(others)
+
+
+def test_trials_on_an_axis_are_whole_numbers() -> None:
+    import numpy as np
+
+    (axes,) = volumes_figure([Curves("tpe", np.linspace(0.5, 0.8, 18)[None])], None, "searches").axes
+    assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 def test_no_colour_stands_for_two_names() -> None:

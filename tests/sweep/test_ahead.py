@@ -178,7 +178,7 @@ def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 def test_a_sweep_says_what_it_will_do_before_anything_heavy_is_imported(tmp_path: Path) -> None:
     done = started(tmp_path, "-m", "reducer=none,prunevid,fastv", "hydra.sweep.dir=sweep")
     lines = done.stderr.splitlines()
-    assert lines[0] == "plan        3 trials x 20 questions on 4 videos: 0 records are in the store store, 60 to make"
+    assert lines[0] == "plan        3 trials x 20 questions on 4 videos: 0 records are kept in store, 60 to make"
     assert "stages after sharing" in lines[1]
     assert lines[-2] == "            results go to sweep, every record in store as it is made"
     assert lines[-1] == "imported []"
@@ -210,10 +210,10 @@ def test_a_second_run_knows_what_is_there_and_how_long_it_takes(run, tmp_path: P
     _, _, first = run("reducer=none", "benchmark.limit=4")
     _, _, again = run("reducer=none", "benchmark.limit=4")
     _, _, more = run("reducer=none", "benchmark.limit=6")
-    assert "0 records are in the store store, 4 to make" in first
-    assert "4 records are in the store store, 0 to make" in again
+    assert "0 records are kept in store, 4 to make" in first
+    assert "4 records are kept in store, 0 to make" in again
     assert "stages" not in again
-    assert "4 records are in the store store, 2 to make" in more
+    assert "4 records are kept in store, 2 to make" in more
 
 
 # While it runs

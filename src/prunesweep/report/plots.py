@@ -154,6 +154,8 @@ def pareto_figure(panels: Mapping[str, ParetoPoints]) -> Figure:
 
 
 MOST_COLUMNS = 2
+USUAL, NAMED = 14, 34
+"""Areas of markers in square points: which of two neighbours a name means is seen from its size."""
 MANY = 40
 """Of more trials, those on the front and those that are named have a bar."""
 
@@ -189,10 +191,11 @@ def draw_points(axes: Axes, points: Sequence[Point], look: Look, name: str, few_
             axes.vlines(p.cost, p.low, p.high, color=look.colour, linewidth=0.7, alpha=0.75 if p.pareto or p.label else 0.3)
     for sure, alpha in ((False, 0.45), (True, 1.0)):
         own = [p for p in done if (p.pareto or bool(p.label)) == sure]
-        axes.scatter([p.cost for p in own], [p.accuracy for p in own], s=14, marker=look.marker, color=look.colour, alpha=alpha,
-                     linewidth=0, zorder=3)  # fmt: skip
+        sizes = [NAMED if p.label else USUAL for p in own]
+        axes.scatter([p.cost for p in own], [p.accuracy for p in own], s=sizes, marker=look.marker, color=look.colour,
+                     alpha=alpha, linewidth=0, zorder=3)  # fmt: skip
     if done:
-        axes.scatter([], [], s=14, marker=look.marker, color=look.colour, label=name, linewidth=0)
+        axes.scatter([], [], s=USUAL, marker=look.marker, color=look.colour, label=name, linewidth=0)
 
 
 def name_point(axes: Axes, cost: float, accuracy: float, text: str) -> None:

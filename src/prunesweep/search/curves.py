@@ -126,6 +126,8 @@ def _soon(volumes: Float[np.ndarray, "searches trials"], enough: float) -> str:
 @styled
 def volumes_figure(groups: Sequence[Curves], best: float | None, title: str) -> Figure:
     """Mean over the searches of each sampler, named at its end, and their range as a band."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (axes,) = canvas(COLUMN, 2.6)
     trials = np.arange(1, groups[0].volumes.shape[1] + 1)
     own, ends = looks([group.sampler for group in groups], dense=""), []
@@ -137,6 +139,7 @@ def volumes_figure(groups: Sequence[Curves], best: float | None, title: str) -> 
         ends.append((float(trials[-1]), float(shown.mean(0)[-1]), f"{group.sampler} ({len(shown)})", colour))
     if best is not None:
         axes.set_yscale("log", nonpositive="clip")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.set_xlabel("trials")
     axes.set_ylabel("hypervolume of the front" if best is None else f"hypervolume short of all settings' {best:.3f}")
     axes.set_title("\n".join([*wrap(title, 46), "lines: mean of so many; bands: their range"]), loc="left")

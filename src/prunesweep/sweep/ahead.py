@@ -243,7 +243,7 @@ class Forecast:
     results: str
 
     def lines(self) -> list[str]:
-        where = f"in the store {self.store}" if self.store else "known"
+        where = f"kept in {self.store}" if self.store else "known"
         records = f"{count(self.trials, 'trial')} x {count(self.questions, 'question')} on {count(self.videos, 'video')}"
         lines = [f"plan        {records}: {self.known:,} records are {where}, {self.missing:,} to make"]
         if self.missing:
