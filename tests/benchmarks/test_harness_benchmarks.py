@@ -13,6 +13,7 @@ from prunesweep.engine.protocol import chosen_option, question_text
 from prunesweep.sweep import data_check as data
 from prunesweep.types import Sample
 from support import trees
+from support.places import CONF
 from support.settings import benchmark, loaded, protocol
 
 NAMES = ("longvideobench", "mlvu", "nextqa", "tempcompass", "tempcompass_yes_no")
@@ -127,3 +128,16 @@ def test_a_run_on_longvideobench_with_subtitles_needs_its_protocol(tmp_path: Pat
     assert "(n=2)" in out
     code, _, _ = run(*asked, "protocol=longvideobench")
     assert "the protocol puts them nowhere; set protocol=longvideobench_subtitles" in str(code)
+
+
+def test_the_check_reads_yaml_files_of_ones_own(tmp_path: Path, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = trees.longvideobench(tmp_path / "a", video)
+    own = tmp_path / "with a space" / "benchmark"
+    own.mkdir(parents=True)
+    yaml = (CONF / "benchmark" / "longvideobench.yaml").read_text(encoding="utf-8").replace("path: ???", f"path: {root}")
+    (own / "mine.yaml").write_text(yaml, encoding="utf-8")
+    arguments = ("benchmark=mine", "protocol=longvideobench", "benchmark.limit=2")
+    assert data.run_check(arguments, config_dir=own.parent) == 0
+    assert "2 questions" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="is no folder"):
+        data.run_check(arguments, config_dir=tmp_path / "nowhere")

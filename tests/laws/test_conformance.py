@@ -124,6 +124,10 @@ class NeedsTooMuch(Checkerboard):
     needs = ("frame.head",)
 
 
+class NeedsWhatIsNoFact(Checkerboard):
+    needs = ("attention.recieved",)
+
+
 class KeepsTheLoudest(Checkerboard):
     def __call__(self, tokens: Tokens) -> Merged:
         kept = tokens.x.norm(dim=2).flatten().argsort()[: len(tokens.x)].sort().values
@@ -193,6 +197,11 @@ def test_the_suite_counts_its_laws_and_stops_at_the_first_that_does_not_hold() -
     assert check(Checkerboard()) == len(laws_of(Checkerboard()))
     with pytest.raises(AssertionError, match="count in one place"):
         check(SaysTooMany())
+
+
+def test_a_fact_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'attention\.recieved'; did you mean attention\.received\?"):
+        laws_of(NeedsWhatIsNoFact())
 
 
 def test_lists_in_yaml_are_accepted_where_methods_take_tuples() -> None:

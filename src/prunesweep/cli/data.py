@@ -20,13 +20,16 @@ app = Verbs(
 def check(
     overrides: Overrides = None,
     decord: Annotated[bool, typer.Option("--decord", help="Compare with the frames that the field's harnesses see.")] = False,
+    config_dir: Annotated[
+        Path | None, typer.Option("--config-dir", "-cd", parser=user_path, metavar="FOLDER", help="Of YAML files of your own.")
+    ] = None,
 ) -> None:
     """Read every question and every video as an evaluation would, and say what is missing or broken."""
     from prunesweep.cli import run
     from prunesweep.sweep.data_check import run_check
 
     with run.reported():
-        wrong = run_check(overrides or [], decord)
+        wrong = run_check(overrides or [], decord, config_dir)
     if wrong:
         raise typer.Exit(1)
 

@@ -1,10 +1,11 @@
 """How many wrong copies of each method the laws and its reference cases find.
 
-    python -m prunesweep.dev.mutate [METHOD...] [--jobs 2] [--all]
+    python -m prunesweep.dev.mutate [METHOD...] [--jobs 2] [--all] [--each 5]
 
 `dev/mutants.py` makes the copies by rules; a METHOD is a module of `prunesweep.reducers`.  Each copy stands in for the module
 in a process of its own, where `prunesweep.testing` and then the method's reference cases in `tests/` run.  A copy that changes
-no output of any of the laws' inputs counts as equivalent.  In a checkout.
+no output of any of the laws' inputs counts as equivalent.  `--each` draws that many copies of each method, the same each time.
+In a checkout.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import importlib.util
 import io
 import multiprocessing
 import os
+import random
 import signal
 import sys
 from collections import Counter
@@ -31,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import prunesweep.reducers as methods
+from prunesweep.checks import require_at_least
 from prunesweep.dev import parser_of
 from prunesweep.dev.mutants import Mutant, mutants_of
 from prunesweep.errors import reported
@@ -44,6 +47,7 @@ REFERENCES = (
     "reducers/test_shares.py",
     "laws/test_prunevid.py",
     "laws/test_released_rivals.py",
+    "laws/test_released_runs.py",
 )
 BY_NAME = "test_reference_"
 """Files with cases of many methods, told by their names."""
@@ -182,12 +186,12 @@ def _too_long(*_: Any) -> None:
     raise TimeoutError(f"more than {LIMIT} s")
 
 
-def fates(module: str, jobs: int) -> list[Fate]:
+def fates(module: str, jobs: int, each: int | None = None) -> list[Fate]:
     nodes = configured(module)
     spec = importlib.util.find_spec(module)
     if not nodes or spec is None or spec.origin is None:
         return []
-    mutants = mutants_of(Path(spec.origin).read_text())
+    mutants = drawn(mutants_of(Path(spec.origin).read_text()), each)
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         but, failed, own = pool.apply(baseline, ((module, nodes),))
         if failed:
@@ -196,6 +200,14 @@ def fates(module: str, jobs: int) -> list[Fate]:
         found = pool.map(tried, tasks, chunksize=1)
     kinds = ["caught" if one.by else "equivalent" if one.digest == own else "survived" for one in found]
     return [Fate(*row) for row in zip(mutants, found, kinds, strict=True)]
+
+
+def drawn(mutants: Sequence[Mutant], count: int | None) -> list[Mutant]:
+    """So many of them, in their order and the same each time; None: all."""
+    if count is None or count >= len(mutants):
+        return list(mutants)
+    chosen = sorted(random.Random(0).sample(range(len(mutants)), count))
+    return [mutants[index] for index in chosen]
 
 
 def module_names(chosen: Sequence[str]) -> list[str]:
@@ -224,24 +236,28 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="default: all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     parser.add_argument("--all", action="store_true", help="name the caught copies, too")
+    parser.add_argument("--each", type=int, help="copies of each method, drawn at random (default: all)")
     given = parser.parse_args()
     with reported():
-        run(given.methods, given.jobs, given.all)
+        if given.each is not None:
+            require_at_least("--each", given.each, 1)
+        run(given.methods, given.jobs, given.all, given.each)
 
 
-def run(chosen: Sequence[str], jobs: int, name_all: bool) -> None:
+def run(chosen: Sequence[str], jobs: int, name_all: bool, each: int | None = None) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     preload()
     console, table = Console(width=130), Table("method", "copies", "effective", "caught", "survived", "equivalent", "by laws")
     total: Counter[str] = Counter()
     for module in module_names(chosen):
-        rows = fates(module, jobs)
+        rows = fates(module, jobs, each)
         if not rows:
             continue
         count = counted(rows)
         total.update(count)
         name = module.rpartition(".")[2]
         table.add_row(name, *numbers(count))
+        print(f"{name}: {count['caught']} of {count['caught'] + count['survived']} effective copies caught", flush=True)
         for fate in rows:
             if fate.kind != "caught" or name_all:
                 where = f"{name}.py:{fate.mutant.line} {fate.mutant.rule}: {fate.mutant.before}"

@@ -4,6 +4,7 @@
     prunesweep sweep scenes_caches hydra.sweep.dir=FOLDER/caches
     prunesweep sweep scenes_matched hydra.sweep.dir=FOLDER/matched
     python -m prunesweep.dev.scenes_results FOLDER docs
+    python -m prunesweep.dev.scenes_results --short docs     # only the short table in docs/methods.md, from that page
 
 Every number is read from the records; differences are paired by question, clustered by video, and Holm-corrected within a table.
 """
@@ -11,7 +12,9 @@ Every number is read from the records; differences are paired by question, clust
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from prunesweep.analysis.comparison import Difference, paired
@@ -21,12 +24,15 @@ from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import p_text, summary_text
 from prunesweep.dev import parser_of
-from prunesweep.errors import write_anywhere
+from prunesweep.errors import reported, write_anywhere
 from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 from prunesweep.results.records import Trial, read_trials
 
 PAGE = "scenes_results.md"
+METHODS_PAGE = "methods.md"
+BEGIN, END = "<!-- scenes: begin -->\n", "<!-- scenes: end -->\n"
+"""Around the short table."""
 DEFAULT = "prunevid static_threshold=0.8"
 """The paper's settings, in the first table."""
 INTRODUCTION = """# What `scenes` shows
@@ -146,12 +152,48 @@ def matched_table(trials: Sequence[Trial]) -> Iterator[str]:
     )
 
 
+def short_table(page: str) -> str:
+    """Of the page's last table each method's better setting, beside the reference; in the page's order, the best first."""
+    matched = page.partition(MATCHED.partition("\n")[0])[2]
+    name, accuracy, cost = re.search(r"Reference: (\S+) .*with (.*) at (\S+x)\.", matched).groups()  # type: ignore[union-attr]
+    lines = (line for line in matched.splitlines() if line.startswith("| ") and "± " in line)
+    best: dict[str, tuple[str, ...]] = {}
+    for trial, *cells in ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines):
+        method = trial.split()[0]
+        if method not in best and method != name:
+            best[method] = (method, cells[0], cells[1], *cells[-2:])
+    rows = [*best.values(), (name, accuracy, cost, "the reference", "")]
+    rows.sort(key=lambda row: -float(row[1].split()[0]))
+    return (
+        "\n".join(markdown(("method, its better setting", "accuracy", "LLM prefill", "points from PruneVid", "p"), rows)) + "\n"
+    )
+
+
+def write_short(folder: Path) -> Path:
+    """Into the page of methods; raises ValueError where the table's place is not marked."""
+    path = folder / METHODS_PAGE
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{path} has no place for the table: {BEGIN.strip()} ... {END.strip()}")
+    table = short_table((folder / PAGE).read_text(encoding="utf-8"))
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
+    return path
+
+
 def main() -> None:
     write_anywhere()
     parser = parser_of(__file__, __doc__)
-    parser.add_argument("sweeps", type=user_path, help="holds settings, caches and matched")
+    parser.add_argument("sweeps", type=user_path, nargs="?", help="holds settings, caches and matched")
     parser.add_argument("folder", type=user_path, help=f"{PAGE} is written here")
+    parser.add_argument("--short", action="store_true", help=f"the short table in {METHODS_PAGE}, from {PAGE}; needs no sweeps")
     arguments = parser.parse_args()
+    if arguments.short == bool(arguments.sweeps):
+        parser.error("give finished sweeps, or --short")
+    if arguments.short:
+        with reported():
+            print(write_short(arguments.folder))
+        return
     lines = [INTRODUCTION]
     for name, table in (("settings", settings_table), ("caches", caches_table), ("matched", matched_table)):
         lines += [*table(read_trials(arguments.sweeps / name)), ""]

@@ -134,15 +134,18 @@ def report(found: Findings) -> str:
     return "\n".join(lines)
 
 
-def run_check(overrides: Sequence[str], decord: bool = False) -> int:
-    """Composes the configuration as `prunesweep` does, loads its benchmark, prints what is wrong; the number of faults."""
+def run_check(overrides: Sequence[str], decord: bool = False, config_dir: Path | None = None) -> int:
+    """Composes the configuration as `prunesweep` does, loads its benchmark, prints what is wrong; the number of faults.
+
+    `config_dir` is a folder of further YAML files.  Raises ValueError if it does not exist.
+    """
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     from prunesweep.targets import instantiate
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("eval", typed(overrides), return_hydra_config=True)
+        config = compose("eval", [*_searched(config_dir), *typed(overrides)], return_hydra_config=True)
     expand_home(config)
     require_known_keys(config)
     for key in config.benchmark:
@@ -156,6 +159,14 @@ def run_check(overrides: Sequence[str], decord: bool = False) -> int:
     found = check(samples, expected_counts(settings), look, subtitled=settings.get("subtitles", "none") != "none")
     print(report(found))
     return found.faults
+
+
+def _searched(folder: Path | None) -> list[str]:
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise ValueError(f"--config-dir {str(folder)!r} is no folder")
+    return [f"hydra.searchpath=[{json.dumps(f'file://{folder.resolve()}')}]"]
 
 
 CHOICES = ("tasks", "durations", "parts")

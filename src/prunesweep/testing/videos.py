@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from prunesweep.facts import FACTS, POOLED, Fact
 from prunesweep.lazy import torch
+from prunesweep.meant import unknown
 from prunesweep.types import Tokens
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def tokens_of(video: Video, needs: Iterable[str], kind: torch.dtype | None = Non
     x = _patches(video, dice).to(kind or torch.float32)
     facts = _facts(x, dice, video.kind == "all tokens equal")
     suffix = torch.zeros(0, CHANNELS, dtype=x.dtype)
+    for name in needs:
+        if name not in facts:
+            raise ValueError(unknown("fact in needs", name, facts))
     return Tokens("video", x, suffix, facts={name: facts[name] for name in needs})
 
 
