@@ -66,7 +66,10 @@ def test_a_value_out_of_bounds_is_no_flag(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_a_share_of_pixels_is_told_as_a_number() -> None:
     half = settings("reducer=downsample", "reducer.input.scale=0.5")
-    assert exported(half, 32, "vllm", 200704).flags == ("--mm-processor-kwargs '{\"max_pixels\": 50176}'",)
+    found = exported(half, 32, "vllm", 200704)
+    assert found.flags == ("--mm-processor-kwargs '{\"max_pixels\": 50176}'",)
+    assert "the processor's own setting" in str(found)
+    assert "for frames of videos is not verified" in str(found)
     with pytest.raises(ValueError, match=r"input.scale=0.5 is a share; say of how many, .* model.most_pixels=N"):
         exported(half, 32, "vllm")
     with pytest.raises(ValueError, match="sglang does not have downsample, vllm does"):

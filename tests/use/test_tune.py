@@ -186,7 +186,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     task = ["benchmark.limit=40", f"store.folder={folder / 'store'}", "trainer.progress=false"]
     given = {"budget": "0.4x", "methods": ["frames", "vidcom2"], "folder": str(folder / "tune")}
     first = tune(task, given, progress=False, say=lambda _: None)
-    again = tune(task, given, progress=False, say=lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:  # all is in the store: budgets are solved, races are run
+        patch.setattr("prunesweep.sweep.groups._loaded", lambda *_: pytest.fail("the model is loaded again"))
+        again = tune(task, given, progress=False, say=lambda _: None)
     assert again == first
     return first
 

@@ -5,6 +5,7 @@
     trials/KEY/HASH.parquet      its records
     shards/HASH.parquet          records of evaluations that run or were interrupted, of any trials
     files.json                   hashes of files seen before
+    solved/KEY.json              settings that were solved for a cost; see `prunesweep.sweep.solved`
 
 A parquet file is named after the hash of its bytes and never changed.  So damage shows, writing twice is writing once,
 and merging stores is copying files.  A file is removed only after all its rows are in another one that is safely on disk;
@@ -48,6 +49,7 @@ T = TypeVar("T")
 
 FORMAT = "store.json"
 TRIALS, SHARDS, FILES = "trials", "shards", "files.json"
+SOLVED = "solved"
 SPEED = "speed.json"
 """What stages took with a model on a machine; see `prunesweep.sweep.ahead`."""
 MODELS = "models.json"
@@ -116,6 +118,10 @@ class Store:
     def files(self) -> Path:
         """Where hashes of files are remembered."""
         return self.folder / FILES
+
+    def solved(self, key: str) -> Path:
+        """Where the solution of that key is, if it is known."""
+        return self.folder / SOLVED / f"{key}.json"
 
     # writing
 

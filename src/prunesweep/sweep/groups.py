@@ -22,16 +22,16 @@ from prunesweep.models.checkpoints import located, stated_layers
 from prunesweep.results.infeasible import Infeasible
 from prunesweep.results.keys.fingerprint import Files, digest
 from prunesweep.results.pending import noted
-from prunesweep.results.records import Stopped
+from prunesweep.results.records import Stopped, read_shape
 from prunesweep.results.store import Store
 from prunesweep.results.timing import Timing, sum_timings
 from prunesweep.sweep.ahead import forecast, largest, note_speed, place_of
 from prunesweep.sweep.batch import Batch, Finished, Spread, describe, info_of, make_batch
 from prunesweep.sweep.kept import Kept
-from prunesweep.sweep.planned import Planned, matched, plan_trial
+from prunesweep.sweep.planned import Planned, plan_trial
 from prunesweep.sweep.racing import Race, rivals_in, run_race
 from prunesweep.sweep.spec import Spec
-from prunesweep.sweep.work import Assembled, Work, assembled, left_to_do
+from prunesweep.sweep.work import Addresses, Assembled, Work, assembled, left_to_do
 from prunesweep.targets import instantiate
 from prunesweep.terminal import say
 from prunesweep.types import Sample
@@ -40,6 +40,7 @@ from prunesweep.waiting import doing
 if TYPE_CHECKING:
     import polars as pl
 
+    from prunesweep.cost import Shape
     from prunesweep.engine.latency import Measured
     from prunesweep.sweep.evaluate import Evaluated
     from prunesweep.types import Model
@@ -83,7 +84,7 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         begin = time.perf_counter()
         layers = stated_layers(load)
         reasons = {one.name: why for one in group if (why := one.unfit(layers))}
-        feasible, unsolved = matched([one for one in group if one.name not in reasons], make_model, samples)
+        feasible, unsolved = _matched([one for one in group if one.name not in reasons], make_model, store, load, files, samples)
         reasons |= unsolved
         matching = time.perf_counter() - begin
         out: list[Finished | Infeasible] = [one.infeasible(reasons[one.name]) for one in group if one.name in reasons]
@@ -103,6 +104,15 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
             return out
         batch = make_batch(fitting, samples, store, results, load, files)
         return [*out, *_with(_evaluate_feasible(batch, fitting, spread, make_model), "match", matching)]
+
+
+def _matched(group: list[Planned], make_model: Callable[[], Model], *place: Any) -> tuple[list[Planned], Mapping[str, str]]:
+    """As `solved.matched`; `place` are the fields of its `Place`."""
+    if not any(one.reducer.match for one in group):
+        return group, {}
+    from prunesweep.sweep.solved import Place, matched
+
+    return matched(group, make_model, Place(*place))
 
 
 def _loaded(kept: Kept, load: Mapping[str, Any], files: Files) -> Model:
@@ -198,23 +208,53 @@ def _race(
 ) -> tuple[Mapping[str, pl.DataFrame], Timing, dict[str, Stopped]]:
     """Records of all trials, of those that the race stopped fewer than there are samples, and why."""
     begin = time.perf_counter()
-    _warn_of_repeats(batch, group)
-    evaluate_some = _evaluator(batch, group, make_model)
-    loading = time.perf_counter() - begin
+    loading: list[float] = []
     timings: list[Timing] = []
 
+    @functools.cache
+    def evaluate_some() -> Callable[[Sequence[Sample], Sequence[str]], Evaluated]:
+        _warn_of_repeats(batch, group)
+        start = time.perf_counter()
+        made = _evaluator(batch, group, make_model)
+        loading.append(time.perf_counter() - start)
+        return made
+
     def evaluate_round(samples: Sequence[Sample], names: Sequence[str]) -> Mapping[str, pl.DataFrame]:
-        result = evaluate_some(samples, names)
+        if (known := _known(batch, samples, names)) is not None:  # a race that ran before: no model, no Lightning
+            timings.append(known[1])
+            return known[0]
+        result = evaluate_some()(samples, names)
         timings.append(result.timing)
         return result.records
 
     names = [trial.name for trial in batch.trials]
     rivals = rivals_in(batch.results, batch.spec.names[1:], batch.samples, race.costs)
-    raced = run_race(race, batch.samples, make_model().shape, names, rivals, evaluate_round)
+    shape = _stored_shape(batch)
+    if shape is None:
+        evaluate_some()  # says what does not fit before the first round, and describes what the store does not know
+        shape = make_model().shape
+    raced = run_race(race, batch.samples, shape, names, rivals, evaluate_round)
     stopped = {name: one.stopped for name, one in raced.items() if one.stopped}
-    timing = sum_timings(timings).besides("load", loading)
+    timing = sum_timings(timings).besides("load", sum(loading))
     timing = timing.besides("race", time.perf_counter() - begin - timing.total)
     return {name: one.records for name, one in raced.items()}, timing, stopped
+
+
+def _stored_shape(batch: Batch) -> Shape | None:
+    """The model's sizes, where the store describes every trial."""
+    stored = [batch.store.trial(key) for key in batch.keys]
+    return read_shape(stored[0].about["shape"]) if stored[0] is not None and None not in stored else None
+
+
+def _known(batch: Batch, samples: Sequence[Sample], names: Sequence[str]) -> tuple[Mapping[str, pl.DataFrame], Timing] | None:
+    """Records of these trials on these samples, if none is left to make."""
+    begin = time.perf_counter()
+    addresses = Addresses({name: batch.addresses.trials[name] for name in names}, batch.addresses.samples)
+    work = left_to_do(batch.store, samples, addresses, batch.spec.retry_errors)
+    if work.videos:
+        return None
+    records = assembled(batch.store, samples, addresses)
+    return records, Timing({}, 0.0, 0, 0, 0, work.known).besides("store", time.perf_counter() - begin)
 
 
 def _evaluator(

@@ -1,15 +1,15 @@
-"""Trials on their way to evaluation: built and checked before anything runs, matched with a cost, described for the store."""
+"""Trials on their way to evaluation: built and checked before anything runs, described for the store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep.analysis.costs import MEASURED_COSTS, require_cost
 from prunesweep.analysis.margins import require_margin
 from prunesweep.analysis.summary import require_objective
-from prunesweep.checks import InfeasibleError, require_at_least, require_flag, require_seconds
+from prunesweep.checks import require_at_least, require_flag, require_seconds
 from prunesweep.engine.devices import AUTO, require_accelerator, require_batch, require_decoders
 from prunesweep.engine.protocol import Protocol
 from prunesweep.reducers import Reducer, require_frames, require_layers
@@ -19,7 +19,6 @@ from prunesweep.targets import instantiate
 
 if TYPE_CHECKING:
     from prunesweep.engine.budget import Solution
-    from prunesweep.types import Model, Sample
 
 
 class Planned(NamedTuple):
@@ -108,28 +107,3 @@ def _require_same_subtitles(protocol: Protocol, benchmark: Mapping[str, Any]) ->
     if subtitles != "none" and not protocol.reads_subtitles:
         module = benchmark["load"]["_target_"].split(".")[-2]
         raise ValueError(f"benchmark.subtitles={subtitles}, but the protocol puts them nowhere; set protocol={module}_subtitles")
-
-
-def matched(
-    group: Sequence[Planned], make_model: Callable[[], Model], samples: Sequence[Sample]
-) -> tuple[list[Planned], Mapping[str, str]]:
-    """Reducers that are to cost a certain share, with their free setting solved for it; why others cannot, by their names."""
-    if not any(one.reducer.match for one in group):
-        return list(group), {}
-    from prunesweep.engine.budget import Calibration, solve
-
-    calibration = Calibration(make_model(), samples, group[0].spec.video["seconds"])
-    found: list[Planned] = []
-    reasons: dict[str, str] = {}
-    for one in group:
-        if not one.reducer.match:
-            found.append(one)
-            continue
-        try:
-            reducer, solution = solve(one.reducer, calibration, one.frames, one.protocol)
-        except InfeasibleError as error:
-            reasons[one.name] = str(error)
-            continue
-        print(f"{one.name}: {solution}")
-        found.append(one._replace(reducer=reducer, solution=solution))
-    return found, reasons

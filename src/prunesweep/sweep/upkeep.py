@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.files import PARTIAL, replace_file
+from prunesweep.foreign import read_json
 from prunesweep.layout import short_numbers
 from prunesweep.results.keys.code import code_of
-from prunesweep.results.keys.fingerprint import RECORD_FORMAT, versions
+from prunesweep.results.keys.fingerprint import RECORD_FORMAT, digest, versions
 from prunesweep.results.records import TRIAL, parquet_bytes
 from prunesweep.results.store import (
     FILES,
     FORMAT,
     MODELS,
     SHARDS,
+    SOLVED,
     SPEED,
     TRIALS,
     DamagedError,
@@ -65,6 +67,8 @@ def _wrong(path: Path, store: Store) -> str | None:
     if len(place) == 3 and place[0] == TRIALS and place[2] == TRIAL:
         trial = read_description(path)
         return None if trial and trial.key == place[1] else "not the description that its folder is named after"
+    if len(place) == 2 and place[0] == SOLVED and path.suffix == ".json":
+        return None if _is_named_after_origin(path) else "not the solution that it is named after"
     in_place = (len(place), place[0]) in ((2, SHARDS), (3, TRIALS))
     if path.suffix != ".parquet" or not in_place:
         return "foreign: no file of a store"
@@ -79,12 +83,24 @@ def _wrong(path: Path, store: Store) -> str | None:
     return None
 
 
+def _is_named_after_origin(path: Path) -> bool:
+    try:
+        return bool(digest(read_json(path)["made_of"]) == path.stem)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def merge(target: Store, source: Store) -> list[Problem]:
     """Copies what the source has and the target has not; returns the source's files that were not fit to copy."""
     bad = {problem.path: problem for problem in problems(source)}
     for path in sorted(source.folder.rglob("*")):
         place = path.relative_to(source.folder)
-        if path.is_file() and path not in bad and place.parts[0] in (SHARDS, TRIALS) and not (target.folder / place).exists():
+        if (
+            path.is_file()
+            and path not in bad
+            and place.parts[0] in (SHARDS, TRIALS, SOLVED)
+            and not (target.folder / place).exists()
+        ):
             (target.folder / place).parent.mkdir(parents=True, exist_ok=True)
             replace_file(target.folder / place, path.read_bytes())
     target.commit([trial.key for trial in target.trials()])

@@ -16,6 +16,10 @@ Server = Literal["vllm", "sglang", "tensorrt-llm", "tensorrt-edge-llm", "openvin
 SERVERS: tuple[Server, ...] = get_args(Server)
 UNVERIFIED = "read in the server's documentation, not run by this project's authors"
 MODELS = "served there: Qwen2.5-VL, Qwen3-VL and Nemotron VL"
+MAX_PIXELS = (
+    "max_pixels is the processor's own setting; docs/configuration/conserving_memory.md of vLLM has it for Qwen2-VL models, and "
+    "whether the server takes it for frames of videos is not verified"
+)
 CONCURRENT = "what was measured one request at a time need not hold for many at once: docs/use.md"
 
 
@@ -96,7 +100,7 @@ def _pixels(server: Server, part: Part) -> Export | None:
     most = round(part["pixels"] * part["scale"] ** 2)
     flag = f"--mm-processor-kwargs '{json.dumps({'max_pixels': most})}'"
     bound = "there it is a bound, which smaller frames are under already; here every frame's sides become smaller"
-    return Export((flag,), (bound, "processors that read max_pixels: Qwen2-VL, Qwen2.5-VL"))
+    return Export((flag,), (bound, MAX_PIXELS))
 
 
 def _places(part: Part) -> str:

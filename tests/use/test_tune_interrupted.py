@@ -1,0 +1,75 @@
+"""Ctrl-C in the middle of `tune`: the same command goes on, and says what it would have said."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from support import forks
+
+ENDED_BY_CTRL_C = 130
+SEARCHING, CONFIRMING = "choosing", "confirming"
+TOLD = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def command(arguments: list[str], folder: Path, log: Path, shard: int, part: str) -> None:
+    """Presses Ctrl-C when the store gets its shard of that number while this part of the work is done; 0: never."""
+    from prunesweep.results import store as storing
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in a shell's background
+    storing.FLUSH_SECONDS = storing.FLUSH_SHARE = 0.0  # a shard after every video
+    add, added = storing.Store.add, []
+
+    def until_interrupted(store: Any, rows: Any) -> str:
+        name = add(store, rows)
+        said = log.read_text()
+        if (CONFIRMING if CONFIRMING in said else SEARCHING) == part:
+            added.append(name)
+            if len(added) == shard:
+                os.kill(os.getpid(), signal.SIGINT)
+        return name
+
+    storing.Store.add = until_interrupted  # type: ignore[method-assign]
+    forks._type(arguments, folder, log, {**os.environ, **TOLD, "PYTHONUNBUFFERED": "1"})
+
+
+def run(arguments: list[str], folder: Path, shard: int = 0, part: str = SEARCHING) -> tuple[int | None, str]:
+    folder.mkdir(exist_ok=True)
+    log = folder / "log"
+    log.touch()
+    process = forks.CONTEXT.Process(target=command, args=(arguments, folder, log, shard, part))
+    process.start()
+    process.join(forks.PATIENCE)
+    return process.exitcode, log.read_text()
+
+
+def test_ctrl_c_loses_no_video_that_was_finished_and_changes_no_statement(
+    checkpoint: Path, benchmark_folder: Path, tmp_path: Path
+) -> None:
+    """Once among the candidates, once while the chosen one is confirmed."""
+    task = [f"model.checkpoint={checkpoint}", "model.frames=8", "benchmark=jsonl", f"benchmark.path={benchmark_folder}"]
+    own = ["tune", "budget=0.5x", "margin=0.1", "methods=[random]", "rounds=2"]
+    arguments = [*own, *task, "trainer.progress=false"]
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    for part, begun in ((SEARCHING, False), (CONFIRMING, True)):
+        code, said = run(arguments, broken, 2, part)
+        assert code == ENDED_BY_CTRL_C, said
+        assert (CONFIRMING in said) == begun, said
+        assert (": 0 records are in" in said.partition(CONFIRMING)[0]) != begun, said  # the second finds what the first had made
+        assert not list(broken.glob("tune/*/preset.yaml"))
+    code, said = run(arguments, broken)
+    assert code == 0, said
+    assert " 0 to make" in said  # of the candidates
+    code, other = run(arguments, whole)
+    assert code == 0, other
+    (resumed,), (unbroken,) = (list(folder.glob("tune/*/preset.yaml")) for folder in (broken, whole))
+    assert resumed.read_bytes() == unbroken.read_bytes()
+    assert statement(said) == statement(other)
+    assert statement(said) in " ".join(resumed.read_text().split())
+
+
+def statement(said: str) -> str:
+    """The last paragraph before the preset's place."""
+    return " ".join(said.rpartition("\npreset ")[0].rpartition("\n\n")[2].split())
