@@ -40,6 +40,8 @@ MADE_UP = (
     "reducers.torch.hub.load",
     "src/prunesweep/reducers/mine.py",
     "conf/reducer/mine.yaml",
+    "conf/benchmark/quiz.yaml",
+    "conf/protocol/quiz.yaml",
     "conf/reducer/checkerboard.yaml",
     "tests/reducers/test_reference_mine.py",
 )
