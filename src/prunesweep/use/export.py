@@ -17,7 +17,7 @@ SERVERS: tuple[Server, ...] = get_args(Server)
 UNVERIFIED = "read in the server's documentation, not run by this project's authors"
 MODELS = "served there: Qwen2.5-VL, Qwen3-VL and Nemotron VL"
 MAX_PIXELS = (
-    "max_pixels is the processor's own setting; the page "Conserving memory" of vLLM has it for Qwen2-VL models, and "
+    "max_pixels is the processor's own setting; vLLM has it, on its page on conserving memory, for Qwen2-VL models, and "
     "whether the server takes it for frames of videos is not verified"
 )
 CONCURRENT = "what was measured one request at a time need not hold for many at once: docs/use.md"
