@@ -10,12 +10,11 @@ from typing import Any
 from support import forks
 
 ENDED_BY_CTRL_C = 130
-SEARCHING, CONFIRMING = "choosing", "confirming"
 TOLD = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def command(arguments: list[str], folder: Path, log: Path, shard: int, part: str) -> None:
-    """Presses Ctrl-C when the store gets its shard of that number while this part of the work is done; 0: never."""
+def command(arguments: list[str], folder: Path, log: Path, shard: int) -> None:
+    """Presses Ctrl-C when the store gets its shard of that number; 0: never."""
     from prunesweep.results import store as storing
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in a shell's background
@@ -23,45 +22,39 @@ def command(arguments: list[str], folder: Path, log: Path, shard: int, part: str
     add, added = storing.Store.add, []
 
     def until_interrupted(store: Any, rows: Any) -> str:
-        name = add(store, rows)
-        said = log.read_text()
-        if (CONFIRMING if CONFIRMING in said else SEARCHING) == part:
-            added.append(name)
-            if len(added) == shard:
-                os.kill(os.getpid(), signal.SIGINT)
+        added.append(name := add(store, rows))
+        if len(added) == shard:
+            os.kill(os.getpid(), signal.SIGINT)
         return name
 
     storing.Store.add = until_interrupted  # type: ignore[method-assign]
-    forks._type(arguments, folder, log, {**os.environ, **TOLD, "PYTHONUNBUFFERED": "1"})
+    forks._type(arguments, folder, log, {**os.environ, **TOLD})
 
 
-def run(arguments: list[str], folder: Path, shard: int = 0, part: str = SEARCHING) -> tuple[int | None, str]:
+def run(arguments: list[str], folder: Path, shard: int = 0) -> tuple[int | None, str]:
     folder.mkdir(exist_ok=True)
-    log = folder / "log"
-    log.touch()
-    process = forks.CONTEXT.Process(target=command, args=(arguments, folder, log, shard, part))
+    process = forks.CONTEXT.Process(target=command, args=(arguments, folder, folder / "log", shard))
     process.start()
     process.join(forks.PATIENCE)
-    return process.exitcode, log.read_text()
+    return process.exitcode, (folder / "log").read_text()
 
 
 def test_ctrl_c_loses_no_video_that_was_finished_and_changes_no_statement(
     checkpoint: Path, benchmark_folder: Path, tmp_path: Path
 ) -> None:
-    """Once among the candidates, once while the chosen one is confirmed."""
+    """Three processes of some seconds each: interrupted among the candidates, then the same command, and one left alone."""
     task = [f"model.checkpoint={checkpoint}", "model.frames=8", "benchmark=jsonl", f"benchmark.path={benchmark_folder}"]
-    own = ["tune", "budget=0.5x", "margin=0.1", "methods=[random]", "rounds=2"]
-    arguments = [*own, *task, "trainer.progress=false"]
+    arguments = ["tune", "budget=0.5x", "margin=0.1", "methods=[random]", "rounds=2", *task, "trainer.progress=false"]
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    for part, begun in ((SEARCHING, False), (CONFIRMING, True)):
-        code, said = run(arguments, broken, 2, part)
-        assert code == ENDED_BY_CTRL_C, said
-        assert (CONFIRMING in said) == begun, said
-        assert (": 0 records are in" in said.partition(CONFIRMING)[0]) != begun, said  # the second finds what the first had made
-        assert not list(broken.glob("tune/*/preset.yaml"))
+    code, said = run(arguments, broken, 2)
+    assert code == ENDED_BY_CTRL_C, said
+    assert "confirming" not in said
+    assert ": 0 records are in" in said
+    assert not list(broken.glob("tune/*/preset.yaml"))
     code, said = run(arguments, broken)
     assert code == 0, said
-    assert " 0 to make" in said  # of the candidates
+    assert ": 0 records are in" not in said.partition("confirming")[0], "what was finished is used"
+    assert "as was solved before" in said
     code, other = run(arguments, whole)
     assert code == 0, other
     (resumed,), (unbroken,) = (list(folder.glob("tune/*/preset.yaml")) for folder in (broken, whole))
