@@ -92,6 +92,7 @@ def test_a_table_is_no_wider_than_its_terminal_and_whole_in_a_pipe(
     monkeypatch.setenv("COLUMNS", str(width))
     assert command(*arguments)[1] == pipe
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
     shown = command(*arguments)[1]
     assert max(map(len, shown.splitlines())) <= width
     whole, kept = (next(line.split() for line in text.splitlines()[2:] if line) for text in (pipe, shown))
@@ -115,6 +116,7 @@ def many(folder: Path) -> list[str]:
 def test_all_trials_are_a_line_each(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     numbers = many(tmp_path)
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     code, out = command(str(tmp_path), "--all")
     assert code == 0

@@ -49,11 +49,11 @@ def test_ctrl_c_loses_no_video_that_was_finished_and_changes_no_statement(
     code, said = run(arguments, broken, 2)
     assert code == ENDED_BY_CTRL_C, said
     assert "confirming" not in said
-    assert ": 0 records are in" in said
+    assert ": 0 records are kept" in said
     assert not list(broken.glob("tune/*/preset.yaml"))
     code, said = run(arguments, broken)
     assert code == 0, said
-    assert ": 0 records are in" not in said.partition("confirming")[0], "what was finished is used"
+    assert ": 0 records are kept" not in said.partition("confirming")[0], "what was finished is used"
     assert "as was solved before" in said
     code, other = run(arguments, whole)
     assert code == 0, other
