@@ -140,14 +140,14 @@ def test_a_wrong_key_ends_the_command_instead_of_being_refused_for_every_answer(
         ("say: The answer is great! ;", "the judge's reply holds no score: 'The answer is great!'"),
         ("say: {'score': 11} ;", "the judge's score must be in [0, 5], got 11"),
         ("no json", "the endpoint's reply is no chat completion"),
-        ("wait: 2", "no reply within 0.2 s"),
+        ("wait: 6", "no reply within 2 s"),
         ("status: 500", "the endpoint answered with HTTP 500"),
     ],
 )
 def test_a_verdict_that_cannot_be_had_has_a_reason_and_no_score(
     endpoint: Endpoint, tmp_path: Path, text: str, error: str
 ) -> None:
-    judge = Judge(endpoint.url, "stand-in", tries=2, timeout=0.2)
+    judge = Judge(endpoint.url, "stand-in", tries=2, timeout=2 if "wait" in text else 60)  # a busy machine is slow
     bad, good = grade([case(text), case("fine")], judge, Cache(tmp_path / "cache.jsonl"), None)
     assert (bad.score, bad.error) == (None, error)
     assert good.score == 4
