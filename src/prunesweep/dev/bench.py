@@ -150,8 +150,8 @@ def bench_merge(shape: tuple[int, int, int], rounds: int) -> str:
     sizes = " x ".join(map(str, shape))
     title = (
         f"{sizes} (frames x tokens x channels), {len(ours)} of {shape[0] * shape[1]} tokens left\n"
-        f"the batched merge equals the loop run in float64; in float32, as timed, rounding changes {lost[0]} of the loop with "
-        f"differences and {lost[1]} of that with products"
+        "the batched merge equals the loop run in float64\n"
+        f"in float32, as timed, rounding changes {lost[0]} of the loop with differences and {lost[1]} of that with products"
     )
     return f"{title}\n{grid(('', 'operations', f'median of {rounds} (range)', 'extra memory'), rows)}"
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from prunesweep.cost import Shape, Usage, kv_bytes, ledger, vision_flops, with_text
+from prunesweep.cost import Shape, Usage, kv_bytes, ledger, linear_flops, vision_flops, with_text
 from prunesweep.dev.bench_engine import (
     FRAMES,
     Scale,
@@ -73,8 +73,7 @@ def layer_weights(shape: Shape) -> int:
     """Values of one decoder layer.  Raises ValueError for a network with experts or linear attention."""
     if shape.experts or shape.linear:
         raise ValueError("the roofline knows networks without experts and linear attention; use another scale")
-    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    return shape.hidden * (2 * queries + 2 * keys + 3 * shape.mlp)
+    return linear_flops(shape, 1) // 2  # one row multiplies and adds each weight once
 
 
 def layer_activations(shape: Shape) -> int:

@@ -49,7 +49,6 @@ class Picture(NamedTuple):
 
 def pictures(sweep: Path) -> Iterator[Picture]:
     """What can be drawn of a sweep.  Raises ValueError for one of several models or benchmarks."""
-    from prunesweep.analysis.ablation import ablations, importances
     from prunesweep.analysis.outcomes import read_outcomes
     from prunesweep.analysis.resampling import front
     from prunesweep.report import figures, plots
@@ -80,6 +79,16 @@ def pictures(sweep: Path) -> Iterator[Picture]:
         "figures.front_figure(outcomes, front)",
         figures.front_figure(outcomes, front(outcomes)),
     )
+    yield from _settings(outcomes)
+    yield from _searches(sweep, outcomes)
+    yield from _token_maps(sweep, outcomes)
+
+
+def _settings(outcomes: Outcomes) -> Iterator[Picture]:
+    """What settings do, one by one and together; of the method with most trials."""
+    from prunesweep.analysis.ablation import ablations, importances
+    from prunesweep.report import figures
+
     largest = max(ablations(outcomes), key=lambda one: one.trials, default=None)
     if largest is not None:
         title = f"{largest.reducer}, n = {largest.samples} questions"
@@ -115,8 +124,6 @@ def pictures(sweep: Path) -> Iterator[Picture]:
             "figures.parallel_figure(coordinates)",
             figures.parallel_figure(most),
         )
-    yield from _searches(sweep, outcomes)
-    yield from _token_maps(sweep, outcomes)
 
 
 def _searches(sweep: Path, outcomes: Outcomes) -> Iterator[Picture]:

@@ -84,7 +84,7 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         begin = time.perf_counter()
         layers = stated_layers(load)
         reasons = {one.name: why for one in group if (why := one.unfit(layers))}
-        feasible, unsolved = _matched([one for one in group if one.name not in reasons], make_model, store, load, files, samples)
+        feasible, unsolved = _matched([one for one in group if one.name not in reasons], make_model, store, load, samples)
         reasons |= unsolved
         matching = time.perf_counter() - begin
         out: list[Finished | Infeasible] = [one.infeasible(reasons[one.name]) for one in group if one.name in reasons]
@@ -106,13 +106,15 @@ def _evaluate_group(group: list[Planned], results: Path | None, spread: Spread |
         return [*out, *_with(_evaluate_feasible(batch, fitting, spread, make_model), "match", matching)]
 
 
-def _matched(group: list[Planned], make_model: Callable[[], Model], *place: Any) -> tuple[list[Planned], Mapping[str, str]]:
-    """As `solved.matched`; `place` are the fields of its `Place`."""
+def _matched(
+    group: list[Planned], make_model: Callable[[], Model], store: Store, load: Mapping[str, Any], samples: Sequence[Sample]
+) -> tuple[list[Planned], Mapping[str, str]]:
+    """As `solved.matched`, which is imported only where something is to be solved."""
     if not any(one.reducer.match for one in group):
         return group, {}
     from prunesweep.sweep.solved import Place, matched
 
-    return matched(group, make_model, Place(*place))
+    return matched(group, make_model, Place(store, load, Files(store.files), samples))
 
 
 def _loaded(kept: Kept, load: Mapping[str, Any], files: Files) -> Model:
