@@ -14,6 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of commands that tests start: several run at once
+os.environ["TERM"] = "dumb"  # as of no terminal; tests of colours set their own
+os.environ.pop("NO_COLOR", None)
 
 from prunesweep.benchmarks import jsonl
 from prunesweep.cli import run as command
