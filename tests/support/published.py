@@ -225,7 +225,7 @@ PUBLISHED: dict[str, Published] = {
             "vision_config": {"depth": 24, "hidden_size": 1536, "intermediate_size": 10944, "out_hidden_size": 4096},
         },
         *(107.7, 128, 2, 1024, 32),
-        "the config.json of GLM-4.6V, as quoted by public notes, and of a public model with the same LLM; 4.6V has the same sizes",
+        "the config.json of GLM-4.6V, as quoted by public notes, and of a public model with its LLM; 4.6V is as large",
     ),
     "glm4_6v_flash": Published(
         "zai-org/GLM-4.6V-Flash",

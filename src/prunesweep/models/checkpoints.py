@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 HUB_TIMEOUT = 10.0
 """Seconds."""
+REFUSALS = (401, 403, 404)
+"""Of HTTP: who asks is not known, may not have it, or there is none."""
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 MOST_NAMED = 5
@@ -197,9 +199,20 @@ def require_hub(name: str) -> None:
         )  # with a login's token
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
     except urllib.error.HTTPError as error:
-        raise ValueError(f"the hub does not give out {name!r} ({error}); set model.checkpoint to a folder") from error
+        raise ValueError(f"the hub does not give out {name!r} ({error}); {_remedy(error.code)}") from error
     except OSError as error:
         raise ValueError(f"{name!r} is not cached and the hub cannot be reached; set model.checkpoint to a folder") from error
+
+
+def _remedy(status: int | None, gated: bool = False) -> str:
+    """What to do about a refusal of the hub's, which says "unauthorized" for models that do not exist, too."""
+    if gated:
+        return (
+            "it is gated: accept its terms on its page there and log in with hf auth login, or set model.checkpoint to a folder"
+        )
+    if status in REFUSALS:
+        return "check the name, log in with hf auth login if it is private or gated, or set model.checkpoint to a folder"
+    return "set model.checkpoint to a folder"
 
 
 def local_folder(checkpoint: str) -> Path:
@@ -209,15 +222,15 @@ def local_folder(checkpoint: str) -> Path:
         return folder
     _require_hub_name(checkpoint)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
     require_hub(checkpoint)
     try:
         return Path(snapshot_download(checkpoint, allow_patterns=list(LOADED)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"cannot get {checkpoint!r} from the hub ({type(error).__name__}); set model.checkpoint to a folder"
-        ) from error
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        remedy = _remedy(status, gated=isinstance(error, GatedRepoError))
+        raise ValueError(f"cannot get {checkpoint!r} from the hub ({type(error).__name__}); {remedy}") from error
 
 
 def located(load: Mapping[str, Any]) -> dict[str, Any]:
