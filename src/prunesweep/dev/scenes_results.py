@@ -33,6 +33,7 @@ PAGE = "scenes_results.md"
 METHODS_PAGE = "methods.md"
 BEGIN, END = "<!-- scenes: begin -->\n", "<!-- scenes: end -->\n"
 """Around the short table."""
+DENSE = "none"
 DEFAULT = "prunevid static_threshold=0.8"
 """The paper's settings, in the first table."""
 INTRODUCTION = """# What `scenes` shows
@@ -40,7 +41,8 @@ INTRODUCTION = """# What `scenes` shows
 The [benchmark](scenes.md)'s 1000 test questions and its tiny model: one model, one training seed. Read the tables as what
 a setting does to a network that needs its tokens, not as what it does to a 7B model. Written by
 `python -m prunesweep.dev.scenes_results` from the records of three sweeps. A difference is of the same questions, with its
-standard error clustered by video and its p-value Holm-corrected within the table. The final split was not used.
+standard error clustered by video and its p-value Holm-corrected within the table. [The final split](scenes_final.md) is
+a page of its own.
 """
 SETTINGS = """## Settings of PruneVid, over the paper's ranges
 
@@ -67,11 +69,12 @@ class Told(NamedTuple):
     holm: float
 
 
-def compared(trials: Sequence[Trial], reference: Trial) -> list[Told]:
-    """All but the reference, in their order."""
+def compared(trials: Sequence[Trial], reference: str) -> list[Told]:
+    """All but the reference, in their order.  Raises ValueError where it is not among them."""
+    own = named(trials, reference)
     rows = rows_of(trials)
-    others = [i for i, one in enumerate(trials) if one is not reference]
-    found = [paired(trials[i].records, reference.records) for i in others]
+    others = [i for i, one in enumerate(trials) if one is not own]
+    found = [paired(trials[i].records, own.records) for i in others]
     corrected = holm([one.p_value for one in found])
     return [Told(rows[i], one, float(p)) for i, one, p in zip(others, found, corrected, strict=True)]
 
@@ -90,7 +93,7 @@ def named(trials: Sequence[Trial], name: str) -> Trial:
 
 
 def settings_table(trials: Sequence[Trial]) -> Iterator[str]:
-    reference, dense = named(trials, DEFAULT), named(trials, "none")
+    dense = named(trials, DENSE)
     rows = dict(zip((one.info.name for one in trials), rows_of(trials), strict=True))
     own = rows[DEFAULT]
     yield SETTINGS.format(
@@ -101,31 +104,35 @@ def settings_table(trials: Sequence[Trial]) -> Iterator[str]:
         head,
         [
             (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.entrance_ratio:.3f}x", *difference(t))
-            for t in compared(trials, reference)
+            for t in compared(trials, DEFAULT)
         ],
     )
 
 
+def exactly(trials: Sequence[Trial]) -> list[Trial]:
+    return [one._replace(records=scored_exactly(one.records)) for one in trials]
+
+
 def caches_table(trials: Sequence[Trial]) -> Iterator[str]:
-    exact = [one._replace(records=scored_exactly(one.records)) for one in trials]
-    dense = named(exact, "none")
+    exact = exactly(trials)
     rows = dict(zip((one.info.name for one in exact), rows_of(exact), strict=True))
-    yield CACHES.format(dense=summary_text(rows["none"]))
+    yield CACHES.format(dense=summary_text(rows[DENSE]))
     head = ("trial", "exact answers", "LLM prefill", "KV", "points from dense", "p")
     yield from markdown(
         head,
         [
             (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.kv_ratio:.3f}x", *difference(t))
-            for t in compared(exact, dense)
+            for t in compared(exact, DENSE)
         ],
     )
     yield ""
     yield "Caches of layers before the pruning, whole against cut:"
     yield ""
-    yield from markdown(("method", "points, whole minus cut", "p"), list(_whole_and_cut(exact)))
+    yield from markdown(("method", "points, whole minus cut", "p"), list(whole_and_cut(exact)))
 
 
-def _whole_and_cut(trials: Sequence[Trial]) -> Iterator[tuple[str, str, str]]:
+def whole_and_cut(trials: Sequence[Trial]) -> Iterator[tuple[str, str, str]]:
+    """Name, points and corrected p-value of each pair."""
     by_name = {one.info.name: one for one in trials}
     pairs = [(name, name.replace("=whole", "=cut")) for name in by_name if name.endswith("earlier_caches=whole")]
     found = [(whole, paired(by_name[whole].records, by_name[cut].records)) for whole, cut in pairs if cut in by_name]
@@ -141,7 +148,7 @@ def matched_table(trials: Sequence[Trial]) -> Iterator[str]:
     row = rows[reference.info.name]
     yield MATCHED.format(name=reference.info.name, default=summary_text(row), cost=row.llm_flops_ratio)
     head = ("trial", "accuracy", "LLM prefill", "tokens in", "points from PruneVid", "p")
-    told = sorted(compared(trials, reference), key=lambda t: -t.row.accuracy)
+    told = sorted(compared(trials, reference.info.name), key=lambda t: -t.row.accuracy)
     yield from markdown(
         head,
         [

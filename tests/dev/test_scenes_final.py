@@ -1,0 +1,28 @@
+"""The final split of `scenes` beside the test split: what a page says is read back, and what changed is counted."""
+
+from __future__ import annotations
+
+from prunesweep.dev.scenes_final import Said, agreement, said_by
+from prunesweep.dev.scenes_results import DEFAULT, PAGE
+from support.places import ROOT
+
+
+def test_all_tables_of_the_page_are_read() -> None:
+    said = said_by((ROOT / "docs" / PAGE).read_text(encoding="utf-8"))
+    assert set(said) == {"points from the defaults", "points from dense", "points, whole minus cut", "points from PruneVid"}
+    assert all(len(rows) > 5 for rows in said.values())
+    assert DEFAULT not in said["points from the defaults"]
+    worse = said["points from the defaults"]["prunevid static_threshold=0.6"]
+    assert worse.significant
+    assert not worse.better
+
+
+def test_only_what_is_significant_on_both_in_one_direction_holds() -> None:
+    before = {"a": Said("+5.0 ± 1.0", "p < 1e-12"), "b": Said("-5.0 ± 1.0", "p = 0.01"), "c": Said("+0.1 ± 1.0", "p = 0.9")}
+    before["d"] = Said("-2.0 ± 1.0", "p = 0.04")
+    now = {"a": Said("+4.0 ± 1.0", "p = 0.001"), "b": Said("+5.0 ± 1.0", "p = 0.01"), "c": Said("+4.0 ± 1.0", "p = 0.002")}
+    now["d"] = Said("-1.0 ± 1.0", "p = 0.3")
+    told = agreement(before, now)
+    assert "Of 3 differences" in told
+    assert "1 are so here, in the same direction, and 1 in the other" in told
+    assert "Of the other 1, 1 are significant here only" in told
