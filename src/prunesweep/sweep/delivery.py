@@ -35,8 +35,11 @@ AXIS = "axis.json"
 """What the relative costs that another sweeper was told are shares of."""
 
 
-def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -> float | list[float]:
-    """Write a trial's folder; returns what `analysis.returned` names, for sweepers that optimise it; NaN if it was not run."""
+def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -> float | list[float] | None:
+    """Write a trial's folder; returns what `analysis.returned` names, for sweepers that optimise it; NaN if it was not run.
+
+    None to our own sweepers, which may have thousands of trials and read their records.
+    """
     if isinstance(finished, Infeasible):
         write_infeasible(folder, finished)
         log.info("%s", finished.line)
@@ -51,10 +54,14 @@ def deliver(finished: Finished | Infeasible, folder: Path, config: DictConfig) -
     (folder / CONFIG).write_text(to_yaml(settings), encoding="utf-8")
     if harness := settings["benchmark"].get("official"):
         ask_harness(harness, trial.records, folder)
+    sweep, hydra = sweep_folder(config), hydra_of(config)
+    if sweep and hydra and hydra.runtime.choices["hydra/sweeper"] in OWN_SWEEPERS:
+        log.info("%d records", len(trial.records))
+        return None
     summary = summarize(trial)
     log.info("%s", asdict(summary))
     names = settings["analysis"]["returned"]
-    row = relative(summary, _sweepers_axis(config, summary, trial.info))
+    row = relative(summary, _sweepers_axis(sweep, summary, trial.info) if sweep else None)
     return returned(vars(row) if set(names).issubset(OBJECTIVES) else numbers(row, trial), names)
 
 
@@ -74,11 +81,8 @@ def ask_harness(node: Mapping[str, Any], records: pl.DataFrame, folder: Path) ->
     write_official(folder, Official(**made, aggregates=aggregates), rows)
 
 
-def _sweepers_axis(config: DictConfig, row: Summary, info: TrialInfo) -> Denominator | None:
-    """One for all trials of a sweeper that is not ours; None outside of one: the row is relative to its own dense model."""
-    sweep, hydra = sweep_folder(config), hydra_of(config)
-    if sweep is None or hydra is None or hydra.runtime.choices["hydra/sweeper"] in OWN_SWEEPERS:
-        return None
+def _sweepers_axis(sweep: Path, row: Summary, info: TrialInfo) -> Denominator:
+    """One for all trials of a sweeper that is not ours; outside of one a row is relative to its own dense model."""
     return kept(sweep / AXIS, counted(vars(row), counted_name(info)))
 
 
