@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 import prunesweep as ps
 from prunesweep import api
 from prunesweep.checks import EvaluationError
-from prunesweep.foreign import read_yaml
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.results.infeasible import Infeasible, write_infeasible
 from prunesweep.results.records import RECORDS, TRIAL, read_info, read_trials, write_trial
 from support.places import CONF, only_folder

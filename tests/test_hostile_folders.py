@@ -13,12 +13,12 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from prunesweep import foreign
 from prunesweep.analysis import judge
 from prunesweep.analysis.outcomes import read_outcomes
 from prunesweep.cli import app
 from prunesweep.cli import run as command
-from prunesweep.foreign import ForeignCodeError, build, read_json, read_yaml, registered
+from prunesweep.disk import foreign
+from prunesweep.disk.foreign import ForeignCodeError, build, read_json, read_yaml, registered
 from prunesweep.report import grades, token_maps, token_pictures
 from prunesweep.report.html import command_of
 from prunesweep.results.read import UnreadableError, read_folder

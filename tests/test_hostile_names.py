@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from prunesweep.cli import app
+from prunesweep.console.terminal import BOLD, CYAN, DIM, GREEN
 from prunesweep.results.infeasible import INFEASIBLE
 from prunesweep.results.store import Store
-from prunesweep.terminal import BOLD, CYAN, DIM, GREEN
 
 HOSTILE = "\x1b[2J\x1b[35mred\x1b[m\x1b]0;owned\x07\r\x9b31m\u202e</script><img src=x onerror=alert(1)> $\\frac{x $ [red]|&_#%"
 OBEYED = ("\x1b", "\x07", "\r", "\x9b", "\u202e")

@@ -143,7 +143,7 @@ def search(
 
 
 def _unknown_option(name: str) -> str:
-    from prunesweep.meant import closest
+    from prunesweep.console.meant import closest
 
     known = ("trials", *Searching.__annotations__)
     close = closest(name, known)
@@ -241,7 +241,7 @@ def _run(common: Sequence[str], more: Sequence[str], methods: Sequence[Choice], 
 @contextmanager
 def _places_explained() -> Iterator[None]:
     """Raises ValueError, in one line, for a folder that cannot be written."""
-    from prunesweep.files import unwritten
+    from prunesweep.disk.files import unwritten
 
     try:
         yield
@@ -269,7 +269,7 @@ def _without_answer(folder: Path) -> str:
     import polars as pl
 
     from prunesweep.analysis.failures import failures
-    from prunesweep.layout import count
+    from prunesweep.console.layout import count
     from prunesweep.results.records import read_trials
 
     summary = folder / "summary.parquet"

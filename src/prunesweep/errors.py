@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prunesweep.checks import EvaluationError
-from prunesweep.layout import visible_lines
+from prunesweep.console.layout import visible_lines
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 

@@ -20,6 +20,7 @@ from prunesweep.paths import PACKAGE
 
 TARGET = "_target_"
 MOVED = {
+    **{f"prunesweep.{name}": f"prunesweep.types.{name}" for name in ("caches", "facts", "slots", "tower")},
     "prunesweep.answers": "prunesweep.engine.answers",
     "prunesweep.callbacks": "prunesweep.cli.callbacks",
     "prunesweep.clustering": "prunesweep.reducers.parts.clustering",

@@ -16,7 +16,6 @@ from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.plan import continuation
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.validity import InvalidError
-from prunesweep.facts import Fact
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Evicted, Reducer, keep_tokens
 from prunesweep.reducers.frames import Stride
@@ -25,6 +24,7 @@ from prunesweep.reducers.prunevid import Merge
 from prunesweep.reducers.random import Drop
 from prunesweep.sweep.evaluate import evaluate
 from prunesweep.types import KeyValue, Merged, Prefix, Run, Sample, Seen, Tokens
+from prunesweep.types.facts import Fact
 
 FRAMES, PATCHES, CHANNELS = 2, 6, 4
 COUNT = FRAMES * PATCHES

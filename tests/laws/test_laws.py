@@ -21,13 +21,13 @@ from prunesweep.engine.stages import (
     changed,
     looked,
 )
-from prunesweep.facts import FEATURES
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.reducers import EarlierCaches, Left, Reducer, Step, earlier_caches, left_by_step, merges_patches
 from prunesweep.reducers.prunevid import Prune as AttentionPrune
 from prunesweep.reducers.random import Drop
 from prunesweep.reducers.random import Prune as RandomPrune
 from prunesweep.types import Answer, Prefix, Sample
+from prunesweep.types.facts import FEATURES
 from prunesweep.video.reader import VideoError
 from support.facts import RUNNABLE
 from support.trials import (

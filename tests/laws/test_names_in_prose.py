@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from prunesweep.cli import app
+from prunesweep.console.layout import prose
 from prunesweep.dev import reference
-from prunesweep.layout import prose
 from prunesweep.targets import MOVED
 from support.places import ROOT
 

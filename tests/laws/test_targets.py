@@ -12,8 +12,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from prunesweep.disk.foreign import build, read_json, read_yaml, targets
 from prunesweep.engine.protocol import Protocol
-from prunesweep.foreign import build, read_json, read_yaml, targets
 from prunesweep.paths import PACKAGE
 from prunesweep.results.keys.syntax import find_installed
 from prunesweep.targets import MOVED, TARGET, instantiate, today

@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from prunesweep.facts import Fact
 from prunesweep.models.towers import merged_pass
 from prunesweep.reducers import Merger, NoCounterpartError
 from prunesweep.reducers.aim import Aim
@@ -35,6 +34,7 @@ from prunesweep.reducers.tome import ToMe, merge_layer
 from prunesweep.reducers.vidcom2 import VidCom2, frame_ratios, likeness
 from prunesweep.reducers.visionzip import VisionZip
 from prunesweep.types import Contributions, Merged, Tokens, TowerTokens
+from prunesweep.types.facts import Fact
 
 FOLDER = Path(__file__).parents[1] / "data" / "methods"
 CASES = json.loads((FOLDER / "cases.json").read_text())

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from prunesweep.analysis.outcomes import read_outcomes
-from prunesweep.foreign import read_yaml
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.paths import CONF
 from prunesweep.report.given import KEY, presets, statement_of
 from prunesweep.report.marks import DEFAULT, DENSE, defaults, marked

@@ -145,7 +145,7 @@ def test_every_number_of_a_method_is_in_the_key_and_none_of_bookkeeping(source: 
 
 def test_adding_a_definition_that_nothing_answering_uses_changes_nothing(source: Path) -> None:
     before = of(source)
-    for name in ("types", "cost", "engine/protocol", "results/records", "reducers/__init__", "models/checkpoints"):
+    for name in ("types/__init__", "cost", "engine/protocol", "results/records", "reducers/__init__", "models/checkpoints"):
         path = source / "prunesweep" / f"{name}.py"
         path.write_text(path.read_text() + "\n\ndef unused():\n    return 3\n")
     assert of(source) == before

@@ -14,13 +14,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from prunesweep.locks import uninterrupted
+from prunesweep.disk.locks import uninterrupted
 from prunesweep.search.study import open_storage
 from support.searches import make_task, plan, search
 
 TRIALS = 4
 PARTS = 10
-WATCHED = ("optuna", "prunesweep/search", "prunesweep/locks")
+WATCHED = ("optuna", "prunesweep/search", "prunesweep/disk/locks")
 
 
 def stop(*_: object) -> None:

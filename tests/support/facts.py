@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from omegaconf import OmegaConf
 
-from prunesweep.facts import POOLED, Fact
 from prunesweep.reducers import Reducer, needs_of
 from prunesweep.targets import instantiate
+from prunesweep.types.facts import POOLED, Fact
 from support.places import CONF, REDUCERS
 
 PRUMERGE = ("features", "key.joined", "attention.joined")

@@ -43,10 +43,10 @@ class SharedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         began = time.perf_counter()
+        from prunesweep.console.waiting import doing
         from prunesweep.results.timing import add_timing
         from prunesweep.sweep.batch import Finished
         from prunesweep.sweep.configs import evaluate_configs
-        from prunesweep.waiting import doing
 
         imported = time.perf_counter()
         setup_globals()

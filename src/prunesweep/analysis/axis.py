@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunesweep.analysis.costs import ABSOLUTE, Denominator, counted, measured
 from prunesweep.analysis.summary import Summary
-from prunesweep.files import replace_file
+from prunesweep.disk.files import replace_file
 
 if TYPE_CHECKING:
     from prunesweep.results.records import TrialInfo

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prunesweep.console.meant import closest
 from prunesweep.cost import CONVENTIONS, Shape, Usage, ledger, published_prefill
-from prunesweep.meant import closest
 from prunesweep.results.records import BY_LAYER, USAGE
 
 if TYPE_CHECKING:

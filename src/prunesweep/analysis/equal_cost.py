@@ -21,7 +21,7 @@ from prunesweep.analysis.accuracy import Accuracy, accuracies_of
 from prunesweep.analysis.clusters import difference_means
 from prunesweep.analysis.counterparts import ASKED
 from prunesweep.analysis.outcomes import Outcomes
-from prunesweep.meant import closest, unknown
+from prunesweep.console.meant import closest, unknown
 from prunesweep.results.read import settings
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from prunesweep.analysis.front import knee_point
 from prunesweep.analysis.outcomes import Outcomes, read_outcomes
 from prunesweep.analysis.significance import dense_trial
 from prunesweep.analysis.wording import numbered
-from prunesweep.layout import short_numbers
+from prunesweep.console.layout import short_numbers
 from prunesweep.results.infeasible import read_infeasible
 from prunesweep.results.read import is_key_of, is_store, no_folder, number, read_infos, settings
 from prunesweep.results.records import LATEST, RECORDS, TrialInfo

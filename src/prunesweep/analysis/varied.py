@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from prunesweep.analysis.summary import Summary
-from prunesweep.layout import visible
+from prunesweep.console.layout import visible
 from prunesweep.results.read import number, settings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from prunesweep.analysis.accuracy import Accuracy
 from prunesweep.analysis.comparison import Difference
 from prunesweep.analysis.significance import accuracy_interval
 from prunesweep.analysis.summary import Summary, scores_of
-from prunesweep.layout import short_numbers
+from prunesweep.console.layout import short_numbers
 
 SMALLEST_P = 1e-12
 """Smaller p-values say nothing more: the normal approximation does not reach there."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_number
-from prunesweep.layout import count
+from prunesweep.console.layout import count
 from prunesweep.types import Sample
 
 WHOLE = "the whole"

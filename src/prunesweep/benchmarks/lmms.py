@@ -27,7 +27,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from prunesweep.benchmarks import require_unique, take_evenly
-from prunesweep.meant import closest
+from prunesweep.console.meant import closest
 from prunesweep.types import Sample
 
 INSTALL = "pip install 'prunesweep[lmms]'"

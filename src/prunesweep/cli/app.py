@@ -33,7 +33,7 @@ from prunesweep.cli import (
     wandb,
 )
 from prunesweep.cli.shared import HYDRAS, MODELS, READ, RUN, UPKEEP, Overrides, Verbs, shown_example
-from prunesweep.waiting import watched
+from prunesweep.console.waiting import watched
 
 INTRODUCTION = """Sweep, search and compare token reduction settings of video LLMs: accuracy against FLOPs, with error bars.
 

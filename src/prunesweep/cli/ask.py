@@ -21,10 +21,10 @@ def ask(
     Settings are prunesweep's: model=... reducer=... (a method, or the preset of a tune), video.frames, protocol.most_tokens.
     """
     from prunesweep.cli.run import hydras_errors_explained, with_presets
-    from prunesweep.layout import visible
+    from prunesweep.console.layout import visible
+    from prunesweep.console.terminal import table
     from prunesweep.sweep.session import composed
     from prunesweep.targets import instantiate
-    from prunesweep.terminal import table
     from prunesweep.use.ask import DENSE, HEADER
     from prunesweep.use.ask import ask as answered
     from prunesweep.use.preset import require_made_for

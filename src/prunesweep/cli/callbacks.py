@@ -12,17 +12,17 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from prunesweep.foreign import read_yaml
+from prunesweep.console.terminal import say
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.paths import expand_home
 from prunesweep.results.folders import claim, in_use, is_named_by_time
 from prunesweep.results.latest import begun
 from prunesweep.results.records import CONFIG, LATEST, RECORDS
 from prunesweep.results.timing import TIMING
 from prunesweep.sweep.schema import require_known_hydra_keys, require_known_keys
-from prunesweep.terminal import say
 
 if TYPE_CHECKING:
-    from prunesweep.locks import Lock
+    from prunesweep.disk.locks import Lock
     from prunesweep.report.wandb_process import Reporter
 
 MULTIRUN = "multirun.yaml"

@@ -25,9 +25,9 @@ def compare(
     from prunesweep.analysis.free import scored_exactly
     from prunesweep.analysis.naming import require_two
     from prunesweep.analysis.wording import accuracy_text, difference_text, numbered
+    from prunesweep.console.terminal import say
     from prunesweep.report.text import naming_text
     from prunesweep.results.read import number, read_one, whole_of
-    from prunesweep.terminal import say
 
     columns = ("sample_id", "correct", "named", "generated_tokens", "prediction", *QUESTION)
     if third is None:

@@ -17,10 +17,10 @@ def cost(overrides: Overrides = None) -> None:
     from omegaconf import DictConfig
 
     from prunesweep.cli.run import reported, run_hydra
+    from prunesweep.console.terminal import say
     from prunesweep.paths import CONF
     from prunesweep.report.costs import report
     from prunesweep.sweep.schema import require_known_keys
-    from prunesweep.terminal import say
 
     @hydra.main(config_path=str(CONF), config_name="cost", version_base="1.3")
     def run(config: DictConfig) -> None:

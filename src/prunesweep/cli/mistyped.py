@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prunesweep.meant import closest
+from prunesweep.console.meant import closest
 
 NOT_ONE_OF = re.compile(r"'(?P<given>[^']*)' is not one of (?P<known>'.+')")
 NOT_AS_IT_SHOULD_BE = re.compile(r"Input should be (?P<bound>[^,]+)")

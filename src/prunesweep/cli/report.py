@@ -23,9 +23,9 @@ def report(
 ) -> None:
     """Write a sweep's page: front, tables, statistics and pictures in one file that opens without a network."""
     from prunesweep.analysis.outcomes import read_outcomes
+    from prunesweep.console.waiting import doing
     from prunesweep.report.html import REPORT, write_report
     from prunesweep.results.read import is_store
-    from prunesweep.waiting import doing
 
     path = out or (Path() if is_store(sweep) else sweep) / REPORT
     with doing("reading the records"):

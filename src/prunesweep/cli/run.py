@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunesweep import errors
 from prunesweep.cli.mistyped import no_option
-from prunesweep.meant import closest, unknown
+from prunesweep.console.meant import closest, unknown
 from prunesweep.paths import CONF, expand_home, typed
 from prunesweep.sweep import functions  # noqa: F401, conf/ calls them
 from prunesweep.sweep.schema import require_choices, require_known_keys, require_whole_paths

@@ -9,7 +9,7 @@ import typer
 
 from prunesweep.checks import MARGIN
 from prunesweep.cli.shared import COST, Cost, Margin, SweepFolder
-from prunesweep.terminal import say
+from prunesweep.console.terminal import say
 
 Table = Literal["against", "methods", "components", "tasks", "effects"]
 Format = Literal["text", "markdown", "latex", "csv"]

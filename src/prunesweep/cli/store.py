@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunesweep.cli.shared import Verbs
-from prunesweep.layout import visible_lines
+from prunesweep.console.layout import visible_lines
+from prunesweep.console.terminal import Painted, say
 from prunesweep.paths import user_path
-from prunesweep.terminal import Painted, say
 
 if TYPE_CHECKING:
     from prunesweep.results.store import Store

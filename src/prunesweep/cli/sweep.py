@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from prunesweep.cli.shared import Overrides
-from prunesweep.meant import unknown
+from prunesweep.console.meant import unknown
 from prunesweep.paths import SWEEPS, user_path
 
 NO_HYDRA = ("wandb_sweep",)
@@ -112,7 +112,7 @@ def _start(verb: str, name: str, overrides: Sequence[str]) -> None:
 
 
 def _list() -> None:
-    from prunesweep.terminal import say, table, width_of
+    from prunesweep.console.terminal import say, table, width_of
 
     found = [(name, says(path)) for name, path in names().items()]
     if (width_of() or BESIDE) < BESIDE:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from prunesweep.cli.shared import TrialName, trial_folder
-from prunesweep.layout import visible
+from prunesweep.console.layout import visible
 from prunesweep.paths import from_here, user_path
 
 
@@ -28,9 +28,9 @@ def tokens(
 ) -> None:
     """Draw what each stage did to the tokens of a video, on its frames."""
     from prunesweep.analysis.naming import require_two
+    from prunesweep.console.waiting import doing
     from prunesweep.report.token_maps import load_trials
     from prunesweep.report.token_pictures import draw, flips_of
-    from prunesweep.waiting import doing
 
     first = trial_folder(trial)
     folders = [first, *([trial_folder(other, first.parent)] if other else [])]

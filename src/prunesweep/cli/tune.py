@@ -16,7 +16,7 @@ def tune(overrides: Overrides = None) -> None:
     Writes a preset, which reducer=FILE, ps.prune and prunesweep export read. The same command goes on where it was.
     """
     from prunesweep.cli.run import hydras_errors_explained
-    from prunesweep.terminal import say
+    from prunesweep.console.terminal import say
     from prunesweep.use.tuning import tune as run
 
     given, task = parted(overrides or [])
@@ -29,7 +29,7 @@ def parted(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Settings of tune, and all other overrides."""
     from omegaconf import OmegaConf
 
-    from prunesweep.meant import closest
+    from prunesweep.console.meant import closest
     from prunesweep.sweep.slips import GROUPS
     from prunesweep.use.tune import LOSS
     from prunesweep.use.tuning import defaults

@@ -31,6 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from prunesweep.console.layout import grid
 from prunesweep.dev import parser_of
 from prunesweep.dev.bench_answers import bench_answers
 from prunesweep.dev.bench_engine import SCALES, as_released, bench_engine
@@ -40,7 +41,6 @@ from prunesweep.dev.bench_store import FEW, bench_resume, bench_start
 from prunesweep.dev.drawn import drawn_video, median_and_range, operations
 from prunesweep.engine.latency import PeakMemory, resident_bytes
 from prunesweep.errors import reported
-from prunesweep.layout import grid
 from prunesweep.reducers.parts.clustering import contiguous_segments
 from prunesweep.reducers.prunevid import Merge
 from prunesweep.types import Tokens

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.analysis import resampling
+from prunesweep.console.layout import grid
 from prunesweep.cost import Shape, VisionShape
 from prunesweep.dev import parser_of
 from prunesweep.errors import reported
-from prunesweep.layout import grid
 from prunesweep.paths import user_path
 from prunesweep.results.records import TrialInfo, schema, write_trial
 

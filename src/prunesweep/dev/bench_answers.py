@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from prunesweep.console.layout import grid
 from prunesweep.cost import ledger
 from prunesweep.dev.bench_engine import (
     FRAMES,
@@ -31,7 +32,6 @@ from prunesweep.engine.latency import PeakMemory, resident_bytes
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, LastStages, Outcome, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
-from prunesweep.layout import grid
 
 CONFIGURATIONS = 20
 """The first ones of the grid: 4 layers x 5 keep ratios behind one merge."""

@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from prunesweep.console.layout import grid
 from prunesweep.embedded.h264 import write_video
 from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import available_cores
 from prunesweep.engine.plan import seeing
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
-from prunesweep.layout import grid
 from prunesweep.reducers import Reducer
 from prunesweep.sweep.decoding import Upcoming
 from prunesweep.types import Clip, Model, Sample

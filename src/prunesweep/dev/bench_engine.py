@@ -19,13 +19,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
 from prunesweep.benchmarks import blocks, by_video
+from prunesweep.console.layout import grid, with_prefix
 from prunesweep.cost import Shape, VisionShape, ledger, prefill_flops, vision_flops
 from prunesweep.embedded.network import TinyShape, build_network, build_processor
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, Outcome, cut, evaluate_jobs, walk
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.stages import Decode, Encode
-from prunesweep.layout import grid, with_prefix
 from prunesweep.models.llava_onevision import LlavaOnevision
 from prunesweep.reducers import Reducer
 from prunesweep.reducers.prunevid import Merge, Prune, mean_similarity

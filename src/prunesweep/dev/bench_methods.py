@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from prunesweep.console.layout import grid, with_prefix
 from prunesweep.dev.drawn import drawn_video, median_and_range, operations
 from prunesweep.engine.latency import PeakMemory, resident_bytes
-from prunesweep.facts import POOLED, Fact
-from prunesweep.layout import grid, with_prefix
 from prunesweep.paths import CONF
 from prunesweep.reducers import Merger, needs_of
 from prunesweep.targets import instantiate
 from prunesweep.types import Tokens
+from prunesweep.types.facts import POOLED, Fact
 
 SPACE, HEAD, WORDS = 768, 72, 16
 """Sizes of facts: of the space that a tower shares with a text tower, of a head of attention, of a question."""

@@ -16,9 +16,9 @@ from itertools import product
 import torch
 
 from prunesweep.benchmarks import blocks, by_video
+from prunesweep.console.layout import grid
 from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.protocol import Protocol
-from prunesweep.layout import grid
 from prunesweep.models.llava_onevision import LlavaOnevision, load
 from prunesweep.paths import DATA
 from prunesweep.reducers import Reducer

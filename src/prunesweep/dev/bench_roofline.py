@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from prunesweep.console.layout import grid, with_prefix
 from prunesweep.cost import Shape, Usage, kv_bytes, ledger, linear_flops, vision_flops, with_text
 from prunesweep.dev.bench_engine import (
     FRAMES,
@@ -30,7 +31,6 @@ from prunesweep.dev.bench_engine import (
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
-from prunesweep.layout import grid, with_prefix
 from prunesweep.reducers import Reducer
 
 TOKENS = 10

@@ -16,8 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from prunesweep.console.layout import grid
 from prunesweep.dev.bench_analysis import QUESTIONS_PER_VIDEO, drawn_settings, drawn_table, drawn_trial
-from prunesweep.layout import grid
 
 FEW = 10
 """Trials of the sweep that others are compared with."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from prunesweep.benchmarks import by_video
+from prunesweep.console.layout import markdown
 from prunesweep.embedded.h264 import FRAMES_PER_SECOND
-from prunesweep.layout import markdown
 from prunesweep.types import Sample
 
 MOST_LISTED = 8

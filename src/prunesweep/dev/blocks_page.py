@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from prunesweep.benchmarks import blocks, by_video
+from prunesweep.console.layout import markdown, prose
 from prunesweep.dev import parser_of
 from prunesweep.dev.benchmark_pages import blindness, choose_examples, distributions, families, strip_figure
 from prunesweep.embedded.build import SPLIT_SEEDS
@@ -18,7 +19,6 @@ from prunesweep.embedded.h264 import FRAMES_PER_SECOND
 from prunesweep.embedded.render import CELL, NOISE, SIZE
 from prunesweep.embedded.scene import FRAMES, GRID, Scene, draw_scene
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 from prunesweep.types import Sample
 from prunesweep.video.reader import read_clip

@@ -18,9 +18,9 @@ from prunesweep.analysis import ablation, clusters, margins, resampling, signifi
 from prunesweep.analysis.accuracy import accuracies_of
 from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.analysis.selection import area_interval, front_weights
+from prunesweep.console.layout import markdown
 from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

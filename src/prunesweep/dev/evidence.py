@@ -25,11 +25,11 @@ from prunesweep.analysis.significance import holm
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text, p_text
+from prunesweep.console.layout import markdown, prose
 from prunesweep.dev import parser_of
 from prunesweep.embedded.build import SPLIT_SEEDS, draw_split
 from prunesweep.embedded.scene import FRAMES
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown, prose
 from prunesweep.paths import SWEEPS, user_path
 from prunesweep.results.records import Trial, read_trials
 

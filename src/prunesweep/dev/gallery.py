@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from prunesweep.console.layout import prose
 from prunesweep.dev.browser import browser, chromium
 from prunesweep.errors import reported
-from prunesweep.layout import prose
 from prunesweep.paths import user_path
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prunesweep.dev import parser_of
+from prunesweep.disk.files import replace_file
 from prunesweep.errors import write_anywhere
-from prunesweep.files import replace_file
 from prunesweep.paths import user_path
 
 TESTS = "tests/models/test_adapter.py"

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from prunesweep.console.layout import grid
 from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import grid
 from prunesweep.paths import user_path
 
 MOST_WORDS = 20

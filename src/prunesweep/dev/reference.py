@@ -17,8 +17,8 @@ from functools import partial
 from typing import Any, NamedTuple, get_args
 
 from prunesweep.dev import parser_of, settings
+from prunesweep.disk.files import replace_file
 from prunesweep.errors import write_anywhere
-from prunesweep.files import replace_file
 from prunesweep.paths import user_path
 
 FOLDER = "reference"

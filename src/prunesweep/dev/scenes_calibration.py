@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prunesweep.console.layout import markdown
 from prunesweep.dev import parser_of
 from prunesweep.embedded.build import SPLIT_SEEDS
 from prunesweep.embedded.scenes.labels import NOTHING, token_labels
 from prunesweep.embedded.scenes.script import Script
 from prunesweep.embedded.worlds import SCENES
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown
 from prunesweep.paths import DATA
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What `scenes` shows on its final split, beside the test split: the page docs/scenes_final.md from finished sweeps.
+"""What `scenes` shows on its final split, beside the test split: a page from finished sweeps.
 
     python -m prunesweep.dev.draw_scenes final SPLIT
     prunesweep sweep scenes_settings benchmark=jsonl benchmark.path=SPLIT hydra.sweep.dir=FOLDER/settings
@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import summary_text
+from prunesweep.console.layout import markdown, prose
 from prunesweep.dev import parser_of
 from prunesweep.dev.scenes_results import DEFAULT, DENSE, PAGE, compared, difference, exactly, whole_and_cut
 from prunesweep.errors import reported, write_anywhere
-from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 from prunesweep.results.records import Trial, read_trials
 

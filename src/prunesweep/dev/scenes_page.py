@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from prunesweep.benchmarks import by_video, scenes
+from prunesweep.console.layout import markdown, prose
 from prunesweep.dev import parser_of
 from prunesweep.dev.benchmark_pages import blindness, choose_examples, distributions, families, strip_figure
 from prunesweep.dev.scenes_calibration import VIDEOS, drawn, tables
@@ -19,7 +20,6 @@ from prunesweep.embedded.h264 import FRAMES_PER_SECOND
 from prunesweep.embedded.scenes.paths import SIDE
 from prunesweep.embedded.scenes.script import FRAMES, Script, draw_script
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown, prose
 from prunesweep.paths import DATA, user_path
 from prunesweep.types import Sample
 from prunesweep.video.reader import read_clip

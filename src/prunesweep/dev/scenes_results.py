@@ -23,9 +23,9 @@ from prunesweep.analysis.significance import holm
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import p_text, summary_text
+from prunesweep.console.layout import markdown, prose
 from prunesweep.dev import parser_of
 from prunesweep.errors import reported, write_anywhere
-from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 from prunesweep.results.records import Trial, read_trials
 

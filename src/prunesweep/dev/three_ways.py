@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunesweep import api
+from prunesweep.console.layout import markdown
 from prunesweep.dev import parser_of
 from prunesweep.errors import write_anywhere
-from prunesweep.layout import markdown
 from prunesweep.paths import user_path
 from prunesweep.use.preset import Preset, read_preset
 

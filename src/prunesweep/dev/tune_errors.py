@@ -15,9 +15,9 @@ from prunesweep.analysis.comparison import paired
 from prunesweep.analysis.naming import sweep_called
 from prunesweep.analysis.table import rows_of
 from prunesweep.benchmarks import Part
+from prunesweep.console.layout import markdown
 from prunesweep.dev import parser_of
 from prunesweep.errors import reported, write_anywhere
-from prunesweep.layout import markdown
 from prunesweep.results.records import Trial, read_trials
 from prunesweep.use.tune import FLOPS, Goal, chosen_among, confirm, points
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from prunesweep.console.layout import markdown, prose
 from prunesweep.dev import parser_of
 from prunesweep.dev.matrix import report_of
+from prunesweep.disk.files import replace_file
 from prunesweep.errors import write_anywhere
-from prunesweep.files import replace_file
-from prunesweep.layout import markdown, prose
 from prunesweep.paths import user_path
 
 TESTS = "tests/use/test_law_12.py"

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from prunesweep.checks import require_number
-from prunesweep.facts import Fact
-from prunesweep.files import PARTIAL, replace_file
+from prunesweep.disk.files import PARTIAL, replace_file
 from prunesweep.lazy import torch
 from prunesweep.results.keys.code import code_of
 from prunesweep.results.keys.fingerprint import Files, described, digest, is_as_before
-from prunesweep.slots import Slots
 from prunesweep.types import Model, Tokens
+from prunesweep.types.facts import Fact
+from prunesweep.types.slots import Slots
 
 if TYPE_CHECKING:
     from torch import Tensor

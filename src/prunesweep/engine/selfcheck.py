@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from prunesweep.disk.files import replace_file
 from prunesweep.engine.stages import Ask, Embed, Layers, Reduce
-from prunesweep.files import replace_file
 from prunesweep.lazy import torch
 from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.store import MODELS

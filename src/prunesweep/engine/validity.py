@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prunesweep.facts import FEATURES
 from prunesweep.lazy import torch
 from prunesweep.reducers import Change, Evicted, Evictor, Left, Merger, Step, called, in_order, left_by_step, merges_patches
 from prunesweep.types import KeyValue, Merged, Prefix, Tokens
+from prunesweep.types.facts import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -26,8 +26,8 @@ from prunesweep.models.families import FAMILIES, Family, require_family_of, requ
 from prunesweep.models.processing import Prepared, around_video, chat_of, ends_of_video, placed, video_inputs
 from prunesweep.models.recording import Recording, parts_of, record
 from prunesweep.models.sizes import shape_of
-from prunesweep.slots import Slots
 from prunesweep.types import Clip, Tokens, TowerMerger
+from prunesweep.types.slots import Slots
 
 GRID_AXES = 3
 """Time, row and column."""

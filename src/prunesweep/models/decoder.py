@@ -26,8 +26,8 @@ from prunesweep.models.branches import Branches
 from prunesweep.models.caches import LINEAR, LayerCache, RecurrentCache, cache_argument
 from prunesweep.models.looks import attention_received, attention_rows, noting_projections, unmasked_rows
 from prunesweep.models.processing import chat_of, placed, video_inputs
-from prunesweep.slots import Given
 from prunesweep.types import Clip, KeyValue, Look, Memory, Merged, Places, Run
+from prunesweep.types.slots import Given
 
 ATTENTION = "prunesweep_sdpa"
 PROCESSORS = ("processor", "image_processor", "qformer_tokenizer")

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prunesweep.cost import Shape, VisionShape
-from prunesweep.facts import Fact
 from prunesweep.models.checkpoints import stock
 from prunesweep.models.decoder import ATTENTION, Decoder, llm_shape
 from prunesweep.models.processing import Prepared, around_video, chat_of, ends_of_video
 from prunesweep.models.towers import TowerPass, facts_of, known_facts, merged_pass
 from prunesweep.shares import nearest_share
 from prunesweep.types import Clip, Tokens, TowerMerger
+from prunesweep.types.facts import Fact
 
 MODEL_TYPE = "llava_onevision"
 

@@ -28,8 +28,8 @@ from prunesweep.models.pllava import Projector, materialize
 from prunesweep.models.sizes import fixed_tower
 from prunesweep.models.towers import TowerPass, facts_of, known_facts
 from prunesweep.shares import nearest_share
-from prunesweep.slots import Slots
 from prunesweep.types import Clip, Tokens
+from prunesweep.types.slots import Slots
 
 MODEL_TYPE = "prunesweep_llava_video"
 """Of a converted checkpoint."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from prunesweep.foreign import read_json
+from prunesweep.disk.foreign import read_json
 from prunesweep.models.checkpoints import safetensors_sources, weights_in
 from prunesweep.results.keys.fingerprint import LOADED, OWN_MODELS
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from prunesweep.facts import FEATURES, POOLED, Fact
 from prunesweep.types import TowerMerger, TowerTokens
+from prunesweep.types.facts import FEATURES, POOLED, Fact
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from prunesweep.checks import InfeasibleError, require_at_least, require_ratio
-from prunesweep.facts import FEATURES
 from prunesweep.lazy import torch
 from prunesweep.types import LATER, KeyValue, Look, Merged, Prefix, Tokens, TowerMerger
+from prunesweep.types.facts import FEATURES
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

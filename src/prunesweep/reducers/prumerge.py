@@ -23,12 +23,12 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_number
-from prunesweep.facts import FEATURES
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Positions
 from prunesweep.reducers.parts.assembling import Part, joined, summed
 from prunesweep.shares import floor_share
 from prunesweep.types import Contributions, Merged, Tokens
+from prunesweep.types.facts import FEATURES
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

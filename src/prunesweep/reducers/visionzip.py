@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from prunesweep.checks import require_at_least, require_choice, require_flag, require_ratio
-from prunesweep.facts import FEATURES, POOLED
 from prunesweep.lazy import torch
 from prunesweep.reducers import Left, NoCounterpartError, Positions
 from prunesweep.reducers.parts.assembling import summed
 from prunesweep.reducers.parts.similarity import best, unit
 from prunesweep.shares import nearest_share
 from prunesweep.types import Contributions, Merged, Tokens
+from prunesweep.types.facts import FEATURES, POOLED
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import require_at_least, require_ratio
+from prunesweep.console.layout import with_prefix
+from prunesweep.console.terminal import table
 from prunesweep.cost import (
     CONVENTIONS,
     Shape,
@@ -18,12 +20,10 @@ from prunesweep.cost import (
     ledger,
     published_prefill,
 )
-from prunesweep.layout import with_prefix
 from prunesweep.reducers import LayerTokens, Left, Step, layer_tokens, left_by_merge, left_by_step, require_frames, require_layers
 from prunesweep.results.records import read_shape
 from prunesweep.shares import ceil_share
 from prunesweep.targets import instantiate
-from prunesweep.terminal import table
 
 
 def shape_in(config: DictConfig) -> Shape:

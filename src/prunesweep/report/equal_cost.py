@@ -13,7 +13,7 @@ from prunesweep.analysis.equal_cost import SHOWN_WHOLE, SIGNIFICANT, Budget, Ent
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.significance import accuracies, accuracy_interval
 from prunesweep.analysis.wording import accuracy_text, p_text
-from prunesweep.layout import markdown, prose
+from prunesweep.console.layout import markdown, prose
 from prunesweep.report.style import COLOURS, COLUMN, PAGE, PALE, SOFT, canvas, styled
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from prunesweep.analysis.summary import Summary, not_run
 from prunesweep.analysis.table import cheapest_first, mark_front, table_frame
 from prunesweep.analysis.varied import varied
 from prunesweep.analysis.wording import accuracy_text, difference_text, numbered
-from prunesweep.foreign import read_yaml
-from prunesweep.layout import count
+from prunesweep.console.layout import count
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.paths import from_here
 from prunesweep.report.notebook import shown
 from prunesweep.report.overview import as_html, overview

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from prunesweep.layout import grid, markdown, visible
-from prunesweep.terminal import BOLD, DIM, NAMES, narrow, painted, width_of, without, wrapped
+from prunesweep.console.layout import grid, markdown, visible
+from prunesweep.console.terminal import BOLD, DIM, NAMES, narrow, painted, width_of, without, wrapped
 
 TICK, DASH = "✓", "–"
 NUMBER = "#"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from prunesweep.files import replace_file
-from prunesweep.foreign import read_yaml
-from prunesweep.layout import visible
+from prunesweep.console.layout import visible
+from prunesweep.disk.files import replace_file
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.results.keys.fingerprint import LENGTH, digest
 from prunesweep.results.records import TrialInfo
 

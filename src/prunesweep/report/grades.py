@@ -20,7 +20,7 @@ from prunesweep.analysis.judge import (
     mean_score,
     scores,
 )
-from prunesweep.layout import grid, visible
+from prunesweep.console.layout import grid, visible
 
 SHOWN_EVERY = 200
 """Verdicts."""
@@ -79,7 +79,7 @@ def judge_trial(folder: Path, judge: Judge, cache: Cache, key: str | None, failu
 def questions_of(folder: Path) -> dict[str, str]:
     """Questions by sample id, from the benchmark that the trial's configuration names: records hold answers only."""
     from prunesweep.benchmarks import vcgbench
-    from prunesweep.foreign import build, read_yaml, registered
+    from prunesweep.disk.foreign import build, read_yaml, registered
     from prunesweep.results.records import CONFIG
 
     benchmark = read_yaml(folder / CONFIG)["benchmark"]

@@ -24,8 +24,8 @@ import numpy as np
 
 from prunesweep.analysis import resampling, significance
 from prunesweep.analysis.outcomes import UNANSWERED, Outcomes
-from prunesweep.files import unwritten
-from prunesweep.foreign import read_yaml
+from prunesweep.disk.files import unwritten
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.paths import SWEEPS
 from prunesweep.report.given import presets
 from prunesweep.report.page import group

@@ -8,7 +8,7 @@ from typing import Any
 
 from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.varied import IGNORED
-from prunesweep.foreign import read_yaml
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.paths import CONF
 from prunesweep.report.verdict import Verdict
 from prunesweep.results.read import settings

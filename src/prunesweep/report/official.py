@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunesweep.layout import count, grid, visible
+from prunesweep.console.layout import count, grid, visible
 from prunesweep.report.formats import Cell
 from prunesweep.results.official import Official, read_official
 from prunesweep.results.records import Trial

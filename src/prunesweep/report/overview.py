@@ -13,12 +13,12 @@ from prunesweep.analysis.axis import BASELINE
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.varied import text as value_text
 from prunesweep.analysis.wording import summary_text
-from prunesweep.layout import count, grid, share_text, short_numbers
+from prunesweep.console.layout import count, grid, share_text, short_numbers
+from prunesweep.console.terminal import CYAN, DIM, GAP, GREEN, narrow, painted, painted_table, width_of, without, wrapped
 from prunesweep.paths import from_here
 from prunesweep.report.plots import column_name
 from prunesweep.report.text import ALIKE, flops_text, short_names, times
 from prunesweep.results.read import short
-from prunesweep.terminal import CYAN, DIM, GAP, GREEN, narrow, painted, painted_table, width_of, without, wrapped
 
 Settings = Mapping[str, Mapping[str, Any]]
 """Of each trial, by its number, those that vary: as `analysis.varied.varied` gives them."""

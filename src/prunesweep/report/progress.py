@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from prunesweep.analysis.accuracy import Accuracy, accuracy
 from prunesweep.analysis.axis import BASELINE
 from prunesweep.analysis.wording import accuracy_text
+from prunesweep.console.terminal import table
 from prunesweep.results.infeasible import infeasible_folders
 from prunesweep.results.pending import Pending, read_searching
 from prunesweep.results.records import trial_folders
 from prunesweep.results.store import Store
-from prunesweep.terminal import table
 
 if TYPE_CHECKING:
     import polars as pl

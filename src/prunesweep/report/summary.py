@@ -14,6 +14,8 @@ from prunesweep.analysis.outcomes import find, gather
 from prunesweep.analysis.summary import Summary, not_run
 from prunesweep.analysis.table import summarize, sweep_table, table_frame
 from prunesweep.analysis.varied import varied
+from prunesweep.console.terminal import say, width_of
+from prunesweep.console.waiting import doing
 from prunesweep.paths import from_here
 from prunesweep.report import official
 from prunesweep.report import text as tables
@@ -24,8 +26,6 @@ from prunesweep.results.infeasible import Infeasible, infeasible_folders, lines
 from prunesweep.results.read import number
 from prunesweep.results.records import Trial, read_trial, read_trials, trial_folders, write_parquet
 from prunesweep.results.timing import Timing, own_timing
-from prunesweep.terminal import say, width_of
-from prunesweep.waiting import doing
 
 if TYPE_CHECKING:
     from prunesweep.report.plots import ParetoPoints

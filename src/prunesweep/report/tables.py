@@ -18,8 +18,8 @@ from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.significance import AgainstDense
 from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.wording import accuracy_text, p_text
-from prunesweep.layout import count as counted
-from prunesweep.layout import share_text
+from prunesweep.console.layout import count as counted
+from prunesweep.console.layout import share_text
 from prunesweep.paths import DATA
 from prunesweep.report import official
 from prunesweep.report.formats import DASH, NUMBER, TICK, Cell, Table

@@ -10,7 +10,7 @@ from prunesweep.analysis.accuracy import Accuracy, Naming, task_accuracies
 from prunesweep.analysis.failures import Failure
 from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.wording import accuracy_text
-from prunesweep.layout import count, grid, share_text, short_numbers, visible, with_prefix
+from prunesweep.console.layout import count, grid, share_text, short_numbers, visible, with_prefix
 from prunesweep.results.records import Trial
 
 SHARES = (

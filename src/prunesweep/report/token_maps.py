@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from prunesweep.checks import require_at_least
-from prunesweep.foreign import ForeignCodeError, Group, build, read_yaml
-from prunesweep.layout import short_numbers
+from prunesweep.console.layout import short_numbers
+from prunesweep.disk.foreign import ForeignCodeError, Group, build, read_yaml
 from prunesweep.models.loading import legible
 from prunesweep.results.records import CONFIG
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from prunesweep.layout import count, visible, visible_lines
+from prunesweep.console.layout import count, visible, visible_lines
+from prunesweep.console.terminal import say
 from prunesweep.report.style import COLOURS, DPI, FORMATS, PAGE, SCALE, save, styled
 from prunesweep.report.token_maps import (
     DROPPED,
@@ -25,7 +26,6 @@ from prunesweep.report.token_maps import (
     trace_trial,
 )
 from prunesweep.results.read import number
-from prunesweep.terminal import say
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Shaped, UInt8

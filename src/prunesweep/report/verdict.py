@@ -16,8 +16,8 @@ from prunesweep.analysis.resampling import ResampledFront
 from prunesweep.analysis.significance import CONFIDENCE, POWER, AgainstDense
 from prunesweep.analysis.summary import Summary, says_enough, scores_of
 from prunesweep.analysis.wording import numbered, p_text
-from prunesweep.layout import count as counted
-from prunesweep.layout import share_text, visible
+from prunesweep.console.layout import count as counted
+from prunesweep.console.layout import share_text, visible
 from prunesweep.report.plots import COST_NAMES
 from prunesweep.report.text import naming_text, short_names
 from prunesweep.results.read import short

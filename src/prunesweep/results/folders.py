@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from prunesweep.locks import Lock, LockFile, lock_by_files
+from prunesweep.disk.locks import Lock, LockFile, lock_by_files
 from prunesweep.results.latest import await_begin
 
 IN_USE = ".in-use"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from prunesweep.files import replace_file
-from prunesweep.foreign import read_json
-from prunesweep.layout import visible
+from prunesweep.console.layout import visible
+from prunesweep.disk.files import replace_file
+from prunesweep.disk.foreign import read_json
 from prunesweep.results.records import RECORDS, TRIAL, folders_with
 
 INFEASIBLE = "infeasible.json"

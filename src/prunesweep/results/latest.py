@@ -7,7 +7,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from prunesweep.files import PARTIAL
+from prunesweep.disk.files import PARTIAL
 from prunesweep.results.records import LATEST
 
 NOT_BEGUN = ".not-begun"

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.files import replace_file
-from prunesweep.foreign import read_json
+from prunesweep.disk.files import replace_file
+from prunesweep.disk.foreign import read_json
 from prunesweep.results.records import write_parquet
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import psutil
 
-from prunesweep.files import replace_file
-from prunesweep.foreign import read_json
-from prunesweep.layout import visible
+from prunesweep.console.layout import visible
+from prunesweep.disk.files import replace_file
+from prunesweep.disk.foreign import read_json
 from prunesweep.results.infeasible import all_infeasible
 from prunesweep.results.latest import begun
 from prunesweep.results.records import trial_folders

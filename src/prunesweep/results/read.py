@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.layout import visible
-from prunesweep.meant import closest
+from prunesweep.console.layout import visible
+from prunesweep.console.meant import closest
 from prunesweep.results.infeasible import read_infeasible
 from prunesweep.results.pending import unfinished
 from prunesweep.results.records import LATEST, RECORDS, Trial, TrialInfo, read_info, read_shape, read_trial, trial_folders

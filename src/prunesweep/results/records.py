@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prunesweep.console.layout import visible
 from prunesweep.cost import LinearShape, Shape, Usage, VisionShape
-from prunesweep.files import replace_file
-from prunesweep.foreign import read_json
-from prunesweep.layout import visible
+from prunesweep.disk.files import replace_file
+from prunesweep.disk.foreign import read_json
 from prunesweep.types import Record
 
 if TYPE_CHECKING:

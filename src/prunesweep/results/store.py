@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from prunesweep.checks import EvaluationError
-from prunesweep.files import PARTIAL, replace_file
-from prunesweep.foreign import read_json
+from prunesweep.disk.files import PARTIAL, replace_file
+from prunesweep.disk.foreign import read_json
 from prunesweep.results.keys.fingerprint import LENGTH, RECORD_FORMAT, digest
 from prunesweep.results.records import (
     TRIAL,

@@ -18,8 +18,8 @@ from jaxtyping import Float
 
 from prunesweep.analysis.front import hypervolume, steps
 from prunesweep.analysis.table import rows_of
-from prunesweep.foreign import read_yaml
-from prunesweep.layout import grid
+from prunesweep.console.layout import grid
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.report.style import COLUMN, canvas, looks, styled, write_ends
 from prunesweep.results.read import read_source
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunesweep.analysis.front import nondominated
 from prunesweep.analysis.wording import accuracy_text
-from prunesweep.layout import count
+from prunesweep.console.layout import count
 from prunesweep.report.formats import NUMBER, Table, printed
 from prunesweep.results.records import write_parquet
 from prunesweep.search import study as proposals

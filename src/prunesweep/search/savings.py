@@ -12,9 +12,9 @@ from prunesweep.analysis.front import pareto_front
 from prunesweep.analysis.summary import Summary, scores_of
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import accuracy_text
+from prunesweep.console.terminal import table
 from prunesweep.results.records import Trial
 from prunesweep.sweep.racing import Race, run_race
-from prunesweep.terminal import table
 from prunesweep.types import Sample
 
 

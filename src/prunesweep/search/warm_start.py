@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.benchmarks import Part
-from prunesweep.layout import visible
+from prunesweep.console.layout import visible
 from prunesweep.models.checkpoints import located
 from prunesweep.results.keys import former
 from prunesweep.results.keys.fingerprint import Files, digest, of_model, of_samples

@@ -3,7 +3,7 @@
 A worker holds a lock on a file of its own as long as it lives; the kernel lets go of it whatever ends the process.  A lock
 that can be had is therefore a dead worker's.  File systems may keep locks to one machine, so a worker of another machine
 is given up only after its file has not been touched for GRACE seconds, by the clock of the file system that both share.
-Where the kernel's locks cannot be relied on, that holds for all workers (see `prunesweep.locks`).
+Where the kernel's locks cannot be relied on, that holds for all workers (see `prunesweep.disk.locks`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from prunesweep.locks import BY_FILES, GRACE, HEARTBEAT, POLL, Lock, LockFile, age, lock, lock_by_files, uninterrupted
+from prunesweep.disk.locks import BY_FILES, GRACE, HEARTBEAT, POLL, Lock, LockFile, age, lock, lock_by_files, uninterrupted
 
 log = logging.getLogger(__name__)
 

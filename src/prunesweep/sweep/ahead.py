@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.benchmarks import by_video
+from prunesweep.console.layout import count
+from prunesweep.disk.files import replace_file
+from prunesweep.disk.foreign import read_json
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Job, cut, units
-from prunesweep.files import replace_file
-from prunesweep.foreign import read_json
-from prunesweep.layout import count
 from prunesweep.paths import from_here
 from prunesweep.results.keys.fingerprint import digest
 from prunesweep.results.store import SPEED

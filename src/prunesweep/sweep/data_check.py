@@ -12,12 +12,12 @@ from typing import Any
 
 from prunesweep.benchmarks import WHOLE, remarks, unasked
 from prunesweep.checks import require_at_least, require_seconds
-from prunesweep.layout import count, grid, visible
+from prunesweep.console.layout import count, grid, visible
+from prunesweep.console.waiting import doing
 from prunesweep.paths import CONF, expand_home, typed
 from prunesweep.sweep.schema import require_known_keys
 from prunesweep.types import Sample, Sampling
 from prunesweep.video.reader import DECODE_SECONDS, VideoError, read_clip, seen_otherwise
-from prunesweep.waiting import doing
 
 MOST_NAMED = 5
 """Examples of each fault."""

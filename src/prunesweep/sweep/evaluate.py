@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from prunesweep.benchmarks import by_video
 from prunesweep.checks import EvaluationError
+from prunesweep.console.waiting import doing
 from prunesweep.engine import scoring
 from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import AUTO, at_once, require_accelerator
@@ -50,7 +51,6 @@ from prunesweep.sweep.work import Addresses, Peers, Work, assembled, left_to_do
 from prunesweep.types import Clip, Model, Record, Sample
 from prunesweep.video.prefetch import memory_for_clips
 from prunesweep.video.reader import DECODE_SECONDS
-from prunesweep.waiting import doing
 
 if TYPE_CHECKING:
     import polars as pl

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from prunesweep.benchmarks import by_video, warnings
 from prunesweep.checks import UnfitError
+from prunesweep.console.layout import visible
+from prunesweep.console.terminal import say
+from prunesweep.console.waiting import doing
 from prunesweep.engine.devices import decoders_for
-from prunesweep.layout import visible
 from prunesweep.models.checkpoints import located, stated_layers
 from prunesweep.results.infeasible import Infeasible
 from prunesweep.results.keys.fingerprint import Files, digest
@@ -33,9 +35,7 @@ from prunesweep.sweep.racing import Race, rivals_in, run_race
 from prunesweep.sweep.spec import Spec
 from prunesweep.sweep.work import Addresses, Assembled, Work, assembled, left_to_do
 from prunesweep.targets import instantiate
-from prunesweep.terminal import say
 from prunesweep.types import Sample
-from prunesweep.waiting import doing
 
 if TYPE_CHECKING:
     import polars as pl

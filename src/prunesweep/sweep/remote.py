@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prunesweep.checks import EvaluationError, UnfitError
+from prunesweep.disk.foreign import Group, build, require_registered, restored, targets, unregistered
 from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import AUTO, decoders_for, device_kind
-from prunesweep.foreign import Group, build, require_registered, restored, targets, unregistered
 from prunesweep.models.checkpoints import located
 from prunesweep.models.loading import legible
 from prunesweep.results.keys.fingerprint import Files, classes, described, digest, of_samples

@@ -25,7 +25,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from prunesweep.meant import closest, unknown
+from prunesweep.console.meant import closest, unknown
 from prunesweep.paths import CONF, is_there
 from prunesweep.reducers import SLOTS
 from prunesweep.sweep.slips import (

@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from prunesweep.checks import RANK_SETTINGS, RANKS_ARE_SPAWNED
-from prunesweep.meant import CLOSE, closest, unknown
+from prunesweep.console.meant import CLOSE, closest, unknown
 from prunesweep.paths import CONF, SWEEPS
 from prunesweep.targets import TARGET
 

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from prunesweep.checks import InfeasibleError
+from prunesweep.disk.files import replace_file
+from prunesweep.disk.foreign import read_json
 from prunesweep.engine.budget import Calibration, Counts, Solution, solve
 from prunesweep.engine.candidate import Candidate
 from prunesweep.engine.devices import device_kind
-from prunesweep.files import replace_file
-from prunesweep.foreign import read_json
 from prunesweep.reducers import NoCounterpartError, Reducer
 from prunesweep.results.keys.code import code_of
 from prunesweep.results.keys.fingerprint import Files, described, digest, of_samples

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunesweep.files import PARTIAL, replace_file
-from prunesweep.foreign import read_json
-from prunesweep.layout import short_numbers
+from prunesweep.console.layout import short_numbers
+from prunesweep.console.terminal import table
+from prunesweep.disk.files import PARTIAL, replace_file
+from prunesweep.disk.foreign import read_json
 from prunesweep.results.keys.code import code_of
 from prunesweep.results.keys.fingerprint import RECORD_FORMAT, digest, versions
 from prunesweep.results.records import TRIAL, parquet_bytes
@@ -34,7 +35,6 @@ from prunesweep.results.store import (
 )
 from prunesweep.sweep.work import ONCE
 from prunesweep.targets import today
-from prunesweep.terminal import table
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from prunesweep.engine.stages import Reduce
 from prunesweep.engine.validity import InvalidError, require_valid_merge
-from prunesweep.facts import FEATURES
 from prunesweep.lazy import torch
 from prunesweep.reducers import (
     Left,
@@ -29,6 +28,7 @@ from prunesweep.testing.law import Law, require
 from prunesweep.testing.settings import add, knob_of, switched, turned
 from prunesweep.testing.videos import VIDEOS, Video, tokens_of, with_fact
 from prunesweep.types import Contributions, Merged, Tokens
+from prunesweep.types.facts import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from prunesweep.facts import FACTS, POOLED, Fact
+from prunesweep.console.meant import unknown
 from prunesweep.lazy import torch
-from prunesweep.meant import unknown
 from prunesweep.types import Tokens
+from prunesweep.types.facts import FACTS, POOLED, Fact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,7 @@ def _patches(video: Video, dice: torch.Generator) -> Tensor:
 
 
 def _facts(x: Tensor, dice: torch.Generator, alike: bool) -> dict[str, Fact]:
-    """Every fact of `prunesweep.facts.FACTS`, each different from the tokens, and as redundant as they are."""
+    """Every fact of `prunesweep.types.facts.FACTS`, each different from the tokens, and as redundant as they are."""
     frames, patches, _ = x.shape
 
     def turned(by: int) -> Tensor:

@@ -22,13 +22,13 @@ from loguru import logger
 from tqdm import tqdm
 
 from prunesweep.benchmarks.lmms import cut, most_tokens, shown
+from prunesweep.console.meant import unknown
 from prunesweep.cost import Usage
 from prunesweep.engine.plan import continuation, plan, require_fit
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
 from prunesweep.engine.protocol import Protocol
 from prunesweep.engine.stages import Generate
 from prunesweep.lazy import torch
-from prunesweep.meant import unknown
 from prunesweep.paths import CONF
 from prunesweep.sweep.overrides import override
 from prunesweep.sweep.session import composed

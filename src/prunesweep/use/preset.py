@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prunesweep.files import replace_file
-from prunesweep.foreign import read_yaml
+from prunesweep.disk.files import replace_file
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.report.given import KEY
 from prunesweep.sweep.overrides import override
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunesweep.analysis.naming import trial_called
-from prunesweep.foreign import build
-from prunesweep.meant import unknown
+from prunesweep.console.meant import unknown
+from prunesweep.disk.foreign import build
 from prunesweep.paths import CONF
 from prunesweep.results.read import is_store, read_infos
 from prunesweep.results.records import TrialInfo, read_info

@@ -21,8 +21,8 @@ from prunesweep.analysis.margins import Pair, loss_p_values, questions_needed, r
 from prunesweep.analysis.significance import POWER
 from prunesweep.analysis.table import rows_of
 from prunesweep.checks import require_number
-from prunesweep.layout import count
-from prunesweep.meant import unknown
+from prunesweep.console.layout import count
+from prunesweep.console.meant import unknown
 from prunesweep.results.records import Trial
 from prunesweep.sweep.ahead import bytes_text
 

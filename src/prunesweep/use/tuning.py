@@ -12,8 +12,8 @@ from typing import Any
 
 from prunesweep.analysis.table import rows_of
 from prunesweep.checks import require_at_least, require_number, require_ratio
-from prunesweep.foreign import read_yaml
-from prunesweep.layout import count
+from prunesweep.console.layout import count
+from prunesweep.disk.foreign import read_yaml
 from prunesweep.paths import CONF
 from prunesweep.results.infeasible import infeasible_folders
 from prunesweep.results.keys.fingerprint import digest
@@ -51,7 +51,7 @@ def defaults() -> dict[str, Any]:
 
 def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """With those of conf/tune.yaml.  Raises ValueError for a setting that it does not have, and for a value that cannot be."""
-    from prunesweep.meant import unknown
+    from prunesweep.console.meant import unknown
 
     own = defaults()
     for name in given:

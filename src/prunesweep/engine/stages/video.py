@@ -17,8 +17,8 @@ from prunesweep.engine.validity import (
 from prunesweep.lazy import F, torch
 from prunesweep.reducers import Merger, Positions, merges_patches, needs_of
 from prunesweep.reducers.parts.assembling import pooled_place
-from prunesweep.slots import Given, Slots
 from prunesweep.types import LATER, Clip, Merged, Model, Prefix, Sampling, Tokens, TowerMerger
+from prunesweep.types.slots import Given, Slots
 from prunesweep.video.reader import DECODE_SECONDS, read_clip
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from prunesweep.files import replace_file
+from prunesweep.disk.files import replace_file
 from prunesweep.results.keys.code import Code
 from prunesweep.types import ADDED_LATER, Sample
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from prunesweep import locks
-from prunesweep.locks import LockFile, kernel_locks, lock, lock_by_files
+from prunesweep.disk import locks
+from prunesweep.disk.locks import LockFile, kernel_locks, lock, lock_by_files
 from prunesweep.results import folders
 from prunesweep.results.records import read_trial, read_trials
 from prunesweep.search.workers import Worker

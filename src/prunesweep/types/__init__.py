@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from prunesweep.caches import KeyValue as KeyValue
-from prunesweep.caches import Memory as Memory
-from prunesweep.caches import Recurrent as Recurrent
 from prunesweep.cost import NOTHING, Usage
-from prunesweep.facts import Fact
-from prunesweep.slots import Given, Slots
-from prunesweep.tower import TowerMerger as TowerMerger
-from prunesweep.tower import TowerTokens as TowerTokens
+from prunesweep.types.caches import KeyValue as KeyValue
+from prunesweep.types.caches import Memory as Memory
+from prunesweep.types.caches import Recurrent as Recurrent
+from prunesweep.types.facts import Fact
+from prunesweep.types.slots import Given, Slots
+from prunesweep.types.tower import TowerMerger as TowerMerger
+from prunesweep.types.tower import TowerTokens as TowerTokens
 
 if TYPE_CHECKING:  # shapes are for readers: reading records must not cost the import of torch
     from jaxtyping import Bool, Float, Int, UInt8

@@ -10,8 +10,8 @@ from typing import TextIO
 import pytest
 
 from prunesweep.cli import app
+from prunesweep.console.terminal import BOLD, CODES, CYAN, GREEN, fitted, say, table
 from prunesweep.results.records import write_trial
-from prunesweep.terminal import BOLD, CODES, CYAN, GREEN, fitted, say, table
 from support.records import made, store_of
 
 VERDICT = "cannot tell 28 of 28 trials; the cheapest: #17 prunevid static_threshold=0.95 cluster_ratio=0.25 layer=2"

@@ -10,7 +10,7 @@ from shutil import get_terminal_size
 from textwrap import wrap
 from typing import TextIO
 
-from prunesweep.layout import grid, visible
+from prunesweep.console.layout import grid, visible
 
 NAMES = ("trial", "method", "settings", "what it runs", "answer", "")
 """Columns of names and sentences, which may be wrapped between their words."""

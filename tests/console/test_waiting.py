@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from prunesweep import waiting
-from prunesweep.waiting import doing, watched
+from prunesweep.console import waiting
+from prunesweep.console.waiting import doing, watched
 
 
 class Screen(io.StringIO):

@@ -1,0 +1,1 @@
+"""What the command writes: tables, sentences, progress, and what was probably meant."""
