@@ -161,6 +161,14 @@ class MostTooLow(Keeps):
         return tokens // 3
 
 
+class MostTooHigh(Keeps):
+    def most(self, tokens: int) -> int:
+        return (tokens + 1) // 2 + 1
+
+    def left(self, entering: Left) -> int | None:
+        return (entering.tokens + 1) // 2 if entering.groups == (entering.tokens,) else None
+
+
 class AsksForNothing(Keeps):
     reads_question = True
 
@@ -245,6 +253,7 @@ BROKEN: list[tuple[Any, str, str]] = [
     (Reducer("it", merge=Checkerboard(), knob="merge.colour"), "solved for", "has no setting colour"),
     (SaysTooFew(), "left is", "count in one place"),
     (MostTooLow(), "most is", "raise it"),
+    (MostTooHigh(), "most is", "lower it"),
     (AsksForNothing(), "asked first", "reads_question = False"),
     (ReadsAfterAll(), "asked first", "reads_question = True"),
     (Reducer("it", prune=OneTooMany(), knob="prune.scale"), "follows the knob", "mend the rounding"),
