@@ -9,6 +9,7 @@ from prunesweep.dev import bench_processes as processes
 from prunesweep.dev.bench import as_released, bench_merge, drawn_video, operations, plain_merge
 from prunesweep.dev.bench_engine import CHOOSE, SCALES, bench_engine, build_model, questions_on_one_video, sides_of
 from prunesweep.dev.bench_methods import bench_methods, mergers
+from prunesweep.dev.bench_plain import Case, bench_plain, cases_of, compared
 from prunesweep.dev.bench_roofline import Machine, Work, bench_roofline, layer_weights, vision_bytes
 from prunesweep.embedded.network import TinyShape
 from prunesweep.engine.plan import plan
@@ -85,6 +86,21 @@ def test_the_bench_of_methods_prints_each_that_merges() -> None:
     assert "prumerge_plus" in dict(mergers())
     with pytest.raises(ValueError, match="no reducer fastv that merges; those that do: aim, "):
         bench_methods((8, 16, 8), 1, ["fastv"])
+
+
+@pytest.mark.parametrize("case", cases_of((8, 36, 64)), ids=lambda case: case.name)
+def test_plain_code_gives_the_tokens_of_the_method(case: Case) -> None:
+    assert min(compared(case)) >= 0
+    with pytest.raises(ValueError, match="other tokens than the plain code"):
+        compared(case._replace(plain=lambda: case.plain() + 1))
+
+
+def test_the_bench_of_plain_code_prints_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunesweep.dev.bench_plain.LEAST_SECONDS", 0.0)
+    rows = [line.split()[0] for line in bench_plain((8, 36, 64), 1, ["dart", "aim"]).splitlines()[4:]]
+    assert rows == ["aim", "dart", "aim,"]
+    with pytest.raises(ValueError, match="no evs among what is compared with plain code: DPC-KNN of frames, aim, "):
+        bench_plain((8, 36, 64), 1, ["evs"])
 
 
 def test_the_processes_bench_prints_both_sides_and_their_ratio() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 from prunesweep.reducers import INNER, Left, Merger, Reducer, keep_tokens
 from prunesweep.reducers.pyramiddrop import PyramidDrop
 from prunesweep.reducers.sparsevlm import SparseVLM
+from prunesweep.reducers.tome import ToMe
 from prunesweep.targets import instantiate as ours
 from prunesweep.testing import check, laws_of
-from prunesweep.types import Merged, Prefix, Tokens
+from prunesweep.types import Merged, Prefix, Tokens, TowerTokens
 from support.places import REDUCERS
 from support.trials import reducer_of
 
@@ -155,6 +156,19 @@ class SaysTooFew(Keeps):
         return 1
 
 
+class MostTooLow(Keeps):
+    def most(self, tokens: int) -> int:
+        return tokens // 3
+
+
+class MostTooHigh(Keeps):
+    def most(self, tokens: int) -> int:
+        return (tokens + 1) // 2 + 1
+
+    def left(self, entering: Left) -> int | None:
+        return (entering.tokens + 1) // 2 if entering.groups == (entering.tokens,) else None
+
+
 class AsksForNothing(Keeps):
     reads_question = True
 
@@ -162,6 +176,56 @@ class AsksForNothing(Keeps):
 class ReadsAfterAll(Keeps):
     def __call__(self, prefix: Prefix) -> torch.Tensor:
         return torch.arange(0, len(prefix.group), 2 + len(prefix.visual) % 3)
+
+
+@dataclass(frozen=True)
+class OneTooMany:
+    """A step whose scale is of a share, rounded up by one too many; all but one token at its end."""
+
+    scale: float = 1.0
+    full_layers = 2
+    earlier_caches = "whole"
+    reads_question = False
+    knob_bounds: ClassVar = {"scale": (2.0**-12, 2.0)}
+
+    def left(self, entering: Left) -> int:
+        return max(1, min(entering.tokens - 1, round(self.scale / 2 * entering.at_first) + 1))
+
+    def __call__(self, prefix: Prefix) -> torch.Tensor:
+        return torch.arange(self.left(Left(len(prefix.group))))
+
+
+@dataclass(frozen=True)
+class CannotDoWithout(Checkerboard):
+    shift: int | None = 0
+
+    def __call__(self, tokens: Tokens) -> Merged:
+        return super().__call__(tokens) if self.shift == 0 else super().__call__(replace(tokens, x=tokens.x[self.shift + 1 :]))
+
+
+@dataclass(frozen=True)
+class OfSquares(Checkerboard):
+    """It has no columns to look at in other frames, where it keeps what lies outside."""
+
+    def __call__(self, tokens: Tokens) -> Merged:
+        rows, columns = tokens.grid or (0, 0)
+        return keep_tokens(tokens, torch.arange(0, tokens.x.shape[0] * tokens.x.shape[1] + (rows > columns), 2), "original")
+
+
+class ForgetsSizes(ToMe):
+    def __call__(self, key: torch.Tensor, tokens: TowerTokens, fewer: int, class_token: bool) -> TowerTokens:
+        merged = super().__call__(key, tokens._replace(size=torch.ones_like(tokens.size)), fewer, class_token)
+        return merged._replace(size=super().__call__(key, tokens, fewer, class_token).size)
+
+
+class MergesTheClassToken(ToMe):
+    def __call__(self, key: torch.Tensor, tokens: TowerTokens, fewer: int, class_token: bool) -> TowerTokens:
+        return super().__call__(key, tokens, fewer, False)
+
+
+class TakesOneMore(ToMe):
+    def schedule(self, layers: int, patches: int) -> list[int]:
+        return [fewer + 1 for fewer in super().schedule(layers, patches)]
 
 
 @dataclass(frozen=True)
@@ -188,8 +252,16 @@ BROKEN: list[tuple[Any, str, str]] = [
     (Reducer("it", merge=Checkerboard(), knob="merge.period"), "solved for", "knob_bounds = {'period': (1, 16)}"),
     (Reducer("it", merge=Checkerboard(), knob="merge.colour"), "solved for", "has no setting colour"),
     (SaysTooFew(), "left is", "count in one place"),
+    (MostTooLow(), "most is", "raise it"),
+    (MostTooHigh(), "most is", "lower it"),
     (AsksForNothing(), "asked first", "reads_question = False"),
     (ReadsAfterAll(), "asked first", "reads_question = True"),
+    (Reducer("it", prune=OneTooMany(), knob="prune.scale"), "follows the knob", "mend the rounding"),
+    (CannotDoWithout(), "left is", "TypeError"),
+    (OfSquares(), "left is", "of 4 frames of 5x3 tokens: IndexError"),
+    (ForgetsSizes(), "are means", "weigh them"),
+    (MergesTheClassToken(), "class token", "the first one, of itself alone"),
+    (Reducer("it", input=TakesOneMore(), knob="input.keep_ratio"), "share of 1", "keep all"),
 ]
 
 
@@ -227,3 +299,4 @@ def test_a_merger_is_told_from_a_step_by_what_it_has() -> None:
     merger: Merger = Checkerboard()
     assert {str(law).partition(":")[0] for law in laws_of(merger)} == {"merge"}
     assert {str(law).partition(":")[0] for law in laws_of(Keeps())} == {"prune"}
+    assert {str(law).partition(":")[0] for law in laws_of(ToMe())} == {"input"}

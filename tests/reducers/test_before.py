@@ -9,9 +9,11 @@ import pytest
 import torch
 from test_reference_before import require_what_it_says
 
+from prunesweep.dev.bench_methods import with_facts
+from prunesweep.dev.drawn import drawn_video
 from prunesweep.engine.stages import Reduce
 from prunesweep.models.llava_onevision import LlavaOnevision
-from prunesweep.reducers import Merger, NoCounterpartError, left_by_merge, merges_patches, needs_of
+from prunesweep.reducers import Merger, NoCounterpartError, left_by_merge, merges_patches, mmtok, needs_of
 from prunesweep.reducers.aim import Aim
 from prunesweep.reducers.cdpruner import CdPruner
 from prunesweep.reducers.divprune import DivPrune
@@ -21,6 +23,7 @@ from prunesweep.reducers.fastvid import FastVid
 from prunesweep.reducers.flashvid import FlashVid
 from prunesweep.reducers.holitom import HoliTom
 from prunesweep.reducers.mmtok import MmTok
+from prunesweep.reducers.parts import similarity
 from prunesweep.reducers.scissor import Scissor
 from prunesweep.reducers.sttm import Sttm
 from prunesweep.reducers.vidcom2 import VidCom2
@@ -180,3 +183,27 @@ def test_a_setting_out_of_bounds_is_named(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("block_values", [2**22, 5000])
+@pytest.mark.parametrize("shape", [(1, 1, 4), (2, 1, 4), (5, 60, 24), (8, 36, 24)])
+def test_the_loneliest_token_is_that_of_all_distances_at_once(
+    shape: tuple[int, int, int], block_values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similarity, "BLOCK_VALUES", block_values)
+    for still in (0, len(drawn_video(*shape).x) // 2):
+        x = drawn_video(*shape).x
+        x[:still] = x[:1]
+        vectors = similarity.unit(x.flatten(0, 1))
+        distance = 1 - vectors @ vectors.T
+        assert similarity.loneliest(vectors) == distance.kthvalue(min(2, len(vectors)), dim=1).values.argmax()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_mmtok_keeps_the_same_tokens_whether_its_matrix_is_held_or_worked_out_again(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = with_facts(drawn_video(8, 36, 24), MmTok.needs)
+    held = MmTok(share)(tokens).source
+    monkeypatch.setattr(mmtok, "HELD_VALUES", 0)
+    assert torch.equal(held, MmTok(share)(tokens).source)

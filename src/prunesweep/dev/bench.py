@@ -1,6 +1,7 @@
 """Speed, memory and work of the package's own parts, each against a plain reference in the same run.
 
     python -m prunesweep.dev.bench merge      PruneVid's merge against a loop over frames; --methods: all that merge
+    python -m prunesweep.dev.bench plain      methods that compare many tokens against the plainest batched code
     python -m prunesweep.dev.bench engine     shared trials against one at a time, with and without kept vision features
     python -m prunesweep.dev.bench answers    the same by how the answer is given: chosen, or written in 10 or 100 tokens
     python -m prunesweep.dev.bench roofline   what each stage takes at least by its FLOPs and bytes, and what it takes here
@@ -36,6 +37,7 @@ from prunesweep.dev import parser_of
 from prunesweep.dev.bench_answers import bench_answers
 from prunesweep.dev.bench_engine import SCALES, as_released, bench_engine
 from prunesweep.dev.bench_methods import bench_methods
+from prunesweep.dev.bench_plain import bench_plain
 from prunesweep.dev.bench_roofline import bench_roofline
 from prunesweep.dev.bench_store import FEW, bench_resume, bench_start
 from prunesweep.dev.drawn import drawn_video, median_and_range, operations
@@ -171,6 +173,10 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))
     merge.add_argument("--rounds", type=int, default=5)
     merge.add_argument("--methods", nargs="*", metavar="NAME", help="what these take, or all that merge, beside their FLOPs")
+    plain = parts.add_parser("plain", help="methods that compare many tokens against the plainest batched code")
+    plain.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))
+    plain.add_argument("--rounds", type=int, default=3)
+    plain.add_argument("--methods", nargs="*", default=(), metavar="NAME", help="these alone")
     engine = parts.add_parser("engine", help="what sharing saves on a grid of configurations and on several questions")
     engine.add_argument("--scale", choices=SCALES, default="0.5b", help="proportion of vision to LLM FLOPs")
     engine.add_argument("--rounds", type=int, default=3)
@@ -234,6 +240,8 @@ def main() -> None:
             print(bench_start(arguments.trials))
         elif arguments.part == "resume":
             print(bench_resume(arguments.millions, not arguments.shards))
+        elif arguments.part == "plain":
+            print(bench_plain(tuple(arguments.shape), arguments.rounds, arguments.methods))
         elif arguments.part == "merge":
             shape, methods = tuple(arguments.shape), arguments.methods
             print(bench_merge(shape, arguments.rounds) if methods is None else bench_methods(shape, arguments.rounds, methods))

@@ -113,9 +113,9 @@ class Call:
     def _merge(self, prefix: Prefix, upper: float, shares: tuple[float, ...]) -> Change:
         if prefix.place is None:
             raise ValueError("FrameFusion needs to know where its tokens stand")
-        hidden = prefix.hidden[prefix.visual]
         order = by_cell(prefix.place, prefix.patches)
-        likeness = like_the_one_before(hidden[order], prefix.place[order] % prefix.patches)
+        hidden = prefix.hidden[prefix.visual.nonzero()[:, 0][order]]
+        likeness = like_the_one_before(hidden, prefix.place[order] % prefix.patches)
         go = likeness >= self.similarity_threshold
         share, count = int(go.sum()) / len(go), len(go)
         what: Next = "merge"
@@ -125,7 +125,7 @@ class Call:
         else:
             go = best(likeness, int(upper * count))
             what = "nothing"
-        kept, means = runs_as_means(hidden[order], go)
+        kept, means = runs_as_means(hidden, go)
         kept_places = order[kept]
         back = kept_places.argsort()
         flops = 2 * count * hidden.shape[1]

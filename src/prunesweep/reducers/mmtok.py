@@ -4,12 +4,14 @@ Tokens are picked so that they cover both the question and the video: greedily t
 the question, and every token of the video, has as its best cover so far.  How well a token covers is a softmax over all
 tokens of cosines: with the question's words as the LLM embeds them, and between the vision tower's features.
 
-The release holds the whole matrix; here a column of it is worked out again when it may be the best, as gains never grow.
+The release holds the whole matrix; here, unless it is small, a column of it is worked out again when it may be the best, as
+gains never grow.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 AT_ONCE = 32
 """Columns that are worked out again together."""
+HELD_VALUES = 2**24
+"""Of a matrix that is held as a whole: 64 MiB, of 4096 tokens."""
+FEWEST_HELD = 16
+"""Columns that are taken from it; products of fewer round otherwise, which would tell equal tokens apart."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +86,30 @@ class MmTok:
 
 
 class _Cover:
-    """How well each of n tokens covers each word and each token; columns of the latter are worked out when asked for."""
+    """How well each of n tokens covers each word and each token; columns of the latter are worked out when asked for, or held."""
 
     def __init__(self, text: Float[Tensor, "m n"], vectors: Float[Tensor, "n v"], temperature: float, weight: float):
         self.text, self.vectors, self.temperature = text, vectors, temperature
         self.scale = weight / len(vectors)
         rows = vectors.split(max(1, BLOCK_VALUES // len(vectors)))
         self.total = torch.cat([(block @ vectors.T / temperature).logsumexp(1) for block in rows])
+        self.held: Tensor | None = None
+
+    def blocks(self) -> Iterator[Float[Tensor, "m+n k"]]:
+        """All columns, a block at a time."""
+        tokens, done = len(self.vectors), 0
+        held = self.vectors.new_empty(len(self.text) + tokens, tokens) if tokens**2 <= HELD_VALUES else None
+        for index in torch.arange(tokens, device=self.vectors.device).split(max(1, BLOCK_VALUES // tokens)):
+            block = self.columns(index)
+            if held is not None:
+                held[:, done : done + len(index)] = block
+                done += len(index)
+            yield block
+        self.held = held
 
     def columns(self, index: Int[Tensor, " k"]) -> Float[Tensor, "m+n k"]:
+        if self.held is not None and len(index) >= FEWEST_HELD:
+            return self.held.index_select(1, index)
         visual = (self.vectors @ self.vectors[index].T / self.temperature - self.total[:, None]).exp() * self.scale
         return torch.cat([self.text[:, index], visual])
 
@@ -99,9 +120,7 @@ def most_covering(cover: _Cover, count: int) -> Int[Tensor, " count"]:
     A token's gain never grows, so an old one is a bound: only what may still be the best is worked out again.
     """
     tokens = len(cover.vectors)
-    every = torch.arange(tokens, device=cover.vectors.device)
-    blocks = every.split(max(1, BLOCK_VALUES // tokens))
-    bound = torch.cat([cover.columns(block).sum(0) for block in blocks])
+    bound = torch.cat([block.sum(0) for block in cover.blocks()])
     covered = torch.zeros(len(cover.text) + tokens, 1, device=bound.device)
     picks: list[Tensor] = []
     for _ in range(count):

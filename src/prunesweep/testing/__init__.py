@@ -21,18 +21,20 @@ from prunesweep.testing.inner import step_laws
 from prunesweep.testing.law import Law
 from prunesweep.testing.merging import merger_laws
 from prunesweep.testing.parts import part_laws
+from prunesweep.testing.tower import tower_laws
+from prunesweep.types.tower import TowerMerger
 
 __all__ = ["Law", "check", "laws_of"]
 
 
 def laws_of(method: Any, knob: str | None = None) -> list[Law]:
-    """The laws of all parts of a reducer; or of one part: a merger, or something that acts inside the LLM.
+    """The laws of all parts of a reducer; or of one part: a merger, before the LLM or in the tower, or something inside the LLM.
 
     `knob` names the setting of a part that says how much stays, such as `keep_ratio`.
     """
     reducer = as_reducer(method, knob)
     before = merger_laws(reducer) if reducer.merge is not None else []
-    return [*part_laws(reducer), *before, *step_laws(reducer), *cache_laws(reducer)]
+    return [*part_laws(reducer), *tower_laws(reducer), *before, *step_laws(reducer), *cache_laws(reducer)]
 
 
 def as_reducer(method: Any, knob: str | None = None) -> Reducer:
@@ -40,6 +42,7 @@ def as_reducer(method: Any, knob: str | None = None) -> Reducer:
     if isinstance(method, Reducer):
         return method
     slot = "prune" if hasattr(method, "steps") or hasattr(method, "full_layers") else "merge"
+    slot = "input" if isinstance(method, TowerMerger) else slot
     return Reducer(type(method).__name__, **{slot: method}, knob=None if knob is None else f"{slot}.{knob}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from prunesweep.checks import InfeasibleError
 from prunesweep.engine.plan import inside
@@ -45,6 +45,9 @@ from prunesweep.testing.decoder import (
 from prunesweep.testing.law import Law, require
 from prunesweep.testing.settings import add, knob_of, switched, turned
 from prunesweep.types import Prefix
+
+GROUPED = 64
+"""Up to so many tokens in one group are tried."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def step_laws(reducer: Reducer) -> list[Law]:
         "4. kept tokens are sorted, unique and never text": kept,
         "4. left is what is left": left_is_left,
         "4. fewest is the least, and near it": fewest_is_tight,
+        "4. most is the most, and reached": most_is_most,
         "the same again is the same": deterministic,
         "the question is asked first if it is read": question_read,
         "caches of earlier layers are as it says": caches,
@@ -214,6 +218,21 @@ def fewest_is_tight(runs: Runs) -> None:
         nearest < LOOSE or bound <= 1,
         lambda: f"{runs.reducer.name}: fewest is {nearest:.2f} times below every count tried, bound {LOOSE}; raise it",
     )
+
+
+def most_is_most(runs: Runs) -> None:
+    """Of steps of which `left` may know nothing, and that say what they leave at most: some tokens in one group are as many."""
+    off: dict[Any, int] = {}
+    for moment in runs.all:
+        step: Any = moment.step
+        if not hasattr(step, "most"):
+            continue
+        most, real = step.most(len(moment.before.group)), gone_on(moment)
+        require(real <= most, lambda: f"{moment}: most says {most}, {real} are left; raise it")
+        lefts = {count: left_by_step(step, Left(count, (count,), count)) for count in range(1, GROUPED)}
+        off[step] = min((step.most(count) - left for count, left in lefts.items() if left is not None), default=0)
+    for step, least in off.items():
+        require(not least, lambda: f"{step}: most is at least {least} above what is left of tokens in one group; lower it")
 
 
 def deterministic(runs: Runs) -> None:
@@ -324,10 +343,21 @@ def carried(runs: Runs) -> None:
         require(there, lambda: f"{moment}: what it carries does not arrive")
 
 
-def _first_counts(runs: Runs, slot: str) -> Iterator[tuple[Prompt, dict[Any, int], bool]]:
-    """Tokens that a part's first step leaves by its knob, and whether that is known beforehand."""
+class _Counts(NamedTuple):
+    """Tokens that a part's first step leaves by its knob."""
+
+    prompt: Prompt
+    gone_on: dict[Any, int]
+    """Of those that came and new ones; where that is not known beforehand, what the last step leaves."""
+    kept: dict[Any, int]
+    """Of those that came."""
+    known: bool
+
+
+def _first_counts(runs: Runs, slot: str) -> Iterator[_Counts]:
     for prompt in PROMPTS[:2]:
         counts: dict[Any, int] = {}
+        kept: dict[Any, int] = {}
         known = True
         for value, part in turned(runs.reducer, slot).items():
             mine = Runs(replace(runs.reducer, **{slot: part}), (slot,))
@@ -337,18 +367,24 @@ def _first_counts(runs: Runs, slot: str) -> Iterator[tuple[Prompt, dict[Any, int
                 known &= left_by_step(mine.moments[0].step, coming(mine.moments[0])) is not None
                 fully = len(mine.moments[-1].after.group)
                 counts[value] = gone_on(mine.moments[0]) if known else fully
-        yield prompt, counts, known
+                kept[value] = len(mine.moments[0].change.keep)
+        yield _Counts(prompt, counts, kept, known)
 
 
 def follows_knob(runs: Runs) -> None:
     for slot in runs.slots:
-        name = knob_of(runs.reducer, slot)
-        for prompt, counts, known in _first_counts(runs, slot) if name else ():
+        name, part = knob_of(runs.reducer, slot), getattr(runs.reducer, slot)
+        for prompt, counts, kept, known in _first_counts(runs, slot) if name else ():
             size = prompt.frames * prompt.patches
-            who = f"{called(getattr(runs.reducer, slot))} on {prompt} by {name}"
+            who = f"{called(part)} on {prompt} by {name}"
             require_one_way(who, counts, 0 if known else 0.1 * size)
-            if known and name.endswith("_ratio") and len(counts) > 2:
+            if not known or len(counts) <= 2:
+                continue
+            if name.endswith("_ratio"):
                 require_proportional(who, counts, size)
+            elif name in bounds_of(part) and max(kept.values()) >= size - 1:
+                highest = bounds_of(part)[name][1]  # of a scale: that of a share of 1, but for the token that always goes
+                require_proportional(who, {value / highest: count for value, count in kept.items()}, size)
 
 
 def keeps_all(runs: Runs) -> None:
@@ -365,7 +401,7 @@ def keeps_all(runs: Runs) -> None:
             with torch.inference_mode():
                 mine._run(mine.reducer, PROMPTS[0], QUESTIONS[0])
             size, most = PROMPTS[0].frames * PROMPTS[0].patches, max(map(gone_on, mine.moments), default=0)
-            step = _step_of(next(counts for _, counts, _ in _first_counts(runs, slot)))
+            step = _step_of(next(counts.gone_on for counts in _first_counts(runs, slot)))
             require(
                 size - step < most <= size,
                 lambda: f"{called(part)}: {most} of {size} tokens stay with {name} at its end; keep all",

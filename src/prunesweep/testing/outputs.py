@@ -14,13 +14,17 @@ from prunesweep.reducers import Reducer, in_order, needs_of
 from prunesweep.testing.decoder import LAYERS, PROMPTS, QUESTIONS, entering, run_stages, small_decoder, tensors_of
 from prunesweep.testing.inner import Runs, coming
 from prunesweep.testing.merging import Merges, merges_by_knob, said_left
-from prunesweep.testing.settings import switched
+from prunesweep.testing.settings import switched, turned
+from prunesweep.testing.tower import walks
 from prunesweep.testing.videos import VIDEOS
+from prunesweep.types.tower import TowerMerger
 
 
 def outputs(reducer: Reducer) -> Iterator[bytes]:
     """Errors count as what they say."""
     makers = []
+    if isinstance(reducer.input, TowerMerger):
+        makers.append(_in_tower)
     if reducer.merge is not None:
         makers.append(_merged)
     if reducer.prune is not None or reducer.inner is not None:
@@ -49,6 +53,14 @@ def _plain(x: Any) -> Any:
     return x.detach().contiguous()
 
 
+def _in_tower(reducer: Reducer) -> Iterator[Any]:
+    for walk in walks(reducer):
+        yield walk.end()
+        yield walk.merger.schedule(LAYERS, walk.patches), walk.merger.proportional
+    for merger in turned(reducer, "input").values():
+        yield [merger.schedule(layers, patches) for layers in (1, 5, 24) for patches in (16, 100, 576)]
+
+
 def _merged(reducer: Reducer) -> Iterator[Any]:
     runs = Merges(reducer)
     for merge, video, merged in runs.all():
@@ -75,6 +87,7 @@ def _stepped(reducer: Reducer) -> Iterator[Any]:
         yield moment.change
         yield moment.change.flops, moment.change.positions, repr(moment.step)
         yield _asked(moment.step, "left", coming(moment)) if hasattr(moment.step, "left") else None  # type: ignore[arg-type]
+        yield _asked(moment.step, "most", len(moment.before.group))
     for _, _, _, end in runs.ends:
         yield end
         yield end.usage

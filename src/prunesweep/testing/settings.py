@@ -1,10 +1,11 @@
-"""Which settings of a method are tried: as given, each of its switches turned, and its knob from end to end."""
+"""Which settings of a method are tried: as given, each switch turned, what may be None left out, and its knob from end to end."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 from dataclasses import Field, fields, is_dataclass, replace
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from prunesweep.reducers import Reducer, bounds_of
@@ -39,7 +40,7 @@ def add(found: dict[str, Any], name: str, part: Any, changes: dict[str, Any]) ->
 
 
 def choices_of(part: Any, field: Field[Any]) -> tuple[Any, ...]:
-    """The values of a setting that is one of few words, or true or false; nothing of others."""
+    """The values of a setting that is one of few words, or true or false; None of one that may be left out; nothing of others."""
     kind: Any = field.type
     if isinstance(kind, str):
         try:
@@ -48,7 +49,9 @@ def choices_of(part: Any, field: Field[Any]) -> tuple[Any, ...]:
             return ()
     if kind is bool:
         return (False, True)
-    return get_args(kind) if get_origin(kind) is Literal else ()
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return (None,) if NoneType in get_args(kind) else ()
 
 
 def knob_of(reducer: Reducer, slot: str) -> str:

@@ -27,9 +27,12 @@ class Video(NamedTuple):
     kind: Kind
     frames: int
     patches: int
+    grid: tuple[int, int] | None = None
+    """Rows and columns; None: of a square."""
 
     def __str__(self) -> str:
-        return f"a video ({self.kind}) of {self.frames} frames of {self.patches} tokens"
+        size = "x".join(map(str, self.grid)) if self.grid else self.patches
+        return f"a video ({self.kind}) of {self.frames} frames of {size} tokens"
 
 
 VIDEOS: tuple[Video, ...] = (
@@ -45,6 +48,8 @@ VIDEOS: tuple[Video, ...] = (
     Video("random", 1, 16),
     Video("drifting", 2, 9),
     Video("drifting", 12, 4),
+    Video("drifting", 4, 15, (5, 3)),
+    Video("random", 2, 6, (6, 1)),
 )
 
 
@@ -57,7 +62,7 @@ def tokens_of(video: Video, needs: Iterable[str], kind: torch.dtype | None = Non
     for name in needs:
         if name not in facts:
             raise ValueError(unknown("fact in needs", name, facts))
-    return Tokens("video", x, suffix, facts={name: facts[name] for name in needs})
+    return Tokens("video", x, suffix, grid=video.grid, facts={name: facts[name] for name in needs})
 
 
 def _patches(video: Video, dice: torch.Generator) -> Tensor:

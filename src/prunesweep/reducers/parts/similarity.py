@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 BLOCK_VALUES = 2**22
 """Of similarities that are in memory at once where all tokens of a video are compared: 16 MiB."""
+PARTS, LEAST_ROWS = 8, 128
+"""Of tokens that are compared with those behind them, where they are not too few for a product to be fast."""
 
 
 def unit(x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c"]:
@@ -46,10 +48,27 @@ def best_match(one: Float[Tensor, "n c"], other: Float[Tensor, "m c"]) -> Match:
 
 
 def loneliest(unit_x: Float[Tensor, "n c"]) -> Int[Tensor, " one"]:
-    """The token whose second smallest distance, that to its nearest neighbour, is largest; distances are 1 - cosine."""
-    rows = max(1, BLOCK_VALUES // len(unit_x))
-    nearest = [(1 - block @ unit_x.T).kthvalue(min(2, len(unit_x)), dim=1).values for block in unit_x.split(rows)]
-    return torch.cat(nearest).argmax()[None]
+    """The token whose second smallest distance, that to its nearest neighbour, is largest; distances are 1 - cosine.
+
+    Each pair is compared once: of a block with what comes behind it, by row and by column.
+    """
+    count = len(unit_x)
+    rows = max(1, min(BLOCK_VALUES // count, max(LEAST_ROWS, math.ceil(count / PARTS))))
+    least = unit_x.new_full((2, count), math.inf)
+    for first in range(0, count, rows):
+        distance = 1 - unit_x[first : first + rows] @ unit_x[first:].T
+        behind = distance[:, rows:]
+        if behind.shape[1]:
+            least[:, first + rows :] = _two_least(torch.cat([least[:, first + rows :], _two_least(behind.clone())]))
+        own = torch.cat([least[:, first : first + rows], _two_least(distance.T)])
+        least[:, first : first + rows] = _two_least(own)
+    return least[min(2, count) - 1].argmax()[None]
+
+
+def _two_least(x: Float[Tensor, "m n"]) -> Float[Tensor, "2 n"]:
+    """Of each column, of equals both; writes into x."""
+    least = x.min(0)
+    return torch.stack([least.values, x.scatter_(0, least.indices[None], math.inf).amin(0)])
 
 
 def farthest(
