@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from prunesweep.dev.scenes_final import Said, agreement, said_by
+from pathlib import Path
+
+import pytest
+
+from prunesweep.dev.scenes_final import Said, agreement, page_of, said_by
 from prunesweep.dev.scenes_results import DEFAULT, PAGE
 from support.places import ROOT
 
@@ -25,4 +29,10 @@ def test_only_what_is_significant_on_both_in_one_direction_holds() -> None:
     told = agreement(before, now)
     assert "Of 3 differences" in told
     assert "1 are so here, in the same direction, and 1 in the other" in told
-    assert "Of the other 1, 1 are significant here only" in told
+    assert "Of the other 1, 1 is significant here only" in told
+    assert "Of the other" not in agreement({"a": before["a"]}, now)
+
+
+def test_a_page_of_no_sweeps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds none of the sweeps settings, caches, matched"):
+        list(page_of(tmp_path, ""))

@@ -32,8 +32,9 @@ INTRODUCTION = """# `scenes`, once more on its final split
 
 {questions:,} other questions on {videos:,} other videos, drawn for this page only. The sweeps and comparisons are those of
 [what it shows](scenes_results.md): paired by question, clustered by video, Holm-corrected within a table. Columns of the test
-split are that page's. Written by `python -m prunesweep.dev.scenes_final`.
+split are that page's. Written by `python -m prunesweep.dev.scenes_final`.{missing}
 """
+NOT_RUN = " Not run on this split yet: {missing}."
 SETTINGS = """## Settings of PruneVid
 
 Against the paper's defaults, here {own}; dense {dense}. {agreement}
@@ -86,10 +87,10 @@ def agreement(before: Mapping[str, Said], now: Mapping[str, Said]) -> str:
     turned = [name for name in told if now[name].significant and now[name].better != before[name].better]
     new = sum(now[name].significant for name in common) - len(again) - len(turned)
     others = len(common) - len(told)
+    rest = f" Of the other {others}, {new or 'none'} {'is' if new == 1 else 'are'} significant here only." if others else ""
     return (
         f"Of {len(told)} differences that are significant on the test split (corrected p below {LEVEL:g}), "
-        f"{len(again)} are so here, in the same direction, and {len(turned)} in the other. "
-        f"Of the other {others}, {new} are significant here only."
+        f"{len(again)} are so here, in the same direction, and {len(turned) or 'none'} in the other.{rest}"
     )
 
 
@@ -118,24 +119,41 @@ def _accuracies(trials: Sequence[Trial]) -> dict[str, str]:
     return {row.trial: summary_text(row) for row in rows_of(trials)}
 
 
-def page_of(sweeps: Path, test_page: str) -> Iterator[str]:
-    """Raises ValueError for sweeps that lack a trial of the test split's page."""
-    before = said_by(test_page)
-    settings, matched = (read_trials(sweeps / name) for name in ("settings", "matched"))
-    caches = exactly(read_trials(sweeps / "caches"))
-    records = settings[0].records
-    yield INTRODUCTION.format(questions=len(records), videos=records["video_id"].n_unique())
-    lines, agreed = _table(settings, DEFAULT, before["points from the defaults"])
-    found = _accuracies(settings)
+def _settings(trials: Sequence[Trial], before: dict[str, dict[str, Said]], _: str) -> Iterator[str]:
+    lines, agreed = _table(trials, DEFAULT, before["points from the defaults"])
+    found = _accuracies(trials)
     yield from (SETTINGS.format(own=found[DEFAULT], dense=found[DENSE], agreement=agreed), *lines, "")
-    lines, agreed = _table(caches, DENSE, before["points from dense"])
-    yield from (CACHES.format(dense=_accuracies(caches)[DENSE], agreement=agreed), *lines, "")
-    lines, agreed = _pairs(caches, before["points, whole minus cut"])
+
+
+def _caches(trials: Sequence[Trial], before: dict[str, dict[str, Said]], _: str) -> Iterator[str]:
+    exact = exactly(trials)
+    lines, agreed = _table(exact, DENSE, before["points from dense"])
+    yield from (CACHES.format(dense=_accuracies(exact)[DENSE], agreement=agreed), *lines, "")
+    lines, agreed = _pairs(exact, before["points, whole minus cut"])
     yield from (PAIRS.format(agreement=agreed), *lines, "")
+
+
+def _matched(trials: Sequence[Trial], before: dict[str, dict[str, Said]], test_page: str) -> Iterator[str]:
     name = re.search(r"Reference: (.*) with ", test_page).group(1)  # type: ignore[union-attr]
-    lines, agreed = _table(matched, name, before["points from PruneVid"])
-    found = _accuracies(matched)
-    yield from (MATCHED.format(name=name, own=found[name], dense=found[DENSE], agreement=agreed), *lines)
+    lines, agreed = _table(trials, name, before["points from PruneVid"])
+    found = _accuracies(trials)
+    yield from (MATCHED.format(name=name, own=found[name], dense=found[DENSE], agreement=agreed), *lines, "")
+
+
+SECTIONS = {"settings": _settings, "caches": _caches, "matched": _matched}
+
+
+def page_of(sweeps: Path, test_page: str) -> Iterator[str]:
+    """Of the sweeps that are there.  Raises ValueError for none, or one that lacks a trial of the test split's page."""
+    there = {name: trials for name in SECTIONS if (sweeps / name).is_dir() and (trials := read_trials(sweeps / name))}
+    if not there:
+        raise ValueError(f"{sweeps} holds none of the sweeps {', '.join(SECTIONS)}")
+    records = next(iter(there.values()))[0].records
+    missing = "" if len(there) == len(SECTIONS) else NOT_RUN.format(missing=", ".join(set(SECTIONS) - set(there)))
+    yield INTRODUCTION.format(questions=len(records), videos=records["video_id"].n_unique(), missing=missing)
+    before = said_by(test_page)
+    for name, trials in there.items():
+        yield from SECTIONS[name](trials, before, test_page)
 
 
 def main() -> None:

@@ -42,7 +42,8 @@ INTRODUCTION = """# The `scenes` benchmark
 
 Videos as redundant as real ones, and answers of several words. `prunesweep benchmark=scenes model=tiny_scenes`, free answers with
 `protocol=generate`. Written by `python -m prunesweep.dev.scenes_page`; numbers are those of the shipped test split.
-What it shows of methods and caches is in [scenes_results](scenes_results.md).
+What it shows of methods and caches is in [scenes_results](scenes_results.md), and on other videos in
+[scenes_final](scenes_final.md).
 
 `blocks` is for demo and quick tests. There still cells hardly differ, so that no static threshold matters, and answers are one
 word, so that nothing that happens to a cache after the prompt can be seen. Here both matter.
