@@ -64,8 +64,8 @@ def overview(rows: Sequence[Row], chosen: dict[Budget, Entry]) -> list[str]:
     samples = {row.entry.scores.samples for row in rows}
     questions = f"{min(samples)}" if len(samples) == 1 else f"{min(samples)} to {max(samples)}"
     what = f"Accuracy ± SE on {questions} questions at shares of {str(budgets[0]).partition(' of ')[2]}"
-    marks = "; ↓ and ↑ are below and above the reference at the same budget (p < 0.05, Holm)" if chosen else ""
-    missed = f"; (…x) is what was spent where that is over {NOTABLE:.0%} off"
+    marks = ". Marks ↓ and ↑ are below and above the reference at the same budget (p < 0.05, Holm)" if chosen else ""
+    missed = f". In brackets (…x) stands what was spent, where that is over {NOTABLE:.0%} off"
     header = ("method, its best setting", *(f"{budget.target:g}x" for budget in budgets))
     lines = [
         (name, *(_cell(own[budget]) if budget in own else "–" for budget in budgets)) for name, own in by_method(rows).items()
