@@ -157,8 +157,26 @@ def test_sentences_are_counted_without_what_is_no_prose() -> None:
 
 @pytest.mark.parametrize("page", prose.pages_of(ROOT), ids=lambda page: page.name)
 def test_sentences_are_short(page: Path) -> None:
-    found = prose.sentences(page.read_text(encoding="utf-8"))
-    assert prose.average(found) <= prose.LONGER.get(page.name, prose.MOST_WORDS)
+    assert prose.too_long(page.name, prose.sentences(page.read_text(encoding="utf-8"))) == []
+
+
+def test_a_page_is_refused_for_its_average_and_for_one_long_sentence(tmp_path: Path, capsys, monkeypatch) -> None:
+    short = "One two three. " * 50
+    pages = {
+        "fine.md": f"{short}\n\n{'word ' * prose.LONGEST}\n",
+        "long.md": f"{short}\n\nThis {'goes on ' * prose.LONGEST}\n",
+        "even.md": f"So {'many ' * prose.MOST_WORDS}words.\n",
+    }
+    for name, text in pages.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["prose", *(str(tmp_path / name) for name in pages)])
+    with pytest.raises(SystemExit) as ended:
+        prose.main()
+    one, other = str(ended.value).split("\n")
+    assert one.startswith(
+        f"long.md: {2 * prose.LONGEST + 1} words in one sentence, at most {prose.LONGEST}; split it: This goes on"
+    )
+    assert other == f"even.md: {prose.MOST_WORDS + 2}.0 words a sentence on average, at most {prose.MOST_WORDS}; split some"
 
 
 def test_words_are_spelt_as_they_should_be() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import time
 
 import pytest
 
 from prunesweep.console import waiting
-from prunesweep.console.waiting import doing, watched
+from prunesweep.console.waiting import Status, Watched, doing, watched
 
 
 class Screen(io.StringIO):
@@ -59,6 +60,33 @@ def test_silence_shows_the_step_and_nothing_of_it_is_left(monkeypatch: pytest.Mo
     assert sys.stdout is screen
     assert seen(screen.getvalue()) == "the result\n"
     assert all(len(part) < 40 for part in screen.getvalue().replace("\n", "\r").split("\r"))
+
+
+class Slow(Screen):
+    """A terminal on which somebody else gets a word in while the line is being shown, if let."""
+
+    def __init__(self, word: str):
+        super().__init__()
+        self.word, self.other = word, threading.Thread(target=self._interrupt)
+        self.status = Status(self, "waiting")
+
+    def _interrupt(self) -> None:
+        Watched(self, self.status).write(self.word)
+
+    def write(self, text: str) -> int:
+        if "waiting" in text and self.other.ident is None:
+            self.other.start()
+            self.other.join(0.2)
+        return super().write(text)
+
+
+def test_a_word_does_not_come_between_the_line_and_its_being_cleared() -> None:
+    screen = Slow("the result\n")
+    screen.status.heard_at -= 2 * waiting.SILENCE
+    screen.status.beat()
+    screen.other.join(10)
+    assert "waiting ... " in screen.getvalue()
+    assert seen(screen.getvalue()) == "the result\n"
 
 
 def test_an_open_line_is_progress_itself(monkeypatch: pytest.MonkeyPatch) -> None:

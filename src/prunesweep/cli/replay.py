@@ -52,7 +52,7 @@ def search(
     best = float(whole.curve(list(whole.found), worst)[-1])
     sizes = " x ".join(f"{len(values)} {key.rpartition('.')[2]}" for key, values in whole.values.items())
     print(f"{len(whole.found)} settings: {sizes}; a coarse grid has {len(whole.coarse(trials))} of them")
-    _show(by_sampler(curves), best, f"searches among {len(whole.found)} settings: accuracy against {cost}", picture)
+    _show(by_sampler(curves), best, f"searches among {len(whole.found)} settings\n{_against(cost)}", picture)
 
 
 @app.command(example="prunesweep replay hypervolume SEARCH SEARCH --grid GRID")
@@ -71,7 +71,7 @@ def hypervolume(
 
     groups = by_sampler([read_curve(folder, cost, worst) for folder in searches])
     best = whole_volume(grid, cost, worst) if grid else None
-    _show(groups, best, f"searches: accuracy against {cost}", picture)
+    _show(groups, best, f"searches: {_against(cost)}", picture)
 
 
 @app.command(example="prunesweep replay race latest --rounds 10")
@@ -113,6 +113,13 @@ def saved(
     if not one or not other:
         raise ValueError("a folder holds no trials; name the folders of two sweeps, the raced one first")
     print(savings_text(savings(one, other, cost), cost))
+
+
+def _against(cost: str) -> str:
+    """What a picture says of its axes."""
+    from prunesweep.report.plots import column_name
+
+    return f"accuracy against {column_name(cost)}"
 
 
 def _show(groups: Sequence[Curves], best: float | None, title: str, picture: Path | None) -> None:

@@ -27,6 +27,11 @@ class Status:
     def __init__(self, stream: TextIO, what: str):
         self.stream, self.steps = stream, [(what, time.monotonic())]
         self.heard_at, self.open, self.shown = time.monotonic(), False, 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Nobody writes: also in a process that was forked while somebody did."""
+        self.turn = threading.RLock()  # a signal's handler may write in the middle of a word
 
     def heard(self, text: str) -> None:
         """Something is about to be written: it takes the line's place."""
@@ -42,7 +47,10 @@ class Status:
 
     def beat(self) -> None:
         """Shows the step, if nothing was heard for long enough."""
-        now = time.monotonic()
+        with self.turn:
+            self._show(time.monotonic())
+
+    def _show(self, now: float) -> None:
         if self.open or now - self.heard_at < SILENCE:
             return
         what, since = self.steps[-1]
@@ -61,8 +69,9 @@ class Watched:
         self.stream, self.status = stream, status
 
     def write(self, text: str) -> int:
-        self.status.heard(text)
-        return self.stream.write(text)
+        with self.status.turn:  # else the line may come back between being cleared and the word
+            self.status.heard(text)
+            return self.stream.write(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -76,6 +85,7 @@ def watched(what: str) -> Iterator[None]:
         yield
         return
     status, ended = Status(err, what), threading.Event()
+    os.register_at_fork(after_in_child=status.renew)
     beats = threading.Thread(target=_beats, args=(status, ended), daemon=True)
     sys.stderr = Watched(err, status)
     if out.isatty():

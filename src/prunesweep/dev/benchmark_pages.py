@@ -18,17 +18,20 @@ MOST_LISTED = 8
 """Answers of a family that are named one by one."""
 MOST_LETTERS = 90
 """Of a picture's title in one line."""
+WIDTH, WORDS, LINE = 9.6, 0.7, 0.2
+"""Inches: of a picture, of what stands above and between its two rows, and of a second line there."""
 
 
 def strip_figure(frames: np.ndarray, sample: Sample) -> Any:
     """All frames of a video side by side in two rows, with the question above."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     options = ", ".join(f"[{c}]" if i == sample.target else c for i, c in enumerate(sample.choices))
     title = f"{sample.question}   {options}"
-    figure.suptitle(title if len(title) <= MOST_LETTERS else f"{sample.question}\n{options}", fontsize=12)
-    for index, axes in enumerate(figure.subplots(2, len(frames) // 2).flat):
+    long, columns = len(title) > MOST_LETTERS, len(frames) // 2
+    figure = Figure(figsize=(WIDTH, 2 * WIDTH / columns + WORDS + LINE * long), layout="constrained")
+    figure.suptitle(f"{sample.question}\n{options}" if long else title, fontsize=12)
+    for index, axes in enumerate(figure.subplots(2, columns).flat):
         axes.imshow(frames[index], interpolation="nearest")
         axes.set_title(f"{index / FRAMES_PER_SECOND:.2f} s", fontsize=8)
         axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""The gallery of pictures, `python -m prunesweep.dev.gallery SWEEP docs`: one of each kind, drawn from a finished sweep.
+"""The gallery of pictures, `python -m prunesweep.dev.gallery SWEEP MATCHED docs`: one of each kind, drawn from finished sweeps.
 
 Writes `gallery.md` and `images/*.png`.  The screenshot of the report needs Chromium, and is left as it is without.
 """
@@ -31,9 +31,11 @@ SAMPLERS, SEARCHES, TRIALS, BATCH = ("tpe", "random"), 3, 18, 3
 
 INTRODUCTION = """# Gallery
 
-Every picture that PruneSweep draws, with the command that draws it. All are of one sweep: {said}.
-They are as wide as a column or a page of a two-column paper. PDF and SVG lie beside each PNG.
-Error bars are 95 % intervals everywhere. Written by `python -m prunesweep.dev.gallery SWEEP docs`.
+Every picture that PruneSweep draws, with the command that draws it. All but one are of one sweep: {said}.
+They are as wide as a column or a page of a two-column paper, {column:g} and {page:g} inches, in one style sheet.
+Sweeps, `prunesweep methods` and `prunesweep tokens` write each as PNG, PDF and SVG; a command that is given a file's name writes
+what its ending says. `prunesweep.report.style.save` writes any of them.
+Error bars are 95 % intervals everywhere. Written by `python -m prunesweep.dev.gallery SWEEP MATCHED docs`.
 """
 
 
@@ -160,7 +162,7 @@ def _token_maps(sweep: Path, outcomes: Outcomes) -> Iterator[Picture]:
     gained, lost = flipped(*folders)
     trials = load_trials(folders)
     sample = next(iter([*lost, *gained, *trials[0].samples]))
-    one, other = (trace_trial(trial, sample) for trial in trials)
+    one = trace_trial(trials[0], sample)
     yield Picture(
         "tokens",
         "Where the tokens go",
@@ -168,13 +170,40 @@ def _token_maps(sweep: Path, outcomes: Outcomes) -> Iterator[Picture]:
         f"prunesweep tokens {outcomes.table[knee].number}",
         trace_figure(one),
     )
+    rival = _rival(outcomes, knee)
+    if rival is None or (folder := outcomes.folders[rival]) is None:
+        return
+    (trial,) = load_trials([folder])
     yield Picture(
         "overlap",
         "Two methods on one video",
         "What each keeps, and where they agree.",
-        f"prunesweep tokens {outcomes.table[knee].number} {outcomes.table[dense].number}",
-        overlap_figure(one, other),
+        f"prunesweep tokens {outcomes.table[knee].number} {outcomes.table[rival].number}",
+        overlap_figure(one, trace_trial(trial, sample)),
     )
+
+
+def _rival(outcomes: Outcomes, trial: int) -> int | None:
+    """Of another method, the trial that costs most nearly as much; the dense model keeps all, which shows nothing."""
+    table, cost = outcomes.table, outcomes.cost
+    own = getattr(table[trial], cost)
+    others = [i for i, row in enumerate(table) if row.reducer != table[trial].reducer and not row.dense and row.samples]
+    return min(others, key=lambda i: abs(getattr(table[i], cost) - own), default=None)
+
+
+def _methods(sweep: Path) -> Picture:
+    """Methods at equal cost, of a sweep with `reducer.match`."""
+    from prunesweep.analysis.equal_cost import compared, entries, references
+    from prunesweep.analysis.outcomes import read_outcomes
+    from prunesweep.report.equal_cost import figure, shown
+
+    (outcomes,) = read_outcomes(sweep)
+    every = entries(outcomes)
+    chosen = references(every, [])
+    rows = compared(every, chosen, outcomes.video)
+    words = f"A panel a method, all others behind it in grey. This one is of another sweep: {_said(sweep)}."
+    drawn = figure(outcomes, shown(rows), chosen)
+    return Picture("methods", "Methods at equal cost", words, "prunesweep methods SWEEP", drawn)
 
 
 def photograph(sweep: Path, path: Path) -> None:
@@ -201,14 +230,14 @@ def shrink(content: bytes, path: Path, most: int = MOST_BYTES) -> None:
         image = image.resize([round(0.9 * side) for side in image.size], Image.Resampling.LANCZOS)
 
 
-def write_gallery(sweep: Path, docs: Path) -> list[Path]:
+def write_gallery(sweep: Path, matched: Path, docs: Path) -> list[Path]:
     """Writes the page and its pictures; returns the pictures."""
-    from prunesweep.report.style import save
+    from prunesweep.report.style import COLUMN, PAGE, save
 
     images = docs / "images"
     images.mkdir(parents=True, exist_ok=True)
     parts, written = [], []
-    for picture in pictures(sweep):
+    for picture in (*pictures(sweep), _methods(matched)):
         path = images / f"{picture.name}.png"
         if picture.figure is not None:
             save(picture.figure, path)
@@ -218,7 +247,7 @@ def write_gallery(sweep: Path, docs: Path) -> list[Path]:
         if path.is_file():
             written.append(path)
             parts.append(f"## {picture.title}\n\n{picture.words} `{picture.command}`\n\n![{picture.title}](images/{path.name})\n")
-    text = "\n".join([INTRODUCTION.format(said=_said(sweep)), *parts])
+    text = "\n".join([INTRODUCTION.format(said=_said(sweep), column=COLUMN, page=PAGE), *parts])
     (docs / "gallery.md").write_text(prose(text).rstrip() + "\n", encoding="utf-8")
     return written
 
@@ -235,10 +264,11 @@ def main() -> None:
         prog="python -m prunesweep.dev.gallery", description="Draw the gallery of the documentation."
     )
     parser.add_argument("sweep", type=user_path, help="a finished sweep of one model and benchmark, such as the demo")
+    parser.add_argument("matched", type=user_path, help="one with reducer.match, of several methods")
     parser.add_argument("docs", type=user_path, help="gallery.md and images/*.png are written here")
     arguments = parser.parse_args()
     with reported():
-        for path in write_gallery(arguments.sweep, arguments.docs):
+        for path in write_gallery(arguments.sweep, arguments.matched, arguments.docs):
             print(f"{path} ({path.stat().st_size / 1000:.0f} kB)")
         if not chromium():
             print("no Chromium here: the screenshot of the report is as it was")

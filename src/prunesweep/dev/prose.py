@@ -1,7 +1,8 @@
 """How long the sentences of pages are, `python -m prunesweep.dev.prose [PAGE.md ...]`: words and words a sentence, page by page.
 
 Prose is what is left of Markdown without tables, code between fences, headings, pictures, comments and what a build inserts.
-A name in backticks and a link's text count as the words that they show.  Exit code 1 where a page's sentences are too long.
+A name in backticks and a link's text count as the words that they show.  Exit code 1 where a page's sentences are too long on
+average, or one of them is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ MOST_WORDS = 20
 """Of a page's sentences on average."""
 LONGER = {"use_matrix.md": 23}
 """A page that quotes error messages."""
+LONGEST = 40
+"""Words of any one sentence: who reads more of them has forgotten how it began."""
+SHOWN = 12
+"""Words of a sentence that is too long, to find it by."""
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 FENCE = re.compile(r"\s*(```|~~~)")
 NOT_PROSE = re.compile(r"\s*(\||#|!\[|<|:::|---|\?\?\?|!!!|=== )")
@@ -39,14 +44,25 @@ def main() -> None:
     rows = [_row(str(page), found) for page, found in counted.items()]
     rows.append(_row("all", [sentence for found in counted.values() for sentence in found]))
     print(grid(("page", "words", "sentences", "words a sentence", "longest"), rows))
-    long = [page.name for page, found in counted.items() if average(found) > LONGER.get(page.name, MOST_WORDS)]
-    if long:
-        sys.exit(f"more than {MOST_WORDS} words a sentence on average: {', '.join(long)}")
+    if wrong := [line for page, found in counted.items() for line in too_long(page.name, found)]:
+        sys.exit("\n".join(wrong))
 
 
 def pages_of(root: Path) -> list[Path]:
     """README, how to contribute, and all of the documentation."""
     return [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def too_long(name: str, found: Sequence[str]) -> list[str]:
+    """What is wrong with a page's sentences, a line each."""
+    bound, mean = LONGER.get(name, MOST_WORDS), average(found)
+    wrong = [f"{name}: {mean:.1f} words a sentence on average, at most {bound}; split some"] if mean > bound else []
+    counts = {sentence: len(sentence.split()) for sentence in found}
+    return wrong + [
+        f"{name}: {words} words in one sentence, at most {LONGEST}; split it: {' '.join(sentence.split()[:SHOWN])} ..."
+        for sentence, words in counts.items()
+        if words > LONGEST
+    ]
 
 
 def _row(name: str, found: Sequence[str]) -> tuple[str, ...]:

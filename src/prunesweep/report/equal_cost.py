@@ -14,7 +14,7 @@ from prunesweep.analysis.outcomes import Outcomes
 from prunesweep.analysis.significance import accuracies, accuracy_interval
 from prunesweep.analysis.wording import accuracy_text, p_text
 from prunesweep.console.layout import markdown, prose
-from prunesweep.report.style import COLOURS, COLUMN, PAGE, PALE, SOFT, canvas, styled
+from prunesweep.report.style import COLOURS, COLUMN, PAGE, PALE, SOFT, canvas, headed, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,8 +64,8 @@ def overview(rows: Sequence[Row], chosen: dict[Budget, Entry]) -> list[str]:
     samples = {row.entry.scores.samples for row in rows}
     questions = f"{min(samples)}" if len(samples) == 1 else f"{min(samples)} to {max(samples)}"
     what = f"Accuracy ± SE on {questions} questions at shares of {str(budgets[0]).partition(' of ')[2]}"
-    marks = "; ↓ and ↑ are below and above the reference at the same budget (p < 0.05, Holm)" if chosen else ""
-    missed = f"; (…x) is what was spent where that is over {NOTABLE:.0%} off"
+    marks = ". Marks ↓ and ↑ are below and above the reference at the same budget (p < 0.05, Holm)" if chosen else ""
+    missed = f". In brackets (…x) stands what was spent, where that is over {NOTABLE:.0%} off"
     header = ("method, its best setting", *(f"{budget.target:g}x" for budget in budgets))
     lines = [
         (name, *(_cell(own[budget]) if budget in own else "–" for budget in budgets)) for name, own in by_method(rows).items()
@@ -170,11 +170,13 @@ def figure(outcomes: Outcomes, rows: Sequence[Row], chosen: dict[Budget, Entry])
                            textcoords="offset points", fontsize=6, color=SOFT)  # fmt: skip
     for axes in panels[len(best) :]:
         axes.remove()
+    for axes in panels[max(0, len(best) - columns) : len(best)]:
+        axes.tick_params(labelbottom=True)  # the last one of each column, also above a gap
     drawn.supxlabel("LLM prefill FLOPs, relative to the dense model on the same frames and prompts", fontsize=7)
     drawn.supylabel("accuracy", fontsize=7)
     also = "; dark: the reference" if chosen else ""
     title = f"{outcomes.model} on {outcomes.benchmark}, n = {len(outcomes.samples)}; bars: 95 % intervals"
-    drawn.suptitle(f"{title}{also}; grey: all others")
+    headed(drawn, f"{title}{also}; grey: all others")
     return drawn
 
 

@@ -21,7 +21,7 @@ from prunesweep.report.plots import (
     pareto_points,
     span,
 )
-from prunesweep.report.style import COLOURS, COLUMN, GREY, PAGE, PALE, SCALE, SOFT, canvas, looks, styled
+from prunesweep.report.style import COLOURS, COLUMN, GREY, PAGE, PALE, SCALE, SOFT, canvas, headed, looks, styled
 from prunesweep.results.read import short
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def interactions_figure(interactions: Sequence[Interaction], title: str) -> Figu
     values = [cell.accuracy.value for pair in interactions for cell in pair.cells]
     for axes, pair in zip(panels, interactions, strict=False):
         _pair(axes, pair, min(values), max(values))
-    figure.suptitle(f"{title}; mean accuracy, 95 % intervals".replace("$", r"\$"))
+    headed(figure, f"{title}; mean accuracy, 95 % intervals".replace("$", r"\$"))
     return figure
 
 
@@ -219,7 +219,7 @@ def history_figure(history: History) -> Figure:
     growth.step(history.proposal, history.hypervolume, where="post", color=COLOURS[0])
     growth.set(xlabel="proposal", ylabel=f"hypervolume up to {history.cost.max():.3g}")
     told = "baselines and what else was told included"
-    figure.suptitle(f"{len(history.proposal)} complete trials, {told}; estimates on the search's own questions")
+    headed(figure, f"{len(history.proposal)} complete trials, {told}; estimates on the search's own questions")
     return figure
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 from string import Template
 from typing import Any
 
@@ -151,7 +152,7 @@ def command_of(sweep: Path) -> str | None:
     except (KeyError, TypeError, OSError, ValueError):
         return None
     own = [f"sweep {name}"] if (SWEEPS / f"{name}.yaml").is_file() else [f"--config-dir FOLDER --config-name {name}"]
-    return " ".join(["prunesweep", *(["-m"] if name == "eval" else own), *overrides])
+    return " ".join(["prunesweep", *(["-m"] if name == "eval" else own), *map(quote, overrides)])
 
 
 SCRIPTS = ("base", "chart", "trials", "effects", "tasks", "page")

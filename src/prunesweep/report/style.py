@@ -88,6 +88,11 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **share
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
 
 
+def headed(figure: Figure, text: str, size: float = 7.5) -> None:
+    """What stands above all panels, left as above one."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=size)
+
+
 def save(figure: Figure, path: Path, formats: Iterable[str] = ()) -> list[Path]:
     """Writes a picture by its file's ending, and beside it those of other formats; returns what was written.
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from prunesweep.console.layout import count, visible, visible_lines
 from prunesweep.console.terminal import say
-from prunesweep.report.style import COLOURS, DPI, FORMATS, PAGE, SCALE, save, styled
+from prunesweep.console.layout import count, visible, visible_lines
+from prunesweep.report.style import COLOURS, DPI, FORMATS, PAGE, SCALE, headed, save, styled
 from prunesweep.report.token_maps import (
     DROPPED,
     Loaded,
@@ -187,7 +187,7 @@ def strips(found: Trace) -> list[Strip]:
     """The rows that mean something for a trace: the frames, then what each stage of its method did to them."""
     rows = [Strip("frames")]
     if found.shared.any():
-        over_time = "\nalso over time" if found.over_time.any() else ""
+        over_time = ",\nalso over time" if found.over_time.any() else ""
         rows.append(Strip(f"merged: one\ncolour a token{over_time}", partial(merged_overlay, found), lambda i: found.source[i]))
     elif (found.source == DROPPED).any():
         rows.append(_left(found, f"enter the LLM:\n{len(found.kept)} tokens", np.ones_like(found.kept)))
@@ -205,6 +205,8 @@ def _left(found: Trace, title: str, kept: Bool[np.ndarray, " n"]) -> Strip:
 
 STRIP, MARGIN = 0.72, 0.55
 """Inches of a row, and of what stands above all."""
+WIDTH = 120
+"""Letters of a line above all panels."""
 
 
 @styled
@@ -228,9 +230,7 @@ def trace_figure(found: Trace) -> Figure:
             if not column:
                 _row_title(axes, strip.title)
     said = f"{_plain(found.trial)}: {_numbers(found)}"
-    figure.suptitle(
-        "\n".join([f"{_plain(found.question, 70)} {_plain(_verdict(found), 40)}", *textwrap.wrap(said, 120)]), fontsize=7
-    )
+    headed(figure, "\n".join([f"{_plain(found.question, 70)} {_plain(_verdict(found), 40)}", *textwrap.wrap(said, WIDTH)]), 7)
     return figure
 
 
@@ -263,8 +263,8 @@ def overlap_figure(first: Trace, second: Trace) -> Figure:
     said = [f"{_plain(first.question, 70)} Jaccard overlap of surviving patches {found.jaccard:.2f}"]
     for which, own, name in (("first", first, names[0]), ("second", second, names[1])):
         line = f"{which}: {_plain(name)}, {_numbers(own)}, {_plain(_verdict(own), 60)}"
-        said += textwrap.wrap(line, 120, break_long_words=False)
-    figure.suptitle("\n".join(said), fontsize=6.5)
+        said += textwrap.wrap(line, WIDTH, break_long_words=False)
+    headed(figure, "\n".join(said), 7)
     return figure
 
 

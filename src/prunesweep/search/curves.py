@@ -141,7 +141,12 @@ def volumes_figure(groups: Sequence[Curves], best: float | None, title: str) -> 
         axes.set_yscale("log", nonpositive="clip")
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.set_xlabel("trials")
-    axes.set_ylabel("hypervolume of the front" if best is None else f"hypervolume short of all settings' {best:.3f}")
-    axes.set_title("\n".join([*wrap(title, 46), "lines: mean of so many; bands: their range"]), loc="left")
+    axes.set_ylabel("hypervolume of the front" if best is None else f"hypervolume short of\nall settings' {best:.3f}")
+    axes.set_title(
+        "\n".join(
+            [*(line for part in title.split("\n") for line in wrap(part, 46)), "lines: means of (n) searches; bands: their range"]
+        ),
+        loc="left",
+    )
     write_ends(axes, ends)
     return figure
