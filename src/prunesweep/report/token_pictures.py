@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from prunesweep.console.terminal import say
 from prunesweep.console.layout import count, visible, visible_lines
+from prunesweep.console.terminal import say
 from prunesweep.report.style import COLOURS, DPI, FORMATS, PAGE, SCALE, headed, save, styled
 from prunesweep.report.token_maps import (
     DROPPED,
