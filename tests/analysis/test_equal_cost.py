@@ -132,7 +132,7 @@ def test_an_overview_has_the_best_of_every_method_and_marks_what_is_sure() -> No
     chosen = references(found, [])
     lines = overview(compared(found, chosen, outcomes.video), chosen)
     assert lines[0].startswith(
-        "Accuracy ± SE on 400 questions at shares of the dense model's visual tokens in the KV caches; ↓ and ↑"
+        "Accuracy ± SE on 400 questions at shares of the dense model's visual tokens in the KV caches. Marks ↓ and ↑"
     )
     assert lines[2] == "| method, its best setting | 0.25x | 0.5x |"
     own = " ± ".join(f"{x:.3f}" for x in found[0].scores[:2])

@@ -11,6 +11,7 @@ from prunesweep.dev.bench_engine import CHOOSE, SCALES, bench_engine, build_mode
 from prunesweep.dev.bench_methods import bench_methods, mergers
 from prunesweep.dev.bench_plain import Case, bench_plain, cases_of, compared
 from prunesweep.dev.bench_roofline import Machine, Work, bench_roofline, layer_weights, vision_bytes
+from prunesweep.dev.bench_steps import bench_steps
 from prunesweep.embedded.network import TinyShape
 from prunesweep.engine.plan import plan
 from prunesweep.engine.prefix_tree import Clock, Job, evaluate_jobs
@@ -101,6 +102,18 @@ def test_the_bench_of_plain_code_prints_both_sides(monkeypatch: pytest.MonkeyPat
     assert rows == ["aim", "dart", "aim,"]
     with pytest.raises(ValueError, match="no evs among what is compared with plain code: DPC-KNN of frames, aim, "):
         bench_plain((8, 36, 64), 1, ["evs"])
+
+
+def test_the_bench_of_steps_prints_each_that_acts_inside_the_llm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunesweep.dev.bench_steps._extra_memory", lambda *_: 0.0)
+    rows = [line.split() for line in bench_steps((8, 16, 96), 1).splitlines()[3:]]
+    left = {name: int(count) for name, count, *_ in rows}
+    assert {"fastv", "prunevid", "dart", "framefusion", "pyramiddrop", "sparsevlm", "aim", "vtw"} <= set(left)
+    assert left["vtw"] == 0
+    assert left["fastv"] == 64
+    assert all(0 <= count < 8 * 16 for count in left.values())
+    with pytest.raises(ValueError, match="no reducer evs with a step inside the LLM"):
+        bench_steps((8, 16, 96), 1, ["evs"])
 
 
 def test_the_processes_bench_prints_both_sides_and_their_ratio() -> None:

@@ -109,7 +109,8 @@ def test_errors_are_raised_where_the_clip_is_asked_for(videos: list[Path], tmp_p
                 reading(*one)
             with pytest.raises(kind) as now:
                 read_clip(*one)
-            assert str(ahead.value) == str(now.value)
+            if kind is not TooSlowError:  # which has two bounds, of time and of waiting; a busy machine meets either first
+                assert str(ahead.value) == str(now.value)
 
 
 @pytest.mark.parametrize(("room", "waiting"), [(0, 1), (2 * CLIP, 2), (3.5 * CLIP, 3)])

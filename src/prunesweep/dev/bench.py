@@ -2,6 +2,7 @@
 
     python -m prunesweep.dev.bench merge      PruneVid's merge against a loop over frames; --methods: all that merge
     python -m prunesweep.dev.bench plain      methods that compare many tokens against the plainest batched code
+    python -m prunesweep.dev.bench steps      what every method's step inside the LLM takes by itself
     python -m prunesweep.dev.bench engine     shared trials against one at a time, with and without kept vision features
     python -m prunesweep.dev.bench answers    the same by how the answer is given: chosen, or written in 10 or 100 tokens
     python -m prunesweep.dev.bench roofline   what each stage takes at least by its FLOPs and bytes, and what it takes here
@@ -177,6 +178,10 @@ def _parser() -> argparse.ArgumentParser:
     plain.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))
     plain.add_argument("--rounds", type=int, default=3)
     plain.add_argument("--methods", nargs="*", default=(), metavar="NAME", help="these alone")
+    steps = parts.add_parser("steps", help="what every method's step inside the LLM takes by itself")
+    steps.add_argument("--shape", type=int, nargs=3, default=(32, 196, 3584), metavar=("FRAMES", "TOKENS", "CHANNELS"))
+    steps.add_argument("--rounds", type=int, default=3)
+    steps.add_argument("--methods", nargs="*", default=(), metavar="NAME", help="these alone")
     engine = parts.add_parser("engine", help="what sharing saves on a grid of configurations and on several questions")
     engine.add_argument("--scale", choices=SCALES, default="0.5b", help="proportion of vision to LLM FLOPs")
     engine.add_argument("--rounds", type=int, default=3)
@@ -242,6 +247,10 @@ def main() -> None:
             print(bench_resume(arguments.millions, not arguments.shards))
         elif arguments.part == "plain":
             print(bench_plain(tuple(arguments.shape), arguments.rounds, arguments.methods))
+        elif arguments.part == "steps":
+            from prunesweep.dev.bench_steps import bench_steps
+
+            print(bench_steps(tuple(arguments.shape), arguments.rounds, arguments.methods))
         elif arguments.part == "merge":
             shape, methods = tuple(arguments.shape), arguments.methods
             print(bench_merge(shape, arguments.rounds) if methods is None else bench_methods(shape, arguments.rounds, methods))
