@@ -80,22 +80,21 @@ def bench_steps(shape: tuple[int, int, int], rounds: int, names: Sequence[str] =
             begin = time.process_time()
             step(prefix)
             taken.append(time.process_time() - begin)
-        grown = [_extra_memory(name, shape) for _ in range(rounds)]
+        grown = [_extra_memory(step, shape) for _ in range(rounds)]
         rows.append((name, f"{left}", f"{count}", median_and_range(taken, "s", 3), median_and_range(grown, "MiB", 0)))
     sizes = " x ".join(map(str, shape))
     title = f"{sizes} (frames x tokens x channels) and {TEXT} tokens of text, {LAYERS} layers of {HEADS} heads, with defaults"
     return f"{title}\n{grid(('', 'tokens left', 'operations', f'CPU time, median of {rounds} (range)', 'extra memory'), rows)}"
 
 
-def _extra_memory(name: str, shape: tuple[int, int, int]) -> float:
+def _extra_memory(step: Step, shape: tuple[int, int, int]) -> float:
     """MiB by which a process of its own grows at most, beyond what the step reads and an earlier small one."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_grown, (name, shape))
+        return pool.apply(_grown, (step, shape))
 
 
-def _grown(name: str, shape: tuple[int, int, int]) -> float:
+def _grown(step: Step, shape: tuple[int, int, int]) -> float:
     torch.set_num_threads(1)
-    step = steps()[name]
     step(sequence_for(step, SMALL))
     prefix = sequence_for(step, shape)
     before = resident_bytes()
