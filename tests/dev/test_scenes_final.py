@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prunesweep.dev.scenes_final import Said, agreement, page_of, said_by
-from prunesweep.dev.scenes_results import DEFAULT, PAGE
+from prunesweep.dev.scenes_final import agreement, page_of, said_by
+from prunesweep.dev.scenes_results import DEFAULT, PAGE, Said
 from support.places import ROOT
 
 

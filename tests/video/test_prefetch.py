@@ -204,8 +204,8 @@ reading.expect([asked])
 reading(*asked)
 os.kill(reading._decoders[0]._process.pid, signal.SIGSTOP)
 reading.expect([asked])
-print("waiting", flush=True)
 try:
+    print("waiting", flush=True)  # inside, for a machine that is too busy to get from here to the next line in time
     reading(*asked)
 except KeyboardInterrupt:
     reading.close()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
 import statistics
 import sys
 import tempfile
@@ -41,8 +40,7 @@ from prunesweep.dev.bench_methods import bench_methods
 from prunesweep.dev.bench_plain import bench_plain
 from prunesweep.dev.bench_roofline import bench_roofline
 from prunesweep.dev.bench_store import FEW, bench_resume, bench_start
-from prunesweep.dev.drawn import drawn_video, median_and_range, operations
-from prunesweep.engine.latency import PeakMemory, resident_bytes
+from prunesweep.dev.drawn import drawn_video, growth, in_a_process_of_its_own, median_and_range, operations
 from prunesweep.errors import reported
 from prunesweep.reducers.parts.clustering import contiguous_segments
 from prunesweep.reducers.prunevid import Merge
@@ -112,18 +110,14 @@ def extra_memory(name: str, tokens: Tokens) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "tokens.safetensors")
         save_file({"x": tokens.x}, path)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_grown, (name, path))
+        return in_a_process_of_its_own(_grown, name, path)
 
 
 def _grown(name: str, path: str) -> float:
     work, merge = SIDES[name], as_released(static_threshold=0.5)
     work(drawn_video(8, 16, 8), merge)
     x = load_file(path)["x"].clone()
-    before = resident_bytes()
-    with PeakMemory(x.device) as peak:
-        work(Tokens("drawn", x, x[:0, 0]), merge)
-    return max(0, peak.highest - before) / 2**20
+    return growth(lambda: work(Tokens("drawn", x, x[:0, 0]), merge), x.device)
 
 
 SIDES: dict[str, Callable[[Tokens, Merge], object]] = {

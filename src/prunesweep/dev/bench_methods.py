@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,8 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from prunesweep.console.layout import grid, with_prefix
-from prunesweep.dev.drawn import drawn_video, median_and_range, operations
-from prunesweep.engine.latency import PeakMemory, resident_bytes
+from prunesweep.dev.drawn import drawn_video, growth, in_a_process_of_its_own, median_and_range, operations
 from prunesweep.paths import CONF
 from prunesweep.reducers import Merger, needs_of
 from prunesweep.targets import instantiate
@@ -90,15 +88,11 @@ def bench_methods(shape: tuple[int, int, int], rounds: int, names: Sequence[str]
 
 def extra_memory(name: str, shape: tuple[int, int, int]) -> float:
     """MiB by which a process of its own grows at most while merging, beyond its input and an earlier small merge."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_grown, (name, shape))
+    return in_a_process_of_its_own(_grown, name, shape)
 
 
 def _grown(name: str, shape: tuple[int, int, int]) -> float:
     merge = dict(mergers())[name]
     merge(with_facts(drawn_video(*SMALL), needs_of(merge)))
     tokens = with_facts(drawn_video(*shape), needs_of(merge))
-    before = resident_bytes()
-    with PeakMemory(tokens.x.device) as peak:
-        merge(tokens)
-    return max(0, peak.highest - before) / 2**20
+    return growth(lambda: merge(tokens), tokens.x.device)

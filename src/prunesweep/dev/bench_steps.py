@@ -5,7 +5,6 @@ The attention that it reads is drawn too: what a layer's look costs is the engin
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,12 +12,12 @@ from functools import partial
 
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from prunesweep.console.layout import grid
 from prunesweep.dev.bench_methods import SMALL
 from prunesweep.dev.bench_plain import HEADS, LAYERS, TEXT, drawn, prefix_of
-from prunesweep.dev.drawn import drawn_video, median_and_range, operations
-from prunesweep.engine.latency import PeakMemory, resident_bytes
+from prunesweep.dev.drawn import drawn_video, growth, in_a_process_of_its_own, median_and_range, operations
 from prunesweep.paths import CONF
 from prunesweep.reducers import Change, Step, look_of, steps_of
 from prunesweep.targets import instantiate
@@ -33,7 +32,7 @@ def steps() -> dict[str, Step]:
     found = {}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for path in sorted((CONF / "reducer").glob("*.yaml")):
-            if "defaults:" in path.read_text(encoding="utf-8"):
+            if "defaults" in OmegaConf.load(path):
                 continue
             config = compose("cost", [f"model={MODEL}", f"reducer={path.stem}"])
             own = steps_of(instantiate(config.reducer.get("prune")), LAYERS)
@@ -89,15 +88,11 @@ def bench_steps(shape: tuple[int, int, int], rounds: int, names: Sequence[str] =
 
 def _extra_memory(step: Step, shape: tuple[int, int, int]) -> float:
     """MiB by which a process of its own grows at most, beyond what the step reads and an earlier small one."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_grown, (step, shape))
+    return in_a_process_of_its_own(_grown, step, shape)
 
 
 def _grown(step: Step, shape: tuple[int, int, int]) -> float:
     torch.set_num_threads(1)
     step(sequence_for(step, SMALL))
     prefix = sequence_for(step, shape)
-    before = resident_bytes()
-    with PeakMemory(prefix.hidden.device) as peak:
-        step(prefix)
-    return max(0, peak.highest - before) / 2**20
+    return growth(lambda: step(prefix), prefix.hidden.device)

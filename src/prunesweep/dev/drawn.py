@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunesweep.engine.latency import PeakMemory, resident_bytes
 from prunesweep.types import Tokens
 
 SCENES = 4
@@ -51,3 +53,17 @@ def operations(work: Callable[[], object]) -> int:
 
 def median_and_range(values: list[float], unit: str, digits: int) -> str:
     return f"{statistics.median(values):.{digits}f} {unit} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def in_a_process_of_its_own(work: Callable[..., float], *arguments: Any) -> float:
+    """What a module's function returns where nothing has been allocated before."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def growth(work: Callable[[], object], device: torch.device) -> float:
+    """MiB by which this process grows at most meanwhile."""
+    before = resident_bytes()
+    with PeakMemory(device) as peak:
+        work()
+    return max(0, peak.highest - before) / 2**20

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from prunesweep.analysis.accuracy import accuracy
 from prunesweep.analysis.comparison import paired
-from prunesweep.analysis.significance import holm
+from prunesweep.analysis.equal_cost import SIGNIFICANT
 from prunesweep.analysis.table import rows_of
-from prunesweep.analysis.wording import p_text, summary_text
-from prunesweep.console.layout import markdown, prose
-from prunesweep.dev import parser_of
+from prunesweep.analysis.wording import summary_text
+from prunesweep.console.layout import markdown
+from prunesweep.dev import parser_of, write_page
+from prunesweep.dev.scenes_results import said_together
 from prunesweep.errors import reported, write_anywhere
 from prunesweep.paths import user_path
 from prunesweep.results.read import settings
@@ -86,7 +87,7 @@ FIGURES = (
         ),
     ),
 )
-EQUAL, LEVEL = "scenes_equal", 0.05
+EQUAL = "scenes_equal"
 INTRODUCTION = """# The paper's figures on `scenes`
 
 The [embedded benchmark](scenes.md) and its tiny model, not a 7B model: shapes are compared, not values. Written by
@@ -119,12 +120,8 @@ def found(trials: Sequence[Trial], reducer: str, changed: Mapping[str, float]) -
 def claims_table(sweeps: Mapping[str, Sequence[Trial]]) -> Iterator[str]:
     told = [(figure, claim) for figure in FIGURES if figure.sweep in sweeps for claim in figure.claims]
     pairs = [[found(sweeps[f.sweep], "prunevid_official", side) for side in (c.better, c.worse)] for f, c in told]
-    differences = [paired(first.records, second.records) for first, second in pairs]
-    corrected = holm([one.p_value for one in differences])
-    rows = [
-        (figure.name.partition(":")[0], claim.said, f"{100 * one.mean:+.1f} ± {100 * one.error:.1f}", p_text(float(p)))
-        for (figure, claim), one, p in zip(told, differences, corrected, strict=True)
-    ]
+    said = said_together([paired(first.records, second.records) for first, second in pairs])
+    rows = [(figure.name.partition(":")[0], claim.said, *one) for (figure, claim), one in zip(told, said, strict=True)]
     yield from markdown(("figure", "the paper", "points here", "p"), rows)
 
 
@@ -148,21 +145,16 @@ def equal_table(trials: Sequence[Trial]) -> Iterator[str]:
     own = [trial for trial in trials if trial.info.reducer == "prunevid"]
     reference = next(t for t in own if all(settings(t.info)[name] == PAPER[name] for name in (TAU, GAMMA, ALPHA, LAYER)))
     others = [trial for trial in own if trial is not reference]
-    differences = [paired(trial.records, reference.records) for trial in others]
-    corrected = [float(p) for p in holm([one.p_value for one in differences])]
-    told = sum(p < LEVEL for p in corrected)
-    significant = f"{told or 'none'} {'are' if told > 1 else 'is'} significant (corrected p below {LEVEL:g})"
-    best = f"Of the {len(others)} differences {significant}."
-    yield AT_EQUAL_COST.format(own=summary_text(rows[reference.info.name]), best=best)
+    said = said_together([paired(trial.records, reference.records) for trial in others])
+    told = sum(one.significant for one in said)
+    significant = f"{told or 'none'} {'are' if told > 1 else 'is'} significant (corrected p below {SIGNIFICANT:g})"
+    yield AT_EQUAL_COST.format(
+        own=summary_text(rows[reference.info.name]), best=f"Of the {len(others)} differences {significant}."
+    )
+    own_rows = [rows[trial.info.name] for trial in others]
     lines = [
-        (
-            trial.info.name.partition(" match=")[0].removeprefix("prunevid "),
-            summary_text(rows[trial.info.name]),
-            f"{rows[trial.info.name].llm_flops_ratio:.3f}x",
-            f"{100 * one.mean:+.1f} ± {100 * one.error:.1f}",
-            p_text(p),
-        )
-        for trial, one, p in zip(others, differences, corrected, strict=True)
+        (row.trial.partition(" match=")[0].removeprefix("prunevid "), summary_text(row), f"{row.llm_flops_ratio:.3f}x", *one)
+        for row, one in zip(own_rows, said, strict=True)
     ]
     yield from markdown(("setting", "accuracy", "LLM prefill", "points from the paper's", "p"), lines)
 
@@ -191,9 +183,7 @@ def main() -> None:
     parser.add_argument("folder", type=user_path, help=f"{FIGURES_PAGE} is written here")
     arguments = parser.parse_args()
     with reported():
-        path = arguments.folder / FIGURES_PAGE
-        path.write_text(prose("\n".join(page_of(arguments.sweeps))) + "\n", encoding="utf-8")
-        print(path)
+        write_page(arguments.folder / FIGURES_PAGE, page_of(arguments.sweeps))
 
 
 if __name__ == "__main__":

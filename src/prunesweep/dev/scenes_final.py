@@ -14,20 +14,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from prunesweep.analysis.equal_cost import SIGNIFICANT
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import summary_text
-from prunesweep.console.layout import markdown, prose
-from prunesweep.dev import parser_of
-from prunesweep.dev.scenes_results import DEFAULT, DENSE, PAGE, compared, difference, exactly, whole_and_cut
+from prunesweep.console.layout import markdown
+from prunesweep.dev import parser_of, write_page
+from prunesweep.dev.scenes_results import DEFAULT, DENSE, PAGE, Said, compared, exactly, said, whole_and_cut
 from prunesweep.errors import reported, write_anywhere
 from prunesweep.paths import user_path
 from prunesweep.results.records import Trial, read_trials
 
 FINAL_PAGE = "scenes_final.md"
-LEVEL = 0.05
-"""Below which a corrected p-value is called significant."""
 INTRODUCTION = """# `scenes`, once more on its final split
 
 {questions:,} other questions on {videos:,} other videos, drawn for this page only. The sweeps and comparisons are those of
@@ -49,21 +47,6 @@ MATCHED = """## All methods at the published operating point
 
 Against `{name}`, the better of PruneVid's two on the test split, here {own}; dense {dense}. {agreement}
 """
-
-
-class Said(NamedTuple):
-    """A difference as a table writes it."""
-
-    points: str
-    p: str
-
-    @property
-    def significant(self) -> bool:
-        return "<" in self.p or float(self.p.removeprefix("p = ")) < LEVEL
-
-    @property
-    def better(self) -> bool:
-        return self.points.startswith("+")
 
 
 def said_by(page: str) -> dict[str, dict[str, Said]]:
@@ -89,7 +72,7 @@ def agreement(before: Mapping[str, Said], now: Mapping[str, Said]) -> str:
     others = len(common) - len(told)
     rest = f" Of the other {others}, {new or 'none'} {'is' if new == 1 else 'are'} significant here only." if others else ""
     return (
-        f"Of {len(told)} differences that are significant on the test split (corrected p below {LEVEL:g}), "
+        f"Of {len(told)} differences that are significant on the test split (corrected p below {SIGNIFICANT:g}), "
         f"{len(again)} are so here, in the same direction, and {len(turned) or 'none'} in the other.{rest}"
     )
 
@@ -97,7 +80,7 @@ def agreement(before: Mapping[str, Said], now: Mapping[str, Said]) -> str:
 def _table(trials: Sequence[Trial], reference: str, before: Mapping[str, Said]) -> tuple[list[str], str]:
     """Lines, and the sentence on how far the two splits agree."""
     told = compared(trials, reference)
-    now = {one.row.trial: Said(*difference(one)) for one in told}
+    now = {one.row.trial: said(one) for one in told}
     if missing := sorted(set(before) - set(now)):
         raise ValueError(f"the sweep lacks {missing[0]!r}, which the page of the test split has")
     nothing = Said("", "")
@@ -164,9 +147,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with reported():
         test_page = (arguments.folder / PAGE).read_text(encoding="utf-8")
-        path = arguments.folder / FINAL_PAGE
-        path.write_text(prose("\n".join(page_of(arguments.sweeps, test_page))) + "\n", encoding="utf-8")
-        print(path)
+        write_page(arguments.folder / FINAL_PAGE, page_of(arguments.sweeps, test_page))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prunesweep.analysis.comparison import Difference, paired
+from prunesweep.analysis.equal_cost import SIGNIFICANT
 from prunesweep.analysis.free import scored_exactly
 from prunesweep.analysis.significance import holm
 from prunesweep.analysis.summary import Summary
 from prunesweep.analysis.table import rows_of
 from prunesweep.analysis.wording import p_text, summary_text
-from prunesweep.console.layout import markdown, prose
-from prunesweep.dev import parser_of
+from prunesweep.console.layout import markdown
+from prunesweep.dev import parser_of, write_page
 from prunesweep.errors import reported, write_anywhere
 from prunesweep.paths import user_path
 from prunesweep.results.records import Trial, read_trials
@@ -79,9 +80,34 @@ def compared(trials: Sequence[Trial], reference: str) -> list[Told]:
     return [Told(rows[i], one, float(p)) for i, one, p in zip(others, found, corrected, strict=True)]
 
 
-def difference(told: Told) -> tuple[str, str]:
-    d = told.difference
-    return f"{100 * d.mean:+.1f} ± {100 * d.error:.1f}", p_text(told.holm)
+class Said(NamedTuple):
+    """A difference as a table writes it, and as it is read back."""
+
+    points: str
+    p: str
+    """Holm-corrected."""
+
+    @property
+    def significant(self) -> bool:
+        return "<" in self.p or float(self.p.removeprefix("p = ")) < SIGNIFICANT
+
+    @property
+    def better(self) -> bool:
+        return self.points.startswith("+")
+
+
+def in_words(difference: Difference, corrected: float) -> Said:
+    return Said(f"{100 * difference.mean:+.1f} ± {100 * difference.error:.1f}", p_text(corrected))
+
+
+def said_together(differences: Sequence[Difference]) -> list[Said]:
+    """Of one table: p-values are corrected over all of them."""
+    corrected = holm([one.p_value for one in differences])
+    return [in_words(one, float(p)) for one, p in zip(differences, corrected, strict=True)]
+
+
+def said(told: Told) -> Said:
+    return in_words(told.difference, told.holm)
 
 
 def named(trials: Sequence[Trial], name: str) -> Trial:
@@ -103,7 +129,7 @@ def settings_table(trials: Sequence[Trial]) -> Iterator[str]:
     yield from markdown(
         head,
         [
-            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.entrance_ratio:.3f}x", *difference(t))
+            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.entrance_ratio:.3f}x", *said(t))
             for t in compared(trials, DEFAULT)
         ],
     )
@@ -121,7 +147,7 @@ def caches_table(trials: Sequence[Trial]) -> Iterator[str]:
     yield from markdown(
         head,
         [
-            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.kv_ratio:.3f}x", *difference(t))
+            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.kv_ratio:.3f}x", *said(t))
             for t in compared(exact, DENSE)
         ],
     )
@@ -136,9 +162,8 @@ def whole_and_cut(trials: Sequence[Trial]) -> Iterator[tuple[str, str, str]]:
     by_name = {one.info.name: one for one in trials}
     pairs = [(name, name.replace("=whole", "=cut")) for name in by_name if name.endswith("earlier_caches=whole")]
     found = [(whole, paired(by_name[whole].records, by_name[cut].records)) for whole, cut in pairs if cut in by_name]
-    corrected = holm([one.p_value for _, one in found])
-    for (name, one), p in zip(found, corrected, strict=True):
-        yield name.replace(" earlier_caches=whole", ""), f"{100 * one.mean:+.1f} ± {100 * one.error:.1f}", p_text(float(p))
+    for (name, _), one in zip(found, said_together([one for _, one in found]), strict=True):
+        yield name.replace(" earlier_caches=whole", ""), *one
 
 
 def matched_table(trials: Sequence[Trial]) -> Iterator[str]:
@@ -152,7 +177,7 @@ def matched_table(trials: Sequence[Trial]) -> Iterator[str]:
     yield from markdown(
         head,
         [
-            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.entrance_ratio:.3f}x", *difference(t))
+            (t.row.trial, summary_text(t.row), f"{t.row.llm_flops_ratio:.3f}x", f"{t.row.entrance_ratio:.3f}x", *said(t))
             for t in told
             if not math.isnan(t.difference.mean)
         ],
@@ -204,9 +229,7 @@ def main() -> None:
     lines = [INTRODUCTION]
     for name, table in (("settings", settings_table), ("caches", caches_table), ("matched", matched_table)):
         lines += [*table(read_trials(arguments.sweeps / name)), ""]
-    path = arguments.folder / PAGE
-    path.write_text(prose("\n".join(lines)) + "\n", encoding="utf-8")
-    print(path)
+    write_page(arguments.folder / PAGE, lines)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def ask_harness(node: Mapping[str, Any], records: pl.DataFrame, folder: Path) ->
 
 
 def _sweepers_axis(sweep: Path, row: Summary, info: TrialInfo) -> Denominator:
-    """One for all trials of a sweeper that is not ours; outside of one a row is relative to its own dense model."""
+    """One for all trials of a sweeper that is not ours."""
     return kept(sweep / AXIS, counted(vars(row), counted_name(info)))
 
 
