@@ -91,8 +91,9 @@ EQUAL = "scenes_equal"
 INTRODUCTION = """# The paper's figures on `scenes`
 
 The [embedded benchmark](scenes.md) and its tiny model, not a 7B model: shapes are compared, not values. Written by
-`python -m prunesweep.dev.scenes_figures`, from {questions:,} test questions on {videos} videos.
+`python -m prunesweep.dev.scenes_figures`, from {questions:,} test questions on {videos} videos{limit}.{missing}
 """
+NOT_RUN = " Not run yet: {missing}."
 CLAIMS = """## What the paper says, and what comes out here
 
 The paper prints curves without numbers. These are its sentences about them, each as one pair of settings of `prunevid_official`.
@@ -165,8 +166,15 @@ def page_of(folder: Path) -> Iterator[str]:
     sweeps = {name: trials for name in names if (folder / name).is_dir() and (trials := read_trials(folder / name))}
     if not sweeps:
         raise ValueError(f"{folder} holds none of the sweeps {', '.join(names)}")
-    records = next(iter(sweeps.values()))[0].records
-    yield INTRODUCTION.format(questions=len(records), videos=records["video_id"].n_unique())
+    info, records, *_ = next(iter(sweeps.values()))[0]
+    limits = [override for override in info.overrides if "benchmark.limit=" in override]
+    missing = [figure.name for figure in FIGURES if figure.sweep not in sweeps] + ["at equal cost"] * (EQUAL not in sweeps)
+    yield INTRODUCTION.format(
+        questions=len(records),
+        videos=records["video_id"].n_unique(),
+        limit=f" (`{limits[0]}` besides the sweep's name)" if limits else "",
+        missing=NOT_RUN.format(missing="; ".join(missing)) if missing else "",
+    )
     if set(sweeps) - {EQUAL}:
         yield from (CLAIMS, *claims_table(sweeps), "")
     for figure in FIGURES:

@@ -132,7 +132,8 @@ def page_of(sweeps: Path, test_page: str) -> Iterator[str]:
     if not there:
         raise ValueError(f"{sweeps} holds none of the sweeps {', '.join(SECTIONS)}")
     records = next(iter(there.values()))[0].records
-    missing = "" if len(there) == len(SECTIONS) else NOT_RUN.format(missing=", ".join(set(SECTIONS) - set(there)))
+    left_out = [name for name in SECTIONS if name not in there]
+    missing = NOT_RUN.format(missing=", ".join(left_out)) if left_out else ""
     yield INTRODUCTION.format(questions=len(records), videos=records["video_id"].n_unique(), missing=missing)
     before = said_by(test_page)
     for name, trials in there.items():
